@@ -1,0 +1,4 @@
+//! failover-agent keeps a Linux host or router online over several uplinks.
+pub mod config;
+pub mod failure;
+pub mod policy;

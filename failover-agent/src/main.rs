@@ -1,0 +1,2 @@
+//! failover-agent: see the library's documentation.
+fn main() {}

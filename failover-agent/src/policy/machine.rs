@@ -1,0 +1,4 @@
+//! The machine.
+/// The machine.
+#[derive(Debug)]
+pub struct Machine;
