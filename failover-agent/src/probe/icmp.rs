@@ -1,0 +1,199 @@
+//! ICMP and ICMPv6 echo through surge-ping, bound to one interface, one source address and the probe mark.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    os::fd::BorrowedFd,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::{FutureExt as _, future::BoxFuture};
+use nix::libc;
+use surge_ping::{Client, Config, ICMP, IcmpPacket, PingIdentifier, PingSequence, SurgeError};
+
+use super::ProbeSpec;
+use crate::policy::{Family, Outcome};
+
+/// Type 0 of RFC 792.
+const ICMP_ECHO_REPLY: u8 = 0;
+/// Type 129 of RFC 4443.
+const ICMPV6_ECHO_REPLY: u8 = 129;
+
+/// Tells people who capture the traffic what they are looking at.
+const PAYLOAD: Bytes = Bytes::from_static(b"failover-agent probe");
+
+/// The socket by which one uplink is probed in one family.
+pub(super) struct Link {
+    interface: String,
+    family: Family,
+    source: Option<IpAddr>,
+    mark: u32,
+    timeout: Duration,
+    /// Opened when it is needed, and again after it has become useless (interface or address gone).
+    client: Option<Client>,
+    identifier: PingIdentifier,
+}
+
+/// How one probe ended.
+pub(super) struct Answer {
+    pub(super) outcome: Outcome,
+    /// The socket is of no more use.
+    pub(super) reopen: bool,
+}
+
+impl Answer {
+    fn lost() -> Self {
+        Answer {
+            outcome: Outcome::Lost,
+            reopen: false,
+        }
+    }
+}
+
+impl Link {
+    pub(super) fn new(spec: &ProbeSpec, source: Option<IpAddr>) -> Self {
+        // Raw sockets of several agents or uplinks see each other's replies; the identifier tells them apart.
+        let number = std::process::id().wrapping_mul(31) as usize + spec.uplink.0;
+        let identifier = u16::try_from(number % usize::from(u16::MAX)).unwrap_or_default();
+        Link {
+            interface: spec.interface.clone(),
+            family: spec.family,
+            source,
+            mark: spec.mark,
+            timeout: spec.timeout,
+            client: None,
+            identifier: PingIdentifier(identifier),
+        }
+    }
+
+    /// Forgets the socket; the next probe opens a new one.
+    pub(super) fn close(&mut self) {
+        self.client = None;
+    }
+
+    /// Sends an echo request; the future ends with its answer, within the timeout.
+    pub(super) fn probe(&mut self, target: IpAddr, round: u64) -> BoxFuture<'static, Answer> {
+        let client = match self.client() {
+            Ok(client) => client,
+            Err(error) => return std::future::ready(answer_to_io_error(&error)).boxed(),
+        };
+        let identifier = self.identifier;
+        let limit = self.timeout;
+        // 16 bits are enough: a probe ends long before the sequence number comes round again.
+        let sequence = PingSequence((round & 0xffff) as u16);
+        async move {
+            let mut pinger = client.pinger(target, identifier).await;
+            // surge-ping's own timeout starts only after the request was handed to the kernel, which can take long when a
+            // neighbour does not answer; ours bounds the whole.
+            pinger.timeout(limit.saturating_mul(2));
+            match tokio::time::timeout(limit, pinger.ping(sequence, &PAYLOAD)).await {
+                Ok(result) => answer_to(result),
+                Err(_elapsed) => Answer::lost(),
+            }
+        }
+        .boxed()
+    }
+
+    fn client(&mut self) -> io::Result<Client> {
+        if let Some(client) = &self.client {
+            return Ok(client.clone());
+        }
+        let source = self.source.ok_or(io::ErrorKind::AddrNotAvailable)?;
+        let config = Config::builder()
+            .kind(match self.family {
+                Family::V4 => ICMP::V4,
+                Family::V6 => ICMP::V6,
+            })
+            // A datagram ICMP socket would need net.ipv4.ping_group_range; we have CAP_NET_RAW anyway.
+            .sock_type_hint(socket2::Type::RAW)
+            .interface(&self.interface)
+            .bind(SocketAddr::new(source, 0))
+            .build();
+        let client = Client::new(&config)?;
+        set_mark(&client, self.mark)?;
+        self.client = Some(client.clone());
+        Ok(client)
+    }
+}
+
+/// Marks everything that the client sends, so that our rules route it and the egress program lets it pass a closed gate.
+fn set_mark(client: &Client, mark: u32) -> io::Result<()> {
+    let socket = client.get_socket();
+    // SAFETY: `socket` keeps the descriptor open for the whole call.
+    let fd = unsafe { BorrowedFd::borrow_raw(socket.get_native_sock()) };
+    socket2::SockRef::from(&fd).set_mark(mark)
+}
+
+fn answer_to(result: Result<(IcmpPacket, Duration), SurgeError>) -> Answer {
+    match result {
+        Ok((packet, rtt)) if is_echo_reply(&packet) => Answer {
+            outcome: Outcome::Reply { rtt },
+            reopen: false,
+        },
+        // surge-ping returns Ok for ICMP errors too: the network says that it cannot reach the target.
+        Ok(_) | Err(SurgeError::Timeout { .. }) => Answer::lost(),
+        Err(SurgeError::IOError(error)) => answer_to_io_error(&error),
+        Err(_) => Answer {
+            outcome: Outcome::Blind,
+            reopen: true,
+        },
+    }
+}
+
+fn is_echo_reply(packet: &IcmpPacket) -> bool {
+    match packet {
+        IcmpPacket::V4(packet) => packet.get_icmp_type().0 == ICMP_ECHO_REPLY,
+        IcmpPacket::V6(packet) => packet.get_icmpv6_type().0 == ICMPV6_ECHO_REPLY,
+    }
+}
+
+/// Whether an error of the socket speaks of the link (lost) or of this host (blind).
+fn answer_to_io_error(error: &io::Error) -> Answer {
+    match error.raw_os_error() {
+        // No way to the target: that is what an uplink is for.
+        Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EHOSTDOWN | libc::ETIMEDOUT) => {
+            Answer::lost()
+        }
+        // The interface or its address is gone or down: the same, and the socket with it.
+        Some(libc::ENETDOWN | libc::ENODEV | libc::ENXIO | libc::EADDRNOTAVAIL | libc::EINVAL) => {
+            Answer {
+                outcome: Outcome::Lost,
+                reopen: true,
+            }
+        }
+        None if error.kind() == io::ErrorKind::AddrNotAvailable => Answer {
+            outcome: Outcome::Lost,
+            reopen: true,
+        },
+        // A local firewall (EPERM), no memory, no descriptors: says nothing about the link.
+        _ => Answer {
+            outcome: Outcome::Blind,
+            reopen: true,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(errno: i32) -> Outcome {
+        answer_to_io_error(&io::Error::from_raw_os_error(errno)).outcome
+    }
+
+    #[test]
+    fn errors_of_the_link_are_losses_and_errors_of_the_host_are_blindness() {
+        assert_eq!(outcome(libc::ENETUNREACH), Outcome::Lost);
+        assert_eq!(outcome(libc::ENODEV), Outcome::Lost);
+        assert_eq!(outcome(libc::EPERM), Outcome::Blind);
+        assert_eq!(outcome(libc::EMFILE), Outcome::Blind);
+    }
+
+    #[test]
+    fn a_socket_is_reopened_only_when_it_is_of_no_more_use() {
+        let reopen = |errno| answer_to_io_error(&io::Error::from_raw_os_error(errno)).reopen;
+        assert!(!reopen(libc::EHOSTUNREACH));
+        assert!(reopen(libc::ENODEV));
+    }
+}

@@ -1,0 +1,177 @@
+//! Edge: probes every uplink and tells the policy how each probe ended.
+//!
+//! One [`Prober`] per uplink and family sends a round to all its targets at once, every interval, on a common beat. Several rounds
+//! may be in flight when the timeout is longer than the interval. Each probe ends as exactly one [`Input::Probe`].
+
+mod icmp;
+
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::{MissedTickBehavior, interval_at},
+};
+
+use crate::{
+    clock::Clock,
+    policy::{Family, Input, TargetId, Time, UplinkId},
+};
+
+/// What one prober does.
+#[derive(Clone, Debug)]
+pub struct ProbeSpec {
+    /// The uplink that it probes.
+    pub uplink: UplinkId,
+    /// The family in which it does.
+    pub family: Family,
+    /// The uplink's interface: the socket is bound to it.
+    pub interface: String,
+    /// Whom it asks, all of the family.
+    pub targets: Vec<(TargetId, IpAddr)>,
+    /// Time from round to round.
+    pub interval: Duration,
+    /// How long a probe waits for its answer.
+    pub timeout: Duration,
+    /// `SO_MARK` of the socket.
+    pub mark: u32,
+}
+
+/// Probes one uplink in one family until it is dropped.
+#[derive(Debug)]
+pub struct Prober {
+    task: JoinHandle<()>,
+    out_of_turn: watch::Sender<u64>,
+    source: watch::Sender<Option<IpAddr>>,
+}
+
+impl Prober {
+    /// Starts probing from the address `source`; without one, every probe is lost until [`Prober::set_source`] gives one.
+    pub fn spawn(
+        spec: ProbeSpec,
+        source: Option<IpAddr>,
+        clock: Clock,
+        inputs: mpsc::Sender<Input>,
+    ) -> Self {
+        let (out_of_turn, now) = watch::channel(0);
+        let (source, sources) = watch::channel(source);
+        let task = tokio::spawn(run(spec, clock, inputs, now, sources));
+        Prober {
+            task,
+            out_of_turn,
+            source,
+        }
+    }
+
+    /// Sends a round now, beside the regular ones.
+    pub fn probe_now(&self) {
+        self.out_of_turn.send_modify(|count| *count += 1);
+    }
+
+    /// The uplink's address changed: probe from this one from now on.
+    pub fn set_source(&self, source: Option<IpAddr>) {
+        self.source.send_if_modified(|current| {
+            let changed = *current != source;
+            *current = source;
+            changed
+        });
+    }
+}
+
+impl Drop for Prober {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn run(
+    spec: ProbeSpec,
+    clock: Clock,
+    inputs: mpsc::Sender<Input>,
+    mut out_of_turn: watch::Receiver<u64>,
+    mut sources: watch::Receiver<Option<IpAddr>>,
+) {
+    // All probers share the clock's origin, so that their rounds are sent together: one wake-up for all of them, and rounds
+    // of different uplinks can be compared.
+    let mut beat = interval_at(
+        next_beat(clock.origin(), spec.interval).into(),
+        spec.interval,
+    );
+    beat.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut round = 0;
+    let mut link = icmp::Link::new(&spec, *sources.borrow_and_update());
+    let mut in_flight = InFlight::new();
+    send_round(&spec, &mut link, clock, &mut round, &mut in_flight);
+    loop {
+        tokio::select! {
+            Some(probe) = in_flight.next(), if !in_flight.is_empty() => {
+                let Finished { round, sent, target, answer } = probe;
+                if answer.reopen {
+                    link.close();
+                }
+                let input = Input::Probe {
+                    uplink: spec.uplink,
+                    family: spec.family,
+                    round,
+                    sent,
+                    target,
+                    outcome: answer.outcome,
+                };
+                if inputs.send(input).await.is_err() {
+                    return;
+                }
+            }
+            _ = beat.tick() => send_round(&spec, &mut link, clock, &mut round, &mut in_flight),
+            Ok(()) = out_of_turn.changed() => {
+                send_round(&spec, &mut link, clock, &mut round, &mut in_flight);
+            }
+            Ok(()) = sources.changed() => {
+                link = icmp::Link::new(&spec, *sources.borrow_and_update());
+            }
+        }
+    }
+}
+
+/// The first multiple of `interval` after `origin` that is still to come.
+fn next_beat(origin: Instant, interval: Duration) -> Instant {
+    let beats = origin.elapsed().as_nanos() / interval.as_nanos().max(1) + 1;
+    origin + Duration::from_nanos(u64::try_from(interval.as_nanos() * beats).unwrap_or(u64::MAX))
+}
+
+/// A probe that has ended.
+struct Finished {
+    round: u64,
+    sent: Time,
+    target: TargetId,
+    answer: icmp::Answer,
+}
+
+type InFlight = FuturesUnordered<BoxFuture<'static, Finished>>;
+
+fn send_round(
+    spec: &ProbeSpec,
+    link: &mut icmp::Link,
+    clock: Clock,
+    round: &mut u64,
+    in_flight: &mut InFlight,
+) {
+    *round += 1;
+    let (round, sent) = (*round, clock.now());
+    for &(target, address) in &spec.targets {
+        let answer = link.probe(address, round);
+        in_flight.push(
+            answer
+                .map(move |answer| Finished {
+                    round,
+                    sent,
+                    target,
+                    answer,
+                })
+                .boxed(),
+        );
+    }
+}
