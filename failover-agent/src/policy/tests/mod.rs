@@ -1,9 +1,12 @@
 //! The machine's rules as plain values: facts in, actions out, a clock that only the tests move.
 
 mod health;
+mod properties;
 mod purity;
+mod reference;
 mod startup;
 mod switching;
+mod world;
 
 use core::time::Duration;
 
