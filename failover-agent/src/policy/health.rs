@@ -1,1 +1,260 @@
-//! health
+//! From rounds to health: what is known of one uplink in one family.
+
+use core::time::Duration;
+use std::collections::VecDeque;
+
+use super::round::{Rounds, Verdict};
+use super::{Action, Family, Health, Note, Outcome, TargetId, Time, UplinkId, UplinkRules};
+
+/// Health of one uplink in one family, and what it rests on.
+#[derive(Debug)]
+pub(super) struct Tracker {
+    uplink: UplinkId,
+    family: Family,
+    rules: UplinkRules,
+    carrier: bool,
+    usable: bool,
+    health: Health,
+    since: Time,
+    rounds: Rounds,
+    /// Consecutive rounds of each verdict. Blind rounds break neither of the others.
+    good: u32,
+    bad: u32,
+    blind: u32,
+    /// When the current run of good rounds began to count.
+    good_since: Time,
+    /// When the first bad round of the last bad run was sent. `None` when carrier or address were lost.
+    trouble: Option<Time>,
+    /// When the last counted round was sent.
+    latest: Option<Time>,
+    /// Rounds sent before the carrier or the address last came or went say nothing about the link as it is now.
+    epoch: Time,
+    /// Consecutive failures by target.
+    failed: Vec<u32>,
+    last_rtt: Option<Duration>,
+}
+
+impl Tracker {
+    pub(super) fn new(uplink: UplinkId, family: Family, rules: &UplinkRules) -> Self {
+        let [v4, v6] = rules.targets;
+        Tracker {
+            uplink,
+            family,
+            rules: rules.clone(),
+            carrier: true,
+            usable: rules.usable[family as usize],
+            health: Health::Unknown,
+            since: Time::default(),
+            rounds: Rounds::new(family, rules),
+            good: 0,
+            bad: 0,
+            blind: 0,
+            good_since: Time::default(),
+            trouble: None,
+            latest: None,
+            epoch: Time::default(),
+            failed: vec![0; (v4 + v6) as usize],
+            last_rtt: None,
+        }
+    }
+
+    pub(super) fn health(&self) -> Health {
+        self.health
+    }
+
+    /// When the health changed last.
+    pub(super) fn since(&self) -> Time {
+        self.since
+    }
+
+    pub(super) fn last_rtt(&self) -> Option<Duration> {
+        self.last_rtt
+    }
+
+    /// Part of the probes in the last rounds that were lost.
+    pub(super) fn loss(&self) -> Option<f64> {
+        self.rounds.loss()
+    }
+
+    /// How long a probe waits for its answer.
+    pub(super) fn timeout(&self) -> Duration {
+        self.rules.timeout
+    }
+
+    /// Whether the uplink is probed in this family.
+    pub(super) fn probed(&self) -> bool {
+        self.rules.targets[self.family as usize] > 0
+    }
+
+    /// Whether traffic could leave at all.
+    pub(super) fn present(&self) -> bool {
+        self.carrier && self.usable
+    }
+
+    /// Up, and the last counted round said so again.
+    pub(super) fn good(&self) -> bool {
+        self.health == Health::Up && self.present() && self.good > 0 && self.blind == 0
+    }
+
+    /// Whether that last round is recent enough to switch on: sent within the last interval and timeout, as it is while
+    /// probing runs, and not before `trouble`, since when something is known to be wrong elsewhere.
+    pub(super) fn proven(&self, trouble: Option<Time>, now: Time) -> bool {
+        let recent = |sent: Time| now.since(sent) <= self.rules.interval + self.rules.timeout;
+        self.good() && self.latest >= trouble && self.latest.is_some_and(recent)
+    }
+
+    /// When the first bad round of the run that made the uplink Down was sent, unless it is Down for another reason.
+    pub(super) fn trouble(&self) -> Option<Time> {
+        self.trouble
+    }
+
+    /// Whether a round sent at `asked` or later has been counted.
+    pub(super) fn answered(&self, asked: Time) -> bool {
+        self.latest >= Some(asked)
+    }
+
+    /// When a failback to this uplink is due, as far as its health goes; `None` before `rise` good rounds in a row. The
+    /// hold time counts from an earlier failback `after` too.
+    pub(super) fn held_until(&self, after: Option<Time>) -> Option<Time> {
+        let from = self.good_since.max(after.unwrap_or_default());
+        (self.good() && self.good >= self.rules.rise).then(|| from + self.rules.hold)
+    }
+
+    /// When the oldest open round expires.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        self.rounds.deadline()
+    }
+
+    /// Counts what waited too long for results that never came.
+    pub(super) fn expire(&mut self, now: Time, out: &mut VecDeque<Action>) {
+        while self.rounds.expire(now) {
+            self.count(now, out);
+        }
+    }
+
+    pub(super) fn set_carrier(&mut self, up: bool, now: Time, out: &mut VecDeque<Action>) {
+        if self.carrier != up {
+            self.carrier = up;
+            self.restart(up, now, out);
+        }
+    }
+
+    pub(super) fn set_usable(&mut self, usable: bool, now: Time, out: &mut VecDeque<Action>) {
+        if self.usable != usable {
+            self.usable = usable;
+            self.restart(usable, now, out);
+        }
+    }
+
+    /// The link is another one than before: nothing that was measured holds for it. Lost, it is Down; back again it stays so
+    /// until `rise` rounds are good.
+    fn restart(&mut self, back: bool, now: Time, out: &mut VecDeque<Action>) {
+        (self.good, self.bad, self.blind) = (0, 0, 0);
+        (self.trouble, self.latest, self.epoch) = (None, None, now);
+        self.failed.fill(0);
+        if !back && self.probed() {
+            self.set_health(Health::Down, now, out);
+        }
+    }
+
+    /// Takes the result of one probe of the round `number`.
+    pub(super) fn probe(
+        &mut self,
+        (number, sent): (u64, Time),
+        target: TargetId,
+        outcome: Outcome,
+        now: Time,
+        out: &mut VecDeque<Action>,
+    ) {
+        if target.0 >= self.failed.len() || !self.rounds.add(number, sent, target, outcome) {
+            return;
+        }
+        match outcome {
+            Outcome::Reply { rtt } => {
+                self.last_rtt = Some(rtt);
+                self.failed[target.0] = 0;
+            }
+            Outcome::Lost => self.note_failure(target, out),
+            Outcome::Blind => {}
+        }
+        self.count(now, out);
+    }
+
+    fn note_failure(&mut self, target: TargetId, out: &mut VecDeque<Action>) {
+        let failed = self.failed[target.0].saturating_add(1);
+        self.failed[target.0] = failed;
+        if self.present() && self.health != Health::Down {
+            let (uplink, family, fall) = (self.uplink, self.family, self.rules.fall);
+            out.push_back(Action::Note(Note::ProbeFailed {
+                uplink,
+                family,
+                target,
+                failed,
+                fall,
+            }));
+        }
+    }
+
+    /// Counts the rounds that are decided, in the order in which they were sent.
+    fn count(&mut self, now: Time, out: &mut VecDeque<Action>) {
+        while let Some((verdict, sent)) = self.rounds.count() {
+            if self.present() && sent >= self.epoch {
+                self.latest = Some(sent);
+                let health = self.judge(verdict, sent, now);
+                self.set_health(health, now, out);
+            }
+        }
+    }
+
+    /// The health after one more round.
+    fn judge(&mut self, verdict: Verdict, sent: Time, now: Time) -> Health {
+        match verdict {
+            Verdict::Good => {
+                (self.good, self.bad, self.blind) = (self.good.saturating_add(1), 0, 0);
+                if self.good == 1 {
+                    // When it was counted, not when it was sent: while bad rounds sent before it were still open, it
+                    // did not count for more than they.
+                    self.good_since = now;
+                }
+                match self.health {
+                    Health::Down if self.good < self.rules.rise => Health::Down,
+                    _ => Health::Up,
+                }
+            }
+            Verdict::Bad => {
+                (self.good, self.bad, self.blind) = (0, self.bad.saturating_add(1), 0);
+                if self.bad == 1 {
+                    self.trouble = Some(sent);
+                }
+                match self.health {
+                    Health::Up | Health::Blind if self.bad < self.rules.fall => self.health,
+                    _ => Health::Down,
+                }
+            }
+            Verdict::Blind => {
+                self.blind = self.blind.saturating_add(1);
+                // An uplink that was found Down stays so: by our own blindness it must escape neither a failover nor
+                // the `rise` good rounds.
+                if self.health == Health::Down || self.blind < self.rules.fall {
+                    return self.health;
+                }
+                (self.good, self.bad) = (0, 0);
+                Health::Blind
+            }
+        }
+    }
+
+    fn set_health(&mut self, to: Health, now: Time, out: &mut VecDeque<Action>) {
+        let from = core::mem::replace(&mut self.health, to);
+        if from != to {
+            self.since = now;
+            let (uplink, family) = (self.uplink, self.family);
+            out.push_back(Action::Note(Note::Health {
+                uplink,
+                family,
+                from,
+                to,
+            }));
+        }
+    }
+}

@@ -9,7 +9,7 @@
 //!   have answered, bad as soon as that has become impossible. Rounds count in the order in which they were sent.
 //! * `fall` consecutive bad rounds make an uplink Down, `rise` consecutive good ones make it Up again. The very first
 //!   round decides alone (start-up check). Losing the carrier makes it Down at once. Rounds in which not one probe could be
-//!   sent for a reason of our own say nothing: after `fall` of them the uplink is Blind.
+//!   sent for a reason of our own say nothing: after `fall` of them the uplink is Blind, unless it was Down already.
 //! * The lowest rank that is Up wins. An uplink is only switched to when it is *proven just now*: Up, its last round good, and
 //!   that round sent after the trouble on the active uplink began; otherwise it is probed at once and the decision waits.
 //! * A more preferred uplink takes over again (failback) once it has been good without interruption for `hold`.
@@ -19,6 +19,9 @@
 mod election;
 mod health;
 mod machine;
+mod round;
+#[cfg(test)]
+mod tests;
 
 pub use machine::Machine;
 
@@ -144,7 +147,7 @@ pub enum Outcome {
 }
 
 /// A fact.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Input {
     /// A probe ended.
     Probe {

@@ -1,0 +1,182 @@
+//! From probes to rounds: the last ones of one uplink in one family, in the order in which they were sent.
+
+use core::time::Duration;
+use std::collections::VecDeque;
+
+use super::{Family, Outcome, TargetId, Time, UplinkRules};
+
+/// Counted rounds that are kept, for the loss.
+const LOSS_ROUNDS: usize = 60;
+
+/// Rounds that may be open at once. Time closes them long before; this only bounds memory should the prober run wild.
+const OPEN_ROUNDS: usize = 1024;
+
+/// What a round says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Good,
+    Bad,
+    Blind,
+}
+
+#[derive(Debug)]
+struct Round {
+    sent: Time,
+    outcomes: Vec<(TargetId, Outcome)>,
+    /// Results that are still missing will not come any more: they are lost.
+    expired: bool,
+}
+
+#[derive(Default)]
+struct Tally {
+    replies: u32,
+    lost: u32,
+    missing: u32,
+}
+
+impl Round {
+    fn tally(&self, targets: u32) -> Tally {
+        let mut tally = Tally::default();
+        let mut missing = targets;
+        for (_, outcome) in &self.outcomes {
+            missing = missing.saturating_sub(1);
+            match outcome {
+                Outcome::Reply { .. } => tally.replies += 1,
+                Outcome::Lost => tally.lost += 1,
+                Outcome::Blind => {}
+            }
+        }
+        if self.expired {
+            tally.lost += missing;
+        } else {
+            tally.missing = missing;
+        }
+        tally
+    }
+
+    /// `None` while the missing results can still make a difference. A round that cannot become good is bad by its first
+    /// lost probe, and blind only when no probe at all was lost.
+    fn verdict(&self, targets: u32, quorum: u32) -> Option<Verdict> {
+        let tally = self.tally(targets);
+        if tally.replies >= quorum {
+            Some(Verdict::Good)
+        } else if tally.replies + tally.missing >= quorum {
+            None
+        } else if tally.lost > 0 {
+            Some(Verdict::Bad)
+        } else if tally.missing == 0 {
+            Some(Verdict::Blind)
+        } else {
+            None
+        }
+    }
+}
+
+/// The last rounds. The first `counted` of them are counted, the others open; their numbers run on without a gap.
+#[derive(Debug)]
+pub(super) struct Rounds {
+    targets: u32,
+    quorum: u32,
+    /// From being sent to being given up: a timeout, and an interval of grace for the result to be handed in.
+    patience: Duration,
+    queue: VecDeque<Round>,
+    /// Number of the first round in the queue.
+    first: u64,
+    counted: usize,
+}
+
+impl Rounds {
+    pub(super) fn new(family: Family, rules: &UplinkRules) -> Self {
+        Rounds {
+            targets: rules.targets[family as usize],
+            quorum: rules.quorum,
+            patience: rules.timeout + rules.interval,
+            queue: VecDeque::new(),
+            first: 0,
+            counted: 0,
+        }
+    }
+
+    /// Takes the result of one probe. False when it is of no use: known already, or of a round too old to matter.
+    pub(super) fn add(
+        &mut self,
+        number: u64,
+        sent: Time,
+        target: TargetId,
+        outcome: Outcome,
+    ) -> bool {
+        let targets = self.targets as usize;
+        let Some(round) = self.round(number, sent) else {
+            return false;
+        };
+        let known = round.outcomes.iter().any(|(known, _)| *known == target);
+        if known || round.outcomes.len() >= targets {
+            return false;
+        }
+        round.outcomes.push((target, outcome));
+        true
+    }
+
+    /// Rounds between the newest known one and this one are on their way too, without a result so far; they cannot have
+    /// been sent later than this one.
+    fn round(&mut self, number: u64, sent: Time) -> Option<&mut Round> {
+        if self.queue.is_empty() {
+            self.first = number;
+        }
+        let mut index = usize::try_from(number.checked_sub(self.first)?).ok()?;
+        if index > self.queue.len() + OPEN_ROUNDS {
+            self.queue.clear();
+            (self.first, self.counted, index) = (number, 0, 0);
+        }
+        while self.queue.len() <= index {
+            self.queue.push_back(Round {
+                sent,
+                outcomes: Vec::new(),
+                expired: false,
+            });
+        }
+        let round = &mut self.queue[index];
+        round.sent = sent;
+        Some(round)
+    }
+
+    /// Counts the oldest open round if it is decided: its verdict, and when it was sent.
+    pub(super) fn count(&mut self) -> Option<(Verdict, Time)> {
+        let crowded = self.queue.len() > self.counted + OPEN_ROUNDS;
+        let round = self.queue.get_mut(self.counted)?;
+        round.expired |= crowded;
+        let decided = (round.verdict(self.targets, self.quorum)?, round.sent);
+        self.counted += 1;
+        if self.counted > LOSS_ROUNDS {
+            self.queue.pop_front();
+            (self.first, self.counted) = (self.first + 1, LOSS_ROUNDS);
+        }
+        Some(decided)
+    }
+
+    /// When the oldest open round expires.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        Some(self.queue.get(self.counted)?.sent + self.patience)
+    }
+
+    /// Gives up the results that the oldest open round still misses, if it is time. False when it is not.
+    pub(super) fn expire(&mut self, now: Time) -> bool {
+        let patience = self.patience;
+        let due = self
+            .queue
+            .get_mut(self.counted)
+            .filter(|round| round.sent + patience <= now);
+        due.map(|round| round.expired = true).is_some()
+    }
+
+    /// Part of the probes in the counted rounds that were lost; blind ones were never sent and do not count.
+    pub(super) fn loss(&self) -> Option<f64> {
+        let (mut replies, mut lost) = (0, 0);
+        for round in self.queue.iter().take(self.counted) {
+            let tally = round.tally(self.targets);
+            replies += tally.replies;
+            lost += tally.lost;
+        }
+        (replies + lost > 0).then(|| f64::from(lost) / f64::from(replies + lost))
+    }
+}

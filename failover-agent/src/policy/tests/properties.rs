@@ -1,0 +1,330 @@
+//! What holds in every world.
+
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, TestRunner};
+
+use super::reference::Verdict;
+use super::world::{Change, Script, Switch, Weather, World, ms};
+use super::*;
+
+const LONGEST_BACKOFF: u64 = 30_000;
+
+fn uplink_rules() -> impl Strategy<Value = UplinkRules> {
+    let counts = (1..=4_u32, 1..=4_u32, 1..=3_u32);
+    let times = (
+        prop_oneof![Just(200), Just(500), Just(1000)],
+        prop_oneof![Just(100), Just(500), Just(2500)],
+        prop_oneof![Just(0), Just(1500), Just(6000)],
+    );
+    let targets =
+        (prop_oneof![1 => Just(0_u32), 6 => 1..=3_u32], 0..=2_u32).prop_map(<[u32; 2]>::from);
+    let usable = [prop::bool::weighted(0.9), prop::bool::weighted(0.9)];
+    (counts, times, targets, usable).prop_map(
+        |((fall, rise, quorum), (interval, timeout, hold), targets, usable)| {
+            let most = targets
+                .into_iter()
+                .filter(|count| *count > 0)
+                .min()
+                .unwrap_or(1);
+            UplinkRules {
+                fall,
+                rise,
+                quorum: quorum.min(most),
+                hold: Duration::from_millis(hold),
+                interval: Duration::from_millis(interval),
+                timeout: Duration::from_millis(timeout),
+                targets,
+                usable,
+            }
+        },
+    )
+}
+
+fn weather() -> impl Strategy<Value = Weather> {
+    prop_oneof![
+        5 => Just(Weather::Good),
+        4 => Just(Weather::Bad),
+        2 => Just(Weather::Lossy),
+        1 => Just(Weather::Blind),
+        1 => Just(Weather::Silent),
+        1 => Just(Weather::Wild),
+    ]
+}
+
+fn family() -> impl Strategy<Value = Family> {
+    prop_oneof![3 => Just(Family::V4), 1 => Just(Family::V6)]
+}
+
+fn change(uplinks: usize) -> impl Strategy<Value = Change> {
+    let id = move || (0..uplinks).prop_map(UplinkId);
+    prop_oneof![
+        12 => (id(), family(), weather()).prop_map(|(id, family, weather)| Change::Weather(id, family, weather)),
+        2 => (id(), any::<bool>()).prop_map(|(id, up)| Change::Carrier(id, up)),
+        2 => (id(), family(), any::<bool>()).prop_map(|(id, family, usable)| Change::Usable(id, family, usable)),
+        1 => prop::bool::weighted(0.7).prop_map(Change::Confirm),
+        1 => (family(), id(), any::<bool>()).prop_map(|(family, id, yes)| Change::Stray(family, id, yes)),
+    ]
+}
+
+fn wait() -> impl Strategy<Value = u64> {
+    prop_oneof![2 => 0..500_u64, 4 => 500..4000_u64, 1 => 4000..15_000_u64]
+}
+
+/// Two to four uplinks; in half of the worlds IPv6 has no targets and follows.
+fn script() -> impl Strategy<Value = Script> {
+    (2..=4_usize, any::<bool>()).prop_flat_map(|(uplinks, follow)| {
+        let adopted = || prop::option::of((0..uplinks).prop_map(UplinkId));
+        let rules = (
+            prop::collection::vec(uplink_rules(), uplinks),
+            [adopted(), adopted()],
+        );
+        let changes = prop::collection::vec((wait(), change(uplinks)), 0..25);
+        (rules, changes, any::<u64>()).prop_map(move |((mut uplinks, active), changes, seed)| {
+            for uplink in &mut uplinks {
+                if follow {
+                    uplink.targets[1] = 0;
+                }
+            }
+            Script {
+                rules: Rules { uplinks, active },
+                seed,
+                changes,
+            }
+        })
+    })
+}
+
+fn config() -> Config {
+    Config {
+        cases: 500,
+        failure_persistence: None,
+        ..Config::default()
+    }
+}
+
+/// Whether the machine should have left the family's active uplink (or should have chosen one) by now.
+fn stuck(world: &World, family: Family) -> Option<UplinkId> {
+    let index = family as usize;
+    let references = &world.references[index];
+    let health = |id: usize| world.machine.health(UplinkId(id), family);
+    let active = world.machine.active(family);
+    let waits_at_start = || {
+        (0..references.len()).any(|id| {
+            let adopted_blind = active == Some(UplinkId(id)) && health(id) == Health::Blind;
+            let reference = &references[id];
+            reference.probed()
+                && reference.present()
+                && (health(id) == Health::Unknown || adopted_blind)
+        })
+    };
+    let settled = match active {
+        _ if world.in_flight(family) => true,
+        _ if !world.started(family) => waits_at_start(),
+        Some(active) => health(active.0) != Health::Down,
+        None => unreachable!("started without an active uplink"),
+    };
+    if settled {
+        return None;
+    }
+    let open = |id: usize| {
+        world.asked[index][id]
+            .filter(|asked| references[id].last().is_none_or(|last| last.sent < *asked))
+    };
+    let waiting = |id: usize| {
+        let timeout = ms(world.rules.uplinks[id].timeout);
+        open(id).is_some_and(|asked| world.now() < asked + timeout)
+    };
+    if (0..references.len()).any(waiting) {
+        return None;
+    }
+    let refused =
+        |id: usize| world.refused[index][id].is_some_and(|at| world.now() <= at + LONGEST_BACKOFF);
+    let takes = |id: &usize| {
+        let good = references[*id]
+            .last()
+            .is_some_and(|last| last.verdict == Verdict::Good);
+        health(*id) == Health::Up
+            && references[*id].present()
+            && good
+            && open(*id).is_none()
+            && !refused(*id)
+    };
+    let other = |id: &usize| !world.started(family) || active != Some(UplinkId(*id));
+    (0..references.len())
+        .filter(other)
+        .find(takes)
+        .map(UplinkId)
+}
+
+/// Health follows the rounds where the rules leave no choice.
+fn check_health(world: &World) {
+    for family in Family::ALL {
+        for (id, reference) in world.references[family as usize].iter().enumerate() {
+            let rules = &world.rules.uplinks[id];
+            let health = world.machine.health(UplinkId(id), family);
+            if !reference.probed() {
+                assert_eq!(health, Health::Unknown);
+            } else if reference.streak(Verdict::Bad) >= rules.fall as usize {
+                assert_eq!(health, Health::Down, "{family} {id} fell");
+            } else if reference.streak(Verdict::Good) >= rules.rise as usize {
+                assert_eq!(health, Health::Up, "{family} {id} rose");
+            } else if health == Health::Down {
+                assert!(
+                    reference.may_be_down(),
+                    "{family} {id} is Down without a reason"
+                );
+            }
+        }
+    }
+}
+
+fn of_family(world: &World, family: Family) -> impl Iterator<Item = &Switch> {
+    world
+        .switches
+        .iter()
+        .filter(move |switch| switch.family == family)
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn never_active_on_a_down_uplink_while_another_is_proven(script in script()) {
+        World::play(&script, |world| {
+            check_health(world);
+            for family in Family::ALL {
+                let better = stuck(world, family);
+                assert_eq!(better, None, "{family} at {} ms: stays on {:?}", world.now(), world.machine.active(family));
+            }
+        });
+    }
+
+    #[test]
+    fn every_switch_has_its_reason(script in script()) {
+        let world = World::play(&script, |_| {});
+        for switch in &world.switches {
+            let rules = &world.rules.uplinks[switch.to.0];
+            match switch.cause {
+                Cause::Startup => {
+                    prop_assert!(of_family(&world, switch.family).all(|other| {
+                        other.at >= switch.at || other.confirmed == Some(false)
+                    }), "{switch:?}");
+                }
+                Cause::Failover => prop_assert!(switch.from_down, "{switch:?}"),
+                Cause::Failback => {
+                    prop_assert!(switch.from.is_some_and(|from| switch.to < from), "{switch:?}");
+                    prop_assert!(switch.good_run.len() >= rules.rise as usize, "{switch:?}");
+                    let since = switch.good_run[0].at;
+                    prop_assert!(switch.at >= since + ms(rules.hold), "{switch:?}");
+                }
+                Cause::Follow => prop_assert_eq!(Some(switch.to), switch.leader),
+            }
+            let again = switch.from == Some(switch.to);
+            prop_assert!(!again || of_family(&world, switch.family).all(|other| {
+                other.at >= switch.at || other.confirmed == Some(false)
+            }), "to where it is already: {switch:?}");
+        }
+    }
+
+    #[test]
+    fn failbacks_are_a_hold_time_apart(script in script()) {
+        let world = World::play(&script, |_| {});
+        for family in Family::ALL {
+            let failbacks: Vec<_> = of_family(&world, family).filter(|switch| switch.cause == Cause::Failback).collect();
+            for (index, later) in failbacks.iter().enumerate() {
+                let hold = ms(world.rules.uplinks[later.to.0].hold);
+                let mut earlier = failbacks[..index].iter().filter(|switch| switch.confirmed == Some(true));
+                prop_assert!(earlier.all(|earlier| earlier.at + hold <= later.at), "{failbacks:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn flapping_uplink_is_failed_back_to_once_per_hold_time(
+        seed in any::<u64>(),
+        flaps in prop::collection::vec((wait(), weather(), prop::option::weighted(0.2, any::<bool>())), 0..40),
+    ) {
+        let mut rules = rules(2);
+        for uplink in &mut rules.uplinks {
+            uplink.hold = Duration::from_secs(6);
+        }
+        let change = |(wait, weather, carrier): (u64, Weather, Option<bool>)| {
+            (wait, carrier.map_or(Change::Weather(A, Family::V4, weather), |up| Change::Carrier(A, up)))
+        };
+        let changes = flaps.into_iter().map(change).collect();
+        let world = World::play(&Script { rules, seed, changes }, |_| {});
+        let mut last = None;
+        for switch in &world.switches {
+            match switch.cause {
+                Cause::Failback => {
+                    prop_assert!(last.is_none_or(|last| last + 6000 <= switch.at), "{:?}", world.switches);
+                    last = Some(switch.at);
+                }
+                Cause::Failover => prop_assert_eq!((switch.from, switch.to), (Some(A), B)),
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn same_inputs_give_same_actions(script in script()) {
+        let (one, other) = (World::play(&script, |_| {}), World::play(&script, |_| {}));
+        prop_assert_eq!(one.actions, other.actions);
+    }
+
+    #[test]
+    fn nothing_changes_while_all_are_down(script in script(), silent in any::<bool>()) {
+        let mut script = script;
+        let weather = if silent { Weather::Silent } else { Weather::Bad };
+        for (_, change) in &mut script.changes {
+            if let Change::Weather(_, _, to) = change {
+                *to = weather;
+            }
+        }
+        let uplinks = (0..script.rules.uplinks.len()).map(UplinkId);
+        let bad = uplinks.flat_map(|id| Family::ALL.map(|family| (0, Change::Weather(id, family, weather))));
+        script.changes.splice(0..0, bad);
+        let world = World::play(&script, |_| {});
+        prop_assert!(world.switches.is_empty(), "{:?}", world.switches);
+    }
+
+    #[test]
+    fn destination_is_proven(script in script()) {
+        let world = World::play(&script, |_| {});
+        for switch in &world.switches {
+            prop_assert!(switch.present, "{switch:?}");
+            if switch.cause == Cause::Follow {
+                continue;
+            }
+            let last = switch.last.unwrap();
+            prop_assert_eq!(last.verdict, Verdict::Good, "{:?}", switch);
+            let rules = &world.rules.uplinks[switch.to.0];
+            prop_assert!(switch.at - last.sent <= ms(rules.interval + rules.timeout), "{switch:?}");
+            if switch.cause == Cause::Failover {
+                prop_assert!(switch.trouble.is_none_or(|trouble| last.sent >= trouble), "{switch:?}");
+            }
+        }
+    }
+}
+
+/// The properties would hold in a world in which nothing happens, too.
+#[test]
+fn worlds_are_eventful() {
+    let mut runner = TestRunner::deterministic();
+    let (mut causes, mut refused, mut asked) = ([0; 4], 0, 0);
+    for _ in 0..100 {
+        let world = World::play(&script().new_tree(&mut runner).unwrap().current(), |_| {});
+        for switch in &world.switches {
+            causes[switch.cause as usize] += 1;
+            refused += usize::from(switch.confirmed == Some(false));
+        }
+        asked += world
+            .actions
+            .iter()
+            .filter(|(_, action)| matches!(action, Action::ProbeNow { .. }))
+            .count();
+    }
+    let least = causes.into_iter().chain([refused, asked]).min();
+    assert!(least >= Some(20), "{causes:?} {refused} {asked}");
+}

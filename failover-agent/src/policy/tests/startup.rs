@@ -1,0 +1,124 @@
+//! The start-up check, adoption, and the family that follows.
+
+use super::*;
+
+#[test]
+fn start_waits_for_the_better_ones_only() {
+    let mut play = Play::new(rules(3));
+    play.tick(" ++");
+    assert_eq!(play.switches(), [], "A may still turn out to be Up");
+    play.tick("-");
+    assert_eq!(play.switches(), [(None, B, Cause::Startup)]);
+
+    let mut play = Play::new(rules(3));
+    play.tick("+");
+    assert_eq!(
+        play.switches(),
+        [(None, A, Cause::Startup)],
+        "whatever B and C are"
+    );
+
+    let mut rules = rules(3);
+    rules.uplinks[0].usable = [false, false];
+    rules.uplinks[1].targets = [0, 0];
+    let mut play = Play::new(rules);
+    play.round(C, REPLY);
+    assert_eq!(
+        play.switches(),
+        [(None, C, Cause::Startup)],
+        "A cannot be used, B is not probed"
+    );
+}
+
+#[test]
+fn start_with_all_down_waits_for_the_first_to_come_up() {
+    let mut play = Play::new(rules(2));
+    play.tick("--");
+    play.ticks(10, "--");
+    let notes = play.notes();
+    assert_eq!(
+        notes
+            .iter()
+            .filter(|note| is_nowhere(note))
+            .collect::<Vec<_>>(),
+        [&nowhere(None)]
+    );
+    play.ticks(3, "-+");
+    assert_eq!(play.switches(), []);
+    play.tick("-+");
+    assert_eq!(play.switches(), [(None, B, Cause::Startup)]);
+}
+
+#[test]
+fn adopted_uplink_is_switched_to_once() {
+    let mut adopted = rules(2);
+    adopted.active = [Some(B), None];
+    let mut play = Play::new(adopted.clone());
+    assert_eq!(play.machine.active(Family::V4), Some(B));
+    play.tick("-+");
+    assert_eq!(
+        play.switches(),
+        [(Some(B), B, Cause::Startup)],
+        "so that routes and gates are made"
+    );
+    play.confirm(B);
+    play.ticks(3, "-+");
+    assert_eq!(play.switches(), []);
+
+    let mut play = Play::new(adopted.clone());
+    play.tick("+ ");
+    assert_eq!(play.switches(), [(Some(B), A, Cause::Startup)]);
+
+    // An adopted uplink that cannot be probed is not given up for a worse one.
+    adopted.active = [Some(A), None];
+    let mut play = Play::new(adopted);
+    play.ticks(5, "o+");
+    assert_eq!(play.switches(), []);
+    play.ticks(3, "-+");
+    assert_eq!(play.switches(), [(Some(A), B, Cause::Startup)]);
+}
+
+#[test]
+fn family_without_targets_follows() {
+    let follow = |to, from| Action::Switch {
+        family: Family::V6,
+        from,
+        to,
+        cause: Cause::Follow,
+        detected: at(3000),
+        decided: at(3000),
+    };
+    let mut dual = rules(3);
+    for id in [0, 2] {
+        dual.uplinks[id].usable = [true, true];
+    }
+    dual.active = [None, Some(A)];
+    let mut play = Play::new(dual);
+    let switched_v6 = |to| Input::Switched {
+        family: Family::V6,
+        to,
+        confirmed: true,
+    };
+    play.pass(3000);
+    play.round(A, REPLY);
+    play.round(B, REPLY);
+    play.round(C, REPLY);
+    play.actions();
+    play.confirm(A);
+    assert_eq!(play.actions(), [follow(A, Some(A))], "once, though adopted");
+    play.input(switched_v6(A));
+
+    // B cannot carry IPv6: nothing changes there. C can.
+    play.ticks(3, "-++");
+    play.confirm(B);
+    assert_eq!(play.switches(), [(Some(A), B, Cause::Failover)]);
+    assert_eq!(play.machine.active(Family::V6), Some(A));
+    play.ticks(3, "--+");
+    play.confirm(C);
+    assert_eq!(
+        play.switches(),
+        [(Some(B), C, Cause::Failover), (Some(A), C, Cause::Follow)]
+    );
+    play.input(switched_v6(C));
+    assert_eq!(play.machine.active(Family::V6), Some(C));
+}
