@@ -1,4 +1,5 @@
 //! failover-agent keeps a Linux host or router online over several uplinks.
 pub mod config;
+pub mod datapath;
 pub mod failure;
 pub mod policy;

@@ -1,6 +1,6 @@
 //! The gate: what may leave by an uplink, and how the rest is cut.
 
-use aya_ebpf::{helpers::bpf_redirect, programs::TcContext};
+use aya_ebpf::{bindings::TC_ACT_REDIRECT, helpers::bpf_redirect, programs::TcContext};
 use failover_ebpf::{Gate, Uplink};
 
 use crate::{
@@ -68,8 +68,9 @@ pub(crate) fn decide(ctx: &TcContext, ifindex: u32, uplink: &Uplink) -> Verdict 
 #[inline(always)]
 pub(crate) fn drop_silently() -> i32 {
     const NO_INTERFACE: u32 = 0;
-    // SAFETY: plain numbers.
-    unsafe { bpf_redirect(NO_INTERFACE, 0) as i32 }
+    // SAFETY: plain numbers. The result is TC_ACT_REDIRECT for all valid flags.
+    unsafe { bpf_redirect(NO_INTERFACE, 0) };
+    TC_ACT_REDIRECT
 }
 
 /// Whether a packet keeps the link itself alive, stays on it, or frees the far end of a connection.

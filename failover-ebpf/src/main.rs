@@ -41,6 +41,10 @@ static SETTINGS: Array<Settings, 1> = Array::new();
 const NEXT: i32 = TC_ACT_UNSPEC;
 
 #[classifier]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the macro hands it over by value"
+)]
 fn uplink_egress(ctx: TcContext) -> i32 {
     let ifindex = ifindex(&ctx);
     let Some((uplink, counters)) = uplink(ifindex) else {
@@ -65,6 +69,10 @@ fn uplink_egress(ctx: TcContext) -> i32 {
 }
 
 #[classifier]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the macro hands it over by value"
+)]
 fn uplink_ingress(ctx: TcContext) -> i32 {
     let ifindex = ifindex(&ctx);
     if let Some((uplink, counters)) = uplink(ifindex) {
