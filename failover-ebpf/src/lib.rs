@@ -28,7 +28,7 @@ pub mod maps {
     pub const UPLINKS: &str = "UPLINKS";
     /// Per-CPU hash: interface index (`u32`) to [`Counters`](crate::Counters).
     pub const COUNTERS: &str = "COUNTERS";
-    /// LPM trie: [`Prefix`](crate::Prefix) to `u32` (always 1).
+    /// LPM trie: prefix length and [`Peer`](crate::Peer) to `u32` (always 1).
     pub const EXEMPT: &str = "EXEMPT";
     /// Array of one [`Settings`](crate::Settings).
     pub const SETTINGS: &str = "SETTINGS";
@@ -86,11 +86,11 @@ pub struct Uplink {
 pub struct Counters {
     /// Packets that reached the egress hook, cut ones included (a GSO packet counts as its segments).
     pub tx_packets: u64,
-    /// Their bytes on the wire, link-layer header included.
+    /// Their bytes on the wire, link-layer headers included.
     pub tx_bytes: u64,
-    /// Packets received.
+    /// Packets received (a packet merged by GRO counts as its segments).
     pub rx_packets: u64,
-    /// Bytes received, link-layer header included.
+    /// Their bytes, link-layer header included (of a packet merged by GRO: one header).
     pub rx_bytes: u64,
     /// Packets that a closed gate cut.
     pub cut_packets: u64,
@@ -101,6 +101,8 @@ pub struct Counters {
     /// When the last packet from beyond the on-link prefixes arrived: `CLOCK_MONOTONIC`, nanoseconds
     /// (a kernel tick coarse); 0: never. The latest CPU's value counts.
     pub last_rx_ns: u64,
+    /// When this CPU last wrote a cut packet to the log, which it does at most once a second; same clock.
+    pub cut_logged_ns: u64,
 }
 
 /// What the agent tells the programs about all uplinks.
@@ -115,26 +117,42 @@ pub struct Settings {
     pub abi_version: u32,
 }
 
-/// Key of the LPM trie of exempt destinations.
+/// What an exempt prefix is matched against: the data of the LPM trie's keys. The 32 bits of the interface always
+/// match in full, so the key's prefix length is [`EXACT_BITS`] plus the prefix length of the IPv6 address.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Prefix {
-    /// Bits of what follows that must match: 32 for the interface, then the prefix length counted
-    /// in the 128 bits of the address.
-    pub prefix_len: u32,
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Peer {
     /// Interface index; 0 for a prefix that is exempt on all uplinks.
     pub ifindex: u32,
     /// IPv6 address, or IPv4-mapped IPv6 address (RFC 4291, 2.5.5.2), in network byte order.
     pub address: [u8; 16],
 }
 
+/// Bits of [`Peer`] before its address.
+pub const EXACT_BITS: u32 = 32;
+
+// SAFETY: integers and arrays of them, `repr(C)`, no padding (asserted below): every bit pattern is a value.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Counters {}
+// SAFETY: as above.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Settings {}
+// SAFETY: as above.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Peer {}
+// SAFETY: `repr(C)` without padding. Its enums have fewer values than bit patterns; only user space of the same
+// ABI_VERSION, which it checks before it reads a pinned map, ever writes them.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Uplink {}
+
 const _: () = {
     assert!(size_of::<Uplink>() == 16);
-    assert!(size_of::<Counters>() == 64);
+    assert!(size_of::<Counters>() == 72);
     assert!(core::mem::offset_of!(Counters, cut_packets) == 32);
     assert!(core::mem::offset_of!(Counters, last_rx_ns) == 56);
+    assert!(core::mem::offset_of!(Counters, cut_logged_ns) == 64);
     assert!(size_of::<Settings>() == 16);
     assert!(core::mem::offset_of!(Settings, probe_mark) == 8);
-    assert!(size_of::<Prefix>() == 24);
-    assert!(core::mem::offset_of!(Prefix, address) == 8);
+    assert!(size_of::<Peer>() == 20);
+    assert!(core::mem::offset_of!(Peer, address) == 4);
 };

@@ -1,8 +1,131 @@
-//! The programs.
-#![no_std]
-#![no_main]
-#[cfg(not(test))]
+//! The programs: `uplink_egress` counts and gates what leaves by an uplink, `uplink_ingress` counts what arrives.
+//!
+//! Both return "next" for what they let pass, so that other programs on the same interface run too, and never change
+//! a packet. Built for the host, for the sake of clippy and `cargo build --workspace`, this is an empty program.
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+// Maps and helpers are the kernel's; the host build has no use for them.
+#![cfg_attr(
+    not(target_arch = "bpf"),
+    expect(dead_code, reason = "only the bpf build has entry points")
+)]
+
+mod count;
+mod gate;
+mod log;
+mod packet;
+
+use aya_ebpf::{
+    bindings::TC_ACT_UNSPEC,
+    btf_maps::{Array, HashMap, LpmTrie, PerCpuHashMap},
+    helpers::bpf_ktime_get_coarse_ns,
+    macros::{btf_map, classifier},
+    programs::TcContext,
+};
+use failover_ebpf::{Counters, MAX_PREFIXES, MAX_UPLINKS, Peer, Settings, Uplink};
+
+use crate::gate::Verdict;
+
+#[btf_map]
+static UPLINKS: HashMap<u32, Uplink, MAX_UPLINKS> = HashMap::new();
+
+#[btf_map]
+static COUNTERS: PerCpuHashMap<u32, Counters, MAX_UPLINKS> = PerCpuHashMap::new();
+
+#[btf_map]
+static EXEMPT: LpmTrie<Peer, u32, MAX_PREFIXES> = LpmTrie::new();
+
+#[btf_map]
+static SETTINGS: Array<Settings, 1> = Array::new();
+
+/// TCX_NEXT under TCX, "as if this filter were not here" under clsact: the same number.
+const NEXT: i32 = TC_ACT_UNSPEC;
+
+#[classifier]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the macro hands it over by value"
+)]
+fn uplink_egress(ctx: TcContext) -> i32 {
+    let ifindex = ifindex(&ctx);
+    let Some((uplink, counters)) = uplink(ifindex) else {
+        return NEXT;
+    };
+    let size = count::egress(&ctx, counters);
+    match gate::decide(&ctx, ifindex, uplink) {
+        Verdict::Pass => NEXT,
+        Verdict::Probe => {
+            counters.probes_passed += size.packets;
+            NEXT
+        }
+        Verdict::Cut(packet) => {
+            counters.cut_packets += size.packets;
+            counters.cut_bytes += size.bytes;
+            if let Some(packet) = packet {
+                log::cut(&ctx, ifindex, counters, &packet);
+            }
+            gate::drop_silently()
+        }
+    }
+}
+
+#[classifier]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the macro hands it over by value"
+)]
+fn uplink_ingress(ctx: TcContext) -> i32 {
+    let ifindex = ifindex(&ctx);
+    if let Some((uplink, counters)) = uplink(ifindex) {
+        count::ingress(&ctx, ifindex, uplink, counters);
+    }
+    NEXT
+}
+
+/// The uplink that a packet leaves or arrives by, with this CPU's counters. None: it is not, or no longer, configured.
+#[inline(always)]
+fn uplink(ifindex: u32) -> Option<(&'static Uplink, &'static mut Counters)> {
+    // SAFETY: the programs insert and remove nothing. User space replaces whole values; the worst that a reader can
+    // meet is the value of a moment ago.
+    let uplink = unsafe { UPLINKS.get(ifindex) }?;
+    let counters = COUNTERS.get_ptr_mut(ifindex)?;
+    // SAFETY: the slot belongs to this CPU, programs on one CPU do not interrupt each other on the same hook, and
+    // no other reference to it exists.
+    Some((uplink, unsafe { &mut *counters }))
+}
+
+#[inline(always)]
+fn ifindex(ctx: &TcContext) -> u32 {
+    // SAFETY: the kernel hands every program a valid context.
+    unsafe { (*ctx.skb.skb).ifindex }
+}
+
+/// `CLOCK_MONOTONIC` as of the last kernel tick (1 to 10 ms ago) in nanoseconds: far cheaper than the exact time.
+#[inline(always)]
+fn now_ns() -> u64 {
+    // SAFETY: no arguments.
+    unsafe { bpf_ktime_get_coarse_ns() }
+}
+
+/// Whether `address` (IPv4 ones mapped) lies in a prefix that is exempt on `ifindex`, or, with 0, everywhere.
+#[inline(always)]
+fn is_exempt(ifindex: u32, address: [u8; 16]) -> bool {
+    use aya_ebpf::btf_maps::lpm_trie::Key;
+    const WHOLE: u32 = failover_ebpf::EXACT_BITS + 128;
+    EXEMPT
+        .get(&Key::new(WHOLE, Peer { ifindex, address }))
+        .is_some()
+}
+
+/// The kernel reads it: helpers that are GPL only would be refused otherwise.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[cfg(target_arch = "bpf")]
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo) -> ! {
     loop {}
 }
+
+#[cfg(not(target_arch = "bpf"))]
+fn main() {}

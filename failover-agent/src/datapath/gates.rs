@@ -1,0 +1,104 @@
+//! Gates and their lease.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use aya::maps::{Array, HashMap, Map, MapData, MapError};
+use failover_ebpf::{ABI_VERSION, Gate, Uplink};
+use nix::time::{ClockId, clock_gettime};
+
+use crate::policy::Family;
+
+/// The map of uplinks, by interface index.
+pub(super) struct Uplinks(HashMap<MapData, u32, Uplink>);
+
+impl Uplinks {
+    pub(super) fn new(map: Map) -> Result<Uplinks> {
+        Ok(Uplinks(map.try_into()?))
+    }
+
+    pub(super) fn get(&self, ifindex: u32) -> Result<Option<Uplink>> {
+        match self.0.get(&ifindex, 0) {
+            Ok(uplink) => Ok(Some(uplink)),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(error) => {
+                Err(error).with_context(|| format!("reading the gates of interface {ifindex}"))
+            }
+        }
+    }
+
+    pub(super) fn set(&mut self, ifindex: u32, uplink: Uplink) -> Result<()> {
+        self.0
+            .insert(ifindex, uplink, 0)
+            .with_context(|| format!("setting the gates of interface {ifindex}"))
+    }
+
+    pub(super) fn forget(&mut self, ifindex: u32) -> Result<()> {
+        match self.0.remove(&ifindex) {
+            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+            Err(error) => {
+                Err(error).with_context(|| format!("removing the gates of interface {ifindex}"))
+            }
+        }
+    }
+
+    pub(super) fn ifindexes(&self) -> Result<Vec<u32>> {
+        self.0
+            .keys()
+            .collect::<Result<_, _>>()
+            .context("listing the uplinks")
+    }
+
+    pub(super) fn set_gate(&mut self, ifindex: u32, family: Family, gate: Gate) -> Result<()> {
+        let mut uplink = self
+            .get(ifindex)?
+            .with_context(|| format!("interface {ifindex} is not attached"))?;
+        *match family {
+            Family::V4 => &mut uplink.gate_ipv4,
+            Family::V6 => &mut uplink.gate_ipv6,
+        } = gate;
+        self.set(ifindex, uplink)
+    }
+
+    pub(super) fn gates(&self, ifindex: u32) -> Result<[Gate; 2]> {
+        let uplink = self.get(ifindex)?;
+        Ok(uplink.map_or([Gate::Open; 2], |uplink| {
+            [uplink.gate_ipv4, uplink.gate_ipv6]
+        }))
+    }
+}
+
+/// The map of settings. The agent is its only writer, and remembers what it wrote.
+pub(super) struct Settings {
+    map: Array<MapData, failover_ebpf::Settings>,
+    current: failover_ebpf::Settings,
+}
+
+impl Settings {
+    /// Keeps the lease that an adopted map holds.
+    pub(super) fn new(map: Map, probe_mark: u32) -> Result<Settings> {
+        let map: Array<MapData, failover_ebpf::Settings> = map.try_into()?;
+        let current = failover_ebpf::Settings {
+            probe_mark,
+            abi_version: ABI_VERSION,
+            ..map.get(&0, 0).context("reading the settings")?
+        };
+        let mut settings = Settings { map, current };
+        settings.write()?;
+        Ok(settings)
+    }
+
+    pub(super) fn renew_lease(&mut self, lease: Duration) -> Result<()> {
+        let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC)?);
+        // 584 years from now is for ever.
+        self.current.lease_until_ns =
+            u64::try_from(now.saturating_add(lease).as_nanos()).unwrap_or(u64::MAX);
+        self.write()
+    }
+
+    fn write(&mut self) -> Result<()> {
+        self.map
+            .set(0, self.current, 0)
+            .context("writing the settings")
+    }
+}

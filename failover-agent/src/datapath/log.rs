@@ -1,0 +1,37 @@
+//! The programs' messages, through `log` into tracing.
+
+use std::{convert::Infallible, io};
+
+use anyhow::{Context as _, Result};
+use aya::Ebpf;
+use aya_log::EbpfLogger;
+use tokio::io::{Interest, unix::AsyncFd};
+
+/// Messages of the programs.
+pub struct Log(EbpfLogger<&'static dyn ::log::Log>);
+
+impl Log {
+    pub(super) fn new(ebpf: &mut Ebpf) -> Result<Log> {
+        Ok(Log(
+            EbpfLogger::init(ebpf).context("opening the programs' messages")?
+        ))
+    }
+
+    /// Passes messages on until it is dropped. Wants a tokio runtime with I/O, or panics as all of tokio does.
+    ///
+    /// # Errors
+    ///
+    /// Waiting for messages fails.
+    pub async fn forward(self) -> Result<Infallible> {
+        // SAFETY: the logger owns its map, and with it the descriptor, until the AsyncFd drops it.
+        let registered = unsafe { AsyncFd::register_with_interest(self.0, Interest::READABLE) };
+        let mut messages = registered.map_err(io::Error::from).context(WAITING)?;
+        loop {
+            let mut ready = messages.readable_mut().await.context(WAITING)?;
+            ready.get_inner_mut().flush();
+            ready.clear_ready();
+        }
+    }
+}
+
+const WAITING: &str = "waiting for the programs' messages";

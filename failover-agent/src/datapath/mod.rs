@@ -1,0 +1,185 @@
+//! Edge: the eBPF programs and their maps. The only place that knows aya.
+//!
+//! Everything that must outlive the agent lives in the kernel and is pinned below one directory of a BPF file system:
+//!
+//! ```text
+//! <bpf-dir>/uplinks            gates and hooks, by interface index     bpftool map dump pinned <bpf-dir>/uplinks
+//! <bpf-dir>/counters           what was seen, by interface index and CPU
+//! <bpf-dir>/exempt             prefixes that pass closed gates
+//! <bpf-dir>/settings           lease, probe mark, ABI version
+//! <bpf-dir>/links/3-egress     TCX links, by interface index (a name may hold dots, which a BPF file system refuses)
+//! ```
+//!
+//! A restarted agent adopts all of it: maps are reused with their contents, and the program behind each link is
+//! replaced in one step, so that no packet passes uncounted or ungated.
+
+mod attach;
+mod clsact;
+mod counters;
+mod exempt;
+mod gates;
+mod load;
+mod log;
+mod pins;
+mod requirements;
+mod test_run;
+
+use std::{net::IpAddr, path::PathBuf, time::Duration};
+
+use anyhow::Result;
+pub use failover_ebpf::{Counters, Gate, Hook, LinkLayer};
+
+pub use self::{
+    attach::Attached,
+    log::Log,
+    pins::remove_pins,
+    test_run::{Direction, TestPacket, TestRun, Verdict},
+};
+use crate::{config::AttachMode, policy::Family};
+
+/// How to open the datapath.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where maps and links are pinned; made if missing. Must lie on a BPF file system.
+    pub bpf_dir: PathBuf,
+    /// How programs are attached.
+    pub attach: AttachMode,
+    /// `SO_MARK` of the agent's own probes, which pass closed gates; 0: none do.
+    pub probe_mark: u32,
+}
+
+/// The loaded programs and their maps.
+///
+/// Dropping it changes nothing in the kernel: the programs stay attached, and gates open once the lease is past.
+pub struct Datapath {
+    options: Options,
+    ebpf: aya::Ebpf,
+    uplinks: gates::Uplinks,
+    settings: gates::Settings,
+    counters: counters::Map,
+    exempt: exempt::Trie,
+}
+
+impl Datapath {
+    /// Loads the programs, with new maps or, after a restart, with the pinned ones and their contents.
+    ///
+    /// Pins of another ABI version, and pins that cannot be read, are removed with a warning.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::NoBpfFs`](crate::failure::Failure::NoBpfFs), [`Failure::Privilege`](crate::failure::Failure::Privilege)
+    /// and [`Failure::Kernel`](crate::failure::Failure::Kernel), before anything is changed; other errors of the kernel.
+    pub fn open(options: &Options) -> Result<Datapath> {
+        requirements::check(options)?;
+        load::open(options)
+    }
+
+    /// Attaches the programs to an interface, or adopts them there. A new uplink's gates are open; an adopted one's
+    /// stay as they were.
+    ///
+    /// # Errors
+    ///
+    /// No such interface; no room for another uplink; the kernel refuses. Nothing stays attached then.
+    pub fn attach(&mut self, ifindex: u32, link_layer: LinkLayer) -> Result<Attached> {
+        attach::attach(self, ifindex, link_layer)
+    }
+
+    /// Detaches and forgets every uplink that is not in `ifindexes`. Interfaces that are gone are no error.
+    ///
+    /// # Errors
+    ///
+    /// All errors of the kernel together, after everything that can be removed has been.
+    pub fn retain(&mut self, ifindexes: &[u32]) -> Result<()> {
+        let mut errors = pins::Errors::default();
+        for ifindex in self.uplinks.ifindexes()? {
+            if !ifindexes.contains(&ifindex) {
+                errors.note(attach::detach(self, ifindex));
+            }
+        }
+        errors.into_result()
+    }
+
+    /// Opens or closes one gate.
+    ///
+    /// # Errors
+    ///
+    /// The uplink is not attached; the kernel refuses.
+    pub fn set_gate(&mut self, ifindex: u32, family: Family, gate: Gate) -> Result<()> {
+        self.uplinks.set_gate(ifindex, family, gate)
+    }
+
+    /// The gates of an uplink, in the order of [`Family::ALL`]; open for an interface that is none.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    pub fn gates(&self, ifindex: u32) -> Result<[Gate; 2]> {
+        self.uplinks.gates(ifindex)
+    }
+
+    /// Lets closed gates stay closed for `lease` from now.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    pub fn renew_lease(&mut self, lease: Duration) -> Result<()> {
+        self.settings.renew_lease(lease)
+    }
+
+    /// Replaces the prefixes (address, length) that pass the closed gates of one uplink, or of all with `ifindex` 0.
+    /// A prefix that was in the old set and is in the new one passes all the time. Those of an uplink itself are its
+    /// on-link networks: packets received from them do not count as signs of life from beyond.
+    ///
+    /// # Errors
+    ///
+    /// A length that the address does not have; more than [`failover_ebpf::MAX_PREFIXES`] in all; the kernel refuses.
+    pub fn set_exempt(&mut self, ifindex: u32, prefixes: &[(IpAddr, u8)]) -> Result<()> {
+        self.exempt.set(ifindex, prefixes)
+    }
+
+    /// What the programs have seen on an uplink since it was first attached, summed over CPUs; zeros for an interface
+    /// that is none.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    pub fn counters(&self, ifindex: u32) -> Result<Counters> {
+        self.counters.sum(ifindex)
+    }
+
+    /// The programs' messages, once; later calls find none.
+    ///
+    /// Messages go to the `log` crate's logger as it is now: set up tracing first.
+    ///
+    /// # Errors
+    ///
+    /// Called before.
+    pub fn take_log(&mut self) -> Result<Log> {
+        Log::new(&mut self.ebpf)
+    }
+
+    /// Detaches and unpins everything, and removes the directory.
+    ///
+    /// # Errors
+    ///
+    /// All errors of the kernel together, after everything that can be removed has been.
+    pub fn remove(self) -> Result<()> {
+        let bpf_dir = self.options.bpf_dir.clone();
+        drop(self);
+        remove_pins(&bpf_dir).map(drop)
+    }
+
+    /// Runs a program on a crafted packet `repeat` times, without an interface. Counters count such packets too.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses the packet: it wants 15 to about 3,500 bytes, and an interface that exists.
+    pub fn test_run(
+        &self,
+        direction: Direction,
+        packet: &TestPacket<'_>,
+        repeat: u32,
+    ) -> Result<TestRun> {
+        test_run::run(&self.ebpf, direction, packet, repeat)
+    }
+}

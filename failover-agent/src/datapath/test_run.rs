@@ -1,0 +1,131 @@
+//! Running the programs on crafted packets (BPF_PROG_TEST_RUN), for tests and for the benchmark.
+
+use std::{fmt, time::Duration};
+
+use anyhow::{Context as _, Result};
+use aya::{
+    Ebpf,
+    programs::{SchedClassifier, TestRun as _, TestRunOptions},
+};
+use failover_ebpf::programs;
+
+/// One of the two programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// What leaves by an uplink.
+    Egress,
+    /// What arrives by an uplink.
+    Ingress,
+}
+
+impl Direction {
+    /// Both.
+    pub const ALL: [Direction; 2] = [Direction::Egress, Direction::Ingress];
+
+    /// Name of the program in the object file.
+    pub(super) fn program(self) -> &'static str {
+        match self {
+            Direction::Egress => programs::EGRESS,
+            Direction::Ingress => programs::INGRESS,
+        }
+    }
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Direction::Egress => "egress",
+            Direction::Ingress => "ingress",
+        })
+    }
+}
+
+/// A crafted packet.
+#[derive(Clone, Copy, Debug)]
+pub struct TestPacket<'a> {
+    /// The packet, from its link-layer header on.
+    ///
+    /// The kernel takes bytes 12 and 13 for the Ethernet type, whatever the interface is. A packet without a link-layer
+    /// header must have the type there by chance: an IPv4 source in 8.0.0.0/16, or `86dd` in the third group of an
+    /// IPv6 source.
+    pub data: &'a [u8],
+    /// Interface that it leaves or arrives by; must exist.
+    pub ifindex: u32,
+    /// `SO_MARK` of its socket.
+    pub mark: u32,
+    /// Packets on the wire that it stands for; 0: one, no GSO.
+    pub gso_segments: u32,
+}
+
+/// What a program did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TestRun {
+    /// Its decision about the last repetition.
+    pub verdict: Verdict,
+    /// Mean time of one run (whole nanoseconds).
+    pub duration: Duration,
+}
+
+/// A program's decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// On to the next program.
+    Pass,
+    /// Dropped, and the sender sees success.
+    Drop,
+    /// None that the programs know: this number.
+    Unexpected(u32),
+}
+
+pub(super) fn run(
+    ebpf: &Ebpf,
+    direction: Direction,
+    packet: &TestPacket<'_>,
+    repeat: u32,
+) -> Result<TestRun> {
+    /// include/uapi/linux/pkt_cls.h.
+    const TC_ACT_UNSPEC: u32 = u32::MAX;
+    const TC_ACT_REDIRECT: u32 = 7;
+
+    let name = direction.program();
+    let program: &SchedClassifier = ebpf
+        .program(name)
+        .with_context(|| format!("no program {name} in the object"))?
+        .try_into()?;
+    let context = context(packet);
+    let result = program
+        .test_run(TestRunOptions {
+            data_in: Some(packet.data),
+            ctx_in: Some(&context),
+            repeat,
+            ..TestRunOptions::default()
+        })
+        .with_context(|| format!("running {name} on {} bytes", packet.data.len()))?;
+    Ok(TestRun {
+        verdict: match result.return_value {
+            TC_ACT_UNSPEC => Verdict::Pass,
+            TC_ACT_REDIRECT => Verdict::Drop,
+            other => Verdict::Unexpected(other),
+        },
+        duration: result.duration,
+    })
+}
+
+/// The start of a `struct __sk_buff` (include/uapi/linux/bpf.h). The kernel insists on zeros in all but a few fields.
+fn context(packet: &TestPacket<'_>) -> [u8; 168] {
+    const MARK_AT: usize = 8;
+    const INGRESS_IFINDEX_AT: usize = 36;
+    const IFINDEX_AT: usize = 40;
+    const GSO_SEGS_AT: usize = 164;
+
+    let mut context = [0; 168];
+    for (at, value) in [
+        (MARK_AT, packet.mark),
+        (INGRESS_IFINDEX_AT, packet.ifindex),
+        (IFINDEX_AT, packet.ifindex),
+        (GSO_SEGS_AT, packet.gso_segments),
+    ] {
+        context[at..at + 4].copy_from_slice(&value.to_ne_bytes());
+    }
+    context
+}

@@ -1,0 +1,536 @@
+//! What the programs decide about crafted packets.
+
+use std::time::Duration;
+
+use failover_agent::{
+    config::AttachMode,
+    datapath::{Counters, Datapath, Direction, Gate, LinkLayer, TestPacket, Verdict},
+    policy::Family,
+};
+use proptest::{
+    prelude::*,
+    test_runner::{Config, TestRunner},
+};
+
+use crate::{
+    lab::{MARK, Peer, lab, uplink},
+    packets::*,
+};
+
+const LEASE: Duration = Duration::from_secs(3600);
+
+/// A datapath with one uplink, both gates closed.
+fn closed(test: impl FnOnce(&mut Datapath, u32) + Send) {
+    lab(|lab| {
+        let _peer = Peer::connect();
+        let mut datapath = lab.open(AttachMode::Auto);
+        datapath.attach(uplink(), LinkLayer::Ethernet).unwrap();
+        datapath.renew_lease(LEASE).unwrap();
+        close(&mut datapath, uplink());
+        test(&mut datapath, uplink());
+    });
+}
+
+fn close(datapath: &mut Datapath, ifindex: u32) {
+    for family in Family::ALL {
+        datapath.set_gate(ifindex, family, Gate::Closed).unwrap();
+    }
+}
+
+fn packet(data: &[u8], ifindex: u32) -> TestPacket<'_> {
+    TestPacket {
+        data,
+        ifindex,
+        mark: 0,
+        gso_segments: 0,
+    }
+}
+
+fn verdict(datapath: &Datapath, ifindex: u32, data: &[u8]) -> Verdict {
+    datapath
+        .test_run(Direction::Egress, &packet(data, ifindex), 1)
+        .unwrap()
+        .verdict
+}
+
+fn udp4() -> Vec<u8> {
+    ip(HOST4, FAR4, UDP, &udp(53))
+}
+
+fn udp6() -> Vec<u8> {
+    ip(HOST6, FAR6, UDP, &udp(53))
+}
+
+#[test]
+fn an_open_gate_passes_everything() {
+    lab(|lab| {
+        let _peer = Peer::connect();
+        let mut datapath = lab.open(AttachMode::Auto);
+        datapath.attach(uplink(), LinkLayer::Ethernet).unwrap();
+        datapath.renew_lease(LEASE).unwrap();
+        for data in [
+            ethernet(&udp4()),
+            ethernet(&udp6()),
+            frame(&[], 0x0806, &[0; 28]),
+        ] {
+            assert_eq!(verdict(&datapath, uplink(), &data), Verdict::Pass);
+        }
+    });
+}
+
+#[test]
+fn a_closed_gate_cuts_what_is_not_exempt() {
+    closed(|datapath, ifindex| {
+        for (what, data) in [
+            ("UDP", ip(HOST4, FAR4, UDP, &udp(53))),
+            ("UDP6", ip(HOST6, FAR6, UDP, &udp(53))),
+            ("TCP SYN", ip(HOST4, FAR4, TCP, &tcp(0x02))),
+            ("TCP6 ACK", ip(HOST6, FAR6, TCP, &tcp(0x10))),
+            ("ICMP echo", ip(HOST4, FAR4, 1, &[8, 0, 0, 0, 0, 0, 0, 0])),
+            ("ICMPv6 echo", ip(HOST6, FAR6, ICMPV6, &icmpv6(128))),
+            ("an unknown protocol", ip(HOST4, FAR4, 253, &[0; 8])),
+            (
+                "multicast beyond the link",
+                ip(HOST4, "239.1.2.3", UDP, &udp(5004)),
+            ),
+            (
+                "multicast beyond the link, IPv6",
+                ip(HOST6, "ff0e::1", UDP, &udp(5004)),
+            ),
+            (
+                "DHCP's port in TCP",
+                ip(
+                    HOST4,
+                    FAR4,
+                    TCP,
+                    &[0, 68, 0, 67, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, 2],
+                ),
+            ),
+            ("DHCPv6's port in IPv4", ip(HOST4, FAR4, UDP, &udp(547))),
+            ("DHCP's port in IPv6", ip(HOST6, FAR6, UDP, &udp(67))),
+            (
+                "a neighbour discovery's number in IPv4",
+                ip(HOST4, FAR4, ICMPV6, &icmpv6(135)),
+            ),
+        ] {
+            assert_eq!(
+                verdict(datapath, ifindex, &ethernet(&data)),
+                Verdict::Drop,
+                "{what}"
+            );
+        }
+    });
+}
+
+#[test]
+fn a_closed_gate_passes_what_keeps_the_link() {
+    closed(|datapath, ifindex| {
+        for (what, data) in [
+            ("DHCP renewal", ip(HOST4, FAR4, UDP, &udp(67))),
+            ("DHCP answer", ip(HOST4, FAR4, UDP, &udp(68))),
+            ("DHCPv6", ip(HOST6, FAR6, UDP, &udp(547))),
+            ("DHCPv6 answer", ip(HOST6, FAR6, UDP, &udp(546))),
+            (
+                "neighbour solicitation",
+                ip(HOST6, FAR6, ICMPV6, &icmpv6(135)),
+            ),
+            (
+                "router solicitation",
+                ip(HOST6, "ff02::2", ICMPV6, &icmpv6(133)),
+            ),
+            ("redirect", ip(HOST6, FAR6, ICMPV6, &icmpv6(137))),
+            (
+                "listener report",
+                ip(HOST6, "ff05::1:3", ICMPV6, &icmpv6(131)),
+            ),
+            ("listener report behind a hop-by-hop header", {
+                let payload = [&[ICMPV6, 0, 5, 2, 0, 0, 1, 0], icmpv6(143).as_slice()].concat();
+                ip(HOST6, "ff05::16", 0, &payload)
+            }),
+            ("IGMP", ip(HOST4, "239.1.2.3", 2, &[0x16; 8])),
+            (
+                "link-local destination",
+                ip(HOST4, "169.254.1.1", UDP, &udp(53)),
+            ),
+            ("link-local source", ip("169.254.1.1", FAR4, UDP, &udp(53))),
+            (
+                "link-local destination, IPv6",
+                ip(HOST6, "fe80::1", TCP, &tcp(2)),
+            ),
+            ("link-local source, IPv6", ip("febf::1", FAR6, TCP, &tcp(2))),
+            ("mDNS", ip(HOST4, "224.0.0.251", UDP, &udp(5353))),
+            ("mDNS, IPv6", ip(HOST6, "ff02::fb", UDP, &udp(5353))),
+            (
+                "limited broadcast",
+                ip(HOST4, "255.255.255.255", UDP, &udp(9)),
+            ),
+            ("TCP RST", ip(HOST4, FAR4, TCP, &tcp(0x14))),
+            ("TCP RST, IPv6", ip(HOST6, FAR6, TCP, &tcp(0x04))),
+        ] {
+            assert_eq!(
+                verdict(datapath, ifindex, &ethernet(&data)),
+                Verdict::Pass,
+                "{what}"
+            );
+        }
+        for (what, ethertype) in [
+            ("ARP", 0x0806),
+            ("EAPOL", 0x888e),
+            ("LLDP", 0x88cc),
+            ("LLC", 0x0026),
+        ] {
+            let data = frame(&[], ethertype, &[0; 46]);
+            assert_eq!(verdict(datapath, ifindex, &data), Verdict::Pass, "{what}");
+        }
+    });
+}
+
+#[test]
+fn headers_are_found_behind_tags_and_extensions() {
+    closed(|datapath, ifindex| {
+        let (dhcp, dns) = (ip(HOST4, FAR4, UDP, &udp(67)), udp4());
+        for tags in [&[0x8100][..], &[0x88a8], &[0x88a8, 0x8100]] {
+            let tagged = |packet: &[u8]| frame(tags, ethertype(packet), packet);
+            assert_eq!(
+                verdict(datapath, ifindex, &tagged(&dns)),
+                Verdict::Drop,
+                "{tags:x?}"
+            );
+            assert_eq!(
+                verdict(datapath, ifindex, &tagged(&dhcp)),
+                Verdict::Pass,
+                "{tags:x?}"
+            );
+            assert_eq!(
+                verdict(datapath, ifindex, &tagged(&udp6())),
+                Verdict::Drop,
+                "{tags:x?}"
+            );
+            assert_eq!(
+                verdict(datapath, ifindex, &frame(tags, 0x0806, &[0; 28])),
+                Verdict::Pass,
+                "{tags:x?}"
+            );
+        }
+        // IPv4 options: 4 more bytes of header.
+        let mut options = dhcp;
+        options[0] = 0x46;
+        options.splice(20..20, [1, 1, 1, 0]);
+        assert_eq!(
+            verdict(datapath, ifindex, &ethernet(&options)),
+            Verdict::Pass
+        );
+
+        // Destination options (16 bytes), authentication (12 bytes), then UDP.
+        let chain = |port| {
+            let mut payload = vec![51, 1, 1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+            payload.extend([UDP, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+            payload.extend(udp(port));
+            ethernet(&ip(HOST6, FAR6, 60, &payload))
+        };
+        assert_eq!(verdict(datapath, ifindex, &chain(547)), Verdict::Pass);
+        assert_eq!(verdict(datapath, ifindex, &chain(53)), Verdict::Drop);
+        // A chain without end is cut, whatever it pretends to carry.
+        let endless = ip(HOST6, FAR6, 60, &[60, 0, 1, 4, 0, 0, 0, 0].repeat(20));
+        assert_eq!(
+            verdict(datapath, ifindex, &ethernet(&endless)),
+            Verdict::Drop
+        );
+    });
+}
+
+#[test]
+fn later_fragments_go_by_their_addresses_alone() {
+    closed(|datapath, ifindex| {
+        // What would be a DHCP port in a first fragment is only data in a later one.
+        let later4 = |destination: &str| {
+            let destination = destination.parse().unwrap();
+            ethernet(&ipv4(
+                HOST4.parse().unwrap(),
+                destination,
+                UDP,
+                100,
+                &udp(67),
+            ))
+        };
+        assert_eq!(verdict(datapath, ifindex, &later4(FAR4)), Verdict::Drop);
+        assert_eq!(
+            verdict(datapath, ifindex, &later4("169.254.1.1")),
+            Verdict::Pass
+        );
+        let fragment6 = |offset: u8| {
+            let payload = [&[UDP, 0, 0, offset, 0, 0, 0, 1], udp(547).as_slice()].concat();
+            ethernet(&ip(HOST6, FAR6, 44, &payload))
+        };
+        assert_eq!(verdict(datapath, ifindex, &fragment6(8)), Verdict::Drop);
+        assert_eq!(
+            verdict(datapath, ifindex, &fragment6(1)),
+            Verdict::Pass,
+            "the first one has the ports"
+        );
+    });
+}
+
+#[test]
+fn exempt_prefixes_pass_where_they_are_exempt() {
+    closed(|datapath, ifindex| {
+        let cut = |datapath: &Datapath, packet: &[u8]| {
+            verdict(datapath, ifindex, &ethernet(packet)) == Verdict::Drop
+        };
+        let prefix = |text: &str, length| (text.parse().unwrap(), length);
+        datapath
+            .set_exempt(
+                ifindex,
+                &[prefix("198.51.100.99", 24), prefix("2001:db8:ffff::", 48)],
+            )
+            .unwrap();
+        assert!(!cut(datapath, &udp4()) && !cut(datapath, &udp6()));
+        assert!(cut(datapath, &ip(HOST4, "198.51.101.7", UDP, &udp(53))));
+        assert!(cut(datapath, &ip(HOST6, "2001:db8:fffe::7", UDP, &udp(53))));
+
+        datapath
+            .set_exempt(ifindex, &[prefix("198.51.100.7", 32)])
+            .unwrap();
+        assert!(!cut(datapath, &udp4()) && cut(datapath, &udp6()));
+
+        datapath
+            .set_exempt(ifindex + 1, &[prefix("198.51.100.7", 32)])
+            .unwrap();
+        datapath.set_exempt(ifindex, &[]).unwrap();
+        assert!(cut(datapath, &udp4()), "exempt on another uplink only");
+
+        datapath
+            .set_exempt(0, &[prefix("198.51.100.0", 24)])
+            .unwrap();
+        assert!(!cut(datapath, &udp4()), "exempt everywhere");
+    });
+}
+
+#[test]
+fn each_family_has_a_gate_of_its_own() {
+    closed(|datapath, ifindex| {
+        datapath.set_gate(ifindex, Family::V4, Gate::Open).unwrap();
+        assert_eq!(datapath.gates(ifindex).unwrap(), [Gate::Open, Gate::Closed]);
+        assert_eq!(
+            verdict(datapath, ifindex, &ethernet(&udp4())),
+            Verdict::Pass
+        );
+        assert_eq!(
+            verdict(datapath, ifindex, &ethernet(&udp6())),
+            Verdict::Drop
+        );
+        assert_eq!(
+            datapath.gates(ifindex + 1).unwrap(),
+            [Gate::Open; 2],
+            "no uplink"
+        );
+        assert!(
+            datapath
+                .set_gate(ifindex + 1, Family::V4, Gate::Closed)
+                .is_err()
+        );
+    });
+}
+
+#[test]
+fn gates_count_as_open_once_the_lease_is_past() {
+    closed(|datapath, ifindex| {
+        assert_eq!(
+            verdict(datapath, ifindex, &ethernet(&udp4())),
+            Verdict::Drop
+        );
+        datapath.renew_lease(Duration::ZERO).unwrap();
+        // The programs' clock is as coarse as the kernel's tick.
+        crate::lab::until("the gate opens", || {
+            verdict(datapath, ifindex, &ethernet(&udp4())) == Verdict::Pass
+        });
+        assert_eq!(
+            datapath.gates(ifindex).unwrap(),
+            [Gate::Closed; 2],
+            "still set, but without effect"
+        );
+    });
+}
+
+#[test]
+fn probes_pass_and_are_counted() {
+    closed(|datapath, ifindex| {
+        let data = ethernet(&udp4());
+        let run = |mark| {
+            let packet = TestPacket {
+                mark,
+                ..packet(&data, ifindex)
+            };
+            datapath
+                .test_run(Direction::Egress, &packet, 1)
+                .unwrap()
+                .verdict
+        };
+        assert_eq!(run(MARK), Verdict::Pass);
+        assert_eq!(run(MARK + 1), Verdict::Drop);
+        assert_eq!(datapath.counters(ifindex).unwrap().probes_passed, 1);
+    });
+}
+
+#[test]
+fn packets_without_a_link_layer_header_are_judged_alike() {
+    closed(|datapath, ifindex| {
+        datapath.attach(ifindex, LinkLayer::None).unwrap();
+        // These sources put the Ethernet type where test_run looks for it (see TestPacket).
+        for (what, data, expected) in [
+            ("IPv4", ip("8.0.0.1", FAR4, UDP, &udp(53)), Verdict::Drop),
+            (
+                "IPv4 DHCP",
+                ip("8.0.0.1", FAR4, UDP, &udp(67)),
+                Verdict::Pass,
+            ),
+            (
+                "IPv6",
+                ip("2001:db8:86dd::1", FAR6, TCP, &tcp(2)),
+                Verdict::Drop,
+            ),
+            (
+                "IPv6 RST",
+                ip("2001:db8:86dd::1", FAR6, TCP, &tcp(4)),
+                Verdict::Pass,
+            ),
+        ] {
+            assert_eq!(verdict(datapath, ifindex, &data), expected, "{what}");
+        }
+    });
+}
+
+#[test]
+fn what_is_counted_is_what_is_on_the_wire() {
+    closed(|datapath, ifindex| {
+        let before = datapath.counters(ifindex).unwrap();
+        let data = ethernet(&udp4());
+        let size = u64::try_from(data.len()).unwrap();
+        let run = |direction, gso_segments| {
+            let packet = TestPacket {
+                gso_segments,
+                ..packet(&data, ifindex)
+            };
+            datapath.test_run(direction, &packet, 1).unwrap();
+        };
+        run(Direction::Egress, 0);
+        run(Direction::Egress, 3);
+        run(Direction::Ingress, 0);
+        let after = datapath.counters(ifindex).unwrap();
+        assert_eq!(after.tx_packets - before.tx_packets, 4);
+        assert_eq!(after.tx_bytes - before.tx_bytes, 2 * size);
+        assert_eq!(after.cut_packets - before.cut_packets, 4);
+        assert_eq!(after.cut_bytes - before.cut_bytes, 2 * size);
+        assert_eq!(after.rx_packets - before.rx_packets, 1);
+        assert_eq!(after.rx_bytes - before.rx_bytes, size);
+        assert_eq!(
+            datapath.counters(ifindex + 1).unwrap(),
+            Counters::default(),
+            "no uplink"
+        );
+    });
+}
+
+#[test]
+fn only_packets_from_beyond_are_a_sign_of_life() {
+    closed(|datapath, ifindex| {
+        datapath
+            .set_exempt(ifindex, &[("198.51.100.0".parse().unwrap(), 24)])
+            .unwrap();
+        let last_rx = |data: &[u8]| {
+            let before = datapath.counters(ifindex).unwrap().last_rx_ns;
+            datapath
+                .test_run(Direction::Ingress, &packet(data, ifindex), 1)
+                .unwrap();
+            datapath.counters(ifindex).unwrap().last_rx_ns != before
+        };
+        for near in [
+            ip(FAR4, HOST4, UDP, &udp(53)),
+            ip("169.254.1.1", HOST4, UDP, &udp(53)),
+            ip("fe80::1", HOST6, ICMPV6, &icmpv6(134)),
+        ] {
+            assert!(!last_rx(&ethernet(&near)));
+        }
+        assert!(!last_rx(&frame(&[], 0x0806, &[0; 28])));
+        assert!(last_rx(&ethernet(&ip("203.0.113.9", HOST4, UDP, &udp(53)))));
+    });
+}
+
+#[test]
+fn no_packet_gets_an_undefined_verdict() {
+    closed(|datapath, ifindex| {
+        let whole = [
+            ethernet(&udp4()),
+            ethernet(&udp6()),
+            frame(&[0x88a8, 0x8100], 0x0800, &ip(HOST4, FAR4, TCP, &tcp(2))),
+            ethernet(&ip(
+                HOST6,
+                FAR6,
+                60,
+                &[44, 0, 1, 4, 0, 0, 0, 0, 6, 0, 0, 1, 0, 0, 0, 0],
+            )),
+        ];
+        let arbitrary = (
+            prop::sample::select(vec![0x0800_u16, 0x86dd, 0x8100, 0x88a8, 0x0806]),
+            prop::collection::vec(any::<u8>(), 1..200),
+        )
+            .prop_map(|(ethertype, payload)| frame(&[], ethertype, &payload));
+        let damaged = (
+            prop::sample::select(whole.to_vec()),
+            any::<prop::sample::Index>(),
+            any::<u8>(),
+        )
+            .prop_map(|(mut data, at, byte)| {
+                let at = at.index(data.len());
+                data[at] = byte;
+                data
+            });
+        let truncated = (
+            prop::sample::select(whole.to_vec()),
+            any::<prop::sample::Index>(),
+        )
+            .prop_map(|(data, length)| data[..15 + length.index(data.len() - 15)].to_vec());
+        let packets = prop_oneof![arbitrary, damaged, truncated];
+
+        let config = Config {
+            cases: 4096,
+            failure_persistence: None,
+            ..Config::default()
+        };
+        for link_layer in [LinkLayer::Ethernet, LinkLayer::None] {
+            datapath.attach(ifindex, link_layer).unwrap();
+            let judged = TestRunner::new(config.clone()).run(&packets, |data| {
+                let run = |direction| {
+                    datapath
+                        .test_run(direction, &packet(&data, ifindex), 1)
+                        .unwrap()
+                        .verdict
+                };
+                prop_assert!(!matches!(run(Direction::Egress), Verdict::Unexpected(_)));
+                prop_assert_eq!(run(Direction::Ingress), Verdict::Pass);
+                Ok(())
+            });
+            judged.unwrap();
+        }
+    });
+}
+
+/// Prints the figure; the benchmark judges it.
+#[test]
+fn cost_of_an_open_gate() {
+    lab(|lab| {
+        let _peer = Peer::connect();
+        let mut datapath = lab.open(AttachMode::Auto);
+        datapath.attach(uplink(), LinkLayer::Ethernet).unwrap();
+        let data = ethernet(&udp4());
+        let run = datapath
+            .test_run(Direction::Egress, &packet(&data, uplink()), 1_000_000)
+            .unwrap();
+        assert_eq!(run.verdict, Verdict::Pass);
+        assert!(datapath.counters(uplink()).unwrap().tx_packets >= 1_000_000);
+        println!(
+            "egress program, open gate: {} ns per packet",
+            run.duration.as_nanos()
+        );
+    });
+}

@@ -1,0 +1,53 @@
+//! Counting. Plain additions: every CPU has its own counters.
+
+use aya_ebpf::programs::TcContext;
+use failover_ebpf::{Counters, Uplink};
+
+use crate::{gate, is_exempt, now_ns, packet};
+
+/// What one buffer of the kernel is on the wire.
+#[derive(Clone, Copy)]
+pub(crate) struct Size {
+    pub(crate) packets: u64,
+    pub(crate) bytes: u64,
+}
+
+#[inline(always)]
+pub(crate) fn egress(ctx: &TcContext, counters: &mut Counters) -> Size {
+    let size = Size {
+        packets: segments(ctx),
+        // SAFETY: the kernel hands every program a valid context.
+        bytes: u64::from(unsafe { (*ctx.skb.skb).wire_len }),
+    };
+    counters.tx_packets += size.packets;
+    counters.tx_bytes += size.bytes;
+    size
+}
+
+#[inline(always)]
+pub(crate) fn ingress(ctx: &TcContext, ifindex: u32, uplink: &Uplink, counters: &mut Counters) {
+    counters.rx_packets += segments(ctx);
+    counters.rx_bytes += u64::from(ctx.len());
+    // Once a tick is enough: the sender is looked up only when the answer could move the clock.
+    let now = now_ns();
+    if now != counters.last_rx_ns && is_from_beyond(ctx, ifindex, uplink) {
+        counters.last_rx_ns = now;
+    }
+}
+
+/// Whether the sender lies beyond the uplink's own network: only such packets prove that the way out works.
+#[inline(always)]
+fn is_from_beyond(ctx: &TcContext, ifindex: u32, uplink: &Uplink) -> bool {
+    packet::network_header(ctx, uplink.link_layer)
+        .and_then(|(family, at)| packet::parse(ctx, family, at))
+        .is_some_and(|packet| {
+            !gate::is_link_scoped(packet.family, &packet.source)
+                && !is_exempt(ifindex, packet.source)
+        })
+}
+
+#[inline(always)]
+fn segments(ctx: &TcContext) -> u64 {
+    // SAFETY: the kernel hands every program a valid context.
+    u64::from(unsafe { (*ctx.skb.skb).gso_segs }).max(1)
+}

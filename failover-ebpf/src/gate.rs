@@ -1,0 +1,140 @@
+//! The gate: what may leave by an uplink, and how the rest is cut.
+
+use aya_ebpf::{bindings::TC_ACT_REDIRECT, helpers::bpf_redirect, programs::TcContext};
+use failover_ebpf::{Gate, Uplink};
+
+use crate::{
+    SETTINGS, is_exempt, now_ns,
+    packet::{self, Family, Packet, protocol},
+};
+
+/// What becomes of a packet.
+pub(crate) enum Verdict {
+    Pass,
+    /// One of the agent's own probes: passes whatever the gate.
+    Probe,
+    /// None: it is IP, but too short or too malformed to tell more.
+    Cut(Option<Packet>),
+}
+
+/// Decides about one packet. With both gates open and no mark on the packet this looks at nothing else.
+#[inline(always)]
+pub(crate) fn decide(ctx: &TcContext, ifindex: u32, uplink: &Uplink) -> Verdict {
+    // SAFETY: the kernel hands every program a valid context.
+    let mark = unsafe { (*ctx.skb.skb).mark };
+    let open = uplink.gate_ipv4 == Gate::Open && uplink.gate_ipv6 == Gate::Open;
+    if open && mark == 0 {
+        return Verdict::Pass;
+    }
+    let Some(settings) = SETTINGS.get(0) else {
+        return Verdict::Pass;
+    };
+    if mark != 0 && mark == settings.probe_mark {
+        return Verdict::Probe;
+    }
+    if open || now_ns() >= settings.lease_until_ns {
+        return Verdict::Pass;
+    }
+    // Gates are per IP family: ARP, EAPOL, LLDP and the like have none.
+    let Some((family, at)) = packet::network_header(ctx, uplink.link_layer) else {
+        return Verdict::Pass;
+    };
+    let gate = match family {
+        Family::V4 => uplink.gate_ipv4,
+        Family::V6 => uplink.gate_ipv6,
+    };
+    if gate == Gate::Open {
+        return Verdict::Pass;
+    }
+    match packet::parse(ctx, family, at) {
+        None => Verdict::Cut(None),
+        Some(packet) if keeps_the_link(ctx, &packet) => Verdict::Pass,
+        Some(packet)
+            if is_exempt(ifindex, packet.destination) || is_exempt(0, packet.destination) =>
+        {
+            Verdict::Pass
+        }
+        Some(packet) => Verdict::Cut(Some(packet)),
+    }
+}
+
+/// Drops a packet so that its sender sees success.
+///
+/// TC_ACT_SHOT makes the sender see NET_XMIT_DROP, which local TCP takes for congestion of its own queue: keepalive
+/// and user timeouts then never fire, because such a probe does not count as sent. TCX has no TC_ACT_STOLEN. But for
+/// TC_ACT_REDIRECT the egress hook tells the sender success whatever becomes of the redirect (net/core/dev.c,
+/// sch_handle_egress), and a redirect to an interface that does not exist frees the packet (net/core/filter.c,
+/// skb_do_redirect). Interface indexes begin at 1.
+#[inline(always)]
+pub(crate) fn drop_silently() -> i32 {
+    const NO_INTERFACE: u32 = 0;
+    // SAFETY: plain numbers. The result is TC_ACT_REDIRECT for all valid flags.
+    unsafe { bpf_redirect(NO_INTERFACE, 0) };
+    TC_ACT_REDIRECT
+}
+
+/// Whether a packet keeps the link itself alive, stays on it, or frees the far end of a connection.
+#[inline(always)]
+fn keeps_the_link(ctx: &TcContext, packet: &Packet) -> bool {
+    if is_link_scoped(packet.family, &packet.source)
+        || is_link_scoped(packet.family, &packet.destination)
+        || packet.protocol == protocol::IGMP
+    {
+        return true;
+    }
+    let Some(upper) = packet.upper else {
+        return false;
+    };
+    match packet.protocol {
+        protocol::TCP => is_reset(ctx, upper),
+        protocol::UDP => is_dhcp(ctx, packet.family, upper),
+        protocol::ICMPV6 => is_neighbour_or_listener_discovery(ctx, upper),
+        _ => false,
+    }
+}
+
+/// Link-local and link-scoped multicast addresses, and the limited broadcast address, which no router forwards.
+#[inline(always)]
+pub(crate) fn is_link_scoped(family: Family, address: &[u8; 16]) -> bool {
+    match family {
+        // RFC 3927, RFC 5771 (4), RFC 919.
+        Family::V4 => {
+            let [.., a, b, c, d] = *address;
+            (a == 169 && b == 254) || (a == 224 && b == 0 && c == 0) || (a & b & c & d == 255)
+        }
+        // RFC 4291, 2.5.6 and 2.7 (scopes 1 and 2).
+        Family::V6 => {
+            let [a, b, ..] = *address;
+            (a == 0xfe && b & 0xc0 == 0x80) || (a == 0xff && b & 0x0f <= 2)
+        }
+    }
+}
+
+/// RFC 9293, 3.1.
+#[inline(always)]
+fn is_reset(ctx: &TcContext, tcp: usize) -> bool {
+    const FLAGS_AT: usize = 13;
+    const RST: u8 = 0x04;
+    ctx.load::<u8>(tcp + FLAGS_AT)
+        .is_ok_and(|flags| flags & RST != 0)
+}
+
+/// Known by the destination port: RFC 2131 (4.1) and RFC 8415 (7.2) leave the source port of some messages open.
+#[inline(always)]
+fn is_dhcp(ctx: &TcContext, family: Family, udp: usize) -> bool {
+    const DESTINATION_PORT_AT: usize = 2;
+    let Ok(port) = ctx.load::<[u8; 2]>(udp + DESTINATION_PORT_AT) else {
+        return false;
+    };
+    let port = u16::from_be_bytes(port);
+    match family {
+        Family::V4 => port == 67 || port == 68,
+        Family::V6 => port == 546 || port == 547,
+    }
+}
+
+/// RFC 4861, RFC 2710 and RFC 3810.
+#[inline(always)]
+fn is_neighbour_or_listener_discovery(ctx: &TcContext, icmpv6: usize) -> bool {
+    matches!(ctx.load::<u8>(icmpv6), Ok(130..=137 | 143))
+}

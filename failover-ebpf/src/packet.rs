@@ -1,0 +1,157 @@
+//! What the gate must know of a packet, read from its headers.
+
+use aya_ebpf::programs::TcContext;
+use failover_ebpf::LinkLayer;
+
+/// IP protocol numbers (IANA).
+pub(crate) mod protocol {
+    pub(crate) const IGMP: u8 = 2;
+    pub(crate) const TCP: u8 = 6;
+    pub(crate) const UDP: u8 = 17;
+    pub(crate) const ICMPV6: u8 = 58;
+}
+
+/// Address family.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    V4,
+    V6,
+}
+
+/// The parts of an IP packet that decide.
+pub(crate) struct Packet {
+    pub(crate) family: Family,
+    /// Protocol of the upper layer.
+    pub(crate) protocol: u8,
+    /// IPv4 addresses are mapped ones (RFC 4291, 2.5.5.2).
+    pub(crate) source: [u8; 16],
+    pub(crate) destination: [u8; 16],
+    /// Where the upper-layer header begins. None in a fragment other than the first, which has none.
+    pub(crate) upper: Option<usize>,
+}
+
+const ETHERNET_HEADER: usize = 14;
+const ETHERTYPE_AT: usize = 12;
+const VLAN_TAG: usize = 4;
+/// 802.1ad outside, 802.1Q inside.
+const MAX_VLAN_TAGS: usize = 2;
+/// Hop-by-hop, two destination options, routing, fragment and authentication are all that RFC 8200 allows.
+const MAX_EXTENSION_HEADERS: usize = 6;
+
+const IPV4: u16 = 0x0800;
+const IPV6: u16 = 0x86dd;
+const VLAN_8021Q: u16 = 0x8100;
+const VLAN_8021AD: u16 = 0x88a8;
+
+/// The family of a packet and where its network header begins; None if it is not IP.
+///
+/// A tag that the hardware will insert is not in the data, and needs no care.
+#[inline(always)]
+pub(crate) fn network_header(ctx: &TcContext, link_layer: LinkLayer) -> Option<(Family, usize)> {
+    let (mut ethertype, mut at) = match link_layer {
+        LinkLayer::Ethernet => (load_u16(ctx, ETHERTYPE_AT)?, ETHERNET_HEADER),
+        // The kernel keeps the 16 bits of the wire in the low half.
+        LinkLayer::None => (u16::from_be((ctx.skb.protocol() & 0xffff) as u16), 0),
+    };
+    for _ in 0..MAX_VLAN_TAGS {
+        if ethertype != VLAN_8021Q && ethertype != VLAN_8021AD {
+            break;
+        }
+        ethertype = load_u16(ctx, at + 2)?;
+        at += VLAN_TAG;
+    }
+    match ethertype {
+        IPV4 => Some((Family::V4, at)),
+        IPV6 => Some((Family::V6, at)),
+        _ => None,
+    }
+}
+
+/// Reads the IP header at `at`; None if it is cut short or malformed.
+#[inline(always)]
+pub(crate) fn parse(ctx: &TcContext, family: Family, at: usize) -> Option<Packet> {
+    match family {
+        Family::V4 => parse_ipv4(ctx, at),
+        Family::V6 => parse_ipv6(ctx, at),
+    }
+}
+
+/// RFC 791, 3.1.
+#[inline(always)]
+fn parse_ipv4(ctx: &TcContext, at: usize) -> Option<Packet> {
+    let header: [u8; 20] = ctx.load(at).ok()?;
+    let length = usize::from(header[0] & 0x0f) * 4;
+    if header[0] >> 4 != 4 || length < header.len() {
+        return None;
+    }
+    let fragment_offset = u16::from_be_bytes([header[6], header[7]]) & 0x1fff;
+    Some(Packet {
+        family: Family::V4,
+        protocol: header[9],
+        source: mapped([header[12], header[13], header[14], header[15]]),
+        destination: mapped([header[16], header[17], header[18], header[19]]),
+        upper: (fragment_offset == 0).then_some(at + length),
+    })
+}
+
+/// RFC 8200, 3 and 4.
+#[inline(always)]
+fn parse_ipv6(ctx: &TcContext, at: usize) -> Option<Packet> {
+    const HEADER: usize = 40;
+    const HOP_BY_HOP: u8 = 0;
+    const ROUTING: u8 = 43;
+    const FRAGMENT: u8 = 44;
+    const AUTHENTICATION: u8 = 51;
+    const DESTINATION_OPTIONS: u8 = 60;
+
+    let start: [u8; 8] = ctx.load(at).ok()?;
+    if start[0] >> 4 != 6 {
+        return None;
+    }
+    let mut packet = Packet {
+        family: Family::V6,
+        protocol: start[6],
+        source: ctx.load(at + 8).ok()?,
+        destination: ctx.load(at + 24).ok()?,
+        upper: None,
+    };
+    let mut next = at + HEADER;
+    for _ in 0..=MAX_EXTENSION_HEADERS {
+        let length = match packet.protocol {
+            HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | AUTHENTICATION | FRAGMENT => {
+                let extension: [u8; 4] = ctx.load(next).ok()?;
+                let units = usize::from(extension[1]);
+                let length = match packet.protocol {
+                    AUTHENTICATION => (units + 2) * 4,
+                    FRAGMENT => 8,
+                    _ => (units + 1) * 8,
+                };
+                let fragment_offset = u16::from_be_bytes([extension[2], extension[3]]) & 0xfff8;
+                let headless = packet.protocol == FRAGMENT && fragment_offset != 0;
+                packet.protocol = extension[0];
+                if headless {
+                    return Some(packet);
+                }
+                length
+            }
+            _ => {
+                packet.upper = Some(next);
+                return Some(packet);
+            }
+        };
+        next += length;
+    }
+    // More extension headers than there are: what follows is not worth finding.
+    Some(packet)
+}
+
+/// The IPv4-mapped IPv6 address.
+#[inline(always)]
+fn mapped([a, b, c, d]: [u8; 4]) -> [u8; 16] {
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+}
+
+#[inline(always)]
+fn load_u16(ctx: &TcContext, at: usize) -> Option<u16> {
+    ctx.load::<[u8; 2]>(at).ok().map(u16::from_be_bytes)
+}
