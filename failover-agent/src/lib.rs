@@ -5,3 +5,4 @@ pub mod datapath;
 pub mod failure;
 pub mod policy;
 pub mod probe;
+pub mod route;

@@ -1,0 +1,281 @@
+//! Foreign default routes that had to make way, kept on disk so that they can be put back even after a kill -9.
+
+use std::{
+    fs, io,
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+use nix::net::if_::if_nametoindex;
+use rtnetlink::{
+    packet_core::{Emitable, Parseable},
+    packet_route::route::{RouteAttribute, RouteMessage},
+};
+use serde::{Deserialize, Serialize};
+
+use super::message::{describe, hops, interface_name, metric};
+
+const FILE: &str = "displaced.json";
+/// Changes at every boot, and only then: after it, the kernel knows none of the routes any more.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// The file's content.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Content {
+    boot_id: String,
+    routes: Vec<Entry>,
+}
+
+/// One displaced route.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Entry {
+    /// For people.
+    route: String,
+    /// The interfaces of its hops: an interface that was made anew has another index.
+    interfaces: Vec<Interface>,
+    /// `struct rtmsg` and its attributes as the kernel reported them (`rtnetlink(7)`), in hexadecimal.
+    message: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Interface {
+    index: u32,
+    name: String,
+}
+
+/// The displaced routes, in memory and on disk.
+#[derive(Debug)]
+pub(super) struct Displaced {
+    directory: PathBuf,
+    boot_id: String,
+    entries: Vec<Entry>,
+}
+
+/// A displaced route that can be put back, or why not.
+pub(super) enum Restorable {
+    /// With the interfaces' present indexes.
+    Ready(RouteMessage),
+    /// Its interface is gone.
+    Gone {
+        /// The route as it was.
+        route: String,
+        /// The interface.
+        interface: String,
+    },
+}
+
+impl Displaced {
+    /// Reads what an earlier run has left. Nothing is created.
+    pub(super) fn load(state_dir: &Path) -> Result<Displaced> {
+        let boot_id = fs::read_to_string(BOOT_ID)
+            .with_context(|| format!("cannot read {BOOT_ID}"))?
+            .trim()
+            .to_owned();
+        let path = state_dir.join(FILE);
+        let content: Content = match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| {
+                format!(
+                    "{} is damaged: remove it, and check the default routes by hand",
+                    path.display()
+                )
+            })?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Content::default(),
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot read {}", path.display()));
+            }
+        };
+        let entries = if content.boot_id == boot_id {
+            content.routes
+        } else {
+            Vec::new()
+        };
+        let displaced = Displaced {
+            directory: state_dir.to_owned(),
+            boot_id,
+            entries,
+        };
+        displaced.routes().context("displaced routes")?;
+        Ok(displaced)
+    }
+
+    /// The routes as they were displaced.
+    pub(super) fn routes(&self) -> Result<Vec<RouteMessage>> {
+        self.entries.iter().map(Entry::route).collect()
+    }
+
+    /// The routes as they can be put back now.
+    pub(super) fn restorable(&self) -> Result<Vec<Restorable>> {
+        self.entries.iter().map(Entry::restorable).collect()
+    }
+
+    /// Takes routes in, and returns when they are on disk. A route takes the place of the one that the same
+    /// protocol had displaced on the same interface with the same metric before (a new DHCP lease, for example).
+    pub(super) fn record(&mut self, routes: &[RouteMessage]) -> Result<()> {
+        let new: Vec<Entry> = routes.iter().map(Entry::new).collect();
+        let mut entries = Vec::new();
+        for old in &self.entries {
+            let old_key = key(&old.route()?, &old.interfaces);
+            let superseded = routes
+                .iter()
+                .zip(&new)
+                .any(|(route, entry)| key(route, &entry.interfaces) == old_key);
+            if !superseded {
+                entries.push(old.clone());
+            }
+        }
+        entries.extend(new);
+        self.replace(entries)
+    }
+
+    /// Puts back what was there before a [`record`](Self::record).
+    pub(super) fn rollback(&mut self, to: Snapshot) -> Result<()> {
+        self.replace(to.0)
+    }
+
+    /// For [`rollback`](Self::rollback).
+    pub(super) fn snapshot(&self) -> Snapshot {
+        Snapshot(self.entries.clone())
+    }
+
+    /// Forgets the routes that `keep` says no to, in memory and on disk.
+    pub(super) fn retain(&mut self, keep: &[bool]) -> Result<()> {
+        let entries = self
+            .entries
+            .iter()
+            .zip(keep)
+            .filter(|(_, keep)| **keep)
+            .map(|(entry, _)| entry.clone());
+        self.replace(entries.collect())
+    }
+
+    fn replace(&mut self, entries: Vec<Entry>) -> Result<()> {
+        if entries != self.entries {
+            self.write(&entries).with_context(|| {
+                format!(
+                    "cannot record displaced routes in {}",
+                    self.directory.display()
+                )
+            })?;
+            self.entries = entries;
+        }
+        Ok(())
+    }
+
+    /// Atomic and durable: a crash leaves the old file or the new one.
+    fn write(&self, entries: &[Entry]) -> Result<()> {
+        let path = self.directory.join(FILE);
+        if entries.is_empty() {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                result => result?,
+            }
+        } else {
+            fs::create_dir_all(&self.directory)?;
+            let content = Content {
+                boot_id: self.boot_id.clone(),
+                routes: entries.to_vec(),
+            };
+            let mut file = tempfile::NamedTempFile::new_in(&self.directory)?;
+            file.write_all(&serde_json::to_vec_pretty(&content)?)?;
+            file.as_file().sync_all()?;
+            file.persist(&path)?;
+        }
+        fs::File::open(&self.directory)?.sync_all()?;
+        Ok(())
+    }
+}
+
+/// The displaced routes at one time.
+pub(super) struct Snapshot(Vec<Entry>);
+
+impl Entry {
+    fn new(route: &RouteMessage) -> Entry {
+        let interfaces = hops(route)
+            .into_iter()
+            .map(|hop| Interface {
+                index: hop.ifindex,
+                name: interface_name(hop.ifindex),
+            })
+            .collect();
+        let mut bytes = vec![0; route.buffer_len()];
+        route.emit(&mut bytes);
+        Entry {
+            route: describe(route),
+            interfaces,
+            message: to_hex(&bytes),
+        }
+    }
+
+    fn route(&self) -> Result<RouteMessage> {
+        let parse = || Ok::<_, anyhow::Error>(RouteMessage::parse(&from_hex(&self.message)?)?);
+        parse().with_context(|| format!("`{}`", self.route))
+    }
+
+    fn restorable(&self) -> Result<Restorable> {
+        let mut indexes = Vec::new();
+        for interface in &self.interfaces {
+            match if_nametoindex(interface.name.as_str()) {
+                Ok(index) => indexes.push((interface.index, index)),
+                Err(_) => {
+                    return Ok(Restorable::Gone {
+                        route: self.route.clone(),
+                        interface: interface.name.clone(),
+                    });
+                }
+            }
+        }
+        let mut route = self.route()?;
+        renumber(&mut route, &indexes);
+        Ok(Restorable::Ready(route))
+    }
+}
+
+type Key<'a> = (u8, u8, u32, Vec<&'a str>);
+
+fn key<'a>(route: &RouteMessage, interfaces: &'a [Interface]) -> Key<'a> {
+    (
+        u8::from(route.header.address_family),
+        u8::from(route.header.protocol),
+        metric(route),
+        interfaces
+            .iter()
+            .map(|interface| interface.name.as_str())
+            .collect(),
+    )
+}
+
+/// Replaces each old interface index by the new one.
+fn renumber(route: &mut RouteMessage, indexes: &[(u32, u32)]) {
+    let present = |index: u32| {
+        indexes
+            .iter()
+            .find(|(old, _)| *old == index)
+            .map_or(index, |(_, new)| *new)
+    };
+    for attribute in &mut route.attributes {
+        match attribute {
+            RouteAttribute::Oif(index) => *index = present(*index),
+            RouteAttribute::MultiPath(hops) => {
+                for hop in hops {
+                    hop.interface_index = present(hop.interface_index);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn from_hex(text: &str) -> Result<Vec<u8>> {
+    if !text.len().is_multiple_of(2) || !text.is_ascii() {
+        bail!("not a hexadecimal message");
+    }
+    (0..text.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).context("not a hexadecimal message"))
+        .collect()
+}

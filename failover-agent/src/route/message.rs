@@ -1,0 +1,301 @@
+//! Reading and building route messages.
+
+use std::net::IpAddr;
+
+use nix::net::if_::if_indextoname;
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric,
+    RouteNextHopFlags, RouteProtocol, RouteScope, RouteType, RouteVia,
+};
+
+use super::netlink::address_family;
+use crate::policy::Family;
+
+/// `RT_TABLE_MAIN`.
+pub(super) const MAIN_TABLE: u32 = 254;
+/// Clock ticks a second in `RTA_CACHEINFO` (`USER_HZ`, 100 on every architecture that Rust's std supports).
+const USER_HZ: u32 = 100;
+
+/// One way out of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Hop {
+    /// Interface index.
+    pub(super) ifindex: u32,
+    /// None: the destination itself is on the link.
+    pub(super) gateway: Option<IpAddr>,
+    /// The gateway counts as on the link although no prefix contains it.
+    pub(super) onlink: bool,
+}
+
+/// Whether it is a default route as we know it: unicast, for every source and type of service.
+pub(super) fn is_default(header: &RouteHeader) -> bool {
+    header.destination_prefix_length == 0
+        && header.source_prefix_length == 0
+        && header.tos == 0
+        && header.kind == RouteType::Unicast
+}
+
+/// Every way out: one, or several for a multipath route.
+pub(super) fn hops(route: &RouteMessage) -> Vec<Hop> {
+    for attribute in &route.attributes {
+        if let RouteAttribute::MultiPath(next_hops) = attribute {
+            return next_hops
+                .iter()
+                .map(|hop| Hop {
+                    ifindex: hop.interface_index,
+                    gateway: gateway(&hop.attributes),
+                    onlink: hop.flags.contains(RouteNextHopFlags::Onlink),
+                })
+                .collect();
+        }
+    }
+    let ifindex = route
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            RouteAttribute::Oif(ifindex) => Some(*ifindex),
+            _ => None,
+        });
+    ifindex
+        .map(|ifindex| Hop {
+            ifindex,
+            gateway: gateway(&route.attributes),
+            onlink: route.header.flags.contains(RouteFlags::Onlink),
+        })
+        .into_iter()
+        .collect()
+}
+
+fn gateway(attributes: &[RouteAttribute]) -> Option<IpAddr> {
+    attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Gateway(address) => ip(address),
+        RouteAttribute::Via(RouteVia::Inet(address)) => Some((*address).into()),
+        RouteAttribute::Via(RouteVia::Inet6(address)) => Some((*address).into()),
+        _ => None,
+    })
+}
+
+fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(address) => Some((*address).into()),
+        RouteAddress::Inet6(address) => Some((*address).into()),
+        _ => None,
+    }
+}
+
+/// Metric; the kernel leaves the attribute out when it is 0.
+pub(super) fn metric(route: &RouteMessage) -> u32 {
+    route
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            RouteAttribute::Priority(metric) => Some(*metric),
+            _ => None,
+        })
+        .unwrap_or(0)
+}
+
+/// Table; the header's byte does for small numbers only.
+pub(super) fn table(route: &RouteMessage) -> u32 {
+    route
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            RouteAttribute::Table(table) => Some(*table),
+            _ => None,
+        })
+        .unwrap_or(u32::from(route.header.table))
+}
+
+/// Preferred source address.
+pub(super) fn prefsrc(route: &RouteMessage) -> Option<IpAddr> {
+    route
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            RouteAttribute::PrefSource(address) => ip(address),
+            _ => None,
+        })
+}
+
+/// MTU, window and so on.
+pub(super) fn metrics(route: &RouteMessage) -> Vec<RouteMetric> {
+    route
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            RouteAttribute::Metrics(metrics) => Some(metrics.clone()),
+            _ => None,
+        })
+        .unwrap_or_default()
+}
+
+/// Destination prefix; the unspecified address with length 0 for a default route.
+pub(super) fn destination(route: &RouteMessage) -> Option<(IpAddr, u8)> {
+    let address = route
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            RouteAttribute::Destination(address) => ip(address),
+            _ => None,
+        });
+    let length = route.header.destination_prefix_length;
+    match address {
+        Some(address) => Some((address, length)),
+        None if length == 0 => Some((unspecified(&route.header), 0)),
+        None => None,
+    }
+}
+
+fn unspecified(header: &RouteHeader) -> IpAddr {
+    if header.address_family == address_family(Family::V4) {
+        std::net::Ipv4Addr::UNSPECIFIED.into()
+    } else {
+        std::net::Ipv6Addr::UNSPECIFIED.into()
+    }
+}
+
+/// Whether two routes do the same: nothing has to be changed when one is wanted and the other stands.
+pub(super) fn same(a: &RouteMessage, b: &RouteMessage) -> bool {
+    let way = |route| {
+        hops(route)
+            .into_iter()
+            .map(|hop: Hop| (hop.ifindex, hop.gateway))
+            .collect::<Vec<_>>()
+    };
+    table(a) == table(b)
+        && metric(a) == metric(b)
+        && destination(a) == destination(b)
+        && a.header.protocol == b.header.protocol
+        && way(a) == way(b)
+        && prefsrc(a) == prefsrc(b)
+        && metrics(a) == metrics(b)
+}
+
+/// A unicast route of ours.
+pub(super) fn unicast(
+    family: Family,
+    table: u32,
+    protocol: u8,
+    (destination, length): (IpAddr, u8),
+    hop: Hop,
+    metric: u32,
+) -> RouteMessage {
+    let mut route = RouteMessage::default();
+    route.header = RouteHeader {
+        address_family: address_family(family),
+        destination_prefix_length: length,
+        protocol: RouteProtocol::from(protocol),
+        scope: match (family, hop.gateway) {
+            (Family::V4, None) => RouteScope::Link,
+            _ => RouteScope::Universe,
+        },
+        kind: RouteType::Unicast,
+        flags: if hop.onlink {
+            RouteFlags::Onlink
+        } else {
+            RouteFlags::empty()
+        },
+        ..RouteHeader::default()
+    };
+    // RTA_TABLE holds every number, the header's byte only small ones.
+    route.attributes.push(RouteAttribute::Table(table));
+    if length > 0 {
+        route
+            .attributes
+            .push(RouteAttribute::Destination(destination.into()));
+    }
+    route.attributes.push(RouteAttribute::Oif(hop.ifindex));
+    route
+        .attributes
+        .extend(hop.gateway.map(|gateway| match (family, gateway) {
+            // RFC 5549: an IPv4 route through an IPv6 gateway.
+            (Family::V4, IpAddr::V6(gateway)) => RouteAttribute::Via(RouteVia::Inet6(gateway)),
+            _ => RouteAttribute::Gateway(gateway.into()),
+        }));
+    if metric != 0 {
+        route.attributes.push(RouteAttribute::Priority(metric));
+    }
+    route
+}
+
+/// What the kernel reported, as it can be given back to it: without what only describes the moment.
+pub(super) fn reinstall(route: &RouteMessage) -> RouteMessage {
+    let mut route = route.clone();
+    route.header.flags &= RouteFlags::Onlink;
+    // A route through a nexthop object is reported with the object's resolved hops, but not accepted with both.
+    let by_object = route
+        .attributes
+        .iter()
+        .any(|attribute| matches!(attribute, RouteAttribute::NhId(_)));
+    let mut expires = None;
+    route.attributes.retain_mut(|attribute| match attribute {
+        RouteAttribute::CacheInfo(info) => {
+            // Routes learned from router advertisements expire.
+            expires = (info.expires > 0).then_some(info.expires / USER_HZ);
+            false
+        }
+        RouteAttribute::MultiPath(next_hops) => {
+            for hop in next_hops {
+                hop.flags &= RouteNextHopFlags::Onlink;
+            }
+            !by_object
+        }
+        RouteAttribute::Oif(_) | RouteAttribute::Gateway(_) | RouteAttribute::Via(_) => !by_object,
+        _ => true,
+    });
+    route
+        .attributes
+        .extend(expires.map(RouteAttribute::Expires));
+    route
+}
+
+/// The request that deletes exactly this route.
+pub(super) fn deletion(route: &RouteMessage) -> RouteMessage {
+    let mut route = reinstall(route);
+    route.attributes.retain(|attribute| {
+        matches!(
+            attribute,
+            RouteAttribute::Table(_)
+                | RouteAttribute::Destination(_)
+                | RouteAttribute::Oif(_)
+                | RouteAttribute::Gateway(_)
+                | RouteAttribute::Via(_)
+                | RouteAttribute::MultiPath(_)
+                | RouteAttribute::NhId(_)
+                | RouteAttribute::Priority(_)
+                | RouteAttribute::PrefSource(_)
+        )
+    });
+    route
+}
+
+/// The route as `ip route` prints it, as far as a person needs it.
+pub(super) fn describe(route: &RouteMessage) -> String {
+    let mut text = match destination(route) {
+        Some((address, length)) if length > 0 => format!("{address}/{length}"),
+        _ => "default".to_owned(),
+    };
+    for hop in hops(route) {
+        if let Some(gateway) = hop.gateway {
+            text += &format!(" via {gateway}");
+        }
+        text += &format!(" dev {}", interface_name(hop.ifindex));
+    }
+    if table(route) != MAIN_TABLE {
+        text += &format!(" table {}", table(route));
+    }
+    text += &format!(" proto {}", route.header.protocol);
+    if let Some(source) = prefsrc(route) {
+        text += &format!(" src {source}");
+    }
+    text + &format!(" metric {}", metric(route))
+}
+
+/// Name of an interface, or its number when it is gone.
+pub(super) fn interface_name(ifindex: u32) -> String {
+    if_indextoname(ifindex)
+        .ok()
+        .and_then(|name| name.into_string().ok())
+        .unwrap_or_else(|| format!("if{ifindex}"))
+}

@@ -1,0 +1,152 @@
+//! Giving everything back: on stop, and after a kill -9.
+
+use std::path::Path;
+
+use anyhow::Result;
+use rtnetlink::{
+    packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_REPLACE},
+    packet_route::{RouteNetlinkMessage, route::RouteMessage},
+};
+
+use super::{
+    Report, Router, apply,
+    displaced::{Displaced, Restorable},
+    message::{self, MAIN_TABLE, metric},
+    netlink::{Netlink, Request, address_family},
+    table,
+};
+use crate::{config::RouteConfig, policy::Family};
+
+/// The interface is gone, or down: whoever sets it up again also brings its routes.
+const ENODEV: i32 = 19;
+const ENETDOWN: i32 = 100;
+
+impl Router {
+    /// Puts the displaced routes back, then removes our routes, rules and tables. Goes on after a failure.
+    ///
+    /// # Errors
+    /// Netlink itself fails, or the record of displaced routes. What the kernel refuses is in the report.
+    pub fn restore(&mut self) -> Result<Report> {
+        self.active = [None; 2];
+        withdraw(&mut self.netlink, &self.config, &mut self.displaced)
+    }
+}
+
+/// The same as [`Router::restore`] without knowing the uplinks: from the record in `state_dir`, the protocol number and
+/// the range of priorities alone. For what a killed agent has left behind.
+///
+/// # Errors
+/// Netlink itself fails, or the record cannot be read. What the kernel refuses is in the report.
+pub fn reset(config: &RouteConfig, state_dir: &Path) -> Result<Report> {
+    withdraw(
+        &mut Netlink::open()?,
+        config,
+        &mut Displaced::load(state_dir)?,
+    )
+}
+
+fn withdraw(
+    netlink: &mut Netlink,
+    config: &RouteConfig,
+    displaced: &mut Displaced,
+) -> Result<Report> {
+    let mut report = Report::default();
+    put_back(netlink, config, displaced, &mut report)?;
+    for family in Family::ALL {
+        let (main, tables): (Vec<RouteMessage>, Vec<RouteMessage>) =
+            table::routes_of(netlink, family, config.protocol)?
+                .into_iter()
+                .partition(|route| message::table(route) == MAIN_TABLE);
+        let rules = table::rules_of(netlink, family, config)?;
+
+        // Rules before tables: a rule must not lead into an empty table.
+        let mut requests: Vec<Request> = main.iter().map(apply::removal).collect();
+        requests.extend(rules.iter().map(|rule| {
+            (
+                RouteNetlinkMessage::DelRule(rule.message(family, config.protocol)),
+                0,
+            )
+        }));
+        requests.extend(tables.iter().map(apply::removal));
+        let lines = main
+            .iter()
+            .map(message::describe)
+            .chain(rules.iter().map(ToString::to_string))
+            .chain(tables.iter().map(message::describe))
+            .map(|line| format!("removed {line}"))
+            .collect();
+        table::commit(netlink, requests, lines, &mut report)?;
+    }
+    Ok(report)
+}
+
+/// Puts the displaced routes back while ours still stand.
+fn put_back(
+    netlink: &mut Netlink,
+    config: &RouteConfig,
+    displaced: &mut Displaced,
+    report: &mut Report,
+) -> Result<()> {
+    let entries = displaced.restorable()?;
+    if entries.is_empty() {
+        return Ok(());
+    }
+    let v6 = address_family(Family::V6);
+    let mut ours: Vec<u32> = table::routes_of(netlink, Family::V6, config.protocol)?
+        .iter()
+        .filter(|route| message::table(route) == MAIN_TABLE && message::is_default(&route.header))
+        .map(metric)
+        .collect();
+
+    // Whether an entry has to stay on record, by position.
+    let mut keep = vec![false; entries.len()];
+    let mut positions = Vec::new();
+    let mut lines = Vec::new();
+    let mut requests: Vec<Request> = Vec::new();
+    for (position, entry) in entries.into_iter().enumerate() {
+        match entry {
+            Restorable::Gone { route, interface } => {
+                report.problems.push(format!(
+                    "not restored {route}: interface {interface} is gone"
+                ));
+            }
+            Restorable::Ready(route) => {
+                // An IPv6 route of ours with the same metric would become its sibling, or is in its place.
+                let tie = ours.iter().position(|metric_of_ours| {
+                    route.header.address_family == v6 && *metric_of_ours == metric(&route)
+                });
+                let flags = match tie {
+                    Some(tie) => {
+                        ours.remove(tie);
+                        NLM_F_CREATE | NLM_F_REPLACE
+                    }
+                    None => NLM_F_CREATE | NLM_F_APPEND,
+                };
+                positions.push(position);
+                lines.push(message::describe(&route));
+                requests.push((
+                    RouteNetlinkMessage::NewRoute(message::reinstall(&route)),
+                    flags,
+                ));
+            }
+        }
+    }
+    for ((position, line), answer) in positions
+        .into_iter()
+        .zip(lines)
+        .zip(netlink.commit(requests)?)
+    {
+        match answer {
+            Ok(()) => report.changes.push(format!("restored {line}")),
+            // Its owner has put it back already.
+            Err(refused) if refused.exists() => {}
+            Err(refused) => {
+                keep[position] = refused.errno != ENODEV && refused.errno != ENETDOWN;
+                report
+                    .problems
+                    .push(format!("not restored {line}: {refused}"));
+            }
+        }
+    }
+    displaced.retain(&keep)
+}

@@ -1,0 +1,358 @@
+//! A routing table and rules for each uplink, so that probes, and connections that hold its address, leave by it
+//! whatever the main table says.
+//!
+//! Rules of uplink *i*, from priority `rule_priority` + 3 *i* on:
+//!
+//! 1. `from ADDRESS lookup main suppress_prefixlength 0`: local networks and VPNs in the main table still apply,
+//!    its default route does not;
+//! 2. `fwmark MARK oif INTERFACE lookup TABLE`: the probes;
+//! 3. `from ADDRESS lookup TABLE`.
+
+use std::net::IpAddr;
+
+use anyhow::Result;
+use rtnetlink::{
+    packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE},
+    packet_route::{
+        RouteNetlinkMessage,
+        route::{RouteHeader, RouteMessage, RouteProtocol},
+        rule::{RuleAction, RuleAttribute, RuleHeader, RuleMessage},
+    },
+};
+
+use super::{
+    Link, Report, Router, index,
+    message::{self, Hop, MAIN_TABLE},
+    netlink::{Netlink, Request, address_family},
+};
+use crate::{config::RouteConfig, policy::Family};
+
+/// Rules for each uplink.
+pub(super) const RULES_PER_UPLINK: u32 = 3;
+
+/// What one of our rules says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Rule {
+    priority: u32,
+    source: Option<IpAddr>,
+    mark: Option<u32>,
+    interface: Option<String>,
+    table: u32,
+    suppress_prefix_length: Option<u32>,
+}
+
+impl Router {
+    /// Takes over `links` as the present state of the uplinks, in order of rank, and makes tables and rules agree with
+    /// them: adds what is missing, replaces what differs, removes what is stale. What an earlier run left is adopted.
+    ///
+    /// # Errors
+    /// Netlink itself fails. What the kernel refuses (a route over an interface that is down) is in the report.
+    pub fn prepare(&mut self, links: &[Link]) -> Result<Report> {
+        self.links = links.to_vec();
+        self.refresh_foreign()?;
+        self.lay_tables()
+    }
+
+    /// Makes tables and rules agree with the links.
+    pub(super) fn lay_tables(&mut self) -> Result<Report> {
+        let mut report = Report::default();
+        for family in Family::ALL {
+            // First the routes: a rule must not lead into an empty table.
+            self.lay_routes(family, &mut report)?;
+            self.lay_rules(family, &mut report)?;
+        }
+        Ok(report)
+    }
+
+    fn lay_routes(&mut self, family: Family, report: &mut Report) -> Result<()> {
+        let wanted: Vec<RouteMessage> = (0..self.links.len())
+            .flat_map(|rank| self.table_routes(rank, family))
+            .collect();
+        let standing: Vec<RouteMessage> =
+            routes_of(&mut self.netlink, family, self.config.protocol)?
+                .into_iter()
+                .filter(|route| message::table(route) != MAIN_TABLE)
+                .collect();
+
+        let mut lines = Vec::new();
+        let mut requests: Vec<Request> = Vec::new();
+        for route in &wanted {
+            if !standing.iter().any(|other| message::same(route, other)) {
+                lines.push(format!("added {}", message::describe(route)));
+                requests.push((
+                    RouteNetlinkMessage::NewRoute(route.clone()),
+                    NLM_F_CREATE | NLM_F_REPLACE,
+                ));
+            }
+        }
+        for route in &standing {
+            let replaced = || wanted.iter().any(|other| slot(other) == slot(route));
+            if !wanted.iter().any(|other| message::same(route, other)) && !replaced() {
+                lines.push(format!("removed {}", message::describe(route)));
+                requests.push((RouteNetlinkMessage::DelRoute(message::deletion(route)), 0));
+            }
+        }
+        commit(&mut self.netlink, requests, lines, report)
+    }
+
+    /// What belongs into the table of one uplink.
+    fn table_routes(&self, rank: usize, family: Family) -> Vec<RouteMessage> {
+        let link = &self.links[rank];
+        let Some(path) = &link.families[index(family)] else {
+            return Vec::new();
+        };
+        let table = uplink_table(&self.config, rank);
+        let on_link = Hop {
+            ifindex: link.ifindex,
+            gateway: None,
+            onlink: false,
+        };
+        let mut routes: Vec<RouteMessage> = path
+            .prefixes
+            .iter()
+            .map(|prefix| {
+                message::unicast(
+                    family,
+                    table,
+                    self.config.protocol,
+                    *prefix,
+                    on_link,
+                    TABLE_METRIC,
+                )
+            })
+            .collect();
+        routes.push(self.default_route(rank, family, path, table, TABLE_METRIC));
+        routes
+    }
+
+    fn lay_rules(&mut self, family: Family, report: &mut Report) -> Result<()> {
+        let wanted: Vec<Rule> = (0..self.links.len())
+            .flat_map(|rank| self.uplink_rules(rank, family))
+            .collect();
+        let standing = rules_of(&mut self.netlink, family, &self.config)?;
+        let mut lines = Vec::new();
+        let mut requests: Vec<Request> = Vec::new();
+        for rule in wanted.iter().filter(|rule| !standing.contains(rule)) {
+            lines.push(format!("added {rule}"));
+            let message = rule.message(family, self.config.protocol);
+            requests.push((
+                RouteNetlinkMessage::NewRule(message),
+                NLM_F_CREATE | NLM_F_EXCL,
+            ));
+        }
+        for rule in standing.iter().filter(|rule| !wanted.contains(rule)) {
+            lines.push(format!("removed {rule}"));
+            let message = rule.message(family, self.config.protocol);
+            requests.push((RouteNetlinkMessage::DelRule(message), 0));
+        }
+        commit(&mut self.netlink, requests, lines, report)
+    }
+
+    fn uplink_rules(&self, rank: usize, family: Family) -> Vec<Rule> {
+        let link = &self.links[rank];
+        let Some(path) = &link.families[index(family)] else {
+            return Vec::new();
+        };
+        let table = uplink_table(&self.config, rank);
+        let priority = self.config.rule_priority + RULES_PER_UPLINK * rank_number(rank);
+        let mut rules = vec![Rule {
+            priority: priority + 1,
+            source: None,
+            mark: Some(self.config.mark),
+            interface: Some(link.interface.clone()),
+            table,
+            suppress_prefix_length: None,
+        }];
+        for address in &path.addresses {
+            let from = |offset: u32, table: u32, suppress_prefix_length: Option<u32>| Rule {
+                priority: priority + offset,
+                source: Some(*address),
+                mark: None,
+                interface: None,
+                table,
+                suppress_prefix_length,
+            };
+            rules.push(from(0, MAIN_TABLE, Some(0)));
+            rules.push(from(2, table, None));
+        }
+        rules
+    }
+}
+
+/// The kernel turns an IPv6 metric of 0 into `IP6_RT_PRIO_USER` (1024): say it, so that what was wanted equals what stands.
+const TABLE_METRIC: u32 = 1024;
+
+/// Number of an uplink's own routing table.
+pub(super) fn uplink_table(config: &RouteConfig, rank: usize) -> u32 {
+    config.table + rank_number(rank)
+}
+
+/// A rank as a number in netlink messages.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "ranks are positions among at most MAX_UPLINKS (64) uplinks"
+)]
+pub(super) fn rank_number(rank: usize) -> u32 {
+    rank as u32
+}
+
+/// Routes in the same slot replace each other.
+fn slot(route: &RouteMessage) -> (u32, Option<(IpAddr, u8)>, u32) {
+    (
+        message::table(route),
+        message::destination(route),
+        message::metric(route),
+    )
+}
+
+/// Every route of ours, in every table.
+pub(super) fn routes_of(
+    netlink: &mut Netlink,
+    family: Family,
+    protocol: u8,
+) -> Result<Vec<RouteMessage>> {
+    let protocol = RouteProtocol::from(protocol);
+    let filter = RouteHeader {
+        protocol,
+        ..RouteHeader::default()
+    };
+    netlink.routes(family, &filter, |header| header.protocol == protocol)
+}
+
+/// Every rule of ours.
+pub(super) fn rules_of(
+    netlink: &mut Netlink,
+    family: Family,
+    config: &RouteConfig,
+) -> Result<Vec<Rule>> {
+    let ours = RuleAttribute::Protocol(RouteProtocol::from(config.protocol));
+    let priorities = config.rule_priority
+        ..config.rule_priority + RULES_PER_UPLINK * rank_number(failover_ebpf::MAX_UPLINKS);
+    Ok(netlink
+        .rules(family)?
+        .iter()
+        .filter(|message| message.attributes.contains(&ours))
+        .map(Rule::read)
+        .filter(|rule| priorities.contains(&rule.priority))
+        .collect())
+}
+
+/// Asks for the changes, and files each under what was done or what could not be done.
+pub(super) fn commit(
+    netlink: &mut Netlink,
+    requests: Vec<Request>,
+    lines: Vec<String>,
+    report: &mut Report,
+) -> Result<()> {
+    let removals: Vec<bool> = requests
+        .iter()
+        .map(|(message, _)| {
+            matches!(
+                message,
+                RouteNetlinkMessage::DelRoute(_) | RouteNetlinkMessage::DelRule(_)
+            )
+        })
+        .collect();
+    for ((result, line), removal) in netlink
+        .commit(requests)?
+        .into_iter()
+        .zip(lines)
+        .zip(removals)
+    {
+        match result {
+            Ok(()) => report.changes.push(line),
+            // Somebody was faster: what we wanted is so.
+            Err(refused) if removal && refused.missing() || !removal && refused.exists() => {}
+            Err(refused) => report.problems.push(format!("not {line}: {refused}")),
+        }
+    }
+    Ok(())
+}
+
+impl Rule {
+    fn read(message: &RuleMessage) -> Rule {
+        let mut rule = Rule {
+            priority: 0,
+            source: None,
+            mark: None,
+            interface: None,
+            table: u32::from(message.header.table),
+            suppress_prefix_length: None,
+        };
+        for attribute in &message.attributes {
+            match attribute {
+                RuleAttribute::Priority(priority) => rule.priority = *priority,
+                RuleAttribute::Source(source) => rule.source = Some(*source),
+                RuleAttribute::FwMark(mark) => rule.mark = Some(*mark),
+                RuleAttribute::Oifname(name) => rule.interface = Some(name.clone()),
+                RuleAttribute::Table(table) => rule.table = *table,
+                // The kernel reports "none" as -1.
+                RuleAttribute::SuppressPrefixLen(length) if *length != u32::MAX => {
+                    rule.suppress_prefix_length = Some(*length);
+                }
+                _ => {}
+            }
+        }
+        rule
+    }
+
+    /// The message that adds or deletes it.
+    pub(super) fn message(&self, family: Family, protocol: u8) -> RuleMessage {
+        let mut message = RuleMessage::default();
+        message.header = RuleHeader {
+            family: address_family(family),
+            src_len: match self.source {
+                None => 0,
+                Some(IpAddr::V4(_)) => 32,
+                Some(IpAddr::V6(_)) => 128,
+            },
+            action: RuleAction::ToTable,
+            ..RuleHeader::default()
+        };
+        message.attributes = vec![
+            RuleAttribute::Priority(self.priority),
+            RuleAttribute::Table(self.table),
+            RuleAttribute::Protocol(RouteProtocol::from(protocol)),
+        ];
+        message
+            .attributes
+            .extend(self.source.map(RuleAttribute::Source));
+        message
+            .attributes
+            .extend(self.interface.clone().map(RuleAttribute::Oifname));
+        if let Some(mark) = self.mark {
+            message.attributes.push(RuleAttribute::FwMark(mark));
+            message.attributes.push(RuleAttribute::FwMask(u32::MAX));
+        }
+        message.attributes.extend(
+            self.suppress_prefix_length
+                .map(RuleAttribute::SuppressPrefixLen),
+        );
+        message
+    }
+}
+
+impl std::fmt::Display for Rule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "rule {}:", self.priority)?;
+        match self.source {
+            Some(source) => write!(f, " from {source}")?,
+            None => write!(f, " from all")?,
+        }
+        if let Some(mark) = self.mark {
+            write!(f, " fwmark {mark:#x}")?;
+        }
+        if let Some(interface) = &self.interface {
+            write!(f, " oif {interface}")?;
+        }
+        if self.table == MAIN_TABLE {
+            write!(f, " lookup main")?;
+        } else {
+            write!(f, " lookup {}", self.table)?;
+        }
+        if let Some(length) = self.suppress_prefix_length {
+            write!(f, " suppress_prefixlength {length}")?;
+        }
+        Ok(())
+    }
+}
