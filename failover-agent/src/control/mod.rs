@@ -8,6 +8,8 @@ mod lock;
 mod render;
 mod server;
 pub mod status;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 

@@ -5,11 +5,14 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use failover_ebpf::Gate;
 
 use super::status::{Counters, FamilyState, Status, Switch};
 use crate::policy::{Family, Health};
+
+/// Columns that a terminal surely has; longer names and addresses are wrapped.
+const WIDTH: u16 = 100;
 
 /// Renders `status`; ends with a newline.
 pub fn render(status: &Status) -> String {
@@ -80,7 +83,17 @@ fn health_table(status: &Status) -> Table {
             }
         }
         if uplink.families == Default::default() {
-            table.add_row(["", &name, "-", "no address or no way out", "", "", "", "", ""]);
+            table.add_row([
+                "",
+                &name,
+                "-",
+                "no address or no way out",
+                "",
+                "",
+                "",
+                "",
+                "",
+            ]);
         }
     }
     align_right(&mut table, &[4, 5, 6]);
@@ -108,19 +121,28 @@ fn health_row(name: &str, family: Family, state: &FamilyState, now: SystemTime) 
 
 fn traffic_table(status: &Status) -> Table {
     let mut table = table(&[
-        "", "Uplink", "Interface", "Sent", "Received", "Cut", "Probes", "Last received",
+        "",
+        "Uplink",
+        "Interface",
+        "Packets sent",
+        "received",
+        "cut",
+        "Probes",
+        "Last received",
     ]);
     for uplink in &status.uplinks {
-        table.add_row(traffic_row(&uplink.name, &uplink.interface, &uplink.counters));
+        table.add_row(traffic_row(
+            &uplink.name,
+            &uplink.interface,
+            &uplink.counters,
+        ));
     }
     align_right(&mut table, &[3, 4, 5, 6, 7]);
     table
 }
 
 fn traffic_row(name: &str, interface: &str, counters: &Counters) -> [String; 8] {
-    let volume = |number, bytes_number| {
-        format!("{} / {}", packets(number), bytes(bytes_number))
-    };
+    let volume = |number, size| format!("{number} / {}", bytes(size));
     [
         String::new(),
         name.to_owned(),
@@ -128,7 +150,7 @@ fn traffic_row(name: &str, interface: &str, counters: &Counters) -> [String; 8] 
         volume(counters.tx_packets, counters.tx_bytes),
         volume(counters.rx_packets, counters.rx_bytes),
         volume(counters.cut_packets, counters.cut_bytes),
-        packets(counters.probes_passed),
+        counters.probes_passed.to_string(),
         match counters.last_rx_ms_ago {
             Some(ago) => format!("{} ago", rough(Duration::from_millis(ago))),
             None => "never".to_owned(),
@@ -158,6 +180,8 @@ fn switch_line(switch: &Switch) -> String {
 fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
+    table.set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_width(WIDTH);
     table.set_header(header.iter().copied());
     table
 }
@@ -172,7 +196,10 @@ fn align_right(table: &mut Table, columns: &[usize]) {
 
 /// The table without blanks at the ends of lines.
 fn trimmed(table: &Table) -> String {
-    let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+    let lines: Vec<String> = table
+        .lines()
+        .map(|line| line.trim_end().to_owned())
+        .collect();
     lines.join("\n")
 }
 
@@ -189,7 +216,158 @@ fn rough(duration: Duration) -> String {
     }
 }
 
-/// A number of packets, with an SI prefix from a million on.
-fn packets(number: u64) -> String {
-    scaled(number, 1_000_000, &["", "M", "G", "T"], 1_000_000, 1000)
+/// Bytes with a decimal unit.
+fn bytes(number: u64) -> String {
+    const UNITS: [(u64, &str); 4] = [
+        (1_000_000_000_000, "TB"),
+        (1_000_000_000, "GB"),
+        (1_000_000, "MB"),
+        (1_000, "kB"),
+    ];
+    match UNITS.iter().find(|(size, _)| number >= *size) {
+        // Tenths, cut off: 999,999 bytes are not 1000.0 kB.
+        Some((size, unit)) => format!("{}.{} {unit}", number / size, number % size * 10 / size),
+        None => format!("{number} B"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+    use crate::control::status::testing;
+
+    #[test]
+    fn the_active_uplink_is_marked_and_values_have_units() {
+        let text = render(&testing::status());
+        let expected = "\
+failover-agent 0.1.0, process 4711, up for 2 h 3 min
+IPv4: active uplink lte
+IPv6: active uplink cable
+";
+        assert!(text.starts_with(expected), "{text}");
+        let rows: Vec<&str> = text
+            .lines()
+            .filter(|line| line.contains("IPv4  ") || line.contains("IPv6  "))
+            .collect();
+        assert_eq!(rows.len(), 3, "{text}");
+        let words = |row: &str| {
+            row.split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            words(rows[0]),
+            [
+                "cable",
+                "IPv4",
+                "Down",
+                "1",
+                "min",
+                "30",
+                "s",
+                "-",
+                "100",
+                "%",
+                "closed",
+                "192.0.2.1"
+            ],
+            "{text}"
+        );
+        assert_eq!(
+            words(rows[2]),
+            [
+                "*",
+                "lte",
+                "(metered)",
+                "IPv4",
+                "Up",
+                "2",
+                "h",
+                "3",
+                "min",
+                "41.3",
+                "ms",
+                "2",
+                "%",
+                "open",
+                "-"
+            ],
+            "{text}"
+        );
+        assert!(text.contains("7 / 4.2 kB"), "{text}");
+        assert!(text.contains("0.2 s ago"), "{text}");
+        assert!(
+            text.contains("IPv4 failover cable -> lte: routed after 812 us, gated after 830 us"),
+            "{text}"
+        );
+        assert!(
+            text.contains("IPv4 start-up cable: not confirmed"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn lines_stay_within_the_width() {
+        let mut status = testing::status();
+        for uplink in &mut status.uplinks {
+            uplink.name = "a-name-of-thirty-two-characters-".to_owned();
+            uplink.counters.tx_packets = u64::MAX;
+            uplink.counters.tx_bytes = u64::MAX;
+            if let Some(state) = &mut uplink.families.ipv6 {
+                let gateway: IpAddr = "2001:db8:1111:2222:3333:4444:5555:6666".parse().unwrap();
+                state.gateway = Some(gateway);
+            }
+        }
+        status.switches.clear();
+        for line in render(&status).lines() {
+            assert!(line.chars().count() <= usize::from(WIDTH), "{line}");
+            assert_eq!(line, line.trim_end());
+        }
+    }
+
+    #[test]
+    fn it_says_when_all_uplinks_are_down() {
+        let mut status = testing::status();
+        for uplink in &mut status.uplinks {
+            if let Some(state) = &mut uplink.families.ipv4 {
+                state.health = Health::Down;
+                state.active = false;
+            }
+        }
+        let text = render(&status);
+        assert!(
+            text.contains(
+                "IPv4: no active uplink; all uplinks are Down, nothing changes until one is Up"
+            ),
+            "{text}"
+        );
+        assert!(text.contains("IPv6: active uplink cable\n"), "{text}");
+    }
+
+    #[test]
+    fn units_follow_the_size() {
+        let texts = [0, 999, 1_000, 999_999, 1_500_000, 2_000_000_000, u64::MAX].map(bytes);
+        let expected = [
+            "0 B",
+            "999 B",
+            "1.0 kB",
+            "999.9 kB",
+            "1.5 MB",
+            "2.0 GB",
+            "18446744.0 TB",
+        ];
+        assert_eq!(texts, expected);
+        let texts = [0, 59, 60, 3_599, 3_600, 90_000].map(|s| rough(Duration::from_secs(s)));
+        let expected = [
+            "0.0 s",
+            "59 s",
+            "1 min 0 s",
+            "59 min 59 s",
+            "1 h 0 min",
+            "1 d 1 h",
+        ];
+        assert_eq!(texts, expected);
+    }
 }
