@@ -14,6 +14,8 @@ use crate::failure::EXIT_CODES;
     about = "Keeps this host or router online over several uplinks: probes all of them, switches to one that works, and cuts what is left on the others",
     after_help = begin(),
     after_long_help = begin_and_exit_codes(),
+    subcommand_value_name = "VERB",
+    subcommand_help_heading = "Verbs",
     subcommand_required = true,
     arg_required_else_help = true
 )]
@@ -30,8 +32,8 @@ pub struct Cli {
 #[derive(Clone, Debug, Subcommand)]
 pub enum Verb {
     /// Run the agent in the foreground until SIGTERM or Ctrl-C, then restore everything
-    #[command(after_help = RUN_EXAMPLES)]
-    Run(RunArgs),
+    #[command(override_usage = RUN_USAGE, after_help = RUN_EXAMPLES)]
+    Run(Box<RunArgs>),
     /// Validate a configuration file and print the effective configuration; needs no root and changes nothing
     #[command(after_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
@@ -47,6 +49,10 @@ const BEGIN: &str = "\
 Begin with:
   failover-agent run --uplink eth0 --uplink wwan0
   failover-agent status";
+
+const RUN_USAGE: &str = "\
+failover-agent run --uplink IF --uplink IF [OPTIONS]
+       failover-agent run --config FILE [GLOBAL OPTIONS]";
 
 const RUN_EXAMPLES: &str = "\
 Examples:
@@ -87,7 +93,7 @@ A running agent is left alone: stop it first.";
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Global options")]
 pub struct GlobalFlags {
-    /// Log more: -v for details, -vv for everything; the variable RUST_LOG goes before it
+    /// Log more: -v for details, -vv for everything; RUST_LOG wins if it is set
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
     /// How log lines on standard error are written

@@ -90,7 +90,7 @@ impl Kind for GatewayOf {
     }
 
     fn range(&self) -> String {
-        format!("`\"auto\"`, `\"none\"`, `\"{}\"`", self.example())
+        format!("`\"auto\"`, `\"none\"`, or like `\"{}\"`", self.example())
     }
 
     fn read(&self, key: &str, raw: Raw<'_>) -> Result<Gateway, Failure> {

@@ -9,6 +9,8 @@ mod render;
 mod server;
 pub mod status;
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};

@@ -236,7 +236,7 @@ mod tests {
     use std::net::IpAddr;
 
     use super::*;
-    use crate::control::status::testing;
+    use crate::control::testing;
 
     #[test]
     fn the_active_uplink_is_marked_and_values_have_units() {

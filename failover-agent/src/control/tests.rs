@@ -11,7 +11,7 @@ use std::{
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
-use super::{status::testing, *};
+use super::{testing, *};
 use crate::failure::Failure;
 
 /// A server that answers with the test status, for as long as `test` runs. The test may block: it has a thread of its own.
