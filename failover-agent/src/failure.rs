@@ -47,7 +47,7 @@ pub enum Failure {
     },
     /// Fewer than two uplinks.
     #[error(
-        "{place}: {count} uplink configured, at least 2 are needed: add another [[uplink]] or --uplink"
+        "{place}: at least 2 uplinks are needed, configured: {count}: add another [[uplink]] or --uplink"
     )]
     TooFewUplinks {
         /// The file or the command line.
@@ -155,10 +155,51 @@ pub enum Failure {
         /// The route that has it.
         route: String,
     },
+    /// The run directory cannot be used.
+    #[error("cannot write {}: {source}: run as root, or give a writable directory with --run-dir", path.display())]
+    RunDir {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The control socket may not be used.
+    #[error("not allowed to use {}: run as root, or as a member of the socket's group", socket.display())]
+    ControlDenied {
+        /// The socket.
+        socket: PathBuf,
+    },
 }
 
+/// Every exit code and what it means, for `--help` and `docs/configuration.md`.
+pub const EXIT_CODES: [(u8, &str); 20] = [
+    (
+        0,
+        "success; after SIGTERM or SIGINT: everything is restored",
+    ),
+    (1, "any other error"),
+    (2, "wrong command line"),
+    (10, "configuration file cannot be read"),
+    (11, "wrong syntax, key, type or value in the configuration"),
+    (12, "no such interface"),
+    (13, "one interface configured twice"),
+    (14, "fewer than two uplinks"),
+    (15, "no gateway found"),
+    (16, "not an address, or of the wrong family"),
+    (17, "an interface has no address to probe from"),
+    (18, "a gateway is not on a network of its interface"),
+    (19, "not root, or a missing capability"),
+    (20, "no BPF file system"),
+    (21, "another agent is already running"),
+    (22, "the kernel lacks a feature"),
+    (23, "no agent answers on the control socket"),
+    (24, "a route metric is taken by someone else"),
+    (25, "the run directory cannot be written"),
+    (26, "not allowed to use the control socket"),
+];
+
 impl Failure {
-    /// The exit code, distinct for each kind; `docs/configuration.md` lists them.
+    /// The exit code, distinct for each kind; [`EXIT_CODES`] says what each means.
     pub fn exit_code(&self) -> u8 {
         match self {
             Failure::ConfigUnreadable { .. } => 10,
@@ -176,6 +217,104 @@ impl Failure {
             Failure::Kernel { .. } => 22,
             Failure::NotRunning { .. } => 23,
             Failure::MetricTaken { .. } => 24,
+            Failure::RunDir { .. } => 25,
+            Failure::ControlDenied { .. } => 26,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Family;
+
+    /// One of each kind. `exit_code` has no wildcard arm, so a new kind is at least seen when its code is written.
+    fn one_of_each() -> Vec<Failure> {
+        let text = || "x".to_owned();
+        let path = || PathBuf::from("/x");
+        let error = || std::io::Error::from(std::io::ErrorKind::NotFound);
+        vec![
+            Failure::ConfigUnreadable {
+                path: path(),
+                source: error(),
+            },
+            Failure::ConfigInvalid {
+                place: text(),
+                problem: text(),
+                cure: text(),
+            },
+            Failure::UnknownInterface {
+                place: text(),
+                interface: text(),
+                cure: text(),
+            },
+            Failure::InterfaceTwice {
+                place: text(),
+                interface: text(),
+            },
+            Failure::TooFewUplinks {
+                place: text(),
+                count: 1,
+            },
+            Failure::NoGateway {
+                uplink: text(),
+                interface: text(),
+                family: Family::V4,
+                cure: text(),
+            },
+            Failure::BadAddress {
+                place: text(),
+                text: text(),
+                expected: text(),
+                cure: text(),
+            },
+            Failure::NoSourceAddress {
+                uplink: text(),
+                interface: text(),
+                family: Family::V6,
+            },
+            Failure::GatewayOffLink {
+                uplink: text(),
+                interface: text(),
+                gateway: IpAddr::from([192, 0, 2, 1]),
+                networks: text(),
+            },
+            Failure::Privilege { missing: text() },
+            Failure::NoBpfFs { path: path() },
+            Failure::AlreadyRunning {
+                pid: text(),
+                run_dir: path(),
+            },
+            Failure::Kernel {
+                release: text(),
+                feature: text(),
+                cure: text(),
+            },
+            Failure::NotRunning { socket: path() },
+            Failure::MetricTaken {
+                key: "active_metric",
+                metric: 50,
+                route: text(),
+            },
+            Failure::RunDir {
+                path: path(),
+                source: error(),
+            },
+            Failure::ControlDenied { socket: path() },
+        ]
+    }
+
+    #[test]
+    fn every_failure_has_a_listed_exit_code_of_its_own_and_one_line() {
+        let mut codes: Vec<u8> = one_of_each().iter().map(Failure::exit_code).collect();
+        codes.extend([0, 1, 2]);
+        codes.sort_unstable();
+        let listed: Vec<u8> = EXIT_CODES.iter().map(|(code, _)| *code).collect();
+        assert_eq!(codes, listed);
+        for failure in one_of_each() {
+            let text = failure.to_string();
+            assert!(!text.contains('\n'), "{text}");
+            assert!(text.contains(": "), "no cure in: {text}");
         }
     }
 }

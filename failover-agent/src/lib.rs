@@ -1,8 +1,11 @@
 //! failover-agent keeps a Linux host or router online over several uplinks.
+pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod datapath;
 pub mod failure;
+pub mod logging;
 pub mod policy;
 pub mod probe;
 pub mod route;

@@ -1,6 +1,32 @@
 //! TOML and flags become one validated [`Config`]. Errors name file, line and column, and the nearest valid key.
+//!
+//! `schema` lists every key. `file` and `flags` read what was written into a `draft`, value by value; the draft compares
+//! the values with each other and becomes the [`Config`]. A configuration prints as a file that reads as the same again.
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+mod address;
+mod draft;
+mod file;
+mod flags;
+mod kind;
+mod raw;
+mod reference;
+mod render;
+mod schema;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+pub use reference::reference;
+
+use crate::{
+    cli::{DirFlags, RunArgs, UplinkFlags},
+    failure::Failure,
+};
 
 /// Everything a run needs, validated. Built from a file or from flags; nothing else reads configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +41,54 @@ pub struct Config {
     pub datapath: DatapathConfig,
     /// Where the agent keeps its files.
     pub dirs: Dirs,
+}
+
+impl Config {
+    /// Reads and validates the file at `path`.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that is wrong, with `file:line:column`.
+    pub fn from_file(path: &Path) -> Result<Config, Failure> {
+        file::read(path)?.finish()
+    }
+
+    /// Validates the flags that stand for a file.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that is wrong, with the flag.
+    pub fn from_flags(flags: &UplinkFlags) -> Result<Config, Failure> {
+        flags::read(flags)?.finish()
+    }
+
+    /// What `run` was asked to do: a file or flags, and the directories that flags override.
+    ///
+    /// # Errors
+    ///
+    /// As [`Config::from_file`] and [`Config::from_flags`].
+    pub fn from_args(args: &RunArgs, dirs: &DirFlags) -> Result<Config, Failure> {
+        let mut config = match &args.config {
+            Some(path) => Config::from_file(path)?,
+            None => Config::from_flags(&args.flags)?,
+        };
+        config.dirs = config.dirs.overridden(dirs)?;
+        Ok(config)
+    }
+}
+
+/// The candidate nearest to a mistyped `word`, if any is near enough to be meant.
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let word = word.to_lowercase().replace('-', "_");
+    candidates
+        .into_iter()
+        .map(|candidate| {
+            let distance = strsim::damerau_levenshtein(&word, &candidate.to_lowercase());
+            (distance, candidate)
+        })
+        .min()
+        .filter(|(distance, candidate)| *distance <= 1.max(candidate.len().min(word.len()) / 3))
+        .map(|(_, candidate)| candidate)
 }
 
 /// One uplink.
@@ -66,6 +140,24 @@ pub struct ProbeConfig {
     pub hold: Duration,
 }
 
+impl Default for ProbeConfig {
+    fn default() -> Self {
+        ProbeConfig {
+            targets: vec![
+                Ipv4Addr::new(1, 1, 1, 1).into(),
+                Ipv4Addr::new(8, 8, 8, 8).into(),
+                Ipv4Addr::new(9, 9, 9, 9).into(),
+            ],
+            interval: Duration::from_secs(1),
+            timeout: Duration::from_secs(1),
+            fall: 3,
+            rise: 4,
+            quorum: 1,
+            hold: Duration::ZERO,
+        }
+    }
+}
+
 /// Metrics, protocol, tables, rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteConfig {
@@ -83,6 +175,19 @@ pub struct RouteConfig {
     pub mark: u32,
 }
 
+impl Default for RouteConfig {
+    fn default() -> Self {
+        RouteConfig {
+            active_metric: 50,
+            standby_metric: 100,
+            protocol: 136,
+            table: 13600,
+            rule_priority: 13600,
+            mark: 0xfa11,
+        }
+    }
+}
+
 /// What happens to packets at a closed gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CutoffConfig {
@@ -90,6 +195,15 @@ pub struct CutoffConfig {
     pub mode: CutoffMode,
     /// Time until which gates stay closed without news from the agent.
     pub lease: Duration,
+}
+
+impl Default for CutoffConfig {
+    fn default() -> Self {
+        CutoffConfig {
+            mode: CutoffMode::Drop,
+            lease: Duration::from_secs(3),
+        }
+    }
 }
 
 /// What a closed gate does.
@@ -106,6 +220,14 @@ pub enum CutoffMode {
 pub struct DatapathConfig {
     /// TCX, clsact, or whichever works.
     pub attach: AttachMode,
+}
+
+impl Default for DatapathConfig {
+    fn default() -> Self {
+        DatapathConfig {
+            attach: AttachMode::Auto,
+        }
+    }
 }
 
 /// How the programs are attached.
@@ -128,4 +250,43 @@ pub struct Dirs {
     pub bpf: PathBuf,
     /// What must outlive the process (displaced routes); default `/var/lib/failover-agent`.
     pub state: PathBuf,
+}
+
+impl Default for Dirs {
+    fn default() -> Self {
+        Dirs {
+            run: "/run/failover-agent".into(),
+            bpf: "/sys/fs/bpf/failover-agent".into(),
+            state: "/var/lib/failover-agent".into(),
+        }
+    }
+}
+
+impl Dirs {
+    /// These directories, but those that flags name instead.
+    ///
+    /// # Errors
+    ///
+    /// A path that is too long, with the flag.
+    pub fn overridden(mut self, flags: &DirFlags) -> Result<Dirs, Failure> {
+        flags::override_dir(
+            &mut self.run,
+            &schema::RUN_DIR,
+            "--run-dir",
+            flags.run_dir.as_deref(),
+        )?;
+        flags::override_dir(
+            &mut self.bpf,
+            &schema::BPF_DIR,
+            "--bpf-dir",
+            flags.bpf_dir.as_deref(),
+        )?;
+        flags::override_dir(
+            &mut self.state,
+            &schema::STATE_DIR,
+            "--state-dir",
+            flags.state_dir.as_deref(),
+        )?;
+        Ok(self)
+    }
 }

@@ -1,0 +1,302 @@
+//! The command line, and nothing else: what it means is decided elsewhere.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+use crate::failure::EXIT_CODES;
+
+/// The whole command line.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "failover-agent",
+    version,
+    about = "Keeps this host or router online over several uplinks: probes all of them, switches to one that works, and cuts what is left on the others",
+    after_help = begin(),
+    after_long_help = begin_and_exit_codes(),
+    subcommand_value_name = "VERB",
+    subcommand_help_heading = "Verbs",
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+    /// Flags that every verb knows.
+    #[command(flatten)]
+    pub global: GlobalFlags,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Verb {
+    /// Run the agent in the foreground until SIGTERM or Ctrl-C, then restore everything
+    #[command(override_usage = RUN_USAGE, after_help = RUN_EXAMPLES)]
+    Run(Box<RunArgs>),
+    /// Validate a configuration file and print the effective configuration; needs no root and changes nothing
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(CheckArgs),
+    /// Show what the running agent knows: the active uplink, health, loss, gates, counters, last switches
+    #[command(after_help = STATUS_EXAMPLES)]
+    Status(StatusArgs),
+    /// Remove every trace of an agent that did not stop by itself: routes, rules, tables, pins, programs
+    #[command(after_help = RESET_EXAMPLES)]
+    Reset(ResetArgs),
+}
+
+const BEGIN: &str = "\
+Begin with:
+  failover-agent run --uplink eth0 --uplink wwan0
+  failover-agent status";
+
+const RUN_USAGE: &str = "\
+failover-agent run --uplink IF --uplink IF [OPTIONS]
+       failover-agent run --config FILE [GLOBAL OPTIONS]";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  Two uplinks, the first one preferred, gateways learned from the routing table:
+    failover-agent run --uplink eth0 --uplink wwan0,metered
+
+  Gateways given, own targets, down after 2 lost rounds of 500 ms:
+    failover-agent run --uplink eth0,gateway=192.0.2.1 --uplink eth1,gateway=198.51.100.1 \\
+        --target 1.1.1.1 --target 9.9.9.9 --interval 500ms --timeout 500ms --fall 2
+
+  A point-to-point uplink without a gateway, with a name of its own:
+    failover-agent run --uplink eth0 --uplink ppp0,gateway=none,name=lte
+
+  Everything from a file:
+    failover-agent run --config /etc/failover-agent.toml";
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  failover-agent check --config /etc/failover-agent.toml
+
+The output is itself a valid configuration file, with all defaults filled in.
+Interfaces, gateways and privileges are not looked at: `run` checks them before it changes anything.";
+
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  failover-agent status
+  failover-agent status --json | jq -r .active
+  failover-agent status --run-dir /run/second-agent";
+
+const RESET_EXAMPLES: &str = "\
+Examples:
+  failover-agent reset
+  failover-agent reset --config /etc/failover-agent.toml    (when [route] or [dirs] are not the defaults)
+
+A running agent is left alone: stop it first.";
+
+/// Flags that every verb knows.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Global options")]
+pub struct GlobalFlags {
+    /// Log more: -v for details, -vv for everything; RUST_LOG wins if it is set
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// How log lines on standard error are written
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT"
+    )]
+    pub log_format: LogFormat,
+    /// Directories.
+    #[command(flatten)]
+    pub dirs: DirFlags,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people
+    #[default]
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// Directories that replace those of the file, so that several agents can live in several network namespaces.
+#[derive(Args, Clone, Debug, Default)]
+pub struct DirFlags {
+    /// Directory of the lock and the control socket [default: /run/failover-agent]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub run_dir: Option<PathBuf>,
+    /// Directory of the pinned maps and links, on a BPF file system [default: /sys/fs/bpf/failover-agent]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub bpf_dir: Option<PathBuf>,
+    /// Directory of what must outlive the agent [default: /var/lib/failover-agent]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+}
+
+/// `run`: a file, or the flags that stand for one.
+#[derive(Args, Clone, Debug)]
+pub struct RunArgs {
+    /// Read everything from this TOML file
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "UplinkFlags",
+        required_unless_present = "uplink"
+    )]
+    pub config: Option<PathBuf>,
+    /// The simple case.
+    #[command(flatten)]
+    pub flags: UplinkFlags,
+}
+
+/// The simple case: flags that stand for a file. Their values are read by `config`, with the same rules as those of a file.
+#[derive(Args, Clone, Debug, Default)]
+#[group(multiple = true)]
+pub struct UplinkFlags {
+    /// An uplink, most preferred first; give it at least twice. Options: gateway=ADDR|auto|none, gateway6=ADDR|auto|none, name=NAME, metered
+    #[arg(long, value_name = "IF[,OPTION…]")]
+    pub uplink: Vec<String>,
+    /// An IPv4 or IPv6 address to probe, repeatable [default: 1.1.1.1, 8.8.8.8, 9.9.9.9]
+    #[arg(long, value_name = "ADDR")]
+    pub target: Vec<String>,
+    /// Time from one round of probes to the next [default: 1s]
+    #[arg(long, value_name = "DURATION")]
+    pub interval: Option<String>,
+    /// How long a probe waits for its answer [default: 1s]
+    #[arg(long, value_name = "DURATION")]
+    pub timeout: Option<String>,
+    /// Bad rounds in a row to become Down [default: 3]
+    #[arg(long, value_name = "ROUNDS")]
+    pub fall: Option<String>,
+    /// Good rounds in a row to become Up [default: 4]
+    #[arg(long, value_name = "ROUNDS")]
+    pub rise: Option<String>,
+    /// Targets that must answer for a round to be good [default: 1]
+    #[arg(long, value_name = "TARGETS")]
+    pub quorum: Option<String>,
+    /// How long an uplink must have been good before a failback to it [default: 0s]
+    #[arg(long, value_name = "DURATION")]
+    pub hold: Option<String>,
+    /// Metric of the active uplink's default route [default: 50]
+    #[arg(long, value_name = "METRIC")]
+    pub active_metric: Option<String>,
+    /// Metric of the standbys' default routes, plus rank [default: 100]
+    #[arg(long, value_name = "METRIC")]
+    pub standby_metric: Option<String>,
+    /// What a closed gate does: drop or off [default: drop]
+    #[arg(long, value_name = "MODE")]
+    pub cutoff: Option<String>,
+}
+
+/// `check`.
+#[derive(Args, Clone, Debug)]
+pub struct CheckArgs {
+    /// The TOML file to validate
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+}
+
+/// `status`.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct StatusArgs {
+    /// Print the documented, versioned JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `reset`.
+#[derive(Args, Clone, Debug)]
+pub struct ResetArgs {
+    /// The file that the agent ran with, where its [route] or [dirs] differ from the defaults
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+fn begin() -> String {
+    format!(
+        "{BEGIN}\n\n`failover-agent help VERB` shows examples for each verb, `failover-agent --help` the exit codes."
+    )
+}
+
+fn begin_and_exit_codes() -> String {
+    let lines = EXIT_CODES.map(|(code, meaning)| format!("  {code:>2}  {meaning}"));
+    format!("{BEGIN}\n\nExit codes:\n{}", lines.join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, error::ErrorKind};
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn clap_finds_no_contradiction() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_and_file_exclude_each_other() {
+        for flag in [
+            "--uplink eth0",
+            "--target 1.1.1.1",
+            "--interval 1s",
+            "--timeout 1s",
+            "--fall 1",
+            "--rise 1",
+            "--quorum 1",
+            "--hold 1s",
+            "--active-metric 1",
+            "--standby-metric 1",
+            "--cutoff off",
+        ] {
+            let error = parse(&format!("failover-agent run --config x {flag}")).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ArgumentConflict, "{flag}");
+        }
+        let error = parse("failover-agent run").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::MissingRequiredArgument);
+        assert_eq!(error.exit_code(), 2);
+    }
+
+    #[test]
+    fn global_flags_stand_before_and_after_the_verb() {
+        for line in [
+            "failover-agent -vv --log-format json --run-dir /r status --json",
+            "failover-agent status --json -vv --log-format json --run-dir /r",
+        ] {
+            let cli = parse(line).unwrap();
+            assert!(matches!(cli.verb, Verb::Status(StatusArgs { json: true })));
+            assert_eq!(cli.global.verbose, 2);
+            assert_eq!(cli.global.log_format, LogFormat::Json);
+            assert_eq!(cli.global.dirs.run_dir, Some("/r".into()));
+        }
+    }
+
+    #[test]
+    fn uplinks_keep_their_order() {
+        let cli = parse("failover-agent run --uplink b --uplink a,metered --target ::1").unwrap();
+        let Verb::Run(args) = cli.verb else {
+            panic!("not run")
+        };
+        assert_eq!(args.flags.uplink, ["b", "a,metered"]);
+        assert_eq!(args.flags.target, ["::1"]);
+    }
+
+    #[test]
+    fn help_teaches_exit_codes_and_examples() {
+        let mut command = Cli::command();
+        let help = command.render_long_help().to_string();
+        for (code, meaning) in EXIT_CODES {
+            assert!(help.contains(&format!("{code:>2}  {meaning}")), "{help}");
+        }
+        for verb in ["run", "check", "status", "reset"] {
+            let verb = command.find_subcommand_mut(verb).unwrap();
+            let help = verb.render_help().to_string();
+            assert!(help.contains("Examples:"), "{help}");
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! What was configured, before the values are compared with each other; from here the way is the same for files and flags.
+
+use std::{collections::HashSet, net::IpAddr, path::PathBuf, time::Duration};
+
+use failover_ebpf::MAX_UPLINKS;
+
+use super::{
+    AttachMode, Config, CutoffConfig, CutoffMode, DatapathConfig, Dirs, Gateway, ProbeConfig,
+    RouteConfig, UplinkConfig,
+    raw::{Placed, invalid},
+};
+use crate::{failure::Failure, policy::Family};
+
+/// Most targets that an uplink can have.
+const MAX_TARGETS: usize = 32;
+
+/// Most rounds of one uplink that can be under way at once.
+const MAX_ROUNDS_IN_FLIGHT: u32 = 100;
+
+/// Routing tables that belong to the kernel: default, main, local (`include/uapi/linux/rtnetlink.h`, `RT_TABLE_*`).
+const RESERVED_TABLES: std::ops::RangeInclusive<u32> = 253..=255;
+
+/// Everything, each value in its range.
+pub(super) struct Draft {
+    /// The start of the file, or "command line".
+    pub(super) place: String,
+    pub(super) probe: ProbeDraft,
+    pub(super) uplinks: Vec<UplinkDraft>,
+    pub(super) active_metric: Placed<u32>,
+    pub(super) standby_metric: Placed<u32>,
+    pub(super) protocol: Placed<u8>,
+    pub(super) table: Placed<u32>,
+    pub(super) rule_priority: Placed<u32>,
+    pub(super) mark: Placed<u32>,
+    pub(super) mode: Placed<CutoffMode>,
+    pub(super) lease: Placed<Duration>,
+    pub(super) attach: Placed<AttachMode>,
+    pub(super) run_dir: Placed<PathBuf>,
+    pub(super) bpf_dir: Placed<PathBuf>,
+    pub(super) state_dir: Placed<PathBuf>,
+}
+
+/// One uplink.
+pub(super) struct UplinkDraft {
+    pub(super) interface: String,
+    pub(super) place: String,
+    pub(super) name: Placed<Option<String>>,
+    pub(super) gateway: Placed<Gateway>,
+    pub(super) gateway6: Placed<Gateway>,
+    pub(super) metered: Placed<bool>,
+    pub(super) probe: ProbeDraft,
+}
+
+/// How to probe.
+#[derive(Clone)]
+pub(super) struct ProbeDraft {
+    pub(super) targets: Placed<Vec<Placed<IpAddr>>>,
+    pub(super) interval: Placed<Duration>,
+    pub(super) timeout: Placed<Duration>,
+    pub(super) fall: Placed<u32>,
+    pub(super) rise: Placed<u32>,
+    pub(super) quorum: Placed<u32>,
+    pub(super) hold: Placed<Duration>,
+}
+
+impl Draft {
+    /// The defaults, without uplinks.
+    pub(super) fn new(place: String) -> Self {
+        let route = RouteConfig::default();
+        let cutoff = CutoffConfig::default();
+        let dirs = Dirs::default();
+        Draft {
+            place,
+            probe: ProbeDraft::new(ProbeConfig::default()),
+            uplinks: Vec::new(),
+            active_metric: Placed::default_value(route.active_metric),
+            standby_metric: Placed::default_value(route.standby_metric),
+            protocol: Placed::default_value(route.protocol),
+            table: Placed::default_value(route.table),
+            rule_priority: Placed::default_value(route.rule_priority),
+            mark: Placed::default_value(route.mark),
+            mode: Placed::default_value(cutoff.mode),
+            lease: Placed::default_value(cutoff.lease),
+            attach: Placed::default_value(DatapathConfig::default().attach),
+            run_dir: Placed::default_value(dirs.run),
+            bpf_dir: Placed::default_value(dirs.bpf),
+            state_dir: Placed::default_value(dirs.state),
+        }
+    }
+
+    /// Compares the values with each other.
+    pub(super) fn finish(self) -> Result<Config, Failure> {
+        self.check_uplinks()?;
+        self.check_route()?;
+        for uplink in &self.uplinks {
+            uplink.probe.check(uplink.name())?;
+        }
+        Ok(Config {
+            uplinks: self.uplinks.into_iter().map(UplinkDraft::finish).collect(),
+            route: RouteConfig {
+                active_metric: self.active_metric.value,
+                standby_metric: self.standby_metric.value,
+                protocol: self.protocol.value,
+                table: self.table.value,
+                rule_priority: self.rule_priority.value,
+                mark: self.mark.value,
+            },
+            cutoff: CutoffConfig {
+                mode: self.mode.value,
+                lease: self.lease.value,
+            },
+            datapath: DatapathConfig {
+                attach: self.attach.value,
+            },
+            dirs: Dirs {
+                run: self.run_dir.value,
+                bpf: self.bpf_dir.value,
+                state: self.state_dir.value,
+            },
+        })
+    }
+
+    fn check_uplinks(&self) -> Result<(), Failure> {
+        let mut interfaces = HashSet::new();
+        let mut names = HashSet::new();
+        for uplink in &self.uplinks {
+            if !interfaces.insert(&uplink.interface) {
+                return Err(Failure::InterfaceTwice {
+                    place: uplink.place.clone(),
+                    interface: uplink.interface.clone(),
+                });
+            }
+            if !names.insert(uplink.name()) {
+                return Err(invalid(
+                    uplink.name.place.as_ref().unwrap_or(&uplink.place),
+                    format!("another uplink is already called `{}`", uplink.name()),
+                    "give each uplink a name of its own",
+                ));
+            }
+        }
+        let last_place = || {
+            let place = self.uplinks.last().map(|uplink| &uplink.place);
+            place.unwrap_or(&self.place).clone()
+        };
+        if self.uplinks.len() < 2 {
+            return Err(Failure::TooFewUplinks {
+                place: last_place(),
+                count: self.uplinks.len(),
+            });
+        }
+        if self.uplinks.len() > MAX_UPLINKS {
+            return Err(invalid(
+                last_place(),
+                format!("there are {} uplinks", self.uplinks.len()),
+                format!("configure up to {MAX_UPLINKS}"),
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_route(&self) -> Result<(), Failure> {
+        let (active, standby) = (&self.active_metric, &self.standby_metric);
+        if active.value >= standby.value {
+            return Err(invalid(
+                written(&[&active.place, &standby.place], &self.place),
+                format!(
+                    "active_metric ({}) is not less than standby_metric ({})",
+                    active.value, standby.value
+                ),
+                "the route with the lowest metric wins: choose a lower active_metric or a higher standby_metric",
+            ));
+        }
+        let last = self.table.value + uplink_count(self.uplinks.len()) - 1;
+        if self.table.value <= *RESERVED_TABLES.end() && last >= *RESERVED_TABLES.start() {
+            return Err(invalid(
+                written(&[&self.table.place], &self.place),
+                format!(
+                    "the tables {} to {last} include some of the kernel's own (253 to 255)",
+                    self.table.value
+                ),
+                "choose a table outside of them, such as 13600",
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl UplinkDraft {
+    pub(super) fn new(interface: String, place: String, probe: ProbeDraft) -> Self {
+        UplinkDraft {
+            interface,
+            place,
+            name: Placed::default_value(None),
+            gateway: Placed::default_value(Gateway::Auto),
+            gateway6: Placed::default_value(Gateway::Auto),
+            metered: Placed::default_value(false),
+            probe,
+        }
+    }
+
+    fn name(&self) -> &str {
+        self.name.value.as_ref().unwrap_or(&self.interface)
+    }
+
+    fn finish(self) -> UplinkConfig {
+        UplinkConfig {
+            name: self.name().to_owned(),
+            interface: self.interface,
+            gateway: self.gateway.value,
+            gateway6: self.gateway6.value,
+            metered: self.metered.value,
+            probe: self.probe.finish(),
+            place: self.place,
+        }
+    }
+}
+
+impl ProbeDraft {
+    fn new(probe: ProbeConfig) -> Self {
+        let targets = probe.targets.into_iter();
+        ProbeDraft {
+            targets: Placed::default_value(targets.map(Placed::default_value).collect()),
+            interval: Placed::default_value(probe.interval),
+            timeout: Placed::default_value(probe.timeout),
+            fall: Placed::default_value(probe.fall),
+            rise: Placed::default_value(probe.rise),
+            quorum: Placed::default_value(probe.quorum),
+            hold: Placed::default_value(probe.hold),
+        }
+    }
+
+    fn check(&self, uplink: &str) -> Result<(), Failure> {
+        self.check_targets(uplink)?;
+        if self.timeout.value > self.interval.value * MAX_ROUNDS_IN_FLIGHT {
+            return Err(invalid(
+                written(&[&self.timeout.place, &self.interval.place], uplink),
+                format!(
+                    "timeout ({}) is more than {MAX_ROUNDS_IN_FLIGHT} times the interval ({})",
+                    humantime::format_duration(self.timeout.value),
+                    humantime::format_duration(self.interval.value)
+                ),
+                "choose a shorter timeout or a longer interval",
+            ));
+        }
+        for family in Family::ALL {
+            let targets = self.targets.value.iter();
+            let count = targets
+                .filter(|target| target.value.is_ipv4() == (family == Family::V4))
+                .count();
+            if count > 0 && self.quorum.value as usize > count {
+                return Err(invalid(
+                    written(&[&self.quorum.place, &self.targets.place], uplink),
+                    format!(
+                        "quorum is {} but uplink `{uplink}` has only {count} {family} target(s)",
+                        self.quorum.value
+                    ),
+                    format!("choose a quorum of up to {count}, or add {family} targets"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_targets(&self, uplink: &str) -> Result<(), Failure> {
+        let targets = &self.targets.value;
+        if targets.is_empty() || targets.len() > MAX_TARGETS {
+            return Err(invalid(
+                written(&[&self.targets.place], uplink),
+                format!("uplink `{uplink}` has {} targets", targets.len()),
+                format!("name 1 to {MAX_TARGETS} addresses to probe"),
+            ));
+        }
+        let mut seen = HashSet::new();
+        for target in targets {
+            if !seen.insert(target.value) {
+                return Err(invalid(
+                    written(&[&target.place], uplink),
+                    format!("target {} stands there twice", target.value),
+                    "name each target once",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> ProbeConfig {
+        let targets = self.targets.value.into_iter();
+        ProbeConfig {
+            targets: targets.map(|target| target.value).collect(),
+            interval: self.interval.value,
+            timeout: self.timeout.value,
+            fall: self.fall.value,
+            rise: self.rise.value,
+            quorum: self.quorum.value,
+            hold: self.hold.value,
+        }
+    }
+}
+
+/// The first of `places` that somebody wrote: defaults are never to blame.
+fn written(places: &[&Option<String>], fallback: &str) -> String {
+    let written = places.iter().find_map(|place| place.as_deref());
+    written.unwrap_or(fallback).to_owned()
+}
+
+/// The number of uplinks, which [`MAX_UPLINKS`] bounds.
+fn uplink_count(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,218 @@
+//! A TOML file becomes a [`Draft`]: each key where it belongs, each value of its type and in its range.
+
+use std::path::Path;
+
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use super::{
+    draft::{Draft, ProbeDraft, UplinkDraft},
+    kind::Kind,
+    nearest,
+    raw::{Placed, Raw, Source, invalid},
+    schema::{self, Key, SECTIONS, Section},
+};
+use crate::failure::Failure;
+
+/// Reads the file at `path`.
+pub(super) fn read(path: &Path) -> Result<Draft, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|source| Failure::ConfigUnreadable {
+        path: path.to_owned(),
+        source,
+    })?;
+    let source = Source {
+        name: path.display().to_string(),
+        text: &text,
+    };
+    let document = DeTable::parse(&text).map_err(|error| {
+        invalid(
+            source.place(&error.span().unwrap_or(0..0)),
+            error.message().replace('\n', ", "),
+            "correct the TOML syntax here",
+        )
+    })?;
+    document_draft(&source, document.get_ref())
+}
+
+fn document_draft(source: &Source<'_>, document: &DeTable<'_>) -> Result<Draft, Failure> {
+    let names = SECTIONS.map(|section| section.name);
+    refuse_unknown(source, document, "the file", &names, &[])?;
+    let table = |section: &'static Section| Table::find(source, document, section);
+    let mut draft = Draft::new(source.place(&(0..0)));
+
+    read_probe(&table(&schema::PROBE)?, &mut draft.probe)?;
+
+    let route = table(&schema::ROUTE)?;
+    route.read(&schema::ACTIVE_METRIC, &mut draft.active_metric)?;
+    route.read(&schema::STANDBY_METRIC, &mut draft.standby_metric)?;
+    route.read(&schema::PROTOCOL, &mut draft.protocol)?;
+    route.read(&schema::TABLE, &mut draft.table)?;
+    route.read(&schema::RULE_PRIORITY, &mut draft.rule_priority)?;
+    route.read(&schema::MARK, &mut draft.mark)?;
+
+    let cutoff = table(&schema::CUTOFF)?;
+    cutoff.read(&schema::MODE, &mut draft.mode)?;
+    cutoff.read(&schema::LEASE, &mut draft.lease)?;
+
+    table(&schema::DATAPATH)?.read(&schema::ATTACH, &mut draft.attach)?;
+
+    let dirs = table(&schema::DIRS)?;
+    dirs.read(&schema::RUN_DIR, &mut draft.run_dir)?;
+    dirs.read(&schema::BPF_DIR, &mut draft.bpf_dir)?;
+    dirs.read(&schema::STATE_DIR, &mut draft.state_dir)?;
+
+    for table in Table::find_all(source, document, &schema::UPLINK)? {
+        draft.uplinks.push(uplink_draft(&table, &draft.probe)?);
+    }
+    Ok(draft)
+}
+
+fn uplink_draft(table: &Table<'_>, defaults: &ProbeDraft) -> Result<UplinkDraft, Failure> {
+    let mut interface = Placed::default_value(String::new());
+    table.read(&schema::INTERFACE, &mut interface)?;
+    let Some(place) = interface.place else {
+        return Err(invalid(
+            table.place.clone(),
+            "this [[uplink]] has no interface",
+            "add for example interface = \"eth0\"",
+        ));
+    };
+    let mut uplink = UplinkDraft::new(interface.value, place, defaults.clone());
+    table.read(&schema::NAME, &mut uplink.name)?;
+    table.read(&schema::GATEWAY, &mut uplink.gateway)?;
+    table.read(&schema::GATEWAY6, &mut uplink.gateway6)?;
+    table.read(&schema::METERED, &mut uplink.metered)?;
+    read_probe(table, &mut uplink.probe)?;
+    Ok(uplink)
+}
+
+fn read_probe(table: &Table<'_>, probe: &mut ProbeDraft) -> Result<(), Failure> {
+    table.read(&schema::TARGETS, &mut probe.targets)?;
+    table.read(&schema::INTERVAL, &mut probe.interval)?;
+    table.read(&schema::TIMEOUT, &mut probe.timeout)?;
+    table.read(&schema::FALL, &mut probe.fall)?;
+    table.read(&schema::RISE, &mut probe.rise)?;
+    table.read(&schema::QUORUM, &mut probe.quorum)?;
+    table.read(&schema::HOLD, &mut probe.hold)
+}
+
+/// One table of the file, its keys checked; without entries where the file has none.
+struct Table<'a> {
+    source: &'a Source<'a>,
+    place: String,
+    entries: Option<&'a DeTable<'a>>,
+}
+
+impl<'a> Table<'a> {
+    fn find(
+        source: &'a Source<'a>,
+        document: &'a DeTable<'a>,
+        section: &Section,
+    ) -> Result<Self, Failure> {
+        match document.get(section.name) {
+            Some(value) => Self::new(source, value, section),
+            None => Ok(Table {
+                source,
+                place: source.name.clone(),
+                entries: None,
+            }),
+        }
+    }
+
+    fn find_all(
+        source: &'a Source<'a>,
+        document: &'a DeTable<'a>,
+        section: &Section,
+    ) -> Result<Vec<Self>, Failure> {
+        let Some(value) = document.get(section.name) else {
+            return Ok(Vec::new());
+        };
+        let Some(array) = value.get_ref().as_array() else {
+            return Err(not_a_table(source, value, section));
+        };
+        array
+            .iter()
+            .map(|value| Self::new(source, value, section))
+            .collect()
+    }
+
+    fn new(
+        source: &'a Source<'a>,
+        value: &'a Spanned<DeValue<'a>>,
+        section: &Section,
+    ) -> Result<Self, Failure> {
+        let Some(entries) = value.get_ref().as_table() else {
+            return Err(not_a_table(source, value, section));
+        };
+        let names: Vec<&str> = section.names().collect();
+        refuse_unknown(source, entries, section.header, &names, section.later)?;
+        Ok(Table {
+            source,
+            place: source.place(&value.span()),
+            entries: Some(entries),
+        })
+    }
+
+    fn read<K: Kind>(&self, key: &Key<K>, into: &mut Placed<K::Value>) -> Result<(), Failure> {
+        if let Some(value) = self.entries.and_then(|entries| entries.get(key.name)) {
+            let raw = Raw::Toml {
+                source: self.source,
+                value,
+            };
+            *into = Placed::at(raw.place(), key.kind.read(key.name, raw)?);
+        }
+        Ok(())
+    }
+}
+
+fn not_a_table(source: &Source<'_>, value: &Spanned<DeValue<'_>>, section: &Section) -> Failure {
+    let header = section.header;
+    invalid(
+        source.place(&value.span()),
+        format!("`{}` must be a table {header}", section.name),
+        format!("begin it with a line {header}"),
+    )
+}
+
+/// Refuses the first key in the file that `table` does not know.
+fn refuse_unknown(
+    source: &Source<'_>,
+    table: &DeTable<'_>,
+    header: &str,
+    known: &[&str],
+    later: &[&str],
+) -> Result<(), Failure> {
+    let unknown = table
+        .keys()
+        .filter(|key| !known.contains(&key.get_ref().as_ref()))
+        .min_by_key(|key| key.span().start);
+    let Some(key) = unknown else {
+        return Ok(());
+    };
+    let name = key.get_ref().as_ref();
+    let place = source.place(&key.span());
+    if later.contains(&name) {
+        return Err(invalid(
+            place,
+            format!("`{name}` in {header} is not supported yet by this version"),
+            "remove it",
+        ));
+    }
+    let home = SECTIONS
+        .iter()
+        .find(|section| section.keys.iter().any(|key| key.name() == name));
+    let cure = if let Some(near) = nearest(name, known.iter().copied()) {
+        format!("did you mean `{near}`?")
+    } else if let Some(section) = home {
+        format!("it belongs in {}", section.header)
+    } else {
+        format!("valid keys are {}", known.join(", "))
+    };
+    Err(invalid(
+        place,
+        format!("unknown key `{name}` in {header}"),
+        cure,
+    ))
+}

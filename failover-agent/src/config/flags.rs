@@ -1,0 +1,159 @@
+//! Flags become a [`Draft`], by the same keys and ranges as a file.
+
+use std::path::{Path, PathBuf};
+
+use super::{
+    draft::{Draft, UplinkDraft},
+    kind::Kind,
+    nearest,
+    raw::{Placed, Raw, invalid},
+    schema::{self, Key},
+};
+use crate::{cli::UplinkFlags, failure::Failure};
+
+/// What may follow the interface in `--uplink`.
+const OPTIONS: [&str; 4] = ["gateway", "gateway6", "name", "metered"];
+
+/// Reads the flags that stand for a file.
+pub(super) fn read(flags: &UplinkFlags) -> Result<Draft, Failure> {
+    let mut draft = Draft::new("command line".to_owned());
+    let probe = &mut draft.probe;
+    if !flags.target.is_empty() {
+        probe.targets = Placed::at("--target".to_owned(), Vec::new());
+    }
+    for text in &flags.target {
+        let raw = Raw::Flag {
+            flag: "--target",
+            text,
+        };
+        let target = schema::TARGETS.kind.read("target", raw)?;
+        probe.targets.value.extend(target);
+    }
+    set(
+        &mut probe.interval,
+        &schema::INTERVAL,
+        "--interval",
+        flags.interval.as_deref(),
+    )?;
+    set(
+        &mut probe.timeout,
+        &schema::TIMEOUT,
+        "--timeout",
+        flags.timeout.as_deref(),
+    )?;
+    set(
+        &mut probe.fall,
+        &schema::FALL,
+        "--fall",
+        flags.fall.as_deref(),
+    )?;
+    set(
+        &mut probe.rise,
+        &schema::RISE,
+        "--rise",
+        flags.rise.as_deref(),
+    )?;
+    set(
+        &mut probe.quorum,
+        &schema::QUORUM,
+        "--quorum",
+        flags.quorum.as_deref(),
+    )?;
+    set(
+        &mut probe.hold,
+        &schema::HOLD,
+        "--hold",
+        flags.hold.as_deref(),
+    )?;
+    set(
+        &mut draft.active_metric,
+        &schema::ACTIVE_METRIC,
+        "--active-metric",
+        flags.active_metric.as_deref(),
+    )?;
+    set(
+        &mut draft.standby_metric,
+        &schema::STANDBY_METRIC,
+        "--standby-metric",
+        flags.standby_metric.as_deref(),
+    )?;
+    set(
+        &mut draft.mode,
+        &schema::MODE,
+        "--cutoff",
+        flags.cutoff.as_deref(),
+    )?;
+    for text in &flags.uplink {
+        let uplink = uplink(text, &draft)?;
+        draft.uplinks.push(uplink);
+    }
+    Ok(draft)
+}
+
+/// Puts the directory that `flag` names, relative to the current one, into `dir`.
+pub(super) fn override_dir<K: Kind<Value = PathBuf>>(
+    dir: &mut PathBuf,
+    key: &Key<K>,
+    flag: &str,
+    path: Option<&Path>,
+) -> Result<(), Failure> {
+    if let Some(path) = path {
+        let absolute = std::path::absolute(path)
+            .map_err(|error| invalid(flag, error.to_string(), "give an absolute path"))?;
+        let Some(text) = absolute.to_str() else {
+            return Err(invalid(
+                flag,
+                format!("{} is not UTF-8", absolute.display()),
+                "choose another path",
+            ));
+        };
+        *dir = key.kind.read(key.name, Raw::Flag { flag, text })?;
+    }
+    Ok(())
+}
+
+/// `IF[,gateway=ADDR][,gateway6=ADDR][,name=NAME][,metered]`.
+fn uplink(text: &str, draft: &Draft) -> Result<UplinkDraft, Failure> {
+    let mut parts = text.split(',');
+    let interface = parts.next().unwrap_or_default();
+    let place = format!("--uplink {interface}");
+    let read_interface = Raw::Flag {
+        flag: "--uplink",
+        text: interface,
+    };
+    let interface = schema::INTERFACE.kind.read("interface", read_interface)?;
+    let mut uplink = UplinkDraft::new(interface, place.clone(), draft.probe.clone());
+    for part in parts {
+        let (option, value) = part.split_once('=').unwrap_or((part, ""));
+        match option {
+            "gateway" => set(&mut uplink.gateway, &schema::GATEWAY, &place, Some(value))?,
+            "gateway6" => set(&mut uplink.gateway6, &schema::GATEWAY6, &place, Some(value))?,
+            "name" => set(&mut uplink.name, &schema::NAME, &place, Some(value))?,
+            "metered" if part == "metered" => uplink.metered = Placed::at(place.clone(), true),
+            "metered" => set(&mut uplink.metered, &schema::METERED, &place, Some(value))?,
+            _ => {
+                let cure = match nearest(option, OPTIONS) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("valid options are {}", OPTIONS.join(", ")),
+                };
+                return Err(invalid(place, format!("unknown option `{option}`"), cure));
+            }
+        }
+    }
+    Ok(uplink)
+}
+
+fn set<K: Kind>(
+    into: &mut Placed<K::Value>,
+    key: &Key<K>,
+    flag: &str,
+    text: Option<&str>,
+) -> Result<(), Failure> {
+    if let Some(text) = text {
+        *into = Placed::at(
+            flag.to_owned(),
+            key.kind.read(key.name, Raw::Flag { flag, text })?,
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,145 @@
+//! A [`Config`] prints as the file that means the same: what `check` shows.
+
+use std::{fmt, path::Path, time::Duration};
+
+use super::{
+    AttachMode, Config, CutoffMode, Dirs, Gateway, ProbeConfig, RouteConfig, UplinkConfig,
+};
+
+impl fmt::Display for Config {
+    /// A complete TOML file; every value is there, defaults too, and each uplink has its own probe keys.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Config {
+            uplinks,
+            route,
+            cutoff,
+            datapath,
+            dirs,
+        } = self;
+        write_route(f, route)?;
+        writeln!(f, "\n[cutoff]")?;
+        writeln!(f, "mode = \"{}\"", cutoff.mode)?;
+        writeln!(f, "lease = {}", duration(cutoff.lease))?;
+        writeln!(f, "\n[datapath]")?;
+        writeln!(f, "attach = \"{}\"", datapath.attach)?;
+        write_dirs(f, dirs)?;
+        uplinks
+            .iter()
+            .try_for_each(|uplink| write_uplink(f, uplink))
+    }
+}
+
+impl fmt::Display for CutoffMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            CutoffMode::Drop => "drop",
+            CutoffMode::Off => "off",
+        })
+    }
+}
+
+impl fmt::Display for AttachMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            AttachMode::Auto => "auto",
+            AttachMode::Tcx => "tcx",
+            AttachMode::Clsact => "clsact",
+        })
+    }
+}
+
+impl fmt::Display for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Gateway::Auto => f.write_str("auto"),
+            Gateway::Address(address) => address.fmt(f),
+            Gateway::None => f.write_str("none"),
+        }
+    }
+}
+
+fn write_route(f: &mut fmt::Formatter<'_>, route: &RouteConfig) -> fmt::Result {
+    let RouteConfig {
+        active_metric,
+        standby_metric,
+        protocol,
+        table,
+        rule_priority,
+        mark,
+    } = route;
+    writeln!(f, "[route]")?;
+    writeln!(f, "active_metric = {active_metric}")?;
+    writeln!(f, "standby_metric = {standby_metric}")?;
+    writeln!(f, "protocol = {protocol}")?;
+    writeln!(f, "table = {table}")?;
+    writeln!(f, "rule_priority = {rule_priority}")?;
+    writeln!(f, "mark = {mark:#x}")
+}
+
+fn write_dirs(f: &mut fmt::Formatter<'_>, dirs: &Dirs) -> fmt::Result {
+    let Dirs { run, bpf, state } = dirs;
+    writeln!(f, "\n[dirs]")?;
+    writeln!(f, "run = {}", path(run))?;
+    writeln!(f, "bpf = {}", path(bpf))?;
+    writeln!(f, "state = {}", path(state))
+}
+
+fn write_uplink(f: &mut fmt::Formatter<'_>, uplink: &UplinkConfig) -> fmt::Result {
+    let UplinkConfig {
+        interface,
+        name,
+        gateway,
+        gateway6,
+        metered,
+        probe,
+        place: _,
+    } = uplink;
+    writeln!(f, "\n[[uplink]]")?;
+    writeln!(f, "interface = {}", quoted(interface))?;
+    writeln!(f, "name = {}", quoted(name))?;
+    writeln!(f, "gateway = \"{gateway}\"")?;
+    writeln!(f, "gateway6 = \"{gateway6}\"")?;
+    writeln!(f, "metered = {metered}")?;
+    let ProbeConfig {
+        targets,
+        interval,
+        timeout,
+        fall,
+        rise,
+        quorum,
+        hold,
+    } = probe;
+    let targets: Vec<String> = targets
+        .iter()
+        .map(|target| format!("\"{target}\""))
+        .collect();
+    writeln!(f, "targets = [{}]", targets.join(", "))?;
+    writeln!(f, "interval = {}", duration(*interval))?;
+    writeln!(f, "timeout = {}", duration(*timeout))?;
+    writeln!(f, "fall = {fall}")?;
+    writeln!(f, "rise = {rise}")?;
+    writeln!(f, "quorum = {quorum}")?;
+    writeln!(f, "hold = {}", duration(*hold))
+}
+
+fn duration(duration: Duration) -> String {
+    format!("\"{}\"", humantime::format_duration(duration))
+}
+
+fn path(path: &Path) -> String {
+    quoted(&path.to_string_lossy())
+}
+
+/// A TOML basic string: quotes, backslashes and control characters escaped (TOML 1.0, "String").
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_control() => quoted.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}

@@ -1,0 +1,341 @@
+//! Every key there is: name, values, default, meaning. The reader, the errors and `docs/configuration.md` all follow this
+//! list (a test compares the document with it).
+
+use std::time::Duration;
+
+use super::{
+    AttachMode, CutoffMode,
+    address::{GatewayOf, Targets},
+    kind::{Directory, Interface, Kind, Name, Number, Protocol, Span, Word, YesNo},
+};
+use crate::policy::Family;
+
+/// One key.
+#[derive(Debug)]
+pub(super) struct Key<K> {
+    /// Its name in the file.
+    pub(super) name: &'static str,
+    /// The values that it can take.
+    pub(super) kind: K,
+    /// Its default as it would be written in the file, or in words.
+    pub(super) default: &'static str,
+    /// What it does.
+    pub(super) about: &'static str,
+}
+
+/// What can be said of a key whatever its kind.
+pub(super) trait KeyInfo: Sync {
+    /// Its name in the file.
+    fn name(&self) -> &'static str;
+    /// Its row in the documentation: key, unit, range, default, meaning.
+    fn row(&self) -> [String; 5];
+}
+
+impl<K: Kind + Sync> KeyInfo for Key<K> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn row(&self) -> [String; 5] {
+        [
+            format!("`{}`", self.name),
+            self.kind.unit(),
+            self.kind.range(),
+            self.default.to_owned(),
+            self.about.to_owned(),
+        ]
+    }
+}
+
+/// One table of the file.
+pub(super) struct Section {
+    /// Its name.
+    pub(super) name: &'static str,
+    /// Its header as it is written.
+    pub(super) header: &'static str,
+    /// Its keys.
+    pub(super) keys: &'static [&'static dyn KeyInfo],
+    /// Keys that a later version will know.
+    pub(super) later: &'static [&'static str],
+}
+
+impl Section {
+    /// The names of its keys; those of `[probe]` are valid in an `[[uplink]]`, too.
+    pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {
+        let inherited = if self.name == UPLINK.name {
+            PROBE.keys
+        } else {
+            &[]
+        };
+        self.keys.iter().chain(inherited).map(|key| key.name())
+    }
+}
+
+const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+const fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+pub(super) static TARGETS: Key<Targets> = Key {
+    name: "targets",
+    kind: Targets,
+    default: "`[\"1.1.1.1\", \"8.8.8.8\", \"9.9.9.9\"]`",
+    about: "whom to probe; each family has a health of its own, a family without targets follows the other one",
+};
+pub(super) static INTERVAL: Key<Span> = Key {
+    name: "interval",
+    kind: Span {
+        min: millis(10),
+        max: seconds(3600),
+    },
+    default: "`\"1s\"`",
+    about: "time from one round to the next",
+};
+pub(super) static TIMEOUT: Key<Span> = Key {
+    name: "timeout",
+    kind: Span {
+        min: millis(10),
+        max: seconds(60),
+    },
+    default: "`\"1s\"`",
+    about: "how long a probe waits for its answer; may be up to 100 intervals",
+};
+pub(super) static FALL: Key<Number> = Key {
+    name: "fall",
+    kind: Number {
+        unit: "rounds",
+        min: 1,
+        max: 1000,
+    },
+    default: "`3`",
+    about: "consecutive bad rounds to become Down",
+};
+pub(super) static RISE: Key<Number> = Key {
+    name: "rise",
+    kind: Number {
+        unit: "rounds",
+        min: 1,
+        max: 1000,
+    },
+    default: "`4`",
+    about: "consecutive good rounds to become Up",
+};
+pub(super) static QUORUM: Key<Number> = Key {
+    name: "quorum",
+    kind: Number {
+        unit: "targets",
+        min: 1,
+        max: 32,
+    },
+    default: "`1`",
+    about: "targets that must answer for a round to be good; at most the number of targets of each family that has any",
+};
+pub(super) static HOLD: Key<Span> = Key {
+    name: "hold",
+    kind: Span {
+        min: seconds(0),
+        max: seconds(86_400),
+    },
+    default: "`\"0s\"`",
+    about: "how long an uplink must have been good without interruption before a failback to it",
+};
+
+/// How uplinks are probed.
+pub(super) static PROBE: Section = Section {
+    name: "probe",
+    header: "[probe]",
+    keys: &[&TARGETS, &INTERVAL, &TIMEOUT, &FALL, &RISE, &QUORUM, &HOLD],
+    later: &[],
+};
+
+pub(super) static ACTIVE_METRIC: Key<Number> = Key {
+    name: "active_metric",
+    kind: METRIC,
+    default: "`50`",
+    about: "metric of the active uplink's default route; less than `standby_metric`",
+};
+pub(super) static STANDBY_METRIC: Key<Number> = Key {
+    name: "standby_metric",
+    kind: METRIC,
+    default: "`100`",
+    about: "metric of the standbys' default routes, plus the uplink's rank",
+};
+pub(super) static PROTOCOL: Key<Protocol> = Key {
+    name: "protocol",
+    kind: Protocol,
+    default: "`136`",
+    about: "marks the agent's routes; `reset` removes routes by it",
+};
+pub(super) static TABLE: Key<Number> = Key {
+    name: "table",
+    kind: Number {
+        unit: "routing table",
+        min: 1,
+        max: 4_000_000_000,
+    },
+    default: "`13600`",
+    about: "the first uplink's own routing table; one for each uplink follows, none of them 253 to 255",
+};
+pub(super) static RULE_PRIORITY: Key<Number> = Key {
+    name: "rule_priority",
+    kind: Number {
+        unit: "rule priority",
+        min: 1,
+        max: 32_000,
+    },
+    default: "`13600`",
+    about: "priority of the agent's first rule; the others follow, all before the main table's 32766",
+};
+pub(super) static MARK: Key<Number> = Key {
+    name: "mark",
+    kind: Number {
+        unit: "`SO_MARK`",
+        min: 1,
+        max: u32::MAX,
+    },
+    default: "`0xfa11`",
+    about: "mark of the agent's own probes, which pass a closed gate",
+};
+
+/// Metric 0 would not be the best in IPv6: there the kernel takes it for 1024. Above, room is left for the ranks.
+const METRIC: Number = Number {
+    unit: "metric",
+    min: 1,
+    max: 4_000_000_000,
+};
+
+/// Metrics, protocol, tables, rules.
+pub(super) static ROUTE: Section = Section {
+    name: "route",
+    header: "[route]",
+    keys: &[
+        &ACTIVE_METRIC,
+        &STANDBY_METRIC,
+        &PROTOCOL,
+        &TABLE,
+        &RULE_PRIORITY,
+        &MARK,
+    ],
+    later: &[],
+};
+
+pub(super) static MODE: Key<Word<CutoffMode>> = Key {
+    name: "mode",
+    kind: Word {
+        words: &[("drop", CutoffMode::Drop), ("off", CutoffMode::Off)],
+        later: &["reset"],
+    },
+    default: "`\"drop\"`",
+    about: "what a closed gate does: `drop` cuts packets silently, `off` never closes a gate",
+};
+pub(super) static LEASE: Key<Span> = Key {
+    name: "lease",
+    kind: Span {
+        min: seconds(1),
+        max: seconds(3600),
+    },
+    default: "`\"3s\"`",
+    about: "how long gates stay closed without news from the agent: past it a dead agent's gates stand open",
+};
+
+/// What a closed gate does.
+pub(super) static CUTOFF: Section = Section {
+    name: "cutoff",
+    header: "[cutoff]",
+    keys: &[&MODE, &LEASE],
+    later: &["drain"],
+};
+
+pub(super) static ATTACH: Key<Word<AttachMode>> = Key {
+    name: "attach",
+    kind: Word {
+        words: &[
+            ("auto", AttachMode::Auto),
+            ("tcx", AttachMode::Tcx),
+            ("clsact", AttachMode::Clsact),
+        ],
+        later: &[],
+    },
+    default: "`\"auto\"`",
+    about: "how the programs are attached: `auto` takes TCX (Linux 6.6 and newer), else clsact",
+};
+
+/// How the programs are attached.
+pub(super) static DATAPATH: Section = Section {
+    name: "datapath",
+    header: "[datapath]",
+    keys: &[&ATTACH],
+    later: &[],
+};
+
+pub(super) static RUN_DIR: Key<Directory> = Key {
+    name: "run",
+    kind: Directory,
+    default: "`\"/run/failover-agent\"`",
+    about: "lock and control socket (`--run-dir`)",
+};
+pub(super) static BPF_DIR: Key<Directory> = Key {
+    name: "bpf",
+    kind: Directory,
+    default: "`\"/sys/fs/bpf/failover-agent\"`",
+    about: "pinned maps and links, on a BPF file system (`--bpf-dir`)",
+};
+pub(super) static STATE_DIR: Key<Directory> = Key {
+    name: "state",
+    kind: Directory,
+    default: "`\"/var/lib/failover-agent\"`",
+    about: "what must outlive the agent: displaced routes (`--state-dir`)",
+};
+
+/// Where the agent keeps its files.
+pub(super) static DIRS: Section = Section {
+    name: "dirs",
+    header: "[dirs]",
+    keys: &[&RUN_DIR, &BPF_DIR, &STATE_DIR],
+    later: &[],
+};
+
+pub(super) static INTERFACE: Key<Interface> = Key {
+    name: "interface",
+    kind: Interface,
+    default: "required",
+    about: "the network interface; each only once",
+};
+pub(super) static NAME: Key<Name> = Key {
+    name: "name",
+    kind: Name,
+    default: "the interface",
+    about: "name in logs, status and commands",
+};
+pub(super) static GATEWAY: Key<GatewayOf> = Key {
+    name: "gateway",
+    kind: GatewayOf(Family::V4),
+    default: "`\"auto\"`",
+    about: "IPv4 gateway: learned from the routing table, given, or `none` on a point-to-point link",
+};
+pub(super) static GATEWAY6: Key<GatewayOf> = Key {
+    name: "gateway6",
+    kind: GatewayOf(Family::V6),
+    default: "`\"auto\"`",
+    about: "the same for IPv6",
+};
+pub(super) static METERED: Key<YesNo> = Key {
+    name: "metered",
+    kind: YesNo,
+    default: "`false`",
+    about: "whether traffic on it costs money (shown in the status)",
+};
+
+/// One uplink; the order of these tables is the order of preference.
+pub(super) static UPLINK: Section = Section {
+    name: "uplink",
+    header: "[[uplink]]",
+    keys: &[&INTERFACE, &NAME, &GATEWAY, &GATEWAY6, &METERED],
+    later: &[],
+};
+
+/// All tables of a file.
+pub(super) static SECTIONS: [&Section; 6] = [&PROBE, &ROUTE, &CUTOFF, &DATAPATH, &DIRS, &UPLINK];

@@ -1,0 +1,184 @@
+//! One agent for each run directory.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    process,
+};
+
+use tracing::warn;
+
+use crate::failure::Failure;
+
+/// Held for as long as the agent lives. The kernel releases it with the process, also after `kill -9`, so a file that is
+/// left behind locks nobody out.
+#[derive(Debug)]
+pub struct Lock {
+    run_dir: PathBuf,
+    path: PathBuf,
+    /// Dropping it releases the `flock(2)` lock.
+    _file: File,
+}
+
+impl Lock {
+    /// Makes `run_dir` if it is not there and takes the lock in it. The file `agent.lock` holds the process id.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::AlreadyRunning`] if another process has it, [`Failure::RunDir`] if the directory cannot be used.
+    pub fn acquire(run_dir: &Path) -> Result<Lock, Failure> {
+        let path = run_dir.join("agent.lock");
+        let failed = |source| Failure::RunDir {
+            path: path.clone(),
+            source,
+        };
+        fs::create_dir_all(run_dir).map_err(failed)?;
+        loop {
+            let mut file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(&path)
+                .map_err(failed)?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    return Err(Failure::AlreadyRunning {
+                        pid: read_pid(&mut file),
+                        run_dir: run_dir.to_owned(),
+                    });
+                }
+                Err(TryLockError::Error(error)) => return Err(failed(error)),
+            }
+            // The one who had it may have removed the file between our open and our lock: then this lock guards nothing.
+            if !is_file_at(&file, &path).map_err(failed)? {
+                continue;
+            }
+            write_pid(&mut file).map_err(failed)?;
+            return Ok(Lock {
+                run_dir: run_dir.to_owned(),
+                path,
+                _file: file,
+            });
+        }
+    }
+
+    /// The directory that it guards.
+    pub fn run_dir(&self) -> &Path {
+        &self.run_dir
+    }
+}
+
+impl Drop for Lock {
+    /// Removes the file while the lock is still held.
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.path) {
+            warn!(path = %self.path.display(), %error, "cannot remove the lock file");
+        }
+    }
+}
+
+fn is_file_at(file: &File, path: &Path) -> io::Result<bool> {
+    let ours = file.metadata()?;
+    match fs::metadata(path) {
+        Ok(there) => Ok((there.dev(), there.ino()) == (ours.dev(), ours.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn write_pid(file: &mut File) -> io::Result<()> {
+    file.set_len(0)?;
+    writeln!(file, "{}", process::id())
+}
+
+/// Only for the message: who has the lock may not have written yet.
+fn read_pid(file: &mut File) -> String {
+    let mut text = String::new();
+    match file.read_to_string(&mut text) {
+        Ok(_) if !text.trim().is_empty() => text.trim().to_owned(),
+        _ => "unknown".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{BufRead as _, BufReader},
+        process::{Command, Stdio},
+    };
+
+    use super::*;
+
+    const DIR_VARIABLE: &str = "FAILOVER_TEST_LOCK_DIR";
+
+    /// Not a test of its own: the other process of the next test.
+    #[test]
+    fn hold_lock_in_child_process() {
+        let Ok(dir) = std::env::var(DIR_VARIABLE) else {
+            return;
+        };
+        let _lock = Lock::acquire(Path::new(&dir)).unwrap();
+        println!("\nlocked");
+        io::stdin().read_line(&mut String::new()).unwrap();
+    }
+
+    #[test]
+    fn another_process_is_told_and_a_killed_one_locks_nobody_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "control::lock::tests::hold_lock_in_child_process",
+                "--nocapture",
+            ])
+            .env(DIR_VARIABLE, dir.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap() == "locked"));
+
+        let failure = Lock::acquire(dir.path()).unwrap_err();
+        let Failure::AlreadyRunning { pid, .. } = &failure else {
+            panic!("{failure}")
+        };
+        assert_eq!(*pid, child.id().to_string());
+
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(
+            dir.path().join("agent.lock").exists(),
+            "a killed process removes nothing"
+        );
+        Lock::acquire(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn contention_in_one_process_and_release() {
+        let dir = tempfile::tempdir().unwrap();
+        let run_dir = dir.path().join("made/on/the/way");
+        let lock = Lock::acquire(&run_dir).unwrap();
+        assert_eq!(lock.run_dir(), run_dir);
+        let text = fs::read_to_string(run_dir.join("agent.lock")).unwrap();
+        assert_eq!(text, format!("{}\n", process::id()));
+        let failure = Lock::acquire(&run_dir).unwrap_err();
+        assert_eq!(failure.exit_code(), 21, "{failure}");
+        drop(lock);
+        assert!(!run_dir.join("agent.lock").exists());
+        Lock::acquire(&run_dir).unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_made_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        let failure = Lock::acquire(&file.join("run")).unwrap_err();
+        assert_eq!(failure.exit_code(), 25, "{failure}");
+    }
+}

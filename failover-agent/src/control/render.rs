@@ -1,0 +1,373 @@
+//! The status as a person reads it: within 100 columns, with units, the active uplink marked.
+
+use std::{
+    fmt::Write as _,
+    time::{Duration, SystemTime},
+};
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use failover_ebpf::Gate;
+
+use super::status::{Counters, FamilyState, Status, Switch};
+use crate::policy::{Family, Health};
+
+/// Columns that a terminal surely has; longer names and addresses are wrapped.
+const WIDTH: u16 = 100;
+
+/// Renders `status`; ends with a newline.
+pub fn render(status: &Status) -> String {
+    let mut text = String::new();
+    for line in header(status) {
+        text.push_str(&line);
+        text.push('\n');
+    }
+    // Writing to a String cannot fail, so these results say nothing.
+    write!(text, "\n{}\n", trimmed(&health_table(status))).ok();
+    write!(text, "\n{}\n", trimmed(&traffic_table(status))).ok();
+    if !status.switches.is_empty() {
+        write!(text, "\nSwitches, newest first\n").ok();
+        for switch in &status.switches {
+            writeln!(text, "  {}", switch_line(switch)).ok();
+        }
+    }
+    text
+}
+
+fn header(status: &Status) -> Vec<String> {
+    let agent = &status.agent;
+    let mut lines = vec![format!(
+        "failover-agent {}, process {}, up for {}",
+        agent.version,
+        agent.pid,
+        rough(Duration::from_secs(agent.uptime_s))
+    )];
+    for family in Family::ALL {
+        let mut states = status
+            .uplinks
+            .iter()
+            .filter_map(|uplink| uplink.families.get(family))
+            .peekable();
+        if states.peek().is_none() {
+            continue;
+        }
+        let active = match status.active_in(family) {
+            Some(uplink) => format!("active uplink {}", uplink.name),
+            None => "no active uplink".to_owned(),
+        };
+        let trouble = if states.all(|state| state.health == Health::Down) {
+            "; all uplinks are Down, nothing changes until one is Up"
+        } else {
+            ""
+        };
+        lines.push(format!("{family}: {active}{trouble}"));
+    }
+    if status.lease.remaining_ms == Some(0) {
+        lines.push("The lease is past: every gate counts as open".to_owned());
+    }
+    lines
+}
+
+fn health_table(status: &Status) -> Table {
+    let mut table = table(&[
+        "", "Uplink", "Family", "Health", "For", "RTT", "Loss", "Gate", "Gateway",
+    ]);
+    for uplink in &status.uplinks {
+        let name = if uplink.metered {
+            format!("{} (metered)", uplink.name)
+        } else {
+            uplink.name.clone()
+        };
+        for family in Family::ALL {
+            if let Some(state) = uplink.families.get(family) {
+                table.add_row(health_row(&name, family, state, status.at));
+            }
+        }
+        if uplink.families == Default::default() {
+            table.add_row([
+                "",
+                &name,
+                "-",
+                "no address or no way out",
+                "",
+                "",
+                "",
+                "",
+                "",
+            ]);
+        }
+    }
+    align_right(&mut table, &[4, 5, 6]);
+    table
+}
+
+fn health_row(name: &str, family: Family, state: &FamilyState, now: SystemTime) -> [String; 9] {
+    let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
+    [
+        if state.active { "*" } else { "" }.to_owned(),
+        name.to_owned(),
+        family.to_string(),
+        state.health.to_string(),
+        rough(now.duration_since(state.since).unwrap_or_default()),
+        or_dash(state.rtt_ms.map(|rtt| format!("{rtt:.1} ms"))),
+        or_dash(state.loss_pct.map(|loss| format!("{loss:.0} %"))),
+        match state.gate {
+            Gate::Open => "open",
+            Gate::Closed => "closed",
+        }
+        .to_owned(),
+        or_dash(state.gateway.map(|gateway| gateway.to_string())),
+    ]
+}
+
+fn traffic_table(status: &Status) -> Table {
+    let mut table = table(&[
+        "",
+        "Uplink",
+        "Interface",
+        "Packets sent",
+        "received",
+        "cut",
+        "Probes",
+        "Last received",
+    ]);
+    for uplink in &status.uplinks {
+        table.add_row(traffic_row(
+            &uplink.name,
+            &uplink.interface,
+            &uplink.counters,
+        ));
+    }
+    align_right(&mut table, &[3, 4, 5, 6, 7]);
+    table
+}
+
+fn traffic_row(name: &str, interface: &str, counters: &Counters) -> [String; 8] {
+    let volume = |number, size| format!("{number} / {}", bytes(size));
+    [
+        String::new(),
+        name.to_owned(),
+        interface.to_owned(),
+        volume(counters.tx_packets, counters.tx_bytes),
+        volume(counters.rx_packets, counters.rx_bytes),
+        volume(counters.cut_packets, counters.cut_bytes),
+        counters.probes_passed.to_string(),
+        match counters.last_rx_ms_ago {
+            Some(ago) => format!("{} ago", rough(Duration::from_millis(ago))),
+            None => "never".to_owned(),
+        },
+    ]
+}
+
+fn switch_line(switch: &Switch) -> String {
+    let at = humantime::format_rfc3339_millis(switch.at.max(SystemTime::UNIX_EPOCH));
+    let from = match &switch.from {
+        Some(from) => format!("{from} -> "),
+        None => String::new(),
+    };
+    let result = match (switch.timeline.routed_us, switch.timeline.gated_us) {
+        (Some(routed), Some(gated)) if switch.confirmed => {
+            format!("routed after {routed} us, gated after {gated} us")
+        }
+        (Some(routed), None) if switch.confirmed => format!("routed after {routed} us"),
+        _ => "not confirmed, nothing was cut".to_owned(),
+    };
+    format!(
+        "{at}  {} {} {from}{}: {result}",
+        switch.family, switch.cause, switch.to
+    )
+}
+
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_width(WIDTH);
+    table.set_header(header.iter().copied());
+    table
+}
+
+fn align_right(table: &mut Table, columns: &[usize]) {
+    for column in columns {
+        if let Some(column) = table.column_mut(*column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+}
+
+/// The table without blanks at the ends of lines.
+fn trimmed(table: &Table) -> String {
+    let lines: Vec<String> = table
+        .lines()
+        .map(|line| line.trim_end().to_owned())
+        .collect();
+    lines.join("\n")
+}
+
+/// The two greatest units of a duration.
+fn rough(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match seconds {
+        0..10 => format!("{:.1} s", duration.as_secs_f64()),
+        10..60 => format!("{seconds} s"),
+        60..3600 => format!("{minutes} min {} s", seconds % 60),
+        3600..86_400 => format!("{hours} h {minutes} min"),
+        _ => format!("{days} d {hours} h"),
+    }
+}
+
+/// Bytes with a decimal unit.
+fn bytes(number: u64) -> String {
+    const UNITS: [(u64, &str); 4] = [
+        (1_000_000_000_000, "TB"),
+        (1_000_000_000, "GB"),
+        (1_000_000, "MB"),
+        (1_000, "kB"),
+    ];
+    match UNITS.iter().find(|(size, _)| number >= *size) {
+        // Tenths, cut off: 999,999 bytes are not 1000.0 kB.
+        Some((size, unit)) => format!("{}.{} {unit}", number / size, number % size * 10 / size),
+        None => format!("{number} B"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+    use crate::control::testing;
+
+    #[test]
+    fn the_active_uplink_is_marked_and_values_have_units() {
+        let text = render(&testing::status());
+        let expected = "\
+failover-agent 0.1.0, process 4711, up for 2 h 3 min
+IPv4: active uplink lte
+IPv6: active uplink cable
+";
+        assert!(text.starts_with(expected), "{text}");
+        let rows: Vec<&str> = text
+            .lines()
+            .filter(|line| line.contains("IPv4  ") || line.contains("IPv6  "))
+            .collect();
+        assert_eq!(rows.len(), 3, "{text}");
+        let words = |row: &str| {
+            row.split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            words(rows[0]),
+            [
+                "cable",
+                "IPv4",
+                "Down",
+                "1",
+                "min",
+                "30",
+                "s",
+                "-",
+                "100",
+                "%",
+                "closed",
+                "192.0.2.1"
+            ],
+            "{text}"
+        );
+        assert_eq!(
+            words(rows[2]),
+            [
+                "*",
+                "lte",
+                "(metered)",
+                "IPv4",
+                "Up",
+                "2",
+                "h",
+                "3",
+                "min",
+                "41.3",
+                "ms",
+                "2",
+                "%",
+                "open",
+                "-"
+            ],
+            "{text}"
+        );
+        assert!(text.contains("7 / 4.2 kB"), "{text}");
+        assert!(text.contains("0.2 s ago"), "{text}");
+        assert!(
+            text.contains("IPv4 failover cable -> lte: routed after 812 us, gated after 830 us"),
+            "{text}"
+        );
+        assert!(
+            text.contains("IPv4 start-up cable: not confirmed"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn lines_stay_within_the_width() {
+        let mut status = testing::status();
+        for uplink in &mut status.uplinks {
+            uplink.name = "a-name-of-thirty-two-characters-".to_owned();
+            uplink.counters.tx_packets = u64::MAX;
+            uplink.counters.tx_bytes = u64::MAX;
+            if let Some(state) = &mut uplink.families.ipv6 {
+                let gateway: IpAddr = "2001:db8:1111:2222:3333:4444:5555:6666".parse().unwrap();
+                state.gateway = Some(gateway);
+            }
+        }
+        status.switches.clear();
+        for line in render(&status).lines() {
+            assert!(line.chars().count() <= usize::from(WIDTH), "{line}");
+            assert_eq!(line, line.trim_end());
+        }
+    }
+
+    #[test]
+    fn it_says_when_all_uplinks_are_down() {
+        let mut status = testing::status();
+        for uplink in &mut status.uplinks {
+            if let Some(state) = &mut uplink.families.ipv4 {
+                state.health = Health::Down;
+                state.active = false;
+            }
+        }
+        let text = render(&status);
+        assert!(
+            text.contains(
+                "IPv4: no active uplink; all uplinks are Down, nothing changes until one is Up"
+            ),
+            "{text}"
+        );
+        assert!(text.contains("IPv6: active uplink cable\n"), "{text}");
+    }
+
+    #[test]
+    fn units_follow_the_size() {
+        let texts = [0, 999, 1_000, 999_999, 1_500_000, 2_000_000_000, u64::MAX].map(bytes);
+        let expected = [
+            "0 B",
+            "999 B",
+            "1.0 kB",
+            "999.9 kB",
+            "1.5 MB",
+            "2.0 GB",
+            "18446744.0 TB",
+        ];
+        assert_eq!(texts, expected);
+        let texts = [0, 59, 60, 3_599, 3_600, 90_000].map(|s| rough(Duration::from_secs(s)));
+        let expected = [
+            "0.0 s",
+            "59 s",
+            "1 min 0 s",
+            "59 min 59 s",
+            "1 h 0 min",
+            "1 d 1 h",
+        ];
+        assert_eq!(texts, expected);
+    }
+}

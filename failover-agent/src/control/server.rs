@@ -1,0 +1,157 @@
+//! The agent's end of the control socket.
+
+use std::{
+    fs::{self, Permissions},
+    io,
+    os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::{
+        UnixListener, UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tracing::{debug, warn};
+
+use super::{Lock, Request, Response, socket_path};
+
+/// Longest request, in bytes. Real ones have less than a hundred.
+const MAX_REQUEST: u64 = 4096;
+
+/// Most clients at a time.
+const MAX_CLIENTS: usize = 32;
+
+/// How long a client may say nothing, or take to read its answer, and how long the agent may take to give one.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where requests go, each with the way back for its answer.
+pub type Requests = mpsc::Sender<(Request, oneshot::Sender<Response>)>;
+
+/// The bound socket; removed when dropped.
+#[derive(Debug)]
+pub struct Server {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Server {
+    /// Binds the control socket, mode 0660. Who has the lock may replace the socket that a killed agent left behind.
+    ///
+    /// # Errors
+    ///
+    /// The socket cannot be made, or something else than a socket is in its place.
+    pub fn bind(lock: &Lock) -> anyhow::Result<Server> {
+        let path = socket_path(lock.run_dir());
+        // Made under another name and renamed: nobody can connect before its mode is set, and there is always one socket.
+        let new = lock.run_dir().join("control.new");
+        remove_socket(&new)?;
+        if fs::symlink_metadata(&path).is_ok_and(|metadata| !metadata.file_type().is_socket()) {
+            bail!("{} is not a socket: remove it", path.display());
+        }
+        let listener =
+            UnixListener::bind(&new).with_context(|| format!("cannot bind {}", new.display()))?;
+        fs::set_permissions(&new, Permissions::from_mode(0o660))
+            .and_then(|()| fs::rename(&new, &path))
+            .with_context(|| format!("cannot set up {}", path.display()))?;
+        Ok(Server { listener, path })
+    }
+
+    /// Passes requests on and answers back, until `requests` is closed. What one client does disturbs no other: each has
+    /// its task, its limits and its time.
+    pub async fn serve(self, requests: Requests) {
+        let mut clients = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                Some(_) = clients.join_next() => continue,
+                () = requests.closed() => return,
+            };
+            match accepted {
+                Ok((stream, _)) if clients.len() < MAX_CLIENTS => {
+                    clients.spawn(client(stream, requests.clone()));
+                }
+                // Dropping the connection tells it; it may try again.
+                Ok(_) => debug!("control socket: too many clients, one was refused"),
+                Err(error) => {
+                    // Out of file descriptors, for example: it will pass, and must not become a busy loop.
+                    warn!(%error, "control socket: cannot accept");
+                    sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Err(error) = remove_socket(&self.path) {
+            warn!(%error, "control socket: cannot remove it");
+        }
+    }
+}
+
+async fn client(stream: UnixStream, requests: Requests) {
+    let (reader, mut writer) = stream.into_split();
+    let mut reader = BufReader::new(reader);
+    // Ends for every reason that lies with the client; the agent does not care which.
+    while let Ok(Ok(Some(line))) = timeout(PATIENCE, read_line(&mut reader)).await {
+        let complete = line.ends_with(b"\n");
+        let response = if complete {
+            answer(&line, &requests).await
+        } else {
+            Response::Error(format!("a request is a line of up to {MAX_REQUEST} bytes"))
+        };
+        let sent = timeout(PATIENCE, write_line(&mut writer, &response)).await;
+        if !complete || !matches!(sent, Ok(Ok(()))) {
+            return;
+        }
+    }
+}
+
+/// The next line; without its end when it is too long or the client has hung up in its middle. `None`: hung up.
+async fn read_line(reader: &mut BufReader<OwnedReadHalf>) -> io::Result<Option<Vec<u8>>> {
+    let mut line = Vec::new();
+    let mut limited = reader.take(MAX_REQUEST);
+    limited.read_until(b'\n', &mut line).await?;
+    Ok((!line.is_empty()).then_some(line))
+}
+
+async fn write_line(writer: &mut OwnedWriteHalf, response: &Response) -> io::Result<()> {
+    let mut line = serde_json::to_vec(response)?;
+    line.push(b'\n');
+    writer.write_all(&line).await
+}
+
+async fn answer(line: &[u8], requests: &Requests) -> Response {
+    let request = match serde_json::from_slice::<Request>(line) {
+        Ok(request) => request,
+        Err(error) => return Response::Error(format!("not a request: {error}")),
+    };
+    let (way_back, response) = oneshot::channel();
+    let exchange = async {
+        requests.send((request, way_back)).await.ok()?;
+        response.await.ok()
+    };
+    match timeout(PATIENCE, exchange).await {
+        Ok(Some(response)) => response,
+        Ok(None) => Response::Error("the agent is stopping".to_owned()),
+        Err(_) => Response::Error("the agent is busy: try again".to_owned()),
+    }
+}
+
+fn remove_socket(path: &Path) -> anyhow::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,403 @@
+//! The status model: what `status --json` prints. Its schema is documented in `docs/configuration.md`.
+//!
+//! Within one [`VERSION`] keys are only added: readers must ignore those that they do not know.
+
+use std::{
+    net::IpAddr,
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
+
+use failover_ebpf::Gate;
+use serde::{Deserialize, Serialize};
+
+use crate::policy::{Cause, Family, Health};
+
+/// Version of the schema; grows when a key's meaning changes or a key goes away.
+pub const VERSION: u32 = 1;
+
+/// Most switches that a status tells of.
+pub const MAX_SWITCHES: usize = 20;
+
+/// Rounds over which loss is counted.
+pub const LOSS_ROUNDS: usize = 60;
+
+/// Everything that the agent knows at one moment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// [`VERSION`].
+    pub version: u32,
+    /// When this was true.
+    #[serde(with = "rfc3339")]
+    pub at: SystemTime,
+    /// The family that `active` and the uplinks' own fields describe: IPv4 if it is probed, else IPv6.
+    #[serde(with = "FamilyWord")]
+    pub primary: Family,
+    /// Name of the uplink that carries new traffic of the primary family; null if there is none.
+    pub active: Option<String>,
+    /// In order of preference.
+    pub uplinks: Vec<Uplink>,
+    /// The last [`MAX_SWITCHES`] switches, newest first.
+    pub switches: Vec<Switch>,
+    /// The deadline past which every gate counts as open.
+    pub lease: Lease,
+    /// The agent itself.
+    pub agent: Agent,
+}
+
+/// One uplink. `gateway` to `gate` repeat the primary family's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Uplink {
+    /// Its name.
+    pub name: String,
+    /// Its interface.
+    pub interface: String,
+    /// Its position in the order of preference; 0 is the most preferred.
+    pub rank: usize,
+    /// Its gateway; null on a point-to-point link, or if none is known.
+    pub gateway: Option<IpAddr>,
+    /// `Unknown`, `Up`, `Down` or `Blind`.
+    #[serde(with = "HealthWord")]
+    pub health: Health,
+    /// Since when it has had this health.
+    #[serde(with = "rfc3339")]
+    pub health_since: SystemTime,
+    /// Last round-trip time in milliseconds; null before the first answer.
+    pub rtt_ms: Option<f64>,
+    /// Percentage of lost probes over the last [`LOSS_ROUNDS`] rounds; null before the first round.
+    pub loss_pct: Option<f64>,
+    /// `open` or `closed`.
+    #[serde(with = "GateWord")]
+    pub gate: Gate,
+    /// Whether traffic on it costs money.
+    pub metered: bool,
+    /// What the programs have counted on its interface.
+    pub counters: Counters,
+    /// Each family in which it is in use.
+    pub families: Families,
+}
+
+/// Both families of an uplink; null where it is not in use, having no address or no way out.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Families {
+    /// IPv4.
+    pub ipv4: Option<FamilyState>,
+    /// IPv6.
+    pub ipv6: Option<FamilyState>,
+}
+
+impl Families {
+    /// One of them.
+    pub fn get(&self, family: Family) -> Option<&FamilyState> {
+        match family {
+            Family::V4 => self.ipv4.as_ref(),
+            Family::V6 => self.ipv6.as_ref(),
+        }
+    }
+}
+
+/// One family of an uplink.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FamilyState {
+    /// Its gateway; null on a point-to-point link, or if none is known.
+    pub gateway: Option<IpAddr>,
+    /// The address from which it is probed; null if it has none.
+    pub source: Option<IpAddr>,
+    /// `Unknown`, `Up`, `Down` or `Blind`.
+    #[serde(with = "HealthWord")]
+    pub health: Health,
+    /// Since when it has had this health.
+    #[serde(with = "rfc3339")]
+    pub since: SystemTime,
+    /// Last round-trip time in milliseconds; null before the first answer.
+    pub rtt_ms: Option<f64>,
+    /// Percentage of lost probes over the last [`LOSS_ROUNDS`] rounds; null before the first round.
+    pub loss_pct: Option<f64>,
+    /// `open` or `closed`.
+    #[serde(with = "GateWord")]
+    pub gate: Gate,
+    /// Whether it carries new traffic of this family.
+    pub active: bool,
+}
+
+/// What the programs have counted on one interface since they were attached first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Packets sent, cut ones included.
+    pub tx_packets: u64,
+    /// Their bytes, link-layer header included.
+    pub tx_bytes: u64,
+    /// Packets received.
+    pub rx_packets: u64,
+    /// Their bytes, link-layer header included.
+    pub rx_bytes: u64,
+    /// Packets that a closed gate cut.
+    pub cut_packets: u64,
+    /// Their bytes.
+    pub cut_bytes: u64,
+    /// Probes of the agent that passed, whatever the gate.
+    pub probes_passed: u64,
+    /// Milliseconds since the last packet from beyond the on-link prefixes arrived; null: never.
+    pub last_rx_ms_ago: Option<u64>,
+}
+
+impl Counters {
+    /// From the map's totals, at `now_ns` of `CLOCK_MONOTONIC`.
+    pub fn new(totals: &failover_ebpf::Counters, now_ns: u64) -> Self {
+        Counters {
+            tx_packets: totals.tx_packets,
+            tx_bytes: totals.tx_bytes,
+            rx_packets: totals.rx_packets,
+            rx_bytes: totals.rx_bytes,
+            cut_packets: totals.cut_packets,
+            cut_bytes: totals.cut_bytes,
+            probes_passed: totals.probes_passed,
+            last_rx_ms_ago: (totals.last_rx_ns != 0)
+                .then(|| now_ns.saturating_sub(totals.last_rx_ns) / 1_000_000),
+        }
+    }
+}
+
+/// One switch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Switch {
+    /// When its reason was detected.
+    #[serde(with = "rfc3339")]
+    pub at: SystemTime,
+    /// `ipv4` or `ipv6`.
+    #[serde(with = "FamilyWord")]
+    pub family: Family,
+    /// Name of the active uplink until then; null if there was none.
+    pub from: Option<String>,
+    /// Name of the new one.
+    pub to: String,
+    /// `start-up`, `failover`, `failback` or `follow`.
+    #[serde(with = "CauseWord")]
+    pub cause: Cause,
+    /// Whether the kernel confirmed the new route. If not, nothing else was changed.
+    pub confirmed: bool,
+    /// When each step was done.
+    pub timeline: Timeline,
+}
+
+/// The steps of a switch in microseconds after its reason was detected; null for those that were not reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timeline {
+    /// The origin: always 0.
+    pub detected_us: u64,
+    /// The decision fell.
+    pub decided_us: u64,
+    /// The new route stood and was confirmed, the old one was demoted.
+    pub routed_us: Option<u64>,
+    /// The gates were set.
+    pub gated_us: Option<u64>,
+}
+
+/// The deadline past which every gate counts as open, because the agent must be dead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// Its length in milliseconds.
+    pub duration_ms: u64,
+    /// Milliseconds until it ends unless it is renewed; null while no gate was ever set.
+    pub remaining_ms: Option<u64>,
+}
+
+/// The agent itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Agent {
+    /// Its version.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// When it was started.
+    #[serde(with = "rfc3339")]
+    pub started: SystemTime,
+    /// Whole seconds since then.
+    pub uptime_s: u64,
+    /// The file that it was configured from; null for flags.
+    pub config: Option<PathBuf>,
+}
+
+/// The parts of an [`Uplink`] that are not repeated.
+#[derive(Clone, Debug)]
+pub struct UplinkParts {
+    /// Its name.
+    pub name: String,
+    /// Its interface.
+    pub interface: String,
+    /// Its position in the order of preference.
+    pub rank: usize,
+    /// Whether traffic on it costs money.
+    pub metered: bool,
+    /// What the programs have counted.
+    pub counters: Counters,
+    /// Each family in which it is in use.
+    pub families: Families,
+}
+
+impl Uplink {
+    /// Completes an uplink by repeating what its `primary` family says. If it is not in use in that family: no gateway,
+    /// health Unknown since `started`, gate open.
+    pub fn new(parts: UplinkParts, primary: Family, started: SystemTime) -> Self {
+        let state = parts.families.get(primary);
+        Uplink {
+            gateway: state.and_then(|state| state.gateway),
+            health: state.map_or(Health::Unknown, |state| state.health),
+            health_since: state.map_or(started, |state| state.since),
+            rtt_ms: state.and_then(|state| state.rtt_ms),
+            loss_pct: state.and_then(|state| state.loss_pct),
+            gate: state.map_or(Gate::Open, |state| state.gate),
+            name: parts.name,
+            interface: parts.interface,
+            rank: parts.rank,
+            metered: parts.metered,
+            counters: parts.counters,
+            families: parts.families,
+        }
+    }
+}
+
+impl Status {
+    /// The uplink that carries new traffic of `family`.
+    pub fn active_in(&self, family: Family) -> Option<&Uplink> {
+        let mut uplinks = self.uplinks.iter();
+        uplinks.find(|uplink| {
+            let state = uplink.families.get(family);
+            state.is_some_and(|state| state.active)
+        })
+    }
+}
+
+/// Milliseconds as the status writes them: with three decimals.
+pub fn milliseconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// `policy` and the map ABI know nothing of serde: these say how their words are written.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Health")]
+enum HealthWord {
+    Unknown,
+    Up,
+    Down,
+    Blind,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Family")]
+enum FamilyWord {
+    #[serde(rename = "ipv4")]
+    V4,
+    #[serde(rename = "ipv6")]
+    V6,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Cause", rename_all = "kebab-case")]
+enum CauseWord {
+    #[serde(rename = "start-up")]
+    Startup,
+    Failover,
+    Failback,
+    Follow,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Gate", rename_all = "lowercase")]
+enum GateWord {
+    Open,
+    Closed,
+}
+
+/// Points in time as RFC 3339 in UTC with microseconds.
+mod rfc3339 {
+    use std::{borrow::Cow, time::SystemTime};
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
+
+    pub(super) fn serialize<S: Serializer>(
+        time: &SystemTime,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        // humantime cannot write years before 1970; a host without a clock starts at 1970.
+        let time = (*time).max(SystemTime::UNIX_EPOCH);
+        serializer.collect_str(&humantime::format_rfc3339_micros(time))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<SystemTime, D::Error> {
+        let text = Cow::<str>::deserialize(deserializer)?;
+        humantime::parse_rfc3339(&text).map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::control::testing;
+
+    #[test]
+    fn json_is_as_documented_and_reads_back() {
+        let status = testing::status();
+        let json = serde_json::to_value(&status).unwrap();
+        assert_eq!(json["version"], 1);
+        assert_eq!(json["at"], "2026-01-02T03:04:05.000006Z");
+        assert_eq!(json["primary"], "ipv4");
+        assert_eq!(json["active"], "lte");
+        let cable = &json["uplinks"][0];
+        assert_eq!(cable["gateway"], "192.0.2.1");
+        assert_eq!(cable["health"], "Down");
+        assert_eq!(cable["health_since"], "2026-01-02T03:02:35.000006Z");
+        assert_eq!(cable["rtt_ms"], json!(null));
+        assert_eq!(cable["loss_pct"], 100.0);
+        assert_eq!(cable["gate"], "closed");
+        assert_eq!(cable["counters"]["last_rx_ms_ago"], json!(null));
+        assert_eq!(cable["families"]["ipv6"]["active"], true);
+        assert_eq!(json["uplinks"][1]["families"]["ipv6"], json!(null));
+        let causes = json["switches"].as_array().unwrap().iter();
+        let causes: Vec<_> = causes.map(|switch| &switch["cause"]).collect();
+        assert_eq!(causes, ["failover", "start-up"]);
+        assert_eq!(json["switches"][0]["timeline"]["gated_us"], 830);
+        assert_eq!(serde_json::from_value::<Status>(json).unwrap(), status);
+    }
+
+    #[test]
+    fn an_uplink_without_the_primary_family_says_so() {
+        let status = testing::status();
+        let lte = &status.uplinks[1];
+        let parts = UplinkParts {
+            name: lte.name.clone(),
+            interface: lte.interface.clone(),
+            rank: 1,
+            metered: true,
+            counters: lte.counters,
+            families: lte.families.clone(),
+        };
+        let uplink = Uplink::new(parts, Family::V6, testing::now());
+        assert_eq!(uplink.health, Health::Unknown);
+        assert_eq!(uplink.health_since, testing::now());
+        assert_eq!(
+            (uplink.gateway, uplink.rtt_ms, uplink.loss_pct),
+            (None, None, None)
+        );
+    }
+
+    #[test]
+    fn times_become_ages_and_milliseconds() {
+        let totals = failover_ebpf::Counters {
+            tx_packets: 1,
+            last_rx_ns: 5_000_000,
+            ..Default::default()
+        };
+        let counters = Counters::new(&totals, 7_999_999);
+        assert_eq!(counters.last_rx_ms_ago, Some(2));
+        assert_eq!(counters.tx_packets, 1);
+        // Another CPU's clock reading may be a little ahead of ours.
+        assert_eq!(Counters::new(&totals, 1).last_rx_ms_ago, Some(0));
+        assert_eq!(Counters::new(&Default::default(), 1).last_rx_ms_ago, None);
+        assert_eq!(milliseconds(Duration::from_nanos(1_234_567)), 1.235);
+    }
+}

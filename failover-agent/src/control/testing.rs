@@ -1,0 +1,115 @@
+//! A status with everything in it, for the tests of its users.
+
+use std::time::{Duration, SystemTime};
+
+use failover_ebpf::Gate;
+
+use super::status::{
+    Agent, Counters, Families, FamilyState, Lease, Status, Switch, Timeline, Uplink, UplinkParts,
+    VERSION,
+};
+use crate::policy::{Cause, Family, Health};
+
+/// 2026-01-02T03:04:05.000006Z.
+pub(super) fn now() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_micros(1_767_323_045_000_006)
+}
+
+fn state(health: Health, seconds: u64, active: bool) -> FamilyState {
+    FamilyState {
+        gateway: None,
+        source: Some([192, 0, 2, 7].into()),
+        health,
+        since: now() - Duration::from_secs(seconds),
+        rtt_ms: Some(41.268),
+        loss_pct: Some(1.7),
+        gate: Gate::Open,
+        active,
+    }
+}
+
+/// `cable` is Down in IPv4 and active in IPv6, `lte` is active in IPv4 and has no IPv6.
+pub(super) fn status() -> Status {
+    let started = now() - Duration::from_secs(7400);
+    let cable = UplinkParts {
+        name: "cable".to_owned(),
+        interface: "eth0".to_owned(),
+        rank: 0,
+        metered: false,
+        counters: Counters::default(),
+        families: Families {
+            ipv4: Some(FamilyState {
+                gateway: Some([192, 0, 2, 1].into()),
+                rtt_ms: None,
+                loss_pct: Some(100.0),
+                gate: Gate::Closed,
+                ..state(Health::Down, 90, false)
+            }),
+            ipv6: Some(state(Health::Up, 7400, true)),
+        },
+    };
+    let lte = UplinkParts {
+        name: "lte".to_owned(),
+        interface: "wwan0".to_owned(),
+        rank: 1,
+        metered: true,
+        counters: Counters {
+            cut_packets: 7,
+            cut_bytes: 4_242,
+            last_rx_ms_ago: Some(210),
+            ..Counters::default()
+        },
+        families: Families {
+            ipv4: Some(state(Health::Up, 7400, true)),
+            ipv6: None,
+        },
+    };
+    let failover = Switch {
+        at: now() - Duration::from_secs(90),
+        family: Family::V4,
+        from: Some("cable".to_owned()),
+        to: "lte".to_owned(),
+        cause: Cause::Failover,
+        confirmed: true,
+        timeline: Timeline {
+            detected_us: 0,
+            decided_us: 4,
+            routed_us: Some(812),
+            gated_us: Some(830),
+        },
+    };
+    let startup = Switch {
+        at: started,
+        from: None,
+        to: "cable".to_owned(),
+        cause: Cause::Startup,
+        confirmed: false,
+        timeline: Timeline {
+            routed_us: None,
+            gated_us: None,
+            ..failover.timeline
+        },
+        ..failover.clone()
+    };
+    Status {
+        version: VERSION,
+        at: now(),
+        primary: Family::V4,
+        active: Some("lte".to_owned()),
+        uplinks: [cable, lte]
+            .map(|parts| Uplink::new(parts, Family::V4, started))
+            .into(),
+        switches: vec![failover, startup],
+        lease: Lease {
+            duration_ms: 3000,
+            remaining_ms: Some(2100),
+        },
+        agent: Agent {
+            version: "0.1.0".to_owned(),
+            pid: 4711,
+            started,
+            uptime_s: 7400,
+            config: None,
+        },
+    }
+}

@@ -1,0 +1,190 @@
+//! Both ends over a real socket.
+
+use std::{
+    future::Future,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    os::unix::{fs::PermissionsExt as _, net::UnixStream},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+
+use super::{testing, *};
+use crate::failure::Failure;
+
+/// A server that answers with the test status, for as long as `test` runs. The test may block: it has a thread of its own.
+fn with_server(test: impl FnOnce(&Path) + Send + 'static) {
+    run(async {
+        let dir = TempDir::new().unwrap();
+        let run_dir = dir.path().to_owned();
+        let lock = Lock::acquire(&run_dir).unwrap();
+        let server = Server::bind(&lock).unwrap();
+        let (requests, mut received) = mpsc::channel(1);
+        let server = tokio::spawn(server.serve(requests));
+        let agent = tokio::spawn(async move {
+            while let Some((Request::Status, way_back)) = received.recv().await {
+                // A client that has hung up by now is no matter.
+                way_back
+                    .send(Response::Status(Box::new(testing::status())))
+                    .ok();
+            }
+        });
+        let test = tokio::task::spawn_blocking(move || test(&run_dir));
+        test.await.unwrap();
+        agent.abort();
+        // Without a receiver the server ends, and takes its socket with it.
+        tokio::time::timeout(Duration::from_secs(30), server)
+            .await
+            .unwrap()
+            .unwrap();
+        assert!(!socket_path(lock.run_dir()).exists());
+    });
+}
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.unwrap().block_on(future)
+}
+
+fn connect(run_dir: &Path) -> UnixStream {
+    let stream = UnixStream::connect(socket_path(run_dir)).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
+    stream
+}
+
+fn read_line(stream: &UnixStream) -> serde_json::Value {
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).unwrap();
+    serde_json::from_str(&line).unwrap()
+}
+
+fn assert_answers(run_dir: &Path) {
+    let response = run(query(run_dir, &Request::Status)).unwrap();
+    assert_eq!(response, Response::Status(Box::new(testing::status())));
+}
+
+#[test]
+fn status_makes_the_round_trip() {
+    with_server(|run_dir| {
+        assert_answers(run_dir);
+        let mode = std::fs::metadata(socket_path(run_dir))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o660);
+    });
+}
+
+#[test]
+fn one_connection_carries_many_requests_and_garbage_between_them() {
+    with_server(|run_dir| {
+        let mut stream = connect(run_dir);
+        for _ in 0..2 {
+            stream.write_all(b"{\"request\":\"status\"}\n").unwrap();
+            assert_eq!(read_line(&stream)["status"]["version"], 1);
+            for garbage in [
+                &b"\n"[..],
+                b"{}\n",
+                b"{\"request\":\"dance\"}\n",
+                b"\xff\x00\xfe\n",
+            ] {
+                stream.write_all(garbage).unwrap();
+                let error = read_line(&stream)["error"].as_str().unwrap().to_owned();
+                assert!(error.starts_with("not a request: "), "{error}");
+            }
+        }
+    });
+}
+
+#[test]
+fn an_endless_line_is_refused() {
+    with_server(|run_dir| {
+        let mut stream = connect(run_dir);
+        // Exactly the limit, so that nothing unread turns the server's hang-up into a reset.
+        stream.write_all(&[b'x'; 4096]).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert_eq!(
+            answer,
+            "{\"error\":\"a request is a line of up to 4096 bytes\"}\n"
+        );
+        assert_answers(run_dir);
+    });
+}
+
+#[test]
+fn silent_and_vanished_clients_disturb_nobody() {
+    with_server(|run_dir| {
+        let silent: Vec<_> = (0..8).map(|_| connect(run_dir)).collect();
+        for _ in 0..100 {
+            connect(run_dir)
+                .write_all(b"{\"request\":\"status\"}\n")
+                .unwrap();
+            connect(run_dir).write_all(b"{\"req").unwrap();
+        }
+        // The vanished ones may fill the server for a moment.
+        let answered = (0..100).any(|_| {
+            std::thread::sleep(Duration::from_millis(20));
+            run(query(run_dir, &Request::Status)).is_ok()
+        });
+        assert!(answered);
+        drop(silent);
+    });
+}
+
+#[test]
+fn too_many_clients_are_turned_away_until_one_leaves() {
+    with_server(|run_dir| {
+        let mut clients: Vec<_> = (0..32).map(|_| connect(run_dir)).collect();
+        let mut extra = connect(run_dir);
+        let mut answer = Vec::new();
+        assert_eq!(extra.read_to_end(&mut answer).unwrap(), 0);
+        clients.pop();
+        let answered = (0..500).any(|_| {
+            std::thread::sleep(Duration::from_millis(20));
+            run(query(run_dir, &Request::Status)).is_ok()
+        });
+        assert!(answered);
+    });
+}
+
+#[test]
+fn a_stale_socket_is_replaced_and_nothing_else() {
+    run(async {
+        let dir = TempDir::new().unwrap();
+        let path = socket_path(dir.path());
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        let error = query(dir.path(), &Request::Status).await.unwrap_err();
+        assert!(
+            matches!(error.downcast_ref(), Some(Failure::NotRunning { .. })),
+            "{error:#}"
+        );
+
+        let lock = Lock::acquire(dir.path()).unwrap();
+        let server = Server::bind(&lock).unwrap();
+        drop(connect(dir.path()));
+        drop(server);
+        assert!(!path.exists());
+
+        std::fs::write(&path, "precious").unwrap();
+        let error = Server::bind(&lock).unwrap_err();
+        assert!(error.to_string().contains("not a socket"), "{error:#}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+    });
+}
+
+#[test]
+fn without_an_agent_the_socket_is_named() {
+    let error = run(query(Path::new("/nonexistent"), &Request::Status)).unwrap_err();
+    let Some(Failure::NotRunning { socket }) = error.downcast_ref() else {
+        panic!("{error:#}")
+    };
+    assert_eq!(*socket, PathBuf::from("/nonexistent/control.sock"));
+}

@@ -1,0 +1,170 @@
+//! Log lines on standard error: for people or as JSON, in UTC with microseconds.
+//!
+//! Whoever speaks through the `log` crate (aya-log passes on the eBPF programs' messages this way) is heard, too; that is
+//! captured when the bridge is installed, so [`init`] must come before everything else.
+
+use std::io::IsTerminal as _;
+
+use anyhow::Context as _;
+use tracing::Subscriber;
+use tracing_subscriber::{
+    EnvFilter, fmt::MakeWriter, registry::LookupSpan, util::SubscriberInitExt as _,
+};
+
+use crate::{cli::LogFormat, failure::Failure};
+
+/// The variable that chooses what is logged, in `tracing_subscriber`'s filter syntax. It goes before `-v`.
+const VARIABLE: &str = "RUST_LOG";
+
+/// Installs the logger and the bridge from `log`. Call it once, first thing.
+///
+/// # Errors
+///
+/// `RUST_LOG` makes no sense ([`Failure::ConfigInvalid`]), or a logger is installed already.
+pub fn init(verbose: u8, format: LogFormat) -> anyhow::Result<()> {
+    let variable = std::env::var(VARIABLE).ok();
+    let filter = filter(variable.as_deref(), verbose)?;
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    match format {
+        LogFormat::Text => text(filter, colour, std::io::stderr).try_init(),
+        LogFormat::Json => json(filter, std::io::stderr).try_init(),
+    }
+    .context("cannot install the logger")
+}
+
+/// What is logged: ours more and more with each `-v`, everybody's warnings always.
+fn filter(variable: Option<&str>, verbose: u8) -> Result<EnvFilter, Failure> {
+    let (place, directives) = match (variable, verbose) {
+        (Some(variable), _) if !variable.trim().is_empty() => (VARIABLE, variable),
+        (_, 0) => ("-v", "info"),
+        // The messages of the programs bear the name of their crate.
+        (_, 1) => ("-v", "info,failover_agent=debug,failover_ebpf=debug"),
+        (_, _) => ("-v", "debug,failover_agent=trace,failover_ebpf=trace"),
+    };
+    EnvFilter::try_new(directives).map_err(|error| Failure::ConfigInvalid {
+        place: place.to_owned(),
+        problem: format!("`{directives}` is no filter ({error})"),
+        cure: "write for example info, debug or failover_agent=trace".to_owned(),
+    })
+}
+
+fn text<W>(
+    filter: EnvFilter,
+    colour: bool,
+    writer: W,
+) -> impl Subscriber + for<'a> LookupSpan<'a> + Send + Sync
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(colour)
+        .with_writer(writer)
+        .finish()
+}
+
+fn json<W>(filter: EnvFilter, writer: W) -> impl Subscriber + for<'a> LookupSpan<'a> + Send + Sync
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_env_filter(filter)
+        .with_writer(writer)
+        .finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{self, Write},
+        sync::{Arc, Mutex},
+    };
+
+    use super::*;
+
+    /// Keeps what is written.
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Sink {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    fn lines_of(format: LogFormat, variable: Option<&str>, verbose: u8) -> String {
+        let sink = Sink::default();
+        let writer = {
+            let sink = sink.clone();
+            move || sink.clone()
+        };
+        let filter = filter(variable, verbose).unwrap();
+        let speak = || {
+            tracing::info!(target: "failover_agent", uplink = "cable", "informed");
+            tracing::debug!(target: "failover_agent", "detailed");
+            tracing::trace!(target: "failover_agent", "everything");
+            tracing::debug!(target: "other_crate", "chatter");
+        };
+        match format {
+            LogFormat::Text => {
+                tracing::subscriber::with_default(text(filter, false, writer), speak);
+            }
+            LogFormat::Json => tracing::subscriber::with_default(json(filter, writer), speak),
+        }
+        sink.text()
+    }
+
+    #[test]
+    fn verbosity_opens_our_own_lines_first() {
+        let words = |variable, verbose| {
+            let text = lines_of(LogFormat::Text, variable, verbose);
+            ["informed", "detailed", "everything", "chatter"].map(|word| text.contains(word))
+        };
+        assert_eq!(words(None, 0), [true, false, false, false]);
+        assert_eq!(words(None, 1), [true, true, false, false]);
+        assert_eq!(words(None, 2), [true, true, true, true]);
+        assert_eq!(
+            words(Some("other_crate=debug"), 2),
+            [false, false, false, true]
+        );
+        assert_eq!(words(Some(" "), 0), [true, false, false, false]);
+    }
+
+    #[test]
+    fn time_is_utc_with_microseconds() {
+        let text = lines_of(LogFormat::Text, None, 0);
+        let stamp = text.split_whitespace().next().unwrap();
+        assert_eq!(stamp.len(), "2026-01-01T00:00:00.000000Z".len(), "{stamp}");
+        assert!(humantime::parse_rfc3339(stamp).is_ok(), "{stamp}");
+    }
+
+    #[test]
+    fn json_lines_are_flat_objects() {
+        let text = lines_of(LogFormat::Json, None, 0);
+        let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(line["message"], "informed");
+        assert_eq!(line["uplink"], "cable");
+        assert_eq!(line["level"], "INFO");
+        let stamp = line["timestamp"].as_str().unwrap();
+        assert!(humantime::parse_rfc3339(stamp).is_ok(), "{stamp}");
+    }
+
+    #[test]
+    fn a_senseless_variable_is_refused_with_a_cure() {
+        let failure = filter(Some("failover_agent=loudly"), 0).unwrap_err();
+        assert_eq!(failure.exit_code(), 11);
+        assert!(failure.to_string().starts_with("RUST_LOG: "), "{failure}");
+    }
+}
