@@ -1,2 +1,104 @@
-//! cargo xtask
-fn main() {}
+//! `cargo xtask`: from a fresh machine to a build, a demonstration, the tests and the benchmark.
+//!
+//! | file | concern |
+//! |---|---|
+//! | `setup.rs` | what is needed, what is missing, the plan that brings it |
+//! | `toolchain.rs`, `linker.rs`, `packages.rs` | finding and getting: the Rust toolchain, bpf-linker and LLVM, system packages |
+//! | `build.rs`, `run.rs`, `test.rs`, `bench.rs` | one verb each |
+//! | `cargo.rs`, `privilege.rs`, `progress.rs`, `libtest.rs` | running cargo, becoming root, showing progress, reading test results |
+
+mod bench;
+mod build;
+mod cargo;
+mod libtest;
+mod linker;
+mod packages;
+mod privilege;
+mod progress;
+mod run;
+mod setup;
+mod test;
+mod toolchain;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+const AFTER_HELP: &str = "\
+On a fresh Debian machine with rustup and a C compiler:
+  cargo xtask setup                 get what the build and the tests need
+  cargo xtask build-and-run         watch a failover and a failback in a laboratory on this machine
+  cargo xtask build-and-run run --uplink eth0 --uplink wwan0 --target 1.1.1.1
+  cargo xtask test                  formatting, lints, documentation, unit and namespace tests
+  cargo xtask bench --json          the benchmark, as data
+
+Start it as yourself: it asks sudo for the steps that need root (packages, the agent, the
+namespace tests, the benchmark) and never runs cargo through sudo.
+
+Exit codes:
+  0  done; for `setup --check`: nothing is missing
+  1  a step or a test failed; for `setup --check`: something is missing
+  2  wrong command line
+  `build-and-run` and `bench` end with the exit code of the program that they run.";
+
+/// Set up, build, run, test and measure failover-agent
+#[derive(Parser)]
+#[command(name = "xtask", bin_name = "cargo xtask", after_help = AFTER_HELP, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Get what the build and the tests need: rust-src, bpf-linker with the right LLVM, network tools
+    Setup {
+        /// Change nothing: report what is there and what is missing
+        #[arg(long)]
+        check: bool,
+    },
+    /// Build the agent, with its eBPF programs inside
+    Build {
+        /// Optimized, into target/release
+        #[arg(long)]
+        release: bool,
+    },
+    /// Build in release and run the agent as root; without arguments, the laboratory demonstration
+    BuildAndRun {
+        /// The demonstration's result as JSON
+        #[arg(long, conflicts_with = "agent")]
+        json: bool,
+        /// Arguments for failover-agent, e.g. `run --config FILE`
+        #[arg(value_name = "AGENT ARGS", trailing_var_arg = true)]
+        agent: Vec<std::ffi::OsString>,
+    },
+    /// Check formatting, lints and documentation, run all tests, end with the counts
+    Test {
+        /// Run only the tests whose name contains this, and none of the checks
+        filter: Option<String>,
+    },
+    /// Run the benchmark as root: each figure beside its goal
+    Bench {
+        /// One JSON object by figure name
+        #[arg(long)]
+        json: bool,
+        /// Figures to measure; default: all
+        figure: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = privilege::refuse_root_cargo(cargo::workspace()).and_then(|()| match cli.verb {
+        Verb::Setup { check: true } => setup::check(),
+        Verb::Setup { check: false } => setup::setup(),
+        Verb::Build { release } => build::build(release),
+        Verb::BuildAndRun { json, agent } => run::build_and_run(json, &agent),
+        Verb::Test { filter } => test::test(filter.as_deref()),
+        Verb::Bench { json, figure } => bench::bench(json, &figure),
+    });
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

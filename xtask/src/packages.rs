@@ -1,0 +1,239 @@
+//! Programs of the system, and Debian's packages that bring them.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{privilege, progress};
+
+/// A program that the tests, the demonstration or the benchmark start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tool {
+    pub(crate) program: &'static str,
+    /// Debian's package of it.
+    pub(crate) package: &'static str,
+}
+
+pub(crate) const TOOLS: [Tool; 5] = [
+    Tool {
+        program: "ip",
+        package: "iproute2",
+    },
+    Tool {
+        program: "bpftool",
+        package: "bpftool",
+    },
+    Tool {
+        program: "nft",
+        package: "nftables",
+    },
+    Tool {
+        program: "iptables",
+        package: "iptables",
+    },
+    Tool {
+        program: "tcpdump",
+        package: "tcpdump",
+    },
+];
+
+/// Looks for a program on PATH and where administrators' programs live: on Debian these
+/// directories are not on a user's PATH, but root will find them.
+pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from))
+        .map(|dir| dir.join(name))
+        .find(|file| is_executable(file))
+}
+
+fn is_executable(file: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    file.metadata()
+        .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+}
+
+/// Debian's package with the files for linking with this LLVM.
+pub(crate) fn llvm_package(llvm: u32) -> String {
+    format!("llvm-{llvm}-dev")
+}
+
+/// Installs packages with apt, as root. Reads the package lists anew only where they are absent
+/// or do not know a package, and once more when an installation fails, for old lists name
+/// packages that the mirror has replaced.
+///
+/// # Errors
+/// When a package does not exist in this release, or apt fails.
+pub(crate) fn apt_install(packages: &[String]) -> Result<()> {
+    let mut fresh = false;
+    if !unknown(packages)?.is_empty() {
+        update()?;
+        fresh = true;
+    }
+    let unknown = unknown(packages)?;
+    if !unknown.is_empty() {
+        bail!(not_in_release(
+            &unknown,
+            &fs::read_to_string("/etc/os-release").unwrap_or_default()
+        ));
+    }
+    let installed =
+        progress::run(apt_get(&["install", "--yes", "--no-install-recommends"])?.args(packages));
+    if installed.is_err() && !fresh {
+        update()?;
+        return progress::run(
+            apt_get(&["install", "--yes", "--no-install-recommends"])?.args(packages),
+        );
+    }
+    installed
+}
+
+fn update() -> Result<()> {
+    eprintln!("  apt-get update (the package lists are absent or old)");
+    progress::run(&mut apt_get(&["update"])?)
+}
+
+fn apt_get(args: &[&str]) -> Result<Command> {
+    let mut command = privilege::as_root("env")?;
+    command
+        .args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet"])
+        // Another apt, such as the nightly upgrade, may hold the lock: wait rather than fail.
+        .args(["-o", "DPkg::Lock::Timeout=120", "-o", "Dpkg::Use-Pty=0"])
+        .args(args);
+    Ok(command)
+}
+
+/// Those of the packages that apt could not install from its present lists.
+fn unknown(packages: &[String]) -> Result<Vec<String>> {
+    let output = Command::new("apt-cache")
+        .arg("policy")
+        .args(packages)
+        .env("LC_ALL", "C")
+        .output()
+        .context("cannot start apt-cache")?;
+    Ok(without_candidate(
+        &String::from_utf8_lossy(&output.stdout),
+        packages,
+    ))
+}
+
+/// Reads `apt-cache policy`: packages that are not mentioned, or have no candidate version.
+fn without_candidate(policy: &str, packages: &[String]) -> Vec<String> {
+    let mut known = Vec::new();
+    let mut package = "";
+    for line in policy.lines() {
+        if let Some(name) = line.strip_suffix(':').filter(|name| !name.starts_with(' ')) {
+            package = name;
+        } else if let Some(version) = line.trim().strip_prefix("Candidate: ")
+            && version != "(none)"
+        {
+            known.push(package);
+        }
+    }
+    packages
+        .iter()
+        .filter(|package| !known.contains(&package.as_str()))
+        .cloned()
+        .collect()
+}
+
+/// What to do about packages that the release does not have.
+fn not_in_release(packages: &[String], os_release: &str) -> String {
+    let field = |name: &str| {
+        os_release
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
+            .map(|value| value.trim_matches('"').to_owned())
+    };
+    let system = field("PRETTY_NAME").unwrap_or_else(|| "this system".into());
+    let mut text = format!(
+        "no package {} in the apt sources of {system}",
+        packages.join(", ")
+    );
+    let llvm = packages
+        .iter()
+        .find_map(|package| package.strip_prefix("llvm-")?.strip_suffix("-dev"));
+    if let Some(llvm) = llvm {
+        let codename = field("VERSION_CODENAME").unwrap_or_else(|| "CODENAME".into());
+        text.push_str(&format!(
+            ". Do one of these, then `cargo xtask setup` again:
+  - add LLVM's own packages for this release:
+      sudo install -d /etc/apt/keyrings
+      curl -fsSL https://apt.llvm.org/llvm-snapshot.gpg.key | sudo tee /etc/apt/keyrings/llvm.asc >/dev/null
+      echo 'deb [signed-by=/etc/apt/keyrings/llvm.asc] https://apt.llvm.org/{codename}/ llvm-toolchain-{codename}-{llvm} main' | sudo tee /etc/apt/sources.list.d/llvm.list
+  - put a ready-made bpf-linker with LLVM {llvm} or newer on PATH (then no LLVM package is needed):
+      https://github.com/aya-rs/bpf-linker/releases
+  - enable the release's security and updates suites, where Debian puts newer LLVM versions"
+        ));
+    } else {
+        text.push_str(": install the programs from elsewhere, so that they are on PATH");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: &str = "llvm-22-dev:
+  Installed: (none)
+  Candidate: 1:22.1.8-1~deb12u1
+  Version table:
+     1:22.1.8-1~deb12u1 500
+        500 http://deb.debian.org/debian-security bookworm-security/main amd64 Packages
+bpftool:
+  Installed: 7.1.0+6.1.192-2
+  Candidate: 7.1.0+6.1.192-2
+  Version table:
+ *** 7.1.0+6.1.192-2 100
+        100 /var/lib/dpkg/status
+llvm-23-dev:
+  Installed: (none)
+  Candidate: (none)
+  Version table:
+";
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|&name| name.to_owned()).collect()
+    }
+
+    #[test]
+    fn packages_without_a_candidate_are_unknown() {
+        let wanted = names(&["llvm-22-dev", "bpftool", "llvm-23-dev", "nosuch"]);
+        assert_eq!(
+            without_candidate(POLICY, &wanted),
+            ["llvm-23-dev", "nosuch"]
+        );
+        assert_eq!(without_candidate("", &wanted), wanted, "no lists at all");
+    }
+
+    #[test]
+    fn a_release_without_that_llvm_gets_alternatives() {
+        let os = "PRETTY_NAME=\"Debian GNU/Linux 13 (trixie)\"\nVERSION_CODENAME=trixie\n";
+        let text = not_in_release(&names(&["llvm-22-dev"]), os);
+        for part in [
+            "Debian GNU/Linux 13",
+            "apt.llvm.org/trixie/ llvm-toolchain-trixie-22",
+            "bpf-linker/releases",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
+        let text = not_in_release(&names(&["bpftool"]), os);
+        assert!(
+            text.contains("bpftool") && !text.contains("apt.llvm.org"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn programs_are_found_and_must_be_executable() {
+        assert!(find_program("sh").is_some_and(|path| path.is_absolute()));
+        assert_eq!(find_program("no-such-program-anywhere"), None);
+        assert!(!is_executable(Path::new("/etc/passwd")));
+        assert!(!is_executable(Path::new("/etc")));
+    }
+}

@@ -1,0 +1,517 @@
+//! What building and testing need, what of it is missing, and the plan that brings it.
+
+use std::{path::PathBuf, process::ExitCode, time::Instant};
+
+use anyhow::{Result, bail};
+
+use crate::{
+    linker::{self, Linker},
+    packages::{self, TOOLS, Tool, find_program},
+    progress,
+    toolchain::{CHECKERS, Component, RUST_SRC, Toolchain},
+};
+
+/// How much is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// What `cargo build` needs.
+    Build,
+    /// That, and what the tests, the demonstration and the benchmark need.
+    Everything,
+}
+
+/// `cargo xtask setup`: gets what is missing, or says that nothing is.
+///
+/// # Errors
+/// When something cannot be got; the text says what to do.
+pub(crate) fn setup() -> Result<ExitCode> {
+    let started = Instant::now();
+    ensure(Scope::Everything)?;
+    println!(
+        "Everything is there ({:.1} s). Next: cargo xtask build-and-run",
+        started.elapsed().as_secs_f64()
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `cargo xtask setup --check`: reports, and changes nothing.
+///
+/// # Errors
+/// When there is no `rustc` to ask.
+pub(crate) fn check() -> Result<ExitCode> {
+    let machine = Machine::survey(Scope::Everything)?;
+    print!("{}", table(&machine.rows()));
+    let missing = machine
+        .rows()
+        .iter()
+        .filter(|row| row.state == State::Missing)
+        .count();
+    if missing == 0 {
+        println!("\nEverything is there.");
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("\n{missing} missing: cargo xtask setup");
+    Ok(ExitCode::FAILURE)
+}
+
+/// Gets what is missing. Silent when nothing is; otherwise tells the plan before it acts.
+///
+/// # Errors
+/// When something cannot be got.
+pub(crate) fn ensure(scope: Scope) -> Result<()> {
+    let steps = Machine::survey(scope)?.plan();
+    if steps.is_empty() {
+        return Ok(());
+    }
+    if steps.iter().any(|step| matches!(step, Step::Packages(_)))
+        && find_program("apt-get").is_none()
+    {
+        bail!(without_apt(&steps));
+    }
+    eprintln!("Setting up, {} to do:", count(steps.len(), "step"));
+    for (number, step) in steps.iter().enumerate() {
+        eprintln!("  {}. {}", number + 1, step.describe());
+    }
+    for (number, step) in steps.iter().enumerate() {
+        eprintln!("[{}/{}] {}", number + 1, steps.len(), step.describe());
+        step.take()?;
+    }
+    let left = Machine::survey(scope)?.plan();
+    if !left.is_empty() {
+        let left: Vec<_> = left.iter().map(Step::describe).collect();
+        bail!(
+            "still missing after the set-up, though each step succeeded: {}",
+            left.join("; ")
+        );
+    }
+    Ok(())
+}
+
+/// What was found on this machine.
+struct Machine {
+    scope: Scope,
+    toolchain: Toolchain,
+    linkers: Vec<Linker>,
+    llvm: Option<PathBuf>,
+    tools: Vec<(Tool, Option<PathBuf>)>,
+}
+
+impl Machine {
+    fn survey(scope: Scope) -> Result<Self> {
+        let toolchain = Toolchain::in_use()?;
+        Ok(Self {
+            scope,
+            linkers: linker::found(),
+            llvm: linker::llvm_prefix(toolchain.llvm),
+            tools: TOOLS
+                .into_iter()
+                .map(|tool| (tool, find_program(tool.program)))
+                .collect(),
+            toolchain,
+        })
+    }
+
+    fn components(&self) -> Vec<Component> {
+        let checkers = match self.scope {
+            Scope::Build => &[][..],
+            Scope::Everything => &CHECKERS,
+        };
+        [RUST_SRC].iter().chain(checkers).copied().collect()
+    }
+
+    fn linker_fits(&self) -> Option<&Linker> {
+        linker::fitting(&self.linkers, self.toolchain.llvm)
+    }
+
+    /// The steps that are needed, in the order in which they must be taken.
+    fn plan(&self) -> Vec<Step> {
+        let missing: Vec<_> = self
+            .components()
+            .into_iter()
+            .filter(|&component| !self.toolchain.has(component))
+            .collect();
+        let tools = self
+            .tools
+            .iter()
+            .filter(|(_, path)| path.is_none())
+            .map(|(tool, _)| *tool);
+        plan(&Missing {
+            components: missing,
+            linker: self.linker_fits().is_none(),
+            llvm_files: self.llvm.is_none(),
+            tools: if self.scope == Scope::Everything {
+                tools.collect()
+            } else {
+                Vec::new()
+            },
+            llvm: self.toolchain.llvm,
+        })
+    }
+
+    fn rows(&self) -> Vec<Row> {
+        let llvm = self.toolchain.llvm;
+        let mut rows = vec![Row {
+            thing: "rustc".into(),
+            found: format!("{}, LLVM {llvm}", self.toolchain.release),
+            needed: "1.95 or newer".into(),
+            // cargo would not have built us with an older one.
+            state: State::Ok,
+            how: String::new(),
+        }];
+        for component in self.components() {
+            let there = self.toolchain.has(component);
+            rows.push(Row {
+                thing: component.name.into(),
+                found: if there { "in the toolchain" } else { "-" }.into(),
+                needed: "in the toolchain".into(),
+                state: State::of(there),
+                how: format!("rustup component add {}", component.name),
+            });
+        }
+        let linker = self.linker_fits();
+        let found: Vec<_> = self.linkers.iter().map(Linker::describe).collect();
+        rows.push(Row {
+            thing: "bpf-linker".into(),
+            found: linker.map_or_else(|| found.join("; "), Linker::describe),
+            needed: format!("LLVM {llvm} or newer"),
+            state: State::of(linker.is_some()),
+            how: format!(
+                "cargo install, version {}, into target/tools",
+                linker::VERSION
+            ),
+        });
+        rows.push(Row {
+            thing: format!("LLVM {llvm} library"),
+            found: self
+                .llvm
+                .as_ref()
+                .map_or_else(String::new, |prefix| prefix.display().to_string()),
+            needed: "to build bpf-linker".into(),
+            state: match (&self.llvm, linker) {
+                (None, Some(_)) => State::NotNeeded,
+                (llvm, _) => State::of(llvm.is_some()),
+            },
+            how: format!("apt-get install {}", packages::llvm_package(llvm)),
+        });
+        rows.extend(self.tools.iter().map(|(tool, path)| {
+            Row {
+                thing: tool.program.into(),
+                found: path
+                    .as_ref()
+                    .map_or_else(String::new, |path| path.display().to_string()),
+                needed: "by the tests".into(),
+                state: State::of(path.is_some()),
+                how: format!("apt-get install {}", tool.package),
+            }
+        }));
+        rows
+    }
+}
+
+/// What is missing on a machine.
+struct Missing {
+    components: Vec<Component>,
+    /// There is no bpf-linker that fits.
+    linker: bool,
+    /// There are no files for linking with LLVM.
+    llvm_files: bool,
+    tools: Vec<Tool>,
+    /// rustc's LLVM major.
+    llvm: u32,
+}
+
+/// One thing to do.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    Components(Vec<Component>),
+    Packages(Vec<String>),
+    /// Build bpf-linker with this LLVM major.
+    Linker(u32),
+}
+
+fn plan(missing: &Missing) -> Vec<Step> {
+    let mut steps = Vec::new();
+    if !missing.components.is_empty() {
+        steps.push(Step::Components(missing.components.clone()));
+    }
+    let mut packages: Vec<_> = missing
+        .tools
+        .iter()
+        .map(|tool| tool.package.to_owned())
+        .collect();
+    // The library is needed only for building a bpf-linker.
+    if missing.linker && missing.llvm_files && linker::BUILDABLE.contains(&missing.llvm) {
+        packages.insert(0, packages::llvm_package(missing.llvm));
+    }
+    if !packages.is_empty() {
+        steps.push(Step::Packages(packages));
+    }
+    if missing.linker {
+        steps.push(Step::Linker(missing.llvm));
+    }
+    steps
+}
+
+impl Step {
+    fn describe(&self) -> String {
+        match self {
+            Self::Components(components) => {
+                format!("rustup component add {}", names(components).join(" "))
+            }
+            Self::Packages(packages) => format!("apt-get install {} (as root)", packages.join(" ")),
+            Self::Linker(llvm) => {
+                format!(
+                    "build bpf-linker {} with LLVM {llvm} into target/tools (half a minute)",
+                    linker::VERSION
+                )
+            }
+        }
+    }
+
+    fn take(&self) -> Result<()> {
+        match self {
+            Self::Components(components) => {
+                progress::run(&mut Toolchain::in_use()?.add(components)?)
+            }
+            Self::Packages(packages) => packages::apt_install(packages),
+            Self::Linker(llvm) => {
+                let (first, last) = (linker::BUILDABLE.start(), linker::BUILDABLE.end());
+                let Some(prefix) =
+                    linker::llvm_prefix(*llvm).filter(|_| linker::BUILDABLE.contains(llvm))
+                else {
+                    bail!(
+                        "bpf-linker {} can be built with LLVM {first} to {last}, but this rustc has LLVM {llvm}: put a \
+                         bpf-linker with LLVM {llvm} or newer on PATH (https://github.com/aya-rs/bpf-linker/releases), \
+                         or choose a toolchain with such an LLVM (rustup override set 1.95)",
+                        linker::VERSION,
+                    );
+                };
+                progress::run(&mut linker::install(*llvm, &prefix))
+            }
+        }
+    }
+}
+
+/// The steps for somebody whose system has other packages than Debian's.
+fn without_apt(steps: &[Step]) -> String {
+    let mut text = String::from(
+        "there is no apt-get here, so please do this by hand, then run `cargo xtask setup` again:",
+    );
+    for step in steps {
+        match step {
+            Step::Components(components) => {
+                text.push_str(&format!(
+                    "\n  rustup component add {}",
+                    names(components).join(" ")
+                ));
+            }
+            Step::Packages(packages) => {
+                text.push_str("\n  with the system's package manager, install");
+                for package in packages {
+                    let what = match TOOLS.iter().find(|tool| tool.package == package) {
+                        Some(tool) => format!(
+                            "the program `{}` (Debian's package: {package})",
+                            tool.program
+                        ),
+                        None => format!(
+                            "the LLVM development files of exactly the version in Debian's package {package}, with libLLVM.so \
+                             (Fedora calls such a package llvmNN-devel, Arch llvm, Alpine llvmNN-dev)"
+                        ),
+                    };
+                    text.push_str(&format!("\n    - {what}"));
+                }
+            }
+            Step::Linker(llvm) => {
+                text.push_str(&format!(
+                    "\n  {}\n    (LLVM_PREFIX is the directory above the lib with libLLVM.so; or put a ready-made bpf-linker with \
+                     LLVM {llvm} or newer on PATH: https://github.com/aya-rs/bpf-linker/releases)",
+                    linker::install_text(*llvm)
+                ));
+            }
+        }
+    }
+    text
+}
+
+fn names(components: &[Component]) -> Vec<&'static str> {
+    components.iter().map(|component| component.name).collect()
+}
+
+fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Ok,
+    Missing,
+    NotNeeded,
+}
+
+impl State {
+    fn of(there: bool) -> Self {
+        if there { Self::Ok } else { Self::Missing }
+    }
+}
+
+/// One line of the report.
+struct Row {
+    thing: String,
+    found: String,
+    needed: String,
+    state: State,
+    /// How it would be got, told where it is missing.
+    how: String,
+}
+
+fn table(rows: &[Row]) -> String {
+    let cells = |row: &Row| {
+        let found = if row.found.is_empty() {
+            "-"
+        } else {
+            &row.found
+        };
+        let state = match row.state {
+            State::Ok => "ok".to_owned(),
+            State::NotNeeded => "not needed".to_owned(),
+            State::Missing => format!("MISSING: {}", row.how),
+        };
+        [
+            row.thing.clone(),
+            found.to_owned(),
+            row.needed.clone(),
+            state,
+        ]
+    };
+    let head = ["THING", "FOUND", "NEEDED", "STATE"].map(str::to_owned);
+    let lines: Vec<_> = std::iter::once(head)
+        .chain(rows.iter().map(cells))
+        .collect();
+    let width = |column: usize| {
+        lines
+            .iter()
+            .map(|line| line[column].chars().count())
+            .max()
+            .unwrap_or(0)
+    };
+    let (a, b, c) = (width(0), width(1), width(2));
+    lines
+        .iter()
+        .map(|[thing, found, needed, state]| {
+            format!("{thing:a$}  {found:b$}  {needed:c$}  {state}\n")
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nothing() -> Missing {
+        Missing {
+            components: vec![],
+            linker: false,
+            llvm_files: false,
+            tools: vec![],
+            llvm: 22,
+        }
+    }
+
+    fn packages(list: &[&str]) -> Step {
+        Step::Packages(list.iter().map(|&name| name.to_owned()).collect())
+    }
+
+    #[test]
+    fn nothing_missing_is_nothing_to_do() {
+        assert_eq!(plan(&nothing()), []);
+    }
+
+    #[test]
+    fn a_fresh_machine_gets_all_in_order() {
+        let missing = Missing {
+            components: vec![RUST_SRC],
+            linker: true,
+            llvm_files: true,
+            tools: vec![TOOLS[0], TOOLS[2]],
+            llvm: 22,
+        };
+        let expected = [
+            Step::Components(vec![RUST_SRC]),
+            packages(&["llvm-22-dev", "iproute2", "nftables"]),
+            Step::Linker(22),
+        ];
+        assert_eq!(plan(&missing), expected);
+    }
+
+    #[test]
+    fn llvm_is_got_only_for_building_bpf_linker() {
+        assert_eq!(
+            plan(&Missing {
+                llvm_files: true,
+                ..nothing()
+            }),
+            []
+        );
+        assert_eq!(
+            plan(&Missing {
+                linker: true,
+                ..nothing()
+            }),
+            [Step::Linker(22)]
+        );
+    }
+
+    #[test]
+    fn an_llvm_that_bpf_linker_does_not_know_is_refused_before_any_download() {
+        let missing = Missing {
+            linker: true,
+            llvm_files: true,
+            llvm: 99,
+            ..nothing()
+        };
+        let steps = plan(&missing);
+        assert_eq!(steps, [Step::Linker(99)]);
+        let error = steps[0].take().unwrap_err().to_string();
+        assert!(
+            error.contains("LLVM 99") && error.contains("releases"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn without_apt_every_step_is_told() {
+        let steps = [
+            Step::Components(vec![RUST_SRC]),
+            packages(&["llvm-22-dev", "nftables"]),
+            Step::Linker(22),
+        ];
+        let text = without_apt(&steps);
+        for part in [
+            "rust-src",
+            "llvm-22-dev",
+            "`nft`",
+            "LLVM_PREFIX=",
+            "--features llvm-22",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_table_tells_how_a_missing_thing_would_be_got() {
+        let row = |state, found: &str| Row {
+            thing: "tcpdump".into(),
+            found: found.into(),
+            needed: "by the tests".into(),
+            state,
+            how: "apt-get install tcpdump".into(),
+        };
+        let text = table(&[row(State::Missing, ""), row(State::Ok, "/usr/bin/tcpdump")]);
+        let lines: Vec<_> = text.lines().collect();
+        assert!(
+            lines[1].contains("-  ") && lines[1].ends_with("MISSING: apt-get install tcpdump"),
+            "{text}"
+        );
+        assert!(lines[2].ends_with("by the tests  ok"), "{text}");
+    }
+}
