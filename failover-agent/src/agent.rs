@@ -5,170 +5,236 @@ mod status;
 mod switch;
 mod sync;
 
- 
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::{mpsc, oneshot},
+    sync::mpsc,
     time::{Instant, MissedTickBehavior},
 };
 use tracing::{debug, info, warn};
 
-pub use self::switch::SwitchRecord;
+use self::{switch::Order, sync::Sync};
 use crate::{
     clock::Clock,
     config::{Config, UplinkConfig},
-    control::{self, Request, Response},
+    control::{Lock, Server},
     datapath::{self, Datapath},
     policy::{Action, Family, Input, Machine, Rules, TargetId, UplinkId, UplinkRules},
     probe::{ProbeSpec, Prober},
-    route::{Link, Router},
+    route::{Link, Observer, Report, Router},
 };
 
-/// Facts that may wait for the loop; more than a round of 64 uplinks needs.
+/// Facts that may wait for the loop; more than a round of the greatest number of uplinks needs.
 const INPUTS: usize = 1024;
 
-/// Runs the agent until SIGINT or SIGTERM, then restores what it displaced and removes everything of its own.
+/// Requests that may wait for the loop.
+const REQUESTS: usize = 16;
+
+/// Runs the agent until SIGINT or SIGTERM, then restores what it displaced and removes everything of its own. `source` is the
+/// file that `config` came from, for the status.
 ///
 /// # Errors
-/// A [`Failure`](crate::failure::Failure) when something that the user can cure prevents the start, before anything is changed. Any other error after
-/// everything was cleaned up as far as possible.
-pub async fn run(config: Config) -> anyhow::Result<()> {
+///
+/// A [`Failure`](crate::failure::Failure) when something that the user can cure prevents the start: nothing was changed
+/// then. Any other error after everything was cleaned up as far as possible.
+pub async fn run(config: Config, source: Option<PathBuf>) -> anyhow::Result<()> {
     let clock = Clock::start();
     let mut signals = Signals::install()?;
-    datapath::check_privileges()?;
-    let _lock = control::Lock::acquire(&config.dirs.run)?;
-    let mut router = Router::connect(&config.route, &config.dirs.state).await?;
-    let links = router.discover(&config).await?;
-    let datapath = Datapath::open(&datapath::Options {
+    let options = datapath::Options {
         bpf_dir: config.dirs.bpf.clone(),
         attach: config.datapath.attach,
         probe_mark: config.route.mark,
-    })?;
-
-    let mut agent = Agent::new(config, clock, router, datapath, links).await?;
-    let result = match agent.start().await {
-        Ok(edges) => agent.serve(edges, &mut signals).await,
-        Err(error) => Err(error),
     };
-    result.and(agent.stop().await)
+    datapath::check_requirements(&options)?;
+    let lock = Lock::acquire(&config.dirs.run)?;
+    let mut router = Router::connect(&config.route, &config.dirs.state)?;
+    let interfaces: Vec<&str> = config
+        .uplinks
+        .iter()
+        .map(|uplink| uplink.interface.as_str())
+        .collect();
+    let observer = Observer::open(&router, &interfaces)?;
+    let links = router.discover(&config)?;
+
+    // Up to here nothing was changed; from here on everything is cleaned up, whatever happens.
+    let mut datapath = Datapath::open(&options)?;
+    let result = async {
+        let active = prepare(&config, &links, &mut router, &mut datapath)?;
+        let edges = Edges::open(&lock, observer, &mut datapath)?;
+        Agent::new(
+            &config,
+            source,
+            clock,
+            active,
+            links,
+            &mut router,
+            &mut datapath,
+        )
+        .serve(edges, &mut signals)
+        .await
+    }
+    .await;
+    let cleaned = clean_up(router, datapath);
+    result.and(cleaned)
 }
 
-/// The agent's state; the edges that run on their own are in [`Edges`].
-struct Agent {
-    config: Config,
+/// Puts everything in place that changes no traffic yet. Returns the active uplinks that an earlier run has left.
+fn prepare(
+    config: &Config,
+    links: &[Link],
+    router: &mut Router,
+    datapath: &mut Datapath,
+) -> anyhow::Result<[Option<UplinkId>; 2]> {
+    datapath.renew_lease(config.cutoff.lease)?;
+    let ifindexes: Vec<u32> = links.iter().map(|link| link.ifindex).collect();
+    datapath.retain(&ifindexes)?;
+    for (uplink, link) in config.uplinks.iter().zip(links) {
+        attach(datapath, uplink, link)?;
+    }
+    log_report("routing tables", &router.prepare(links)?);
+    Ok([router.current(Family::V4)?, router.current(Family::V6)?])
+}
+
+/// Attaches the programs to one uplink's interface and tells them what passes closed gates.
+fn attach(datapath: &mut Datapath, uplink: &UplinkConfig, link: &Link) -> anyhow::Result<()> {
+    let attached = datapath
+        .attach(link.ifindex, link.link_layer)
+        .with_context(|| format!("uplink `{}`: attaching to {}", uplink.name, link.interface))?;
+    datapath.set_exempt(link.ifindex, &on_link_prefixes(link))?;
+    info!(
+        uplink = uplink.name,
+        interface = link.interface,
+        hook = ?attached.hook,
+        adopted = attached.adopted,
+        "{}: programs {}",
+        uplink.name,
+        if attached.adopted { "adopted" } else { "attached" },
+    );
+    Ok(())
+}
+
+fn on_link_prefixes(link: &Link) -> Vec<(std::net::IpAddr, u8)> {
+    link.families
+        .iter()
+        .flatten()
+        .flat_map(|path| path.prefixes.iter().copied())
+        .collect()
+}
+
+/// Restores what was displaced and removes everything of ours, as far as possible.
+fn clean_up(mut router: Router, datapath: Datapath) -> anyhow::Result<()> {
+    // Routes first: while they change, closed gates still keep packets from leaving by the wrong uplink.
+    let routes = router.restore().context("restoring the routes");
+    let programs = datapath.remove().context("removing the programs");
+    let report = routes?;
+    programs?;
+    log_report("restoring", &report);
+    info!("stopped: routes restored, programs removed");
+    Ok(())
+}
+
+/// Logs what the routing edge did and could not do.
+fn log_report(what: &str, report: &Report) {
+    for change in &report.changes {
+        debug!("{what}: {change}");
+    }
+    for problem in &report.problems {
+        warn!("{what}: {problem}");
+    }
+}
+
+/// The agent's state.
+struct Agent<'a> {
+    config: &'a Config,
+    source: Option<PathBuf>,
     clock: Clock,
     machine: Machine,
-    router: Router,
-    datapath: Datapath,
+    router: &'a mut Router,
+    datapath: &'a mut Datapath,
     /// By uplink: what is known of its interface and its ways out.
     links: Vec<Link>,
     probers: Vec<Prober>,
-    history: switch::History,
-}
-
-/// What talks to the loop.
-struct Edges {
     inputs: mpsc::Receiver<Input>,
-    changes: mpsc::Receiver<route::Change>,
-    requests: mpsc::Receiver<(Request, oneshot::Sender<Response>)>,
+    history: switch::History,
+    sync: Sync,
 }
 
-impl Agent {
-    async fn new(
-        config: Config,
+/// What else talks to the loop.
+struct Edges {
+    observer: Observer,
+    server: Server,
+    log: datapath::Log,
+}
+
+impl Edges {
+    fn open(lock: &Lock, observer: Observer, datapath: &mut Datapath) -> anyhow::Result<Self> {
+        Ok(Edges {
+            observer,
+            server: Server::bind(lock)?,
+            log: datapath.take_log()?,
+        })
+    }
+}
+
+impl<'a> Agent<'a> {
+    fn new(
+        config: &'a Config,
+        source: Option<PathBuf>,
         clock: Clock,
-        router: Router,
-        datapath: Datapath,
+        active: [Option<UplinkId>; 2],
         links: Vec<Link>,
-    ) -> anyhow::Result<Self> {
-        let mut active = [None; 2];
-        for family in Family::ALL {
-            active[family as usize] = router.current(family).await?.map(UplinkId);
-        }
-        let uplinks = config.uplinks.iter().zip(&links).map(|(uplink, link)| rules(uplink, link));
-        let machine = Machine::new(Rules { uplinks: uplinks.collect(), active });
-        Ok(Agent {
+        router: &'a mut Router,
+        datapath: &'a mut Datapath,
+    ) -> Self {
+        let uplinks = config
+            .uplinks
+            .iter()
+            .zip(&links)
+            .map(|(uplink, link)| rules(uplink, link));
+        let machine = Machine::new(Rules {
+            uplinks: uplinks.collect(),
+            active,
+        });
+        let (sender, inputs) = mpsc::channel(INPUTS);
+        Agent {
+            probers: start_probers(config, &links, clock, &sender),
             config,
+            source,
             clock,
             machine,
             router,
             datapath,
             links,
-            probers: Vec::new(),
+            inputs,
             history: switch::History::default(),
-        })
-    }
-
-    /// Puts everything in place that changes no traffic yet, then starts the edges.
-    async fn start(&mut self) -> anyhow::Result<Edges> {
-        self.datapath.renew_lease(self.config.cutoff.lease)?;
-        let ifindexes: Vec<u32> = self.links.iter().map(|link| link.ifindex).collect();
-        self.datapath.retain(&ifindexes)?;
-        for uplink in 0..self.links.len() {
-            self.attach(UplinkId(uplink))?;
-        }
-        self.router.prepare(&self.links).await?;
-        let changes = self.router.observe()?;
-        let requests = control::serve(&self.config.dirs.run)?;
-        let (sender, inputs) = mpsc::channel(INPUTS);
-        self.start_probers(&sender);
-        Ok(Edges { inputs, changes, requests })
-    }
-
-    /// Attaches the programs to one uplink's interface and tells them what passes closed gates.
-    fn attach(&mut self, uplink: UplinkId) -> anyhow::Result<()> {
-        let link = &self.links[uplink.0];
-        let name = &self.config.uplinks[uplink.0].name;
-        let attached = self
-            .datapath
-            .attach(link.ifindex, link.link_layer)
-            .with_context(|| format!("uplink `{name}`: attaching to {}", link.interface))?;
-        let prefixes: Vec<_> = link.families.iter().flatten().flat_map(|path| path.prefixes.clone()).collect();
-        self.datapath.set_exempt(link.ifindex, &prefixes)?;
-        info!(
-            uplink = name,
-            interface = link.interface,
-            hook = ?attached.hook,
-            adopted = attached.adopted,
-            "{name}: programs attached",
-        );
-        Ok(())
-    }
-
-    fn start_probers(&mut self, inputs: &mpsc::Sender<Input>) {
-        for (index, (uplink, link)) in self.config.uplinks.iter().zip(&self.links).enumerate() {
-            for family in Family::ALL {
-                let targets: Vec<_> = targets(uplink, family).collect();
-                if targets.is_empty() {
-                    continue;
-                }
-                let spec = ProbeSpec {
-                    uplink: UplinkId(index),
-                    family,
-                    interface: link.interface.clone(),
-                    targets,
-                    interval: uplink.probe.interval,
-                    timeout: uplink.probe.timeout,
-                    mark: self.config.route.mark,
-                };
-                let source = link.families[family as usize].as_ref().map(|path| path.source);
-                self.probers.push(Prober::spawn(spec, source, self.clock, inputs.clone()));
-            }
+            sync: Sync::default(),
         }
     }
 
-    async fn serve(&mut self, mut edges: Edges, signals: &mut Signals) -> anyhow::Result<()> {
+    async fn serve(mut self, edges: Edges, signals: &mut Signals) -> anyhow::Result<()> {
+        let Edges {
+            mut observer,
+            server,
+            log,
+        } = edges;
+        let (sender, mut requests) = mpsc::channel(REQUESTS);
+        let mut server = std::pin::pin!(server.serve(sender));
+        let mut log = std::pin::pin!(log.forward());
         // Three renewals per lease: two may be late or fail.
         let mut lease = tokio::time::interval(self.config.cutoff.lease / 3);
         lease.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        info!(uplinks = self.links.len(), "running");
         loop {
-            self.act().await;
-            let due = self.machine.poll_timeout().map(|time| Instant::from(self.clock.instant(time)));
+            self.act();
+            let timer = self
+                .machine
+                .poll_timeout()
+                .map(|time| self.clock.instant(time));
             tokio::select! {
                 signal = signals.next() => {
-                    info!("{signal}: restoring routes and opening gates");
+                    info!("{signal}: stopping");
                     return Ok(());
                 }
                 _ = lease.tick() => {
@@ -176,36 +242,50 @@ impl Agent {
                         warn!("the lease could not be renewed: {error:#}");
                     }
                 }
-                Some(input) = edges.inputs.recv() => {
+                Some(input) = self.inputs.recv() => {
                     self.machine.handle(input, self.clock.now());
                     // Rounds come in bursts: take what is there before acting.
-                    while let Ok(input) = edges.inputs.try_recv() {
+                    while let Ok(input) = self.inputs.try_recv() {
                         self.machine.handle(input, self.clock.now());
                     }
                 }
-                () = sleep_until(due) => self.machine.handle_timeout(self.clock.now()),
-                Some(change) = edges.changes.recv() => self.changed(change).await,
-                Some((request, reply)) = edges.requests.recv() => {
-                    // A client that has gone away in the meantime needs no answer.
+                () = sleep_until(timer) => self.machine.handle_timeout(self.clock.now()),
+                change = observer.next() => self.changed(&change?),
+                () = sleep_until(self.sync.due()) => self.synchronize(),
+                Some((request, reply)) = requests.recv() => {
                     if reply.send(self.respond(&request)).is_err() {
                         debug!("a control client left before its answer");
                     }
                 }
+                () = &mut server => anyhow::bail!("the control socket is gone"),
+                Err(error) = &mut log => return Err(error),
             }
         }
     }
 
     /// Carries out what the policy wants done.
-    async fn act(&mut self) {
+    fn act(&mut self) {
         while let Some(action) = self.machine.poll_action() {
             match action {
-                Action::Switch { family, from, to, cause, detected, decided } => {
-                    self.switch(switch::Order { family, from, to, cause, detected, decided }).await;
+                Action::Switch {
+                    family,
+                    from,
+                    to,
+                    cause,
+                    detected,
+                    decided,
+                } => {
+                    self.switch(Order {
+                        family,
+                        from,
+                        to,
+                        cause,
+                        detected,
+                        decided,
+                    });
                 }
                 Action::ProbeNow { uplink, family } => {
-                    let prober =
-                        self.probers.iter().find(|prober| prober.measures(uplink, family));
-                    if let Some(prober) = prober {
+                    if let Some(prober) = self.prober(uplink, family) {
                         prober.probe_now();
                     }
                 }
@@ -214,20 +294,46 @@ impl Agent {
         }
     }
 
-    /// Restores what was displaced and removes everything of ours, as far as possible.
-    async fn stop(mut self) -> anyhow::Result<()> {
-        self.probers.clear();
-        // Routes first: while they change, closed gates still keep packets from leaving by the wrong uplink.
-        let routes = self.router.restore().await.context("restoring the routes");
-        let datapath = self.datapath.remove().context("removing the programs");
-        routes.and(datapath)?;
-        info!("stopped, everything is as it was");
-        Ok(())
+    fn prober(&self, uplink: UplinkId, family: Family) -> Option<&Prober> {
+        self.probers
+            .iter()
+            .find(|prober| prober.probes(uplink, family))
     }
 
     fn name(&self, uplink: UplinkId) -> &str {
         &self.config.uplinks[uplink.0].name
     }
+}
+
+fn start_probers(
+    config: &Config,
+    links: &[Link],
+    clock: Clock,
+    inputs: &mpsc::Sender<Input>,
+) -> Vec<Prober> {
+    let mut probers = Vec::new();
+    for (index, (uplink, link)) in config.uplinks.iter().zip(links).enumerate() {
+        for family in Family::ALL {
+            let targets: Vec<_> = targets(uplink, family).collect();
+            if targets.is_empty() {
+                continue;
+            }
+            let spec = ProbeSpec {
+                uplink: UplinkId(index),
+                family,
+                interface: link.interface.clone(),
+                targets,
+                interval: uplink.probe.interval,
+                timeout: uplink.probe.timeout,
+                mark: config.route.mark,
+            };
+            let source = link.families[family as usize]
+                .as_ref()
+                .map(|path| path.source);
+            probers.push(Prober::spawn(spec, source, clock, inputs.clone()));
+        }
+    }
+    probers
 }
 
 /// The targets of one family, with their places in the whole list.
@@ -255,14 +361,14 @@ fn rules(uplink: &UplinkConfig, link: &Link) -> UplinkRules {
     }
 }
 
-async fn sleep_until(due: Option<Instant>) {
+async fn sleep_until(due: Option<std::time::Instant>) {
     match due {
-        Some(due) => tokio::time::sleep_until(due).await,
+        Some(due) => tokio::time::sleep_until(Instant::from(due)).await,
         None => std::future::pending().await,
     }
 }
 
-/// SIGINT and SIGTERM, taken over before anything is changed. Further signals during the clean-up are ignored: a second Ctrl-C does not
+/// SIGINT and SIGTERM, taken over before anything is changed. Those that come during the clean-up are swallowed: a second Ctrl-C does not
 /// make it worse.
 struct Signals {
     interrupt: Signal,
@@ -271,9 +377,10 @@ struct Signals {
 
 impl Signals {
     fn install() -> anyhow::Result<Self> {
+        let install = |kind| signal(kind).context("installing a signal handler");
         Ok(Signals {
-            interrupt: signal(SignalKind::interrupt()).context("installing a signal handler")?,
-            terminate: signal(SignalKind::terminate()).context("installing a signal handler")?,
+            interrupt: install(SignalKind::interrupt())?,
+            terminate: install(SignalKind::terminate())?,
         })
     }
 

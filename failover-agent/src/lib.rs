@@ -1,4 +1,5 @@
 //! failover-agent keeps a Linux host or router online over several uplinks.
+pub mod agent;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -9,3 +10,4 @@ pub mod logging;
 pub mod policy;
 pub mod probe;
 pub mod route;
+pub mod verbs;

@@ -2,21 +2,18 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::Parser as _;
-use failover_agent::{
-    cli::{Cli, Command},
-    failure::Failure,
-    logging,
-};
+use failover_agent::{cli::Cli, failure::Failure, logging, verbs};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match run(cli) {
+    let result =
+        logging::init(cli.global.verbose, cli.global.log_format).and_then(|()| verbs::run(&cli));
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("failover-agent: {error:#}");
-            let code = error.downcast_ref::<Failure>().map_or(1, Failure::exit_code);
+            let code = error.downcast_ref().map_or(1, Failure::exit_code);
             ExitCode::from(code)
         }
     }

@@ -5,10 +5,16 @@ use tracing::{info, warn};
 use super::Agent;
 use crate::policy::{Health, Note};
 
-impl Agent {
+impl Agent<'_> {
     pub(super) fn report(&self, note: &Note) {
         match *note {
-            Note::ProbeFailed { uplink, family, target, failed, fall } => {
+            Note::ProbeFailed {
+                uplink,
+                family,
+                target,
+                failed,
+                fall,
+            } => {
                 let target = self.config.uplinks[uplink.0].probe.targets[target.0];
                 warn!(
                     uplink = self.name(uplink),
@@ -20,7 +26,12 @@ impl Agent {
                     self.name(uplink),
                 );
             }
-            Note::Health { uplink, family, from, to } => {
+            Note::Health {
+                uplink,
+                family,
+                from,
+                to,
+            } => {
                 let name = self.name(uplink);
                 match to {
                     Health::Up => info!(uplink = name, %family, %from, %to, "{name} is {to}"),
@@ -31,7 +42,11 @@ impl Agent {
                 let active = active.map(|uplink| self.name(uplink));
                 warn!(%family, active, "no uplink is proven Up: nothing changes");
             }
-            Note::Holding { uplink, family, until } => {
+            Note::Holding {
+                uplink,
+                family,
+                until,
+            } => {
                 let name = self.name(uplink);
                 let seconds = until.since(self.clock.now()).as_secs_f64();
                 info!(

@@ -1,38 +1,34 @@
 //! Carries out one switch, in the order of invariant 4, and records when each step was done.
 
-use std::{collections::VecDeque, time::Duration};
+use std::collections::VecDeque;
 
 use failover_ebpf::Gate;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::Agent;
 use crate::{
     config::CutoffMode,
+    control::status::MAX_SWITCHES,
     policy::{Cause, Family, Input, Time, UplinkId},
 };
 
-/// How many switches the status remembers.
-const REMEMBERED: usize = 20;
-
 /// One switch, with the time of each step.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SwitchRecord {
-    /// Which family.
-    pub family: Family,
+pub(super) struct SwitchRecord {
+    pub(super) family: Family,
     /// The active uplink before.
-    pub from: Option<UplinkId>,
+    pub(super) from: Option<UplinkId>,
     /// The new one.
-    pub to: UplinkId,
-    /// Why.
-    pub cause: Cause,
+    pub(super) to: UplinkId,
+    pub(super) cause: Cause,
     /// When the fact that made it necessary came in.
-    pub detected: Time,
+    pub(super) detected: Time,
     /// When the policy decided.
-    pub decided: Time,
+    pub(super) decided: Time,
     /// When the new route stood and was confirmed; none if that failed.
-    pub routed: Option<Time>,
+    pub(super) routed: Option<Time>,
     /// When the gates stood as they should; none if that failed or the mode is `off`.
-    pub gated: Option<Time>,
+    pub(super) gated: Option<Time>,
 }
 
 /// The last switches, oldest first.
@@ -41,7 +37,7 @@ pub(super) struct History(VecDeque<SwitchRecord>);
 
 impl History {
     fn push(&mut self, record: SwitchRecord) {
-        if self.0.len() == REMEMBERED {
+        if self.0.len() == MAX_SWITCHES {
             self.0.pop_front();
         }
         self.0.push_back(record);
@@ -53,6 +49,7 @@ impl History {
 }
 
 /// What the policy ordered.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Order {
     pub(super) family: Family,
     pub(super) from: Option<UplinkId>,
@@ -62,69 +59,96 @@ pub(super) struct Order {
     pub(super) decided: Time,
 }
 
-impl Agent {
+impl Agent<'_> {
     /// Carries out `order` and tells the policy how it ended.
-    pub(super) async fn switch(&mut self, order: Order) {
-        let Order { family, from, to, cause, detected, decided } = order;
-        let mut record =
-            SwitchRecord { family, from, to, cause, detected, decided, routed: None, gated: None };
+    pub(super) fn switch(&mut self, order: Order) {
+        let Order {
+            family,
+            from,
+            to,
+            cause,
+            detected,
+            decided,
+        } = order;
+        let mut record = SwitchRecord {
+            family,
+            from,
+            to,
+            cause,
+            detected,
+            decided,
+            routed: None,
+            gated: None,
+        };
 
         // Opening cuts nothing, and the new route must not lead to a closed gate for an instant.
         let gate_before = self.gate(to, family);
         self.set_gate(to, family, Gate::Open);
-        let confirmed = match self.router.activate(family, to.0).await {
-            Ok(()) => {
+        match self.router.activate(family, to) {
+            Ok(confirmed) => {
                 record.routed = Some(self.clock.now());
-                true
+                if self.close_standby_gates(to, family) {
+                    record.gated = Some(self.clock.now());
+                }
+                for change in &confirmed.changes {
+                    debug!("routes: {change}");
+                }
+                for problem in &confirmed.problems {
+                    warn!("routes: {problem}");
+                }
             }
             Err(error) => {
                 error!(
                     to = self.name(to),
                     %family,
-                    "the new default route could not be confirmed, nothing was cut: {error:#}"
+                    "no switch to {}: its default route could not be confirmed, nothing was cut: {error:#}",
+                    self.name(to),
                 );
                 self.set_gate(to, family, gate_before);
-                false
             }
-        };
-        if confirmed && self.close_standby_gates(to, family) {
-            record.gated = Some(self.clock.now());
         }
         self.log(&record);
+        let confirmed = record.routed.is_some();
         self.history.push(record);
-        self.machine.handle(Input::Switched { family, to, confirmed }, self.clock.now());
+        self.machine.handle(
+            Input::Switched {
+                family,
+                to,
+                confirmed,
+            },
+            self.clock.now(),
+        );
     }
 
     /// Closes the gates of all uplinks but `active`. Returns whether all stand as they should.
     fn close_standby_gates(&mut self, active: UplinkId, family: Family) -> bool {
-        if self.config.cutoff.mode == CutoffMode::Off {
-            return false;
+        let mut all = true;
+        for uplink in (0..self.links.len())
+            .map(UplinkId)
+            .filter(|&uplink| uplink != active)
+        {
+            // Every one is tried, also after a failure.
+            all &= self.close_gate(uplink, family);
         }
-        let standbys = (0..self.links.len()).map(UplinkId).filter(|&uplink| uplink != active);
-        standbys.fold(true, |all, uplink| self.set_gate(uplink, family, Gate::Closed) && all)
+        all
     }
 
-    fn log(&self, record: &SwitchRecord) {
-        let Some(routed) = record.routed else { return };
-        let micros = |time: Time| time.since(record.detected).as_micros();
-        info!(
-            family = %record.family,
-            from = record.from.map(|uplink| self.name(uplink)),
-            to = self.name(record.to),
-            cause = %record.cause,
-            decided_us = micros(record.decided),
-            routed_us = micros(routed),
-            gated_us = record.gated.map(micros),
-            "switch: {} is active",
-            self.name(record.to),
-        );
+    /// Closes one gate, unless gates are never closed. Returns whether it is closed.
+    pub(super) fn close_gate(&mut self, uplink: UplinkId, family: Family) -> bool {
+        // An interface that is gone has no gate.
+        let present = self.links[uplink.0].ifindex != 0;
+        self.config.cutoff.mode != CutoffMode::Off
+            && (!present || self.set_gate(uplink, family, Gate::Closed))
     }
 
     fn gate(&self, uplink: UplinkId, family: Family) -> Gate {
         match self.datapath.gates(self.links[uplink.0].ifindex) {
             Ok(gates) => gates[family as usize],
             Err(error) => {
-                warn!(uplink = self.name(uplink), "gate could not be read: {error:#}");
+                warn!(
+                    uplink = self.name(uplink),
+                    "gate could not be read: {error:#}"
+                );
                 Gate::Open
             }
         }
@@ -133,21 +157,45 @@ impl Agent {
     /// Sets one gate; returns whether it stands as it should.
     fn set_gate(&mut self, uplink: UplinkId, family: Family, gate: Gate) -> bool {
         let before = self.gate(uplink, family);
-        let ifindex = self.links[uplink.0].ifindex;
-        match self.datapath.set_gate(ifindex, family, gate) {
+        if before == gate {
+            return true;
+        }
+        let name = &self.config.uplinks[uplink.0].name;
+        match self
+            .datapath
+            .set_gate(self.links[uplink.0].ifindex, family, gate)
+        {
             Ok(()) => {
-                if before != gate {
-                    info!(uplink = self.name(uplink), %family, gate = ?gate, "gate {gate:?}");
-                }
+                let word = match gate {
+                    Gate::Open => "open",
+                    Gate::Closed => "closed",
+                };
+                info!(uplink = name, %family, gate = word, "{name}: {family} gate {word}");
                 true
             }
             Err(error) => {
-                error!(uplink = self.name(uplink), %family, "gate could not be set: {error:#}");
+                error!(uplink = name, %family, "{name}: gate could not be set: {error:#}");
                 false
             }
         }
     }
-}
 
-/// How long a step may take before the log complains: the loop does nothing else meanwhile, and the lease must be kept.
-pub(super) const SLOW_STEP: Duration = Duration::from_millis(500);
+    fn log(&self, record: &SwitchRecord) {
+        let Some(routed) = record.routed else { return };
+        let micros =
+            |time: Time| u64::try_from(time.since(record.detected).as_micros()).unwrap_or(u64::MAX);
+        info!(
+            family = %record.family,
+            from = record.from.map(|uplink| self.name(uplink)),
+            to = self.name(record.to),
+            cause = %record.cause,
+            decided_us = micros(record.decided),
+            routed_us = micros(routed),
+            gated_us = record.gated.map(micros),
+            "{}: {} is the active uplink for {}",
+            record.cause,
+            self.name(record.to),
+            record.family,
+        );
+    }
+}

@@ -96,6 +96,12 @@ impl Settings {
         self.write()
     }
 
+    /// Time from `now_ns` of `CLOCK_MONOTONIC` to the end of the lease; None: there never was one.
+    pub(super) fn lease_remaining(&self, now_ns: u64) -> Option<Duration> {
+        let until = self.current.lease_until_ns;
+        (until != 0).then(|| Duration::from_nanos(until.saturating_sub(now_ns)))
+    }
+
     fn write(&mut self) -> Result<()> {
         self.map
             .set(0, self.current, 0)

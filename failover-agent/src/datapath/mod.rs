@@ -33,6 +33,7 @@ pub use self::{
     attach::Attached,
     log::Log,
     pins::remove_pins,
+    requirements::check_requirements,
     test_run::{Direction, TestPacket, TestRun, Verdict},
 };
 use crate::{config::AttachMode, policy::Family};
@@ -70,7 +71,7 @@ impl Datapath {
     /// [`Failure::NoBpfFs`](crate::failure::Failure::NoBpfFs), [`Failure::Privilege`](crate::failure::Failure::Privilege)
     /// and [`Failure::Kernel`](crate::failure::Failure::Kernel), before anything is changed; other errors of the kernel.
     pub fn open(options: &Options) -> Result<Datapath> {
-        requirements::check(options)?;
+        check_requirements(options)?;
         load::open(options)
     }
 
@@ -124,6 +125,11 @@ impl Datapath {
     /// The kernel refuses.
     pub fn renew_lease(&mut self, lease: Duration) -> Result<()> {
         self.settings.renew_lease(lease)
+    }
+
+    /// Time from `now_ns` of `CLOCK_MONOTONIC` to the end of the lease; None: there never was one.
+    pub fn lease_remaining(&self, now_ns: u64) -> Option<Duration> {
+        self.settings.lease_remaining(now_ns)
     }
 
     /// Replaces the prefixes (address, length) that pass the closed gates of one uplink, or of all with `ifindex` 0.

@@ -11,6 +11,7 @@ use crate::{config::AttachMode, failure::Failure};
 
 /// Bits of the effective set, include/uapi/linux/capability.h.
 const CAP_NET_ADMIN: u32 = 12;
+const CAP_NET_RAW: u32 = 13;
 const CAP_SYS_ADMIN: u32 = 21;
 const CAP_PERFMON: u32 = 38;
 const CAP_BPF: u32 = 39;
@@ -18,7 +19,12 @@ const CAP_BPF: u32 = 39;
 /// bpf_ktime_get_coarse_ns; also the first kernel that charges maps to the cgroup rather than to RLIMIT_MEMLOCK.
 const OLDEST_KERNEL: (u32, u32) = (5, 11);
 
-pub(super) fn check(options: &Options) -> Result<()> {
+/// Finds out whether the agent can run here. Changes nothing.
+///
+/// # Errors
+///
+/// [`Failure::Kernel`], [`Failure::Privilege`] or [`Failure::NoBpfFs`].
+pub fn check_requirements(options: &Options) -> Result<()> {
     let release = kernel_release()?;
     if version(&release) < OLDEST_KERNEL {
         let (major, minor) = OLDEST_KERNEL;
@@ -70,7 +76,7 @@ fn version(release: &str) -> (u32, u32) {
     )
 }
 
-/// The names of the capabilities that programs and filters need and that this process lacks.
+/// The names of the capabilities that programs, routes and probes need and that this process lacks.
 fn missing_capabilities() -> Result<Vec<&'static str>> {
     let path = "/proc/self/status";
     let status = fs::read_to_string(path).with_context(|| format!("reading {path}"))?;
@@ -84,10 +90,11 @@ fn missing_capabilities() -> Result<Vec<&'static str>> {
 
 fn missing_in(effective: u64) -> Vec<&'static str> {
     let has = |capability: u32| effective & (1 << capability) != 0;
-    // CAP_SYS_ADMIN stands for the other two, but not for CAP_NET_ADMIN (kernel/bpf/syscall.c, net/sched).
+    // CAP_SYS_ADMIN stands for the BPF ones, but not for the network ones (kernel/bpf/syscall.c, net/sched).
     [
         ("CAP_BPF", has(CAP_BPF) || has(CAP_SYS_ADMIN)),
         ("CAP_NET_ADMIN", has(CAP_NET_ADMIN)),
+        ("CAP_NET_RAW", has(CAP_NET_RAW)),
         ("CAP_PERFMON", has(CAP_PERFMON) || has(CAP_SYS_ADMIN)),
     ]
     .into_iter()
@@ -135,11 +142,18 @@ mod tests {
 
     #[test]
     fn missing_capabilities_are_named() {
-        assert_eq!(missing_in(0), ["CAP_BPF", "CAP_NET_ADMIN", "CAP_PERFMON"]);
-        assert_eq!(missing_in(1 << CAP_SYS_ADMIN), ["CAP_NET_ADMIN"]);
-        assert_eq!(missing_in(1 << CAP_SYS_ADMIN | 1 << CAP_NET_ADMIN), [""; 0]);
+        let network = 1 << CAP_NET_ADMIN | 1 << CAP_NET_RAW;
         assert_eq!(
-            missing_in(1 << CAP_BPF | 1 << CAP_NET_ADMIN | 1 << CAP_PERFMON),
+            missing_in(0),
+            ["CAP_BPF", "CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_PERFMON"]
+        );
+        assert_eq!(
+            missing_in(1 << CAP_SYS_ADMIN),
+            ["CAP_NET_ADMIN", "CAP_NET_RAW"]
+        );
+        assert_eq!(missing_in(1 << CAP_SYS_ADMIN | network), [""; 0]);
+        assert_eq!(
+            missing_in(1 << CAP_BPF | 1 << CAP_PERFMON | network),
             [""; 0]
         );
     }

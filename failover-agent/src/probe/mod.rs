@@ -44,6 +44,8 @@ pub struct ProbeSpec {
 /// Probes one uplink in one family until it is dropped.
 #[derive(Debug)]
 pub struct Prober {
+    uplink: UplinkId,
+    family: Family,
     task: JoinHandle<()>,
     out_of_turn: watch::Sender<u64>,
     source: watch::Sender<Option<IpAddr>>,
@@ -57,14 +59,22 @@ impl Prober {
         clock: Clock,
         inputs: mpsc::Sender<Input>,
     ) -> Self {
+        let (uplink, family) = (spec.uplink, spec.family);
         let (out_of_turn, now) = watch::channel(0);
         let (source, sources) = watch::channel(source);
         let task = tokio::spawn(run(spec, clock, inputs, now, sources));
         Prober {
+            uplink,
+            family,
             task,
             out_of_turn,
             source,
         }
+    }
+
+    /// Whether this is the prober of `uplink` in `family`.
+    pub fn probes(&self, uplink: UplinkId, family: Family) -> bool {
+        self.uplink == uplink && self.family == family
     }
 
     /// Sends a round now, beside the regular ones.

@@ -1,0 +1,147 @@
+//! Answers to control requests.
+
+use std::time::SystemTime;
+
+use anyhow::Result;
+use failover_ebpf::Gate;
+use nix::time::{ClockId, clock_gettime};
+
+use super::{Agent, switch::SwitchRecord, targets};
+use crate::{
+    control::{
+        Request, Response, Status,
+        status::{self, Counters, Families, FamilyState, Timeline, UplinkParts, milliseconds},
+    },
+    policy::{Family, Time, UplinkId},
+};
+
+impl Agent<'_> {
+    pub(super) fn respond(&self, request: &Request) -> Response {
+        let answer = match request {
+            Request::Status => self
+                .status()
+                .map(|status| Response::Status(Box::new(status))),
+        };
+        answer.unwrap_or_else(|error| Response::Error(format!("{error:#}")))
+    }
+
+    fn status(&self) -> Result<Status> {
+        let now = self.clock.now();
+        let monotonic = clock_gettime(ClockId::CLOCK_MONOTONIC)?;
+        let monotonic_ns = u64::try_from(std::time::Duration::from(monotonic).as_nanos())?;
+        let primary = self.primary();
+        let started = self.clock.wall(Time::default());
+        let uplinks = (0..self.links.len())
+            .map(|uplink| self.uplink_status(UplinkId(uplink), primary, started, monotonic_ns));
+        Ok(Status {
+            version: status::VERSION,
+            at: self.clock.wall(now),
+            primary,
+            active: self
+                .machine
+                .active(primary)
+                .map(|uplink| self.name(uplink).to_owned()),
+            uplinks: uplinks.collect::<Result<_>>()?,
+            switches: self
+                .history
+                .newest_first()
+                .map(|record| self.switch_status(record))
+                .collect(),
+            lease: status::Lease {
+                duration_ms: millis(self.config.cutoff.lease),
+                remaining_ms: self.datapath.lease_remaining(monotonic_ns).map(millis),
+            },
+            agent: status::Agent {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                pid: std::process::id(),
+                started,
+                uptime_s: now.0.as_secs(),
+                config: self.source.clone(),
+            },
+        })
+    }
+
+    /// IPv4 if it is probed, else IPv6.
+    fn primary(&self) -> Family {
+        let probed = |family| {
+            self.config
+                .uplinks
+                .iter()
+                .any(|uplink| targets(uplink, family).next().is_some())
+        };
+        if probed(Family::V4) {
+            Family::V4
+        } else {
+            Family::V6
+        }
+    }
+
+    fn uplink_status(
+        &self,
+        uplink: UplinkId,
+        primary: Family,
+        started: SystemTime,
+        monotonic_ns: u64,
+    ) -> Result<status::Uplink> {
+        let config = &self.config.uplinks[uplink.0];
+        let link = &self.links[uplink.0];
+        let gates = self.datapath.gates(link.ifindex)?;
+        let family = |family: Family| self.family_status(uplink, family, gates[family as usize]);
+        let parts = UplinkParts {
+            name: config.name.clone(),
+            interface: config.interface.clone(),
+            rank: uplink.0,
+            metered: config.metered,
+            counters: Counters::new(&self.datapath.counters(link.ifindex)?, monotonic_ns),
+            families: Families {
+                ipv4: family(Family::V4),
+                ipv6: family(Family::V6),
+            },
+        };
+        Ok(status::Uplink::new(parts, primary, started))
+    }
+
+    /// None where the family is not in use: it is not probed, and there is no way out.
+    fn family_status(&self, uplink: UplinkId, family: Family, gate: Gate) -> Option<FamilyState> {
+        let path = self.links[uplink.0].families[family as usize].as_ref();
+        let probed = targets(&self.config.uplinks[uplink.0], family)
+            .next()
+            .is_some();
+        (path.is_some() || probed).then(|| FamilyState {
+            gateway: path.and_then(|path| path.gateway),
+            source: path.map(|path| path.source),
+            health: self.machine.health(uplink, family),
+            since: self.clock.wall(self.machine.since(uplink, family)),
+            rtt_ms: self.machine.last_rtt(uplink, family).map(milliseconds),
+            loss_pct: self
+                .machine
+                .loss(uplink, family)
+                .map(|loss| (loss * 1000.0).round() / 10.0),
+            gate,
+            active: self.machine.active(family) == Some(uplink),
+        })
+    }
+
+    fn switch_status(&self, record: &SwitchRecord) -> status::Switch {
+        let micros =
+            |time: Time| u64::try_from(time.since(record.detected).as_micros()).unwrap_or(u64::MAX);
+        status::Switch {
+            at: self.clock.wall(record.detected),
+            family: record.family,
+            from: record.from.map(|uplink| self.name(uplink).to_owned()),
+            to: self.name(record.to).to_owned(),
+            cause: record.cause,
+            confirmed: record.routed.is_some(),
+            timeline: Timeline {
+                detected_us: 0,
+                decided_us: micros(record.decided),
+                routed_us: record.routed.map(micros),
+                gated_us: record.gated.map(micros),
+            },
+        }
+    }
+}
+
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
