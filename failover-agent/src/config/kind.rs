@@ -236,13 +236,14 @@ impl Kind for Interface {
         "1 to 15 bytes".to_owned()
     }
 
-    /// The rules are the kernel's own: `dev_valid_name()` in `net/core/dev.c`.
+    /// The rules are the kernel's own (`dev_valid_name()` in `net/core/dev.c`), and no control characters.
     fn read(&self, key: &str, raw: Raw<'_>) -> Result<String, Failure> {
         let text = raw.text(key, "an interface name", "\"eth0\"")?;
         let valid = (1..=15).contains(&text.len())
             && text != "."
             && text != ".."
-            && !text.contains(|c: char| c == '/' || c == ':' || c.is_whitespace());
+            && !text
+                .contains(|c: char| matches!(c, '/' | ':') || c.is_whitespace() || c.is_control());
         if !valid {
             return Err(invalid(
                 raw.place(),

@@ -68,6 +68,8 @@ const BAD_HEADS: &[(&str, u8, &str)] = &[
     // Addresses.
     ("[probe]|targets = []", 11, "FILE:2:11: uplink `eth0` has 0 targets: name 1 to 32 addresses to probe"),
     ("[probe]|targets = [\"1.1.1.1\",| \"1.1.1.300\"]", 16, "FILE:3:2: `1.1.1.300` is not an IPv4 or IPv6 address: write it like 1.1.1.1"),
+    ("[probe]|targets = [\"1.1\\n.1\"]", 16, "FILE:2:12: `1.1\\n.1` is not an IPv4 or IPv6 address"),
+    ("[cutoff]|mode = \"\\u001b[2J\"", 11, "FILE:2:8: `mode` = \"\\u{1b}[2J\" is unknown"),
     ("[probe]|targets = [\"dns.google\"]", 16, "FILE:2:12: `dns.google` is not an IPv4 or IPv6 address"),
     ("[probe]|targets = [\"tcp://192.0.2.1:443\"]", 16, "FILE:2:12: `tcp://192.0.2.1:443` is not an IPv4 or IPv6 address: tcp:// targets are not supported yet, use an address"),
     ("[probe]|targets = [\"dns://9.9.9.9/example.org\"]", 16, "FILE:2:12: `dns://9.9.9.9/example.org` is not an IPv4 or IPv6 address: dns:// targets are not"),
