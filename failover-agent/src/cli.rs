@@ -85,7 +85,7 @@ Examples:
 const RESET_EXAMPLES: &str = "\
 Examples:
   failover-agent reset
-  failover-agent reset --config /etc/failover-agent.toml    (when [route] or [dirs] are not the defaults)
+  failover-agent reset --config /etc/failover-agent.toml    (if [route] or [dirs] are not the defaults)
 
 A running agent is left alone: stop it first.";
 
@@ -208,7 +208,7 @@ pub struct StatusArgs {
 /// `reset`.
 #[derive(Args, Clone, Debug)]
 pub struct ResetArgs {
-    /// The file that the agent ran with, where its [route] or [dirs] differ from the defaults
+    /// The file that the agent ran with, if its tables `route` or `dirs` differ from the defaults
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::{
     Gateway,
     kind::Kind,
-    raw::{Placed, Raw},
+    raw::{Placed, Raw, printable},
 };
 use crate::{failure::Failure, policy::Family};
 
@@ -39,7 +39,10 @@ fn target(key: &str, raw: Raw<'_>) -> Result<IpAddr, Failure> {
             raw,
             text,
             "an IPv4 or IPv6 address",
-            format!("{scheme}:// targets are not supported yet, use an address"),
+            format!(
+                "{}:// targets are not supported yet, use an address",
+                printable(scheme)
+            ),
         ));
     }
     let Ok(address) = text.parse::<IpAddr>() else {
@@ -148,7 +151,7 @@ fn unreachable_kind(address: IpAddr) -> Option<&'static str> {
 fn bad_address(raw: Raw<'_>, text: &str, expected: &str, cure: impl Into<String>) -> Failure {
     Failure::BadAddress {
         place: raw.place(),
-        text: text.to_owned(),
+        text: printable(text),
         expected: expected.to_owned(),
         cure: cure.into(),
     }

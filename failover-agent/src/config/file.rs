@@ -1,6 +1,10 @@
 //! A TOML file becomes a [`Draft`]: each key where it belongs, each value of its type and in its range.
 
-use std::path::Path;
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    path::Path,
+};
 
 use toml::{
     Spanned,
@@ -16,9 +20,12 @@ use super::{
 };
 use crate::failure::Failure;
 
+/// Longest file in bytes: what is longer is no configuration, and a device would have no end.
+const MAX_LENGTH: u64 = 1 << 20;
+
 /// Reads the file at `path`.
 pub(super) fn read(path: &Path) -> Result<Draft, Failure> {
-    let text = std::fs::read_to_string(path).map_err(|source| Failure::ConfigUnreadable {
+    let text = read_text(path).map_err(|source| Failure::ConfigUnreadable {
         path: path.to_owned(),
         source,
     })?;
@@ -34,6 +41,17 @@ pub(super) fn read(path: &Path) -> Result<Draft, Failure> {
         )
     })?;
     document_draft(&source, document.get_ref())
+}
+
+fn read_text(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let length = File::open(path)?
+        .take(MAX_LENGTH + 1)
+        .read_to_string(&mut text)?;
+    if length as u64 > MAX_LENGTH {
+        return Err(io::Error::other(format!("more than {MAX_LENGTH} bytes")));
+    }
+    Ok(text)
 }
 
 fn document_draft(source: &Source<'_>, document: &DeTable<'_>) -> Result<Draft, Failure> {

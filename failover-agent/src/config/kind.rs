@@ -236,13 +236,14 @@ impl Kind for Interface {
         "1 to 15 bytes".to_owned()
     }
 
-    /// The rules are the kernel's own: `dev_valid_name()` in `net/core/dev.c`.
+    /// The rules are the kernel's own (`dev_valid_name()` in `net/core/dev.c`), and no control characters.
     fn read(&self, key: &str, raw: Raw<'_>) -> Result<String, Failure> {
         let text = raw.text(key, "an interface name", "\"eth0\"")?;
         let valid = (1..=15).contains(&text.len())
             && text != "."
             && text != ".."
-            && !text.contains(|c: char| c == '/' || c == ':' || c.is_whitespace());
+            && !text
+                .contains(|c: char| matches!(c, '/' | ':') || c.is_whitespace() || c.is_control());
         if !valid {
             return Err(invalid(
                 raw.place(),
@@ -310,14 +311,16 @@ impl Kind for Directory {
     fn read(&self, key: &str, raw: Raw<'_>) -> Result<PathBuf, Failure> {
         let path = PathBuf::from(raw.text(key, "a path", "\"/run/failover-agent\"")?);
         // A control socket's path has room for 107 bytes (`sun_path`, unix(7)).
-        if !path.is_absolute() || path.as_os_str().len() > 90 {
+        let fits = path.as_os_str().len() <= 90;
+        // Only the root has no parent; `reset` must never take it for a directory of ours.
+        if !path.is_absolute() || path.parent().is_none() || !fits {
             return Err(invalid(
                 raw.place(),
                 format!(
-                    "`{key}` = \"{}\" is not an absolute path of up to 90 bytes",
+                    "`{key}` = \"{}\" is not the absolute path of a directory below /, of up to 90 bytes",
                     path.display()
                 ),
-                "write a shorter path that begins with /",
+                "write for example /run/failover-agent",
             ));
         }
         Ok(path)

@@ -152,14 +152,27 @@ impl<T> Placed<T> {
 /// The error for everything that is wrong with a key or a value.
 pub(super) fn invalid(
     place: impl Into<String>,
-    problem: impl Into<String>,
+    problem: impl AsRef<str>,
     cure: impl Into<String>,
 ) -> Failure {
     Failure::ConfigInvalid {
         place: place.into(),
-        problem: problem.into(),
+        problem: printable(problem.as_ref()),
         cure: cure.into(),
     }
+}
+
+/// Text from a file with its control characters escaped: an error is one line, and does nothing to a terminal.
+pub(super) fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| {
+            if c.is_control() {
+                c.escape_default().to_string()
+            } else {
+                c.to_string()
+            }
+        })
+        .collect()
 }
 
 fn integer_value(integer: &DeInteger<'_>) -> Option<i128> {

@@ -124,9 +124,9 @@ fn traffic_table(status: &Status) -> Table {
         "",
         "Uplink",
         "Interface",
-        "Packets sent",
-        "received",
-        "cut",
+        "Sent (packets / bytes)",
+        "Received",
+        "Cut",
         "Probes",
         "Last received",
     ]);

@@ -63,10 +63,13 @@ const BAD_HEADS: &[(&str, u8, &str)] = &[
     ("[cutoff]|mode = \"on\"", 11, "FILE:2:8: `mode` = \"on\" is unknown: choose one of: drop, off"),
     ("[cutoff]|lease = \"999ms\"", 11, "FILE:2:9: `lease` = 999ms is out of range: choose a value in the range 1s to 1h"),
     ("[datapath]|attach = \"xdp\"", 11, "FILE:2:10: `attach` = \"xdp\" is unknown: choose one of: auto, tcx, clsact"),
-    ("[dirs]|run = \"run\"", 11, "FILE:2:7: `run` = \"run\" is not an absolute path"),
+    ("[dirs]|run = \"run\"", 11, "FILE:2:7: `run` = \"run\" is not the absolute path of a directory"),
+    ("[dirs]|state = \"/\"", 11, "FILE:2:9: `state` = \"/\" is not the absolute path of a directory below /"),
     // Addresses.
     ("[probe]|targets = []", 11, "FILE:2:11: uplink `eth0` has 0 targets: name 1 to 32 addresses to probe"),
     ("[probe]|targets = [\"1.1.1.1\",| \"1.1.1.300\"]", 16, "FILE:3:2: `1.1.1.300` is not an IPv4 or IPv6 address: write it like 1.1.1.1"),
+    ("[probe]|targets = [\"1.1\\n.1\"]", 16, "FILE:2:12: `1.1\\n.1` is not an IPv4 or IPv6 address"),
+    ("[cutoff]|mode = \"\\u001b[2J\"", 11, "FILE:2:8: `mode` = \"\\u{1b}[2J\" is unknown"),
     ("[probe]|targets = [\"dns.google\"]", 16, "FILE:2:12: `dns.google` is not an IPv4 or IPv6 address"),
     ("[probe]|targets = [\"tcp://192.0.2.1:443\"]", 16, "FILE:2:12: `tcp://192.0.2.1:443` is not an IPv4 or IPv6 address: tcp:// targets are not supported yet, use an address"),
     ("[probe]|targets = [\"dns://9.9.9.9/example.org\"]", 16, "FILE:2:12: `dns://9.9.9.9/example.org` is not an IPv4 or IPv6 address: dns:// targets are not"),
@@ -235,7 +238,7 @@ fn too_many_uplinks_are_refused() {
 
 #[test]
 fn unreadable_files_are_named() {
-    for path in ["/nonexistent/config.toml", "/"] {
+    for path in ["/nonexistent/config.toml", "/", "/dev/zero"] {
         let failure = Config::from_file(Path::new(path)).unwrap_err();
         assert_eq!(failure.exit_code(), 10);
         assert!(
