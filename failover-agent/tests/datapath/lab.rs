@@ -1,6 +1,8 @@
 //! Namespaces for one test: a host under test with its own BPF file system, and a peer at the end of a veth cable.
 
 use std::{
+    io::ErrorKind,
+    net::TcpStream,
     path::{Path, PathBuf},
     process::Command,
     sync::mpsc::{Sender, channel},
@@ -122,9 +124,11 @@ impl Peer {
         self.run(|| {
             sh("ip addr add 10.0.0.2/24 dev far && ip addr add 2001:db8::2/64 dev far nodad && ip link set far up");
         });
-        // Neighbours are resolved before anything is counted.
+        // Neighbours are resolved before anything is counted. A refusal is an answer too.
         until("the peer answers", || {
-            try_sh("ping -c 1 -W 1 10.0.0.2 && ping -c 1 -W 1 2001:db8::2")
+            ["10.0.0.2:9", "[2001:db8::2]:9"]
+                .into_iter()
+                .all(is_refused)
         });
     }
 
@@ -136,6 +140,12 @@ impl Peer {
             .unwrap();
         result.recv().unwrap()
     }
+}
+
+/// Makes `uplink` with nothing at its other end, and down: only packets of test_run meet it.
+pub(crate) fn quiet_uplink() -> u32 {
+    sh("ip link add uplink type veth peer name far");
+    uplink()
 }
 
 /// Index of the host's end of the cable.
@@ -151,13 +161,8 @@ pub(crate) fn sh(command: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-pub(crate) fn try_sh(command: &str) -> bool {
-    Command::new("sh")
-        .args(["-c", command])
-        .output()
-        .unwrap()
-        .status
-        .success()
+fn is_refused(address: &str) -> bool {
+    TcpStream::connect(address).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
 
 /// Waits for a condition, for 20 seconds at most.

@@ -13,7 +13,7 @@ use proptest::{
 };
 
 use crate::{
-    lab::{MARK, Peer, lab, uplink},
+    lab::{MARK, lab, quiet_uplink, until},
     packets::*,
 };
 
@@ -22,12 +22,12 @@ const LEASE: Duration = Duration::from_secs(3600);
 /// A datapath with one uplink, both gates closed.
 fn closed(test: impl FnOnce(&mut Datapath, u32) + Send) {
     lab(|lab| {
-        let _peer = Peer::connect();
+        let ifindex = quiet_uplink();
         let mut datapath = lab.open(AttachMode::Auto);
-        datapath.attach(uplink(), LinkLayer::Ethernet).unwrap();
+        datapath.attach(ifindex, LinkLayer::Ethernet).unwrap();
         datapath.renew_lease(LEASE).unwrap();
-        close(&mut datapath, uplink());
-        test(&mut datapath, uplink());
+        close(&mut datapath, ifindex);
+        test(&mut datapath, ifindex);
     });
 }
 
@@ -64,16 +64,16 @@ fn udp6() -> Vec<u8> {
 #[test]
 fn an_open_gate_passes_everything() {
     lab(|lab| {
-        let _peer = Peer::connect();
+        let ifindex = quiet_uplink();
         let mut datapath = lab.open(AttachMode::Auto);
-        datapath.attach(uplink(), LinkLayer::Ethernet).unwrap();
+        datapath.attach(ifindex, LinkLayer::Ethernet).unwrap();
         datapath.renew_lease(LEASE).unwrap();
         for data in [
             ethernet(&udp4()),
             ethernet(&udp6()),
             frame(&[], 0x0806, &[0; 28]),
         ] {
-            assert_eq!(verdict(&datapath, uplink(), &data), Verdict::Pass);
+            assert_eq!(verdict(&datapath, ifindex, &data), Verdict::Pass);
         }
     });
 }
@@ -341,7 +341,7 @@ fn gates_count_as_open_once_the_lease_is_past() {
         );
         datapath.renew_lease(Duration::ZERO).unwrap();
         // The programs' clock is as coarse as the kernel's tick.
-        crate::lab::until("the gate opens", || {
+        until("the gate opens", || {
             verdict(datapath, ifindex, &ethernet(&udp4())) == Verdict::Pass
         });
         assert_eq!(
@@ -376,22 +376,27 @@ fn probes_pass_and_are_counted() {
 fn packets_without_a_link_layer_header_are_judged_alike() {
     closed(|datapath, ifindex| {
         datapath.attach(ifindex, LinkLayer::None).unwrap();
-        // These sources put the Ethernet type where test_run looks for it (see TestPacket).
+        // These sources put the Ethernet type where test_run looks for it (see TestPacket), and wants an IP header after it.
+        let padded = |header: Vec<u8>| [header, vec![0; 40]].concat();
         for (what, data, expected) in [
-            ("IPv4", ip("8.0.0.1", FAR4, UDP, &udp(53)), Verdict::Drop),
+            (
+                "IPv4",
+                ip("8.0.0.1", FAR4, UDP, &padded(udp(53))),
+                Verdict::Drop,
+            ),
             (
                 "IPv4 DHCP",
-                ip("8.0.0.1", FAR4, UDP, &udp(67)),
+                ip("8.0.0.1", FAR4, UDP, &padded(udp(67))),
                 Verdict::Pass,
             ),
             (
                 "IPv6",
-                ip("2001:db8:86dd::1", FAR6, TCP, &tcp(2)),
+                ip("2001:db8:86dd::1", FAR6, TCP, &padded(tcp(2))),
                 Verdict::Drop,
             ),
             (
                 "IPv6 RST",
-                ip("2001:db8:86dd::1", FAR6, TCP, &tcp(4)),
+                ip("2001:db8:86dd::1", FAR6, TCP, &padded(tcp(4))),
                 Verdict::Pass,
             ),
         ] {
@@ -459,37 +464,46 @@ fn only_packets_from_beyond_are_a_sign_of_life() {
 #[test]
 fn no_packet_gets_an_undefined_verdict() {
     closed(|datapath, ifindex| {
-        let whole = [
-            ethernet(&udp4()),
-            ethernet(&udp6()),
-            frame(&[0x88a8, 0x8100], 0x0800, &ip(HOST4, FAR4, TCP, &tcp(2))),
-            ethernet(&ip(
+        let inner = [
+            udp4(),
+            udp6(),
+            ip(HOST4, FAR4, TCP, &tcp(2)),
+            ip(
                 HOST6,
                 FAR6,
                 60,
                 &[44, 0, 1, 4, 0, 0, 0, 0, 6, 0, 0, 1, 0, 0, 0, 0],
-            )),
+            ),
         ];
+        // In an untagged frame the kernel wants at least an IP header after an IP type; behind a tag it does not look.
         let arbitrary = (
+            prop::sample::select(vec![&[][..], &[0x8100], &[0x88a8, 0x8100]]),
             prop::sample::select(vec![0x0800_u16, 0x86dd, 0x8100, 0x88a8, 0x0806]),
-            prop::collection::vec(any::<u8>(), 1..200),
+            prop::collection::vec(any::<u8>(), 0..200),
         )
-            .prop_map(|(ethertype, payload)| frame(&[], ethertype, &payload));
+            .prop_filter("too short for the kernel", |(tags, _, payload)| {
+                !tags.is_empty() || payload.len() >= 40
+            })
+            .prop_map(|(tags, ethertype, payload)| frame(tags, ethertype, &payload));
         let damaged = (
-            prop::sample::select(whole.to_vec()),
+            prop::sample::select(inner.to_vec()),
             any::<prop::sample::Index>(),
             any::<u8>(),
         )
-            .prop_map(|(mut data, at, byte)| {
-                let at = at.index(data.len());
-                data[at] = byte;
-                data
+            .prop_map(|(mut packet, at, byte)| {
+                let ethertype = ethertype(&packet);
+                let at = at.index(packet.len());
+                packet[at] = byte;
+                frame(&[0x8100], ethertype, &packet)
             });
         let truncated = (
-            prop::sample::select(whole.to_vec()),
+            prop::sample::select(inner.to_vec()),
             any::<prop::sample::Index>(),
         )
-            .prop_map(|(data, length)| data[..15 + length.index(data.len() - 15)].to_vec());
+            .prop_map(|(packet, length)| {
+                let length = length.index(packet.len());
+                frame(&[0x8100], ethertype(&packet), &packet[..length])
+            });
         let packets = prop_oneof![arbitrary, damaged, truncated];
 
         let config = Config {
@@ -519,15 +533,15 @@ fn no_packet_gets_an_undefined_verdict() {
 #[test]
 fn cost_of_an_open_gate() {
     lab(|lab| {
-        let _peer = Peer::connect();
+        let ifindex = quiet_uplink();
         let mut datapath = lab.open(AttachMode::Auto);
-        datapath.attach(uplink(), LinkLayer::Ethernet).unwrap();
+        datapath.attach(ifindex, LinkLayer::Ethernet).unwrap();
         let data = ethernet(&udp4());
         let run = datapath
-            .test_run(Direction::Egress, &packet(&data, uplink()), 1_000_000)
+            .test_run(Direction::Egress, &packet(&data, ifindex), 1_000_000)
             .unwrap();
         assert_eq!(run.verdict, Verdict::Pass);
-        assert!(datapath.counters(uplink()).unwrap().tx_packets >= 1_000_000);
+        assert!(datapath.counters(ifindex).unwrap().tx_packets >= 1_000_000);
         println!(
             "egress program, open gate: {} ns per packet",
             run.duration.as_nanos()
