@@ -15,7 +15,7 @@ use failover_agent::{
 use nix::sys::socket::{setsockopt, sockopt::Ipv4RecvErr};
 use socket2::{SockRef, TcpKeepalive};
 
-use crate::lab::{Lab, Peer, lab, until, uplink};
+use crate::lab::{Lab, Peer, lab, tun_uplink, until, uplink};
 
 const MODES: [AttachMode; 2] = [AttachMode::Tcx, AttachMode::Clsact];
 
@@ -72,7 +72,37 @@ fn a_udp_sender_sees_success_and_nothing_leaves() {
     }
 }
 
-/// FIELD measurement behind `gate::drop_silently`: under TC_ACT_SHOT this connection would never end.
+#[test]
+fn a_link_without_a_header_is_cut_alike() {
+    for mode in MODES {
+        lab(|lab| {
+            let tun = tun_uplink();
+            let mut datapath = lab.open(mode);
+            datapath.attach(uplink(), LinkLayer::None).unwrap();
+            datapath.renew_lease(Duration::from_secs(3600)).unwrap();
+            datapath
+                .set_gate(uplink(), Family::V4, Gate::Closed)
+                .unwrap();
+            let socket = UdpSocket::bind("10.0.0.1:0").unwrap();
+            setsockopt(&socket, Ipv4RecvErr, &true).unwrap();
+            for _ in 0..100 {
+                assert_eq!(socket.send_to(b"datagram", "10.0.0.2:7777").unwrap(), 8);
+            }
+            assert_eq!(datapath.counters(uplink()).unwrap().cut_packets, 100);
+            // A DHCP renewal passes, and is the first IPv4 packet that does.
+            socket.send_to(b"datagram", "10.0.0.2:67").unwrap();
+            let mut packet = [0; 2048];
+            until("it leaves", || {
+                let length = (&tun).read(&mut packet).unwrap();
+                length > 0 && packet[0] >> 4 == 4
+            });
+            assert_eq!(packet[22..24], 67_u16.to_be_bytes());
+            assert!((&tun).read(&mut packet).is_err());
+        });
+    }
+}
+
+/// Under TC_ACT_SHOT this connection would never end: see `gate::drop_silently`.
 #[test]
 fn keepalive_ends_an_idle_connection() {
     lab(|lab| {

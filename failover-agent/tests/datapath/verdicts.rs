@@ -4,12 +4,8 @@ use std::time::Duration;
 
 use failover_agent::{
     config::AttachMode,
-    datapath::{Counters, Datapath, Direction, Gate, LinkLayer, TestPacket, Verdict},
+    datapath::{Datapath, Direction, Gate, LinkLayer, TestPacket, Verdict},
     policy::Family,
-};
-use proptest::{
-    prelude::*,
-    test_runner::{Config, TestRunner},
 };
 
 use crate::{
@@ -17,10 +13,11 @@ use crate::{
     packets::*,
 };
 
+/// Longer than any test.
 const LEASE: Duration = Duration::from_secs(3600);
 
 /// A datapath with one uplink, both gates closed.
-fn closed(test: impl FnOnce(&mut Datapath, u32) + Send) {
+pub(crate) fn closed(test: impl FnOnce(&mut Datapath, u32) + Send) {
     lab(|lab| {
         let ifindex = quiet_uplink();
         let mut datapath = lab.open(AttachMode::Auto);
@@ -37,7 +34,7 @@ fn close(datapath: &mut Datapath, ifindex: u32) {
     }
 }
 
-fn packet(data: &[u8], ifindex: u32) -> TestPacket<'_> {
+pub(crate) fn packet(data: &[u8], ifindex: u32) -> TestPacket<'_> {
     TestPacket {
         data,
         ifindex,
@@ -46,18 +43,18 @@ fn packet(data: &[u8], ifindex: u32) -> TestPacket<'_> {
     }
 }
 
-fn verdict(datapath: &Datapath, ifindex: u32, data: &[u8]) -> Verdict {
+pub(crate) fn verdict(datapath: &Datapath, ifindex: u32, data: &[u8]) -> Verdict {
     datapath
         .test_run(Direction::Egress, &packet(data, ifindex), 1)
         .unwrap()
         .verdict
 }
 
-fn udp4() -> Vec<u8> {
+pub(crate) fn udp4() -> Vec<u8> {
     ip(HOST4, FAR4, UDP, &udp(53))
 }
 
-fn udp6() -> Vec<u8> {
+pub(crate) fn udp6() -> Vec<u8> {
     ip(HOST6, FAR6, UDP, &udp(53))
 }
 
@@ -402,149 +399,5 @@ fn packets_without_a_link_layer_header_are_judged_alike() {
         ] {
             assert_eq!(verdict(datapath, ifindex, &data), expected, "{what}");
         }
-    });
-}
-
-#[test]
-fn what_is_counted_is_what_is_on_the_wire() {
-    closed(|datapath, ifindex| {
-        let before = datapath.counters(ifindex).unwrap();
-        let data = ethernet(&udp4());
-        let size = u64::try_from(data.len()).unwrap();
-        let run = |direction, gso_segments| {
-            let packet = TestPacket {
-                gso_segments,
-                ..packet(&data, ifindex)
-            };
-            datapath.test_run(direction, &packet, 1).unwrap();
-        };
-        run(Direction::Egress, 0);
-        run(Direction::Egress, 3);
-        run(Direction::Ingress, 0);
-        let after = datapath.counters(ifindex).unwrap();
-        assert_eq!(after.tx_packets - before.tx_packets, 4);
-        assert_eq!(after.tx_bytes - before.tx_bytes, 2 * size);
-        assert_eq!(after.cut_packets - before.cut_packets, 4);
-        assert_eq!(after.cut_bytes - before.cut_bytes, 2 * size);
-        assert_eq!(after.rx_packets - before.rx_packets, 1);
-        assert_eq!(after.rx_bytes - before.rx_bytes, size);
-        assert_eq!(
-            datapath.counters(ifindex + 1).unwrap(),
-            Counters::default(),
-            "no uplink"
-        );
-    });
-}
-
-#[test]
-fn only_packets_from_beyond_are_a_sign_of_life() {
-    closed(|datapath, ifindex| {
-        datapath
-            .set_exempt(ifindex, &[("198.51.100.0".parse().unwrap(), 24)])
-            .unwrap();
-        let last_rx = |data: &[u8]| {
-            let before = datapath.counters(ifindex).unwrap().last_rx_ns;
-            datapath
-                .test_run(Direction::Ingress, &packet(data, ifindex), 1)
-                .unwrap();
-            datapath.counters(ifindex).unwrap().last_rx_ns != before
-        };
-        for near in [
-            ip(FAR4, HOST4, UDP, &udp(53)),
-            ip("169.254.1.1", HOST4, UDP, &udp(53)),
-            ip("fe80::1", HOST6, ICMPV6, &icmpv6(134)),
-        ] {
-            assert!(!last_rx(&ethernet(&near)));
-        }
-        assert!(!last_rx(&frame(&[], 0x0806, &[0; 28])));
-        assert!(last_rx(&ethernet(&ip("203.0.113.9", HOST4, UDP, &udp(53)))));
-    });
-}
-
-#[test]
-fn no_packet_gets_an_undefined_verdict() {
-    closed(|datapath, ifindex| {
-        let inner = [
-            udp4(),
-            udp6(),
-            ip(HOST4, FAR4, TCP, &tcp(2)),
-            ip(
-                HOST6,
-                FAR6,
-                60,
-                &[44, 0, 1, 4, 0, 0, 0, 0, 6, 0, 0, 1, 0, 0, 0, 0],
-            ),
-        ];
-        // In an untagged frame the kernel wants at least an IP header after an IP type; behind a tag it does not look.
-        let arbitrary = (
-            prop::sample::select(vec![&[][..], &[0x8100], &[0x88a8, 0x8100]]),
-            prop::sample::select(vec![0x0800_u16, 0x86dd, 0x8100, 0x88a8, 0x0806]),
-            prop::collection::vec(any::<u8>(), 0..200),
-        )
-            .prop_filter("too short for the kernel", |(tags, _, payload)| {
-                !tags.is_empty() || payload.len() >= 40
-            })
-            .prop_map(|(tags, ethertype, payload)| frame(tags, ethertype, &payload));
-        let damaged = (
-            prop::sample::select(inner.to_vec()),
-            any::<prop::sample::Index>(),
-            any::<u8>(),
-        )
-            .prop_map(|(mut packet, at, byte)| {
-                let ethertype = ethertype(&packet);
-                let at = at.index(packet.len());
-                packet[at] = byte;
-                frame(&[0x8100], ethertype, &packet)
-            });
-        let truncated = (
-            prop::sample::select(inner.to_vec()),
-            any::<prop::sample::Index>(),
-        )
-            .prop_map(|(packet, length)| {
-                let length = length.index(packet.len());
-                frame(&[0x8100], ethertype(&packet), &packet[..length])
-            });
-        let packets = prop_oneof![arbitrary, damaged, truncated];
-
-        let config = Config {
-            cases: 4096,
-            failure_persistence: None,
-            ..Config::default()
-        };
-        for link_layer in [LinkLayer::Ethernet, LinkLayer::None] {
-            datapath.attach(ifindex, link_layer).unwrap();
-            let judged = TestRunner::new(config.clone()).run(&packets, |data| {
-                let run = |direction| {
-                    datapath
-                        .test_run(direction, &packet(&data, ifindex), 1)
-                        .unwrap()
-                        .verdict
-                };
-                prop_assert!(!matches!(run(Direction::Egress), Verdict::Unexpected(_)));
-                prop_assert_eq!(run(Direction::Ingress), Verdict::Pass);
-                Ok(())
-            });
-            judged.unwrap();
-        }
-    });
-}
-
-/// Prints the figure; the benchmark judges it.
-#[test]
-fn cost_of_an_open_gate() {
-    lab(|lab| {
-        let ifindex = quiet_uplink();
-        let mut datapath = lab.open(AttachMode::Auto);
-        datapath.attach(ifindex, LinkLayer::Ethernet).unwrap();
-        let data = ethernet(&udp4());
-        let run = datapath
-            .test_run(Direction::Egress, &packet(&data, ifindex), 1_000_000)
-            .unwrap();
-        assert_eq!(run.verdict, Verdict::Pass);
-        assert!(datapath.counters(ifindex).unwrap().tx_packets >= 1_000_000);
-        println!(
-            "egress program, open gate: {} ns per packet",
-            run.duration.as_nanos()
-        );
     });
 }
