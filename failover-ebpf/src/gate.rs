@@ -78,17 +78,17 @@ pub(crate) fn drop_silently() -> i32 {
 fn keeps_the_link(ctx: &TcContext, packet: &Packet) -> bool {
     if is_link_scoped(packet.family, &packet.source)
         || is_link_scoped(packet.family, &packet.destination)
-        || packet.protocol == protocol::IGMP
     {
         return true;
     }
     let Some(upper) = packet.upper else {
         return false;
     };
-    match packet.protocol {
-        protocol::TCP => is_reset(ctx, upper),
-        protocol::UDP => is_dhcp(ctx, packet.family, upper),
-        protocol::ICMPV6 => is_neighbour_or_listener_discovery(ctx, upper),
+    match (packet.family, packet.protocol) {
+        (_, protocol::TCP) => is_reset(ctx, upper),
+        (family, protocol::UDP) => is_dhcp(ctx, family, upper),
+        (Family::V4, protocol::IGMP) => true,
+        (Family::V6, protocol::ICMPV6) => is_neighbour_or_listener_discovery(ctx, upper),
         _ => false,
     }
 }

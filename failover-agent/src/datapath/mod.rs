@@ -179,7 +179,8 @@ impl Datapath {
     ///
     /// # Errors
     ///
-    /// The kernel refuses the packet: it wants 15 to about 3,500 bytes, and an interface that exists.
+    /// The kernel refuses the packet: it wants an Ethernet header, behind an IP type also an IP header, a page at most, and
+    /// an interface that exists.
     pub fn test_run(
         &self,
         direction: Direction,

@@ -1,6 +1,10 @@
 //! Namespaces for one test: a host under test with its own BPF file system, and a peer at the end of a veth cable.
 
 use std::{
+    fs::{File, OpenOptions},
+    io::ErrorKind,
+    net::TcpStream,
+    os::{fd::AsRawFd as _, unix::fs::OpenOptionsExt as _},
     path::{Path, PathBuf},
     process::Command,
     sync::mpsc::{Sender, channel},
@@ -13,6 +17,7 @@ use failover_agent::{
     datapath::{Datapath, Options},
 };
 use nix::{
+    fcntl::OFlag,
     mount::{MsFlags, mount},
     net::if_::if_nametoindex,
     sched::{CloneFlags, unshare},
@@ -122,9 +127,11 @@ impl Peer {
         self.run(|| {
             sh("ip addr add 10.0.0.2/24 dev far && ip addr add 2001:db8::2/64 dev far nodad && ip link set far up");
         });
-        // Neighbours are resolved before anything is counted.
+        // Neighbours are resolved before anything is counted. A refusal is an answer too.
         until("the peer answers", || {
-            try_sh("ping -c 1 -W 1 10.0.0.2 && ping -c 1 -W 1 2001:db8::2")
+            ["10.0.0.2:9", "[2001:db8::2]:9"]
+                .into_iter()
+                .all(is_refused)
         });
     }
 
@@ -136,6 +143,36 @@ impl Peer {
             .unwrap();
         result.recv().unwrap()
     }
+}
+
+/// Makes `uplink` with nothing at its other end, and down: only packets of test_run meet it.
+pub(crate) fn quiet_uplink() -> u32 {
+    sh("ip link add uplink type veth peer name far");
+    uplink()
+}
+
+/// Makes `uplink` (10.0.0.1/24) a tun interface, a link without a link-layer header; what leaves by it is read from
+/// the file, without waiting.
+pub(crate) fn tun_uplink() -> File {
+    nix::ioctl_write_ptr_bad!(
+        tun_set_iff,
+        nix::request_code_write!(b'T', 202, size_of::<i32>()),
+        [u8; 40]
+    );
+    // include/uapi/linux/if.h and if_tun.h: a `struct ifreq` with a name and IFF_TUN | IFF_NO_PI.
+    let mut request = [0; 40];
+    request[..6].copy_from_slice(b"uplink");
+    request[16..18].copy_from_slice(&0x1001_u16.to_ne_bytes());
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(OFlag::O_NONBLOCK.bits())
+        .open("/dev/net/tun")
+        .unwrap();
+    // SAFETY: the request is a whole `struct ifreq`.
+    unsafe { tun_set_iff(file.as_raw_fd(), &raw const request) }.unwrap();
+    sh("ip addr add 10.0.0.1/24 dev uplink && ip link set uplink up");
+    file
 }
 
 /// Index of the host's end of the cable.
@@ -151,17 +188,12 @@ pub(crate) fn sh(command: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-pub(crate) fn try_sh(command: &str) -> bool {
-    Command::new("sh")
-        .args(["-c", command])
-        .output()
-        .unwrap()
-        .status
-        .success()
+fn is_refused(address: &str) -> bool {
+    TcpStream::connect(address).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
 
 /// Waits for a condition, for 20 seconds at most.
-pub(crate) fn until(what: &str, condition: impl Fn() -> bool) {
+pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !condition() {
         assert!(Instant::now() < deadline, "never: {what}");
