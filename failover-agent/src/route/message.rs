@@ -285,7 +285,11 @@ pub(super) fn describe(route: &RouteMessage) -> String {
     if table(route) != MAIN_TABLE {
         text += &format!(" table {}", table(route));
     }
-    text += &format!(" proto {}", route.header.protocol);
+    text += &match route.header.protocol {
+        RouteProtocol::Other(number) => format!(" proto {number}"),
+        // The crate spells some of them with a capital.
+        named => format!(" proto {named}").to_lowercase(),
+    };
     if let Some(source) = prefsrc(route) {
         text += &format!(" src {source}");
     }

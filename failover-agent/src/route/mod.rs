@@ -109,6 +109,8 @@ pub struct Router {
     config: RouteConfig,
     displaced: Displaced,
     links: Vec<Link>,
+    /// The last way out of each uplink, by rank and family: the kernel forgets routes when an interface goes down.
+    remembered: Vec<[Option<Path>; 2]>,
     /// Whom [`Router::activate`] has made active, by [`Family::ALL`]'s order.
     active: [Option<UplinkId>; 2],
     /// Default routes in the main table that are not ours, by [`Family::ALL`]'s order. Kept, because finding them
@@ -128,13 +130,14 @@ impl Router {
             config: config.clone(),
             displaced: Displaced::load(state_dir)?,
             links: Vec::new(),
+            remembered: Vec::new(),
             active: [None; 2],
             foreign: [Vec::new(), Vec::new()],
         })
     }
 
-    /// The uplink that holds our active metric in the kernel now, as an earlier run or a switch left it.
-    /// [`Router::prepare`] must have been called.
+    /// The uplink that holds our active metric in the kernel now, as an earlier run or a switch left it; from now on
+    /// [`Router::reconcile`] keeps it there. [`Router::prepare`] must have been called.
     ///
     /// # Errors
     /// The kernel's routes cannot be read.
@@ -144,7 +147,11 @@ impl Router {
             .iter()
             .find(|route| message::metric(route) == self.config.active_metric);
         let ifindex = active.and_then(|route| message::hops(route).first().map(|hop| hop.ifindex));
-        Ok(ifindex.and_then(|ifindex| self.uplink(ifindex)))
+        let current = ifindex.and_then(|ifindex| self.uplink(ifindex));
+        if current.is_some() {
+            self.active[index(family)] = current;
+        }
+        Ok(current)
     }
 
     /// Does again what is missing or was undone: tables, rules, routes that the kernel removed with the interface, a better

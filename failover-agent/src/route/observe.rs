@@ -152,13 +152,34 @@ impl Observer {
             match self.socket.recv(&mut self.buffer).await {
                 Ok(()) => {}
                 Err(error) if error.raw_os_error() == Some(ENOBUFS) => {
-                    self.addresses.clear();
+                    self.resync()?;
                     return Ok(Change::Resync);
                 }
                 Err(error) => return Err(error).context("cannot receive routing changes"),
             }
             self.take_in();
         }
+    }
+
+    /// After an overrun. The kernel goes on losing notifications, without another word, until everything that is still
+    /// queued has been read (`NETLINK_S_CONGESTED` in `net/netlink/af_netlink.c`).
+    fn resync(&mut self) -> Result<()> {
+        loop {
+            self.buffer.clear();
+            match self.socket.socket_ref().recv(&mut self.buffer, 0) {
+                Ok(_) => {}
+                Err(error) if error.raw_os_error() == Some(ENOBUFS) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error).context("cannot receive routing changes"),
+            }
+        }
+        self.addresses.clear();
+        for uplink in &mut self.uplinks {
+            uplink.ifindex = if_nametoindex(uplink.name.as_str()).ok();
+            uplink.carrier = None;
+        }
+        Ok(())
     }
 
     fn take_in(&mut self) {

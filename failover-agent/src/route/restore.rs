@@ -17,9 +17,13 @@ use super::{
 };
 use crate::{config::RouteConfig, policy::Family};
 
-/// The interface is gone, or down: whoever sets it up again also brings its routes.
-const ENODEV: i32 = 19;
-const ENETDOWN: i32 = 100;
+/// Refusals that say nothing about the route: it stays on record for another attempt. All others mean that its interface
+/// is down, or its network no longer there: whoever sets that up again also brings the route.
+const TRY_AGAIN: [i32; 4] = [EPERM, ENOMEM, EACCES, ENOBUFS];
+const EPERM: i32 = 1;
+const ENOMEM: i32 = 12;
+const EACCES: i32 = 13;
+const ENOBUFS: i32 = 105;
 
 impl Router {
     /// Puts the displaced routes back, then removes our routes, rules and tables. Goes on after a failure.
@@ -141,7 +145,7 @@ fn put_back(
             // Its owner has put it back already.
             Err(refused) if refused.exists() => {}
             Err(refused) => {
-                keep[position] = refused.errno != ENODEV && refused.errno != ENETDOWN;
+                keep[position] = TRY_AGAIN.contains(&refused.errno);
                 report
                     .problems
                     .push(format!("not restored {line}: {refused}"));

@@ -49,6 +49,14 @@ impl Router {
     /// Netlink itself fails. What the kernel refuses (a route over an interface that is down) is in the report.
     pub fn prepare(&mut self, links: &[Link]) -> Result<Report> {
         self.links = links.to_vec();
+        self.remembered.resize(links.len(), [None, None]);
+        for (last, link) in self.remembered.iter_mut().zip(links) {
+            for (last, path) in last.iter_mut().zip(&link.families) {
+                if path.is_some() {
+                    last.clone_from(path);
+                }
+            }
+        }
         self.refresh_foreign()?;
         self.lay_tables()
     }
