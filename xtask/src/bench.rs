@@ -4,10 +4,7 @@ use std::{ffi::OsStr, process::ExitCode};
 
 use anyhow::Result;
 
-use crate::{
-    build, privilege,
-    setup::{self, Scope},
-};
+use crate::{build, privilege, setup, survey::Scope};
 
 /// Builds in release, then becomes the benchmark. Returns only on failure.
 ///

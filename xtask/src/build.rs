@@ -4,10 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 
-use crate::{
-    cargo,
-    setup::{self, Scope},
-};
+use crate::{cargo, setup, survey::Scope};
 
 /// Sets up if needed, then does what `cargo build` does, and tells where the agent is.
 ///

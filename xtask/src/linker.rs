@@ -31,7 +31,7 @@ pub(crate) struct Linker {
 }
 
 impl Linker {
-    fn fits(&self, rustc_llvm: u32) -> bool {
+    pub(crate) fn fits(&self, rustc_llvm: u32) -> bool {
         self.llvm.is_some_and(|llvm| llvm >= rustc_llvm)
     }
 
@@ -49,24 +49,19 @@ impl Linker {
     }
 }
 
-/// The bpf-linker on PATH and the one under `target/tools`, in this order.
-pub(crate) fn found() -> Vec<Linker> {
-    [
-        find_program("bpf-linker"),
-        Some(tools_dir().join("bin/bpf-linker")).filter(|path| path.is_file()),
-    ]
-    .into_iter()
-    .flatten()
-    .map(|path| Linker {
+/// The bpf-linker that a build would use: `failover-agent/build.rs` takes the one under
+/// `target/tools`, and if there is none the one on PATH.
+pub(crate) fn in_use() -> Option<Linker> {
+    let built = tools_dir().join("bin/bpf-linker");
+    let path = if built.is_file() {
+        built
+    } else {
+        find_program("bpf-linker")?
+    };
+    Some(Linker {
         llvm: llvm_of(&path),
         path,
     })
-    .collect()
-}
-
-/// The first that fits.
-pub(crate) fn fitting(found: &[Linker], rustc_llvm: u32) -> Option<&Linker> {
-    found.iter().find(|linker| linker.fits(rustc_llvm))
 }
 
 /// Asks a bpf-linker for the version of its LLVM, be it linked statically or dynamically.
@@ -158,13 +153,6 @@ pub(crate) fn install_text(llvm: u32) -> String {
 mod tests {
     use super::*;
 
-    fn linker(path: &str, llvm: Option<u32>) -> Linker {
-        Linker {
-            path: path.into(),
-            llvm,
-        }
-    }
-
     #[test]
     fn llvm_answers_its_version() {
         assert_eq!(
@@ -180,13 +168,23 @@ mod tests {
 
     #[test]
     fn the_same_or_a_newer_llvm_fits() {
-        let path = linker("/usr/bin/bpf-linker", Some(21));
-        let tools = linker("target/tools/bin/bpf-linker", Some(22));
-        let found = [path.clone(), tools.clone()];
-        assert_eq!(fitting(&found, 22), Some(&tools));
-        assert_eq!(fitting(&found, 21), Some(&path), "PATH comes first");
-        assert_eq!(fitting(&found, 23), None);
-        assert_eq!(fitting(&[linker("broken", None)], 22), None);
+        let fits = |llvm, rustc_llvm| {
+            Linker {
+                path: "bpf-linker".into(),
+                llvm,
+            }
+            .fits(rustc_llvm)
+        };
+        assert!(fits(Some(22), 22));
+        assert!(fits(Some(23), 22));
+        assert!(!fits(Some(21), 22));
+        assert!(!fits(None, 22), "one that does not run");
+    }
+
+    #[test]
+    fn a_program_that_is_no_bpf_linker_has_no_llvm() {
+        assert_eq!(llvm_of(Path::new("/bin/true")), None);
+        assert_eq!(llvm_of(Path::new("/nonexistent/bpf-linker")), None);
     }
 
     #[test]

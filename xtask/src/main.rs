@@ -2,14 +2,16 @@
 //!
 //! | file | concern |
 //! |---|---|
-//! | `setup.rs` | what is needed, what is missing, the plan that brings it |
+//! | `survey.rs`, `setup.rs` | what is needed and what is there; the plan that brings what is missing |
 //! | `toolchain.rs`, `linker.rs`, `packages.rs` | finding and getting: the Rust toolchain, bpf-linker and LLVM, system packages |
 //! | `build.rs`, `run.rs`, `test.rs`, `bench.rs` | one verb each |
-//! | `cargo.rs`, `privilege.rs`, `progress.rs`, `libtest.rs` | running cargo, becoming root, showing progress, reading test results |
+//! | `cargo.rs`, `privilege.rs`, `progress.rs` | running cargo, becoming root, showing progress |
+//! | `harness.rs`, `libtest.rs` | running test programs, reading what they print |
 
 mod bench;
 mod build;
 mod cargo;
+mod harness;
 mod libtest;
 mod linker;
 mod packages;
@@ -17,6 +19,7 @@ mod privilege;
 mod progress;
 mod run;
 mod setup;
+mod survey;
 mod test;
 mod toolchain;
 

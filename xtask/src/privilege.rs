@@ -17,6 +17,10 @@ use crate::packages::find_program;
 /// What a user sets for the program and not for sudo, which would remove it.
 const KEPT: [&str; 5] = ["RUST_LOG", "RUST_BACKTRACE", "NO_COLOR", "COLUMNS", "CI"];
 
+pub(crate) fn is_root() -> bool {
+    geteuid().is_root()
+}
+
 /// A command that runs `program` as root: directly when we are root, else through sudo.
 ///
 /// Sudo may ask for a password only where somebody can answer, that is on a terminal.
@@ -25,7 +29,7 @@ const KEPT: [&str; 5] = ["RUST_LOG", "RUST_BACKTRACE", "NO_COLOR", "COLUMNS", "C
 /// When we are not root and there is no sudo.
 pub(crate) fn as_root(program: impl AsRef<OsStr>) -> Result<Command> {
     let program = program.as_ref();
-    if geteuid().is_root() {
+    if is_root() {
         return Ok(Command::new(program));
     }
     let sudo = find_program("sudo").with_context(|| {
@@ -53,7 +57,7 @@ pub(crate) fn as_root(program: impl AsRef<OsStr>) -> Result<Command> {
 
 /// Why commands cannot be run as root without asking anybody; `None` when they can.
 pub(crate) fn obstacle() -> Option<String> {
-    if geteuid().is_root() {
+    if is_root() {
         return None;
     }
     let Some(sudo) = find_program("sudo") else {
@@ -92,7 +96,7 @@ pub(crate) fn refuse_root_cargo(workspace: &Path) -> Result<()> {
         .with_context(|| format!("cannot look at {}", workspace.display()))?
         .uid();
     let caller = env::var("SUDO_UID").ok().and_then(|uid| uid.parse().ok());
-    if geteuid().is_root() && by_sudo(owner, caller) {
+    if is_root() && by_sudo(owner, caller) {
         bail!(
             "cargo was started through sudo: start it as yourself, it asks sudo for the steps that need root \
              (to get back what root just built: sudo chown -R {owner} target)"

@@ -7,10 +7,7 @@ use std::{
 
 use anyhow::Result;
 
-use crate::{
-    build, privilege,
-    setup::{self, Scope},
-};
+use crate::{build, privilege, setup, survey::Scope};
 
 /// Builds in release, then becomes the agent with these arguments, or without any the laboratory
 /// demonstration. Returns only on failure.

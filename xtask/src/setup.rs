@@ -1,24 +1,16 @@
-//! What building and testing need, what of it is missing, and the plan that brings it.
+//! `cargo xtask setup`: the plan that brings what is missing, and its steps.
 
-use std::{path::PathBuf, process::ExitCode, time::Instant};
+use std::{process::ExitCode, time::Instant};
 
 use anyhow::{Result, bail};
 
 use crate::{
-    linker::{self, Linker},
-    packages::{self, TOOLS, Tool, find_program},
+    linker,
+    packages::{self, TOOLS, find_program},
     progress,
-    toolchain::{CHECKERS, Component, RUST_SRC, Toolchain},
+    survey::{Machine, Missing, Scope},
+    toolchain::{Component, Toolchain},
 };
-
-/// How much is needed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Scope {
-    /// What `cargo build` needs.
-    Build,
-    /// That, and what the tests, the demonstration and the benchmark need.
-    Everything,
-}
 
 /// `cargo xtask setup`: gets what is missing, or says that nothing is.
 ///
@@ -39,13 +31,8 @@ pub(crate) fn setup() -> Result<ExitCode> {
 /// # Errors
 /// When there is no `rustc` to ask.
 pub(crate) fn check() -> Result<ExitCode> {
-    let machine = Machine::survey(Scope::Everything)?;
-    print!("{}", table(&machine.rows()));
-    let missing = machine
-        .rows()
-        .iter()
-        .filter(|row| row.state == State::Missing)
-        .count();
+    let (report, missing) = Machine::survey(Scope::Everything)?.report();
+    print!("{report}");
     if missing == 0 {
         println!("\nEverything is there.");
         return Ok(ExitCode::SUCCESS);
@@ -59,7 +46,7 @@ pub(crate) fn check() -> Result<ExitCode> {
 /// # Errors
 /// When something cannot be got.
 pub(crate) fn ensure(scope: Scope) -> Result<()> {
-    let steps = Machine::survey(scope)?.plan();
+    let steps = plan(&Machine::survey(scope)?.missing());
     if steps.is_empty() {
         return Ok(());
     }
@@ -76,7 +63,7 @@ pub(crate) fn ensure(scope: Scope) -> Result<()> {
         eprintln!("[{}/{}] {}", number + 1, steps.len(), step.describe());
         step.take()?;
     }
-    let left = Machine::survey(scope)?.plan();
+    let left = plan(&Machine::survey(scope)?.missing());
     if !left.is_empty() {
         let left: Vec<_> = left.iter().map(Step::describe).collect();
         bail!(
@@ -85,139 +72,6 @@ pub(crate) fn ensure(scope: Scope) -> Result<()> {
         );
     }
     Ok(())
-}
-
-/// What was found on this machine.
-struct Machine {
-    scope: Scope,
-    toolchain: Toolchain,
-    linkers: Vec<Linker>,
-    llvm: Option<PathBuf>,
-    tools: Vec<(Tool, Option<PathBuf>)>,
-}
-
-impl Machine {
-    fn survey(scope: Scope) -> Result<Self> {
-        let toolchain = Toolchain::in_use()?;
-        Ok(Self {
-            scope,
-            linkers: linker::found(),
-            llvm: linker::llvm_prefix(toolchain.llvm),
-            tools: TOOLS
-                .into_iter()
-                .map(|tool| (tool, find_program(tool.program)))
-                .collect(),
-            toolchain,
-        })
-    }
-
-    fn components(&self) -> Vec<Component> {
-        let checkers = match self.scope {
-            Scope::Build => &[][..],
-            Scope::Everything => &CHECKERS,
-        };
-        [RUST_SRC].iter().chain(checkers).copied().collect()
-    }
-
-    fn linker_fits(&self) -> Option<&Linker> {
-        linker::fitting(&self.linkers, self.toolchain.llvm)
-    }
-
-    /// The steps that are needed, in the order in which they must be taken.
-    fn plan(&self) -> Vec<Step> {
-        let missing: Vec<_> = self
-            .components()
-            .into_iter()
-            .filter(|&component| !self.toolchain.has(component))
-            .collect();
-        let tools = self
-            .tools
-            .iter()
-            .filter(|(_, path)| path.is_none())
-            .map(|(tool, _)| *tool);
-        plan(&Missing {
-            components: missing,
-            linker: self.linker_fits().is_none(),
-            llvm_files: self.llvm.is_none(),
-            tools: if self.scope == Scope::Everything {
-                tools.collect()
-            } else {
-                Vec::new()
-            },
-            llvm: self.toolchain.llvm,
-        })
-    }
-
-    fn rows(&self) -> Vec<Row> {
-        let llvm = self.toolchain.llvm;
-        let mut rows = vec![Row {
-            thing: "rustc".into(),
-            found: format!("{}, LLVM {llvm}", self.toolchain.release),
-            needed: "1.95 or newer".into(),
-            // cargo would not have built us with an older one.
-            state: State::Ok,
-            how: String::new(),
-        }];
-        for component in self.components() {
-            let there = self.toolchain.has(component);
-            rows.push(Row {
-                thing: component.name.into(),
-                found: if there { "in the toolchain" } else { "-" }.into(),
-                needed: "in the toolchain".into(),
-                state: State::of(there),
-                how: format!("rustup component add {}", component.name),
-            });
-        }
-        let linker = self.linker_fits();
-        let found: Vec<_> = self.linkers.iter().map(Linker::describe).collect();
-        rows.push(Row {
-            thing: "bpf-linker".into(),
-            found: linker.map_or_else(|| found.join("; "), Linker::describe),
-            needed: format!("LLVM {llvm} or newer"),
-            state: State::of(linker.is_some()),
-            how: format!(
-                "cargo install, version {}, into target/tools",
-                linker::VERSION
-            ),
-        });
-        rows.push(Row {
-            thing: format!("LLVM {llvm} library"),
-            found: self
-                .llvm
-                .as_ref()
-                .map_or_else(String::new, |prefix| prefix.display().to_string()),
-            needed: "to build bpf-linker".into(),
-            state: match (&self.llvm, linker) {
-                (None, Some(_)) => State::NotNeeded,
-                (llvm, _) => State::of(llvm.is_some()),
-            },
-            how: format!("apt-get install {}", packages::llvm_package(llvm)),
-        });
-        rows.extend(self.tools.iter().map(|(tool, path)| {
-            Row {
-                thing: tool.program.into(),
-                found: path
-                    .as_ref()
-                    .map_or_else(String::new, |path| path.display().to_string()),
-                needed: "by the tests".into(),
-                state: State::of(path.is_some()),
-                how: format!("apt-get install {}", tool.package),
-            }
-        }));
-        rows
-    }
-}
-
-/// What is missing on a machine.
-struct Missing {
-    components: Vec<Component>,
-    /// There is no bpf-linker that fits.
-    linker: bool,
-    /// There are no files for linking with LLVM.
-    llvm_files: bool,
-    tools: Vec<Tool>,
-    /// rustc's LLVM major.
-    llvm: u32,
 }
 
 /// One thing to do.
@@ -341,71 +195,10 @@ fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Ok,
-    Missing,
-    NotNeeded,
-}
-
-impl State {
-    fn of(there: bool) -> Self {
-        if there { Self::Ok } else { Self::Missing }
-    }
-}
-
-/// One line of the report.
-struct Row {
-    thing: String,
-    found: String,
-    needed: String,
-    state: State,
-    /// How it would be got, told where it is missing.
-    how: String,
-}
-
-fn table(rows: &[Row]) -> String {
-    let cells = |row: &Row| {
-        let found = if row.found.is_empty() {
-            "-"
-        } else {
-            &row.found
-        };
-        let state = match row.state {
-            State::Ok => "ok".to_owned(),
-            State::NotNeeded => "not needed".to_owned(),
-            State::Missing => format!("MISSING: {}", row.how),
-        };
-        [
-            row.thing.clone(),
-            found.to_owned(),
-            row.needed.clone(),
-            state,
-        ]
-    };
-    let head = ["THING", "FOUND", "NEEDED", "STATE"].map(str::to_owned);
-    let lines: Vec<_> = std::iter::once(head)
-        .chain(rows.iter().map(cells))
-        .collect();
-    let width = |column: usize| {
-        lines
-            .iter()
-            .map(|line| line[column].chars().count())
-            .max()
-            .unwrap_or(0)
-    };
-    let (a, b, c) = (width(0), width(1), width(2));
-    lines
-        .iter()
-        .map(|[thing, found, needed, state]| {
-            format!("{thing:a$}  {found:b$}  {needed:c$}  {state}\n")
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::toolchain::RUST_SRC;
 
     fn nothing() -> Missing {
         Missing {
@@ -495,23 +288,5 @@ mod tests {
         ] {
             assert!(text.contains(part), "{text}");
         }
-    }
-
-    #[test]
-    fn the_table_tells_how_a_missing_thing_would_be_got() {
-        let row = |state, found: &str| Row {
-            thing: "tcpdump".into(),
-            found: found.into(),
-            needed: "by the tests".into(),
-            state,
-            how: "apt-get install tcpdump".into(),
-        };
-        let text = table(&[row(State::Missing, ""), row(State::Ok, "/usr/bin/tcpdump")]);
-        let lines: Vec<_> = text.lines().collect();
-        assert!(
-            lines[1].contains("-  ") && lines[1].ends_with("MISSING: apt-get install tcpdump"),
-            "{text}"
-        );
-        assert!(lines[2].ends_with("by the tests  ok"), "{text}");
     }
 }
