@@ -1,9 +1,9 @@
 //! Log lines for what the policy tells.
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::Agent;
-use crate::policy::{Health, Note};
+use crate::policy::{Family, Health, Note, TargetId, UplinkId};
 
 impl Agent<'_> {
     pub(super) fn report(&self, note: &Note) {
@@ -14,18 +14,7 @@ impl Agent<'_> {
                 target,
                 failed,
                 fall,
-            } => {
-                let target = self.config.uplinks[uplink.0].probe.targets[target.0];
-                warn!(
-                    uplink = self.name(uplink),
-                    %family,
-                    %target,
-                    failed,
-                    fall,
-                    "{}: ping of {target} failed ({failed}/{fall})",
-                    self.name(uplink),
-                );
-            }
+            } => self.report_failed_probe(uplink, family, target, failed, fall),
             Note::Health {
                 uplink,
                 family,
@@ -56,6 +45,25 @@ impl Agent<'_> {
                     "{name} must stay good for {seconds:.1} s more before the failback",
                 );
             }
+        }
+    }
+
+    /// One line for each failure until `fall` of them: a target that stays dead while others answer is not worth a warning every
+    /// interval.
+    fn report_failed_probe(
+        &self,
+        uplink: UplinkId,
+        family: Family,
+        target: TargetId,
+        failed: u32,
+        fall: u32,
+    ) {
+        let target = self.config.uplinks[uplink.0].probe.targets[target.0];
+        let uplink = self.name(uplink);
+        if failed <= fall {
+            warn!(uplink, %family, %target, failed, fall, "{uplink}: ping of {target} failed ({failed}/{fall})");
+        } else {
+            debug!(uplink, %family, %target, failed, fall, "{uplink}: {target} still does not answer ({failed} pings)");
         }
     }
 }

@@ -55,8 +55,7 @@ impl Router {
     }
 
     /// The same while the agent runs, when an uplink may well have lost its address, its gateway or its interface: what
-    /// is missing is None. A gateway that was known is remembered while the uplink has its old address: when an interface
-    /// goes down the kernel removes its routes, and nobody but us puts a static default route back.
+    /// is missing is None.
     ///
     /// # Errors
     /// Netlink fails.
@@ -73,16 +72,8 @@ impl Router {
                 };
             };
             for family in Family::ALL {
-                let known = self.links.get(rank);
-                let known = known.and_then(|link| link.families[index(family)].as_ref());
                 link.families[index(family)] =
-                    match survey.path(uplink, self.uplink_table(rank), family) {
-                        Ok(path) => Some(path),
-                        Err(Failure::NoGateway { .. }) => {
-                            known.filter(|path| survey.still_has(&link, path)).cloned()
-                        }
-                        Err(_) => None,
-                    };
+                    survey.path(uplink, self.uplink_table(rank), family).ok();
             }
             link
         });
@@ -253,21 +244,6 @@ impl Survey {
                     interface: wanted.to_owned(),
                     cure,
                 }
-            })
-    }
-
-    /// Whether a way out that was known can still be gone: its address is there, and so is the network of its gateway.
-    fn still_has(&self, link: &Link, path: &Path) -> bool {
-        let networks = || {
-            let of_link = self.addresses.iter().filter(|a| a.ifindex == link.ifindex);
-            of_link.map(|address| address.network)
-        };
-        let source = (self.addresses.iter())
-            .any(|address| address.ifindex == link.ifindex && address.ip == path.source);
-        source
-            && link.carrier
-            && path.gateway.is_none_or(|gateway| {
-                is_link_local(gateway) || networks().any(|network| contains(network, gateway))
             })
     }
 
