@@ -135,7 +135,7 @@ impl Router {
             let line = format!("{done} {}", message::describe(route));
             match answer {
                 Err(refused) if !refused.missing() => {
-                    confirmed.problems.push(format!("not {line}: {refused}"))
+                    confirmed.problems.push(format!("not {line}: {refused}"));
                 }
                 // A rival that tied in IPv6 has been replaced already.
                 _ => confirmed.changes.push(line),
