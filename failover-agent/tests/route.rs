@@ -1,5 +1,7 @@
 //! The routing edge against a real kernel, in network namespaces; read back with `ip`.
 
+#![expect(clippy::unwrap_used, reason = "a test's helpers may panic")]
+
 #[path = "route/netns.rs"]
 mod netns;
 
@@ -406,7 +408,7 @@ fn switches_without_an_instant_without_default_route() {
         let v4 = Poller::start("192.0.2.1", "0.0.0.0", &["10.0.0.2", "10.0.1.2"]);
         let v6 = Poller::start("2001:db8:ffff::1", "::", &["2001:db8::2", "2001:db8:1::2"]);
         let mut times = Vec::new();
-        for round in 0..400 {
+        for round in 0..4000 {
             for family in Family::ALL {
                 let to = if round % 2 == 0 { A } else { B };
                 let confirmed = router.activate(family, to).unwrap();
@@ -828,6 +830,58 @@ fn reconciles_what_others_undo() {
                 .collect::<Vec<_>>()
         };
         assert_eq!(healed(&snapshot()), healed(&standing));
+    });
+}
+
+#[test]
+fn notices_a_route_that_has_just_come() {
+    isolated(|| {
+        ethernet_uplinks(3);
+        default_routes(2, 500);
+        let config = config(&["up0", "up1"]);
+        let state = state();
+        let (mut router, _) = router(&config, state.path());
+        for family in Family::ALL {
+            router.activate(family, A).unwrap();
+        }
+        // Nobody has told the router: it finds out when it wants to put its own there.
+        ip("route add default via 10.0.1.1 dev up1 proto dhcp metric 100");
+        ip("-6 route add default via 2001:db8:1::1 dev up1 proto static metric 100");
+        for family in Family::ALL {
+            let confirmed = router.activate(family, B).unwrap();
+            assert!(
+                confirmed
+                    .changes
+                    .iter()
+                    .any(|line| line.starts_with("displaced default")),
+                "{confirmed:?}"
+            );
+        }
+        assert_eq!(
+            defaults("-4")[..2],
+            [ours("up1", "10.0.1.1", 50), ours("up0", "10.0.0.1", 100)]
+        );
+        assert_eq!(
+            defaults("-6")[..2],
+            [
+                ours("up1", "2001:db8:1::1", 50),
+                ours("up0", "2001:db8::1", 100)
+            ]
+        );
+
+        // Someone else's interface with our metric: nothing happens to it, and nothing else.
+        router.activate(Family::V6, A).unwrap();
+        ip("-6 route add default via 2001:db8:2::1 dev up2 metric 100");
+        let taken = snapshot();
+        let error = router.activate(Family::V6, B).unwrap_err();
+        assert!(
+            matches!(
+                error.downcast_ref(),
+                Some(Failure::MetricTaken { metric: 100, .. })
+            ),
+            "{error:#}"
+        );
+        assert_eq!(snapshot(), taken);
     });
 }
 

@@ -126,24 +126,21 @@ impl Router {
             .iter()
             .filter(|route| !wanted.iter().any(|other| same(route, other)))
             .collect();
-        let mut removals = Report::default();
-        let lines = superfluous
-            .iter()
-            .map(|route| format!("removed {}", message::describe(route)))
-            .chain(
-                rivals
-                    .iter()
-                    .map(|route| format!("displaced {}", message::describe(route))),
-            )
-            .collect();
-        let requests = superfluous
-            .into_iter()
-            .chain(&rivals)
-            .map(removal)
-            .collect();
-        table::commit(&mut self.netlink, requests, lines, &mut removals)?;
-        confirmed.changes.extend(removals.changes);
-        confirmed.problems.extend(removals.problems);
+        let leaving = || {
+            let superfluous = superfluous.iter().map(|route| ("removed", *route));
+            superfluous.chain(rivals.iter().map(|route| ("displaced", route)))
+        };
+        let requests = leaving().map(|(_, route)| removal(route)).collect();
+        for ((done, route), answer) in leaving().zip(self.netlink.commit(requests)?) {
+            let line = format!("{done} {}", message::describe(route));
+            match answer {
+                Err(refused) if !refused.missing() => {
+                    confirmed.problems.push(format!("not {line}: {refused}"));
+                }
+                // A rival that tied in IPv6 has been replaced already.
+                _ => confirmed.changes.push(line),
+            }
+        }
         self.foreign[index(family)].retain(|route| !rivals.contains(route));
         confirmed.settled = started.elapsed();
         Ok(Attempt::Done(confirmed))

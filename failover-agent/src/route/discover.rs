@@ -1,23 +1,18 @@
-//! What is there: interfaces, addresses, gateways. Reads only.
+//! The uplinks and their ways out, learned from what is there before anything is changed.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use failover_ebpf::LinkLayer;
-use rtnetlink::{
-    packet_core::Parseable,
-    packet_route::{
-        RouteNetlinkMessage,
-        address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope},
-        link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage},
-        route::{RouteMessage, RouteProtocol, RouteType},
-    },
+use rtnetlink::packet_route::{
+    link::LinkFlags,
+    route::{RouteMessage, RouteProtocol},
 };
 
 use super::{
-    Link, Path, Router, Template, index, main_table,
+    Link, Path, Router, Template, index,
     message::{self, Hop, hops, metric},
-    netlink::Netlink,
+    survey::{Address, Interface, Survey, contains, is_link_local},
     table,
 };
 use crate::{
@@ -55,7 +50,8 @@ impl Router {
     }
 
     /// The same while the agent runs, when an uplink may well have lost its address, its gateway or its interface: what
-    /// is missing is None.
+    /// is missing is None. A gateway that was known before counts as long as it is on the link, because the kernel drops
+    /// the default route of an interface that goes down, and not everybody puts it back.
     ///
     /// # Errors
     /// Netlink fails.
@@ -72,8 +68,17 @@ impl Router {
                 };
             };
             for family in Family::ALL {
-                link.families[index(family)] =
-                    survey.path(uplink, self.uplink_table(rank), family).ok();
+                let table = self.uplink_table(rank);
+                let last = self
+                    .remembered
+                    .get(rank)
+                    .and_then(|last| last[index(family)].as_ref());
+                link.families[index(family)] = match (survey.path(uplink, table, family), last) {
+                    (Err(Failure::NoGateway { .. }), Some(last)) => {
+                        survey.path_as_before(uplink, table, family, last)
+                    }
+                    (path, _) => path.ok(),
+                };
             }
             link
         });
@@ -133,81 +138,10 @@ fn has_targets(uplink: &UplinkConfig, family: Family) -> bool {
         .any(|target| target.is_ipv4() == (family == Family::V4))
 }
 
-/// An interface.
-struct Interface {
-    index: u32,
-    name: String,
-    flags: LinkFlags,
-    layer: LinkLayer,
-}
-
-/// An address on an interface.
-struct Address {
-    ifindex: u32,
-    ip: IpAddr,
-    /// The network on the link: the peer's, where there is one.
-    network: (IpAddr, u8),
-    /// Fit to be the source of a connection to the internet.
-    usable: bool,
-    /// IPv6 privacy address, or secondary IPv4 address: the others are better to probe from.
-    secondary: bool,
-}
-
 /// The gateway, and the default route from which it was learned or which agrees with it.
 type WayOut<'a> = (Option<IpAddr>, Option<(&'a RouteMessage, Hop)>);
 
-/// Everything at one time.
-struct Survey {
-    protocol: RouteProtocol,
-    interfaces: Vec<Interface>,
-    addresses: Vec<Address>,
-    /// Default routes in every table, and networks on the links as the kernel or router advertisements made them.
-    routes: [Vec<RouteMessage>; 2],
-    /// Default routes that an earlier run (or this one) has displaced: they count as if they stood.
-    displaced: Vec<RouteMessage>,
-}
-
 impl Survey {
-    fn take(
-        netlink: &mut Netlink,
-        ours: RouteProtocol,
-        displaced: Vec<RouteMessage>,
-    ) -> Result<Survey> {
-        let interfaces = netlink
-            .dump(
-                &RouteNetlinkMessage::GetLink(LinkMessage::default()),
-                |payload| Ok(Some(interface(&LinkMessage::parse(payload)?))),
-            )
-            .context("cannot list interfaces")?;
-        let addresses = netlink
-            .dump(
-                &RouteNetlinkMessage::GetAddress(AddressMessage::default()),
-                |payload| Ok(address(&AddressMessage::parse(payload)?)),
-            )
-            .context("cannot list addresses")?;
-        let mut routes = [Vec::new(), Vec::new()];
-        for family in Family::ALL {
-            let found = &mut routes[index(family)];
-            found.extend(netlink.routes(family, &main_table(), |header| {
-                message::is_default(header)
-                    || matches!(header.protocol, RouteProtocol::Kernel | RouteProtocol::Ra)
-                        && header.kind == RouteType::Unicast
-            })?);
-            found.extend(
-                table::routes_of(netlink, family, u8::from(ours))?
-                    .into_iter()
-                    .filter(|route| message::table(route) != message::MAIN_TABLE),
-            );
-        }
-        Ok(Survey {
-            protocol: ours,
-            interfaces,
-            addresses,
-            routes,
-            displaced,
-        })
-    }
-
     fn link(&self, uplink: &UplinkConfig) -> Result<Link, Failure> {
         let interface = self.interface(uplink)?;
         Ok(Link {
@@ -363,182 +297,25 @@ impl Survey {
         }
     }
 
-    /// Default routes by an interface, the best to learn from first: those of others by metric, displaced ones
-    /// included; then ours in the main table, then ours in the uplink's own table, which are copies of older knowledge.
-    fn candidates(
+    /// The path by a gateway that is no longer in any route.
+    fn path_as_before(
         &self,
-        ifindex: u32,
+        uplink: &UplinkConfig,
         own_table: u32,
         family: Family,
-    ) -> Vec<(&RouteMessage, Hop)> {
-        let family_number = super::netlink::address_family(family);
-        let displaced = self
-            .displaced
-            .iter()
-            .filter(|route| route.header.address_family == family_number);
-        let mut candidates: Vec<(&RouteMessage, Hop)> = self.routes[index(family)]
-            .iter()
-            .filter(|route| message::is_default(&route.header))
-            .filter(|route| {
-                message::table(route) == message::MAIN_TABLE || message::table(route) == own_table
-            })
-            .chain(displaced)
-            .flat_map(|route| hops(route).into_iter().map(move |hop| (route, hop)))
-            .filter(|(_, hop)| hop.ifindex == ifindex)
-            .collect();
-        candidates.sort_by_key(|(route, _)| {
-            let ours = route.header.protocol == self.protocol;
-            (
-                ours,
-                ours && message::table(route) != message::MAIN_TABLE,
-                metric(route),
-            )
-        });
-        candidates
-    }
-
-    /// Default routes in the main table that are not ours.
-    fn foreign(&self, family: Family) -> impl Iterator<Item = &RouteMessage> {
-        self.routes[index(family)].iter().filter(|route| {
-            message::is_default(&route.header) && route.header.protocol != self.protocol
-        })
-    }
-
-    /// Networks on the link: those of the addresses, and those that the kernel or a router advertisement says are there.
-    fn prefixes(&self, ifindex: u32, family: Family) -> Vec<(IpAddr, u8)> {
-        let of_addresses = self
-            .addresses
-            .iter()
-            .filter(|address| address.ifindex == ifindex)
-            .map(|address| address.network);
-        let of_routes = self.routes[index(family)]
-            .iter()
-            .filter(|route| {
-                message::table(route) == message::MAIN_TABLE && !message::is_default(&route.header)
-            })
-            .filter(|route| {
-                hops(route)
-                    .iter()
-                    .any(|hop| hop.ifindex == ifindex && hop.gateway.is_none())
-            })
-            .filter_map(message::destination);
-        let mut prefixes: Vec<(IpAddr, u8)> = of_addresses
-            .chain(of_routes)
-            .filter(|(network, length)| {
-                let own = self.addresses.iter().any(|address| address.ip == *network)
-                    && is_host((*network, *length));
-                network.is_ipv4() == (family == Family::V4)
-                    && *length > 0
-                    && !is_link_local(*network)
-                    && !network.is_multicast()
-                    && !own
-            })
-            .collect();
-        prefixes.sort_unstable();
-        prefixes.dedup();
-        prefixes
-    }
-}
-
-fn interface(message: &LinkMessage) -> Interface {
-    let name = message
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            LinkAttribute::IfName(name) => Some(name.clone()),
-            _ => None,
-        });
-    Interface {
-        index: message.header.index,
-        name: name.unwrap_or_default(),
-        flags: message.header.flags,
-        layer: match message.header.link_layer_type {
-            LinkLayerType::Ether => LinkLayer::Ethernet,
-            _ => LinkLayer::None,
-        },
-    }
-}
-
-fn address(message: &AddressMessage) -> Option<Address> {
-    let mut local = None;
-    let mut peer = None;
-    let mut flags = AddressFlags::from_bits_retain(u32::from(message.header.flags.bits()));
-    for attribute in &message.attributes {
-        match attribute {
-            AddressAttribute::Local(address) => local = Some(*address),
-            AddressAttribute::Address(address) => peer = Some(*address),
-            // All of them; the header has room for the first eight only.
-            AddressAttribute::Flags(all) => flags = *all,
-            _ => {}
+        last: &Path,
+    ) -> Option<Path> {
+        let mut uplink = uplink.clone();
+        let setting = match family {
+            Family::V4 => &mut uplink.gateway,
+            Family::V6 => &mut uplink.gateway6,
+        };
+        *setting = Gateway::Address(last.gateway?);
+        let mut path = self.path(&uplink, own_table, family).ok()?;
+        if path.addresses.contains(&last.source) {
+            path.source = last.source;
+            path.template = last.template.clone();
         }
-    }
-    let ip = local.or(peer)?;
-    let not_yet_or_no_more =
-        AddressFlags::Tentative | AddressFlags::Dadfailed | AddressFlags::Deprecated;
-    let optimistic = flags.contains(AddressFlags::Optimistic);
-    let unfit = if optimistic {
-        not_yet_or_no_more - AddressFlags::Tentative
-    } else {
-        not_yet_or_no_more
-    };
-    Some(Address {
-        ifindex: message.header.index,
-        ip,
-        network: (
-            network(peer.unwrap_or(ip), message.header.prefix_len),
-            message.header.prefix_len,
-        ),
-        usable: message.header.scope == AddressScope::Universe
-            && !is_link_local(ip)
-            && !flags.intersects(unfit),
-        secondary: flags.contains(AddressFlags::Secondary),
-    })
-}
-
-fn is_link_local(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(_) => false, // 169.254.0.0/16 is an ordinary network to the kernel's routing
-        IpAddr::V6(ip) => ip.is_unicast_link_local(),
-    }
-}
-
-fn is_host((ip, length): (IpAddr, u8)) -> bool {
-    length == if ip.is_ipv4() { 32 } else { 128 }
-}
-
-/// The address with its host bits cleared.
-fn network(ip: IpAddr, length: u8) -> IpAddr {
-    let length = u32::from(length);
-    match ip {
-        IpAddr::V4(ip) => Ipv4Addr::from_bits(
-            ip.to_bits() & u32::MAX.checked_shl(32 - length.min(32)).unwrap_or(0),
-        )
-        .into(),
-        IpAddr::V6(ip) => Ipv6Addr::from_bits(
-            ip.to_bits() & u128::MAX.checked_shl(128 - length.min(128)).unwrap_or(0),
-        )
-        .into(),
-    }
-}
-
-fn contains((net, length): (IpAddr, u8), ip: IpAddr) -> bool {
-    net.is_ipv4() == ip.is_ipv4() && network(ip, length) == net
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn networks_contain_their_hosts() {
-        let net: IpAddr = "192.0.2.128".parse().unwrap();
-        assert_eq!(network("192.0.2.200".parse().unwrap(), 25), net);
-        assert!(contains((net, 25), "192.0.2.129".parse().unwrap()));
-        assert!(!contains((net, 25), "192.0.2.127".parse().unwrap()));
-        assert!(!contains((net, 25), "2001:db8::1".parse().unwrap()));
-        assert_eq!(network(net, 0), IpAddr::from(Ipv4Addr::UNSPECIFIED));
-        assert_eq!(network(net, 32), net);
-        let net6: IpAddr = "2001:db8::".parse().unwrap();
-        assert_eq!(network("2001:db8::1:2".parse().unwrap(), 64), net6);
+        Some(path)
     }
 }

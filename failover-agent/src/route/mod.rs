@@ -10,7 +10,8 @@
 //! |---|---|
 //! | `netlink.rs` | the socket: requests, answers, dumps |
 //! | `message.rs` | reading and building route messages |
-//! | `discover.rs` | what is there, before anything is changed |
+//! | `survey.rs` | the kernel's interfaces, addresses and routes at one time |
+//! | `discover.rs` | the uplinks and their ways out, learned from a survey |
 //! | `table.rs` | routing tables and rules of the uplinks |
 //! | `apply.rs` | the switch: make before break in the main table |
 //! | `displaced.rs` | the record of foreign routes that made way |
@@ -24,6 +25,7 @@ mod message;
 mod netlink;
 mod observe;
 mod restore;
+mod survey;
 mod table;
 
 use std::{net::IpAddr, path, time::Duration};

@@ -35,6 +35,8 @@ const ERROR_MESSAGE: u16 = 1;
 const ENOENT: i32 = 2;
 const EEXIST: i32 = 17;
 const ESRCH: i32 = 3;
+const EOPNOTSUPP: i32 = 95;
+const EAFNOSUPPORT: i32 = 97;
 
 /// The kernel refused a request.
 #[derive(Debug, Error)]
@@ -55,6 +57,11 @@ impl Refused {
     /// What was to be removed is not there (any more).
     pub(super) fn missing(&self) -> bool {
         self.errno == ESRCH || self.errno == ENOENT
+    }
+
+    /// A routing table that nobody has put anything into yet, or a family that the kernel does not have.
+    fn nothing_to_list(&self) -> bool {
+        matches!(self.errno, ENOENT | EOPNOTSUPP | EAFNOSUPPORT)
     }
 }
 
@@ -123,7 +130,7 @@ impl Netlink {
                     continue; // a leftover of a dump that was given up
                 };
                 if message.message_type() == NLMSG_ERROR {
-                    *slot = Some(answer(message.payload())?);
+                    *slot = Some(answer(message.payload(), HEADER_LEN)?);
                 }
             }
         }
@@ -162,18 +169,22 @@ impl Netlink {
                     continue;
                 }
                 intact &= message.flags() & NLM_F_DUMP_INTR == 0;
-                match message.message_type() {
-                    NLMSG_DONE => return Ok(intact.then_some(entries)),
-                    NLMSG_ERROR => match answer(message.payload())? {
-                        // A routing table that nobody has put anything into yet does not exist.
-                        Err(refused) if refused.missing() => return Ok(Some(Vec::new())),
-                        result => {
-                            result?;
-                            return Ok(Some(entries));
-                        }
-                    },
-                    _ => entries.extend(decode(message.payload())?),
-                }
+                // A dump that fails on the way ends with DONE and an error number, one that cannot start with ERROR.
+                let result = match message.message_type() {
+                    NLMSG_DONE => answer(message.payload(), 0)?,
+                    NLMSG_ERROR => answer(message.payload(), HEADER_LEN)?,
+                    _ => {
+                        entries.extend(decode(message.payload())?);
+                        continue;
+                    }
+                };
+                return match result {
+                    Err(refused) if refused.nothing_to_list() => Ok(Some(Vec::new())),
+                    result => {
+                        result?;
+                        Ok(intact.then_some(entries))
+                    }
+                };
             }
         }
     }
@@ -280,8 +291,9 @@ pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Result<NetlinkB
     })
 }
 
-/// Reads the payload of `NLMSG_ERROR`: the negative error number (0: done), the header of what was asked, attributes.
-fn answer(payload: &[u8]) -> Result<Result<(), Refused>> {
+/// Reads the payload of `NLMSG_ERROR` or `NLMSG_DONE`: the negative error number (0: done), the header of what was asked
+/// (ERROR only), attributes.
+fn answer(payload: &[u8], header_len: usize) -> Result<Result<(), Refused>> {
     let (code, rest) = payload
         .split_first_chunk::<4>()
         .context("netlink: answer too short")?;
@@ -289,7 +301,7 @@ fn answer(payload: &[u8]) -> Result<Result<(), Refused>> {
     if code == 0 {
         return Ok(Ok(()));
     }
-    let message = NlasIterator::new(rest.get(HEADER_LEN..).unwrap_or_default())
+    let message = NlasIterator::new(rest.get(header_len..).unwrap_or_default())
         .flatten()
         .find(|attribute| attribute.kind() == ERROR_MESSAGE)
         .map(|attribute| {

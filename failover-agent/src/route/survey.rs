@@ -1,0 +1,274 @@
+//! The kernel's interfaces, addresses and routes at one time. Reads only.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use anyhow::{Context, Result};
+use failover_ebpf::LinkLayer;
+use rtnetlink::{
+    packet_core::Parseable,
+    packet_route::{
+        RouteNetlinkMessage,
+        address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope},
+        link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage},
+        route::{RouteMessage, RouteProtocol, RouteType},
+    },
+};
+
+use super::{
+    index, main_table,
+    message::{self, Hop, hops, metric},
+    netlink::{Netlink, address_family},
+    table,
+};
+use crate::policy::Family;
+
+/// An interface.
+pub(super) struct Interface {
+    pub(super) index: u32,
+    pub(super) name: String,
+    pub(super) flags: LinkFlags,
+    pub(super) layer: LinkLayer,
+}
+
+/// An address on an interface.
+pub(super) struct Address {
+    pub(super) ifindex: u32,
+    pub(super) ip: IpAddr,
+    /// The network on the link: the peer's, where there is one.
+    pub(super) network: (IpAddr, u8),
+    /// Fit to be the source of a connection to the internet.
+    pub(super) usable: bool,
+    /// IPv6 privacy address, or secondary IPv4 address: the others are better to probe from.
+    pub(super) secondary: bool,
+}
+/// Everything at one time.
+pub(super) struct Survey {
+    pub(super) protocol: RouteProtocol,
+    pub(super) interfaces: Vec<Interface>,
+    pub(super) addresses: Vec<Address>,
+    /// Default routes in every table, and networks on the links as the kernel or router advertisements made them.
+    pub(super) routes: [Vec<RouteMessage>; 2],
+    /// Default routes that an earlier run (or this one) has displaced: they count as if they stood.
+    pub(super) displaced: Vec<RouteMessage>,
+}
+impl Survey {
+    /// Lists everything. `ours` is our protocol number.
+    pub(super) fn take(
+        netlink: &mut Netlink,
+        ours: RouteProtocol,
+        displaced: Vec<RouteMessage>,
+    ) -> Result<Survey> {
+        let interfaces = netlink
+            .dump(
+                &RouteNetlinkMessage::GetLink(LinkMessage::default()),
+                |payload| Ok(Some(interface(&LinkMessage::parse(payload)?))),
+            )
+            .context("cannot list interfaces")?;
+        let addresses = netlink
+            .dump(
+                &RouteNetlinkMessage::GetAddress(AddressMessage::default()),
+                |payload| Ok(address(&AddressMessage::parse(payload)?)),
+            )
+            .context("cannot list addresses")?;
+        let mut routes = [Vec::new(), Vec::new()];
+        for family in Family::ALL {
+            let found = &mut routes[index(family)];
+            found.extend(netlink.routes(family, &main_table(), |header| {
+                message::is_default(header)
+                    || matches!(header.protocol, RouteProtocol::Kernel | RouteProtocol::Ra)
+                        && header.kind == RouteType::Unicast
+            })?);
+            found.extend(
+                table::routes_of(netlink, family, u8::from(ours))?
+                    .into_iter()
+                    .filter(|route| message::table(route) != message::MAIN_TABLE),
+            );
+        }
+        Ok(Survey {
+            protocol: ours,
+            interfaces,
+            addresses,
+            routes,
+            displaced,
+        })
+    }
+    /// Default routes by an interface, the best to learn from first: those of others by metric, displaced ones
+    /// included; then ours in the main table, then ours in the uplink's own table, which are copies of older knowledge.
+    pub(super) fn candidates(
+        &self,
+        ifindex: u32,
+        own_table: u32,
+        family: Family,
+    ) -> Vec<(&RouteMessage, Hop)> {
+        let family_number = address_family(family);
+        let displaced = self
+            .displaced
+            .iter()
+            .filter(|route| route.header.address_family == family_number);
+        let mut candidates: Vec<(&RouteMessage, Hop)> = self.routes[index(family)]
+            .iter()
+            .filter(|route| message::is_default(&route.header))
+            .filter(|route| {
+                message::table(route) == message::MAIN_TABLE || message::table(route) == own_table
+            })
+            .chain(displaced)
+            .flat_map(|route| hops(route).into_iter().map(move |hop| (route, hop)))
+            .filter(|(_, hop)| hop.ifindex == ifindex)
+            .collect();
+        candidates.sort_by_key(|(route, _)| {
+            let ours = route.header.protocol == self.protocol;
+            (
+                ours,
+                ours && message::table(route) != message::MAIN_TABLE,
+                metric(route),
+            )
+        });
+        candidates
+    }
+
+    /// Default routes in the main table that are not ours.
+    pub(super) fn foreign(&self, family: Family) -> impl Iterator<Item = &RouteMessage> {
+        self.routes[index(family)].iter().filter(|route| {
+            message::is_default(&route.header) && route.header.protocol != self.protocol
+        })
+    }
+
+    /// Networks on the link: those of the addresses, and those that the kernel or a router advertisement says are there.
+    pub(super) fn prefixes(&self, ifindex: u32, family: Family) -> Vec<(IpAddr, u8)> {
+        let of_addresses = self
+            .addresses
+            .iter()
+            .filter(|address| address.ifindex == ifindex)
+            .map(|address| address.network);
+        let of_routes = self.routes[index(family)]
+            .iter()
+            .filter(|route| {
+                message::table(route) == message::MAIN_TABLE && !message::is_default(&route.header)
+            })
+            .filter(|route| {
+                hops(route)
+                    .iter()
+                    .any(|hop| hop.ifindex == ifindex && hop.gateway.is_none())
+            })
+            .filter_map(message::destination);
+        let mut prefixes: Vec<(IpAddr, u8)> = of_addresses
+            .chain(of_routes)
+            .filter(|(network, length)| {
+                let own = self.addresses.iter().any(|address| address.ip == *network)
+                    && is_host((*network, *length));
+                network.is_ipv4() == (family == Family::V4)
+                    && *length > 0
+                    && !is_link_local(*network)
+                    && !network.is_multicast()
+                    && !own
+            })
+            .collect();
+        prefixes.sort_unstable();
+        prefixes.dedup();
+        prefixes
+    }
+}
+fn interface(message: &LinkMessage) -> Interface {
+    let name = message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            LinkAttribute::IfName(name) => Some(name.clone()),
+            _ => None,
+        });
+    Interface {
+        index: message.header.index,
+        name: name.unwrap_or_default(),
+        flags: message.header.flags,
+        layer: match message.header.link_layer_type {
+            LinkLayerType::Ether => LinkLayer::Ethernet,
+            _ => LinkLayer::None,
+        },
+    }
+}
+
+fn address(message: &AddressMessage) -> Option<Address> {
+    let mut local = None;
+    let mut peer = None;
+    let mut flags = AddressFlags::from_bits_retain(u32::from(message.header.flags.bits()));
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Local(address) => local = Some(*address),
+            AddressAttribute::Address(address) => peer = Some(*address),
+            // All of them; the header has room for the first eight only.
+            AddressAttribute::Flags(all) => flags = *all,
+            _ => {}
+        }
+    }
+    let ip = local.or(peer)?;
+    let not_yet_or_no_more =
+        AddressFlags::Tentative | AddressFlags::Dadfailed | AddressFlags::Deprecated;
+    let optimistic = flags.contains(AddressFlags::Optimistic);
+    let unfit = if optimistic {
+        not_yet_or_no_more - AddressFlags::Tentative
+    } else {
+        not_yet_or_no_more
+    };
+    Some(Address {
+        ifindex: message.header.index,
+        ip,
+        network: (
+            network(peer.unwrap_or(ip), message.header.prefix_len),
+            message.header.prefix_len,
+        ),
+        usable: message.header.scope == AddressScope::Universe
+            && !is_link_local(ip)
+            && !flags.intersects(unfit),
+        secondary: flags.contains(AddressFlags::Secondary),
+    })
+}
+
+/// Whether it is fe80::/10.
+pub(super) fn is_link_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(_) => false, // 169.254.0.0/16 is an ordinary network to the kernel's routing
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    }
+}
+
+fn is_host((ip, length): (IpAddr, u8)) -> bool {
+    length == if ip.is_ipv4() { 32 } else { 128 }
+}
+
+/// The address with its host bits cleared.
+fn network(ip: IpAddr, length: u8) -> IpAddr {
+    let length = u32::from(length);
+    match ip {
+        IpAddr::V4(ip) => Ipv4Addr::from_bits(
+            ip.to_bits() & u32::MAX.checked_shl(32 - length.min(32)).unwrap_or(0),
+        )
+        .into(),
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(
+            ip.to_bits() & u128::MAX.checked_shl(128 - length.min(128)).unwrap_or(0),
+        )
+        .into(),
+    }
+}
+
+/// Whether the network contains the address.
+pub(super) fn contains((net, length): (IpAddr, u8), ip: IpAddr) -> bool {
+    net.is_ipv4() == ip.is_ipv4() && network(ip, length) == net
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_contain_their_hosts() {
+        let net: IpAddr = "192.0.2.128".parse().unwrap();
+        assert_eq!(network("192.0.2.200".parse().unwrap(), 25), net);
+        assert!(contains((net, 25), "192.0.2.129".parse().unwrap()));
+        assert!(!contains((net, 25), "192.0.2.127".parse().unwrap()));
+        assert!(!contains((net, 25), "2001:db8::1".parse().unwrap()));
+        assert_eq!(network(net, 0), IpAddr::from(Ipv4Addr::UNSPECIFIED));
+        assert_eq!(network(net, 32), net);
+        let net6: IpAddr = "2001:db8::".parse().unwrap();
+        assert_eq!(network("2001:db8::1:2".parse().unwrap(), 64), net6);
+    }
+}
