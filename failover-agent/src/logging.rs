@@ -8,7 +8,10 @@ use std::io::IsTerminal as _;
 use anyhow::Context as _;
 use tracing::Subscriber;
 use tracing_subscriber::{
-    EnvFilter, fmt::MakeWriter, registry::LookupSpan, util::SubscriberInitExt as _,
+    EnvFilter,
+    fmt::{MakeWriter, format::debug_fn},
+    registry::LookupSpan,
+    util::SubscriberInitExt as _,
 };
 
 use crate::{cli::LogFormat, failure::Failure};
@@ -26,6 +29,7 @@ pub fn init(verbose: u8, format: LogFormat) -> anyhow::Result<()> {
     let filter = filter(variable.as_deref(), verbose)?;
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     match format {
+        LogFormat::Text if verbose == 0 => brief(filter, colour, std::io::stderr).try_init(),
         LogFormat::Text => text(filter, colour, std::io::stderr).try_init(),
         LogFormat::Json => json(filter, std::io::stderr).try_init(),
     }
@@ -46,6 +50,27 @@ fn filter(variable: Option<&str>, verbose: u8) -> Result<EnvFilter, Failure> {
         problem: format!("`{directives}` is no filter ({error})"),
         cure: "write for example info, debug or failover_agent=trace".to_owned(),
     })
+}
+
+/// Lines for people: our messages name everything that matters, fields would say it twice.
+fn brief<W>(
+    filter: EnvFilter,
+    colour: bool,
+    writer: W,
+) -> impl Subscriber + for<'a> LookupSpan<'a> + Send + Sync
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    tracing_subscriber::fmt()
+        .fmt_fields(debug_fn(|writer, field, value| match field.name() {
+            "message" => write!(writer, "{value:?}"),
+            _ => Ok(()),
+        }))
+        .with_target(false)
+        .with_env_filter(filter)
+        .with_ansi(colour)
+        .with_writer(writer)
+        .finish()
 }
 
 fn text<W>(
@@ -102,6 +127,21 @@ mod tests {
         fn text(&self) -> String {
             String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
         }
+    }
+
+    #[test]
+    fn brief_lines_hold_the_message_alone() {
+        let sink = Sink::default();
+        let writer = {
+            let sink = sink.clone();
+            move || sink.clone()
+        };
+        tracing::subscriber::with_default(brief(filter(None, 0).unwrap(), false, writer), || {
+            tracing::info!(target: "failover_agent", uplink = "cable", "cable is Up");
+        });
+        let text = sink.text();
+        let (_, rest) = text.split_once(' ').unwrap();
+        assert_eq!(rest.trim(), "INFO cable is Up");
     }
 
     fn lines_of(format: LogFormat, variable: Option<&str>, verbose: u8) -> String {

@@ -23,13 +23,15 @@ impl Agent<'_> {
             } => {
                 let name = self.name(uplink);
                 match to {
-                    Health::Up => info!(uplink = name, %family, %from, %to, "{name} is {to}"),
-                    _ => warn!(uplink = name, %family, %from, %to, "{name} is {to}"),
+                    Health::Up => {
+                        info!(uplink = name, %family, %from, %to, "{name} is {to} ({family})");
+                    }
+                    _ => warn!(uplink = name, %family, %from, %to, "{name} is {to} ({family})"),
                 }
             }
             Note::NowhereToGo { family, active } => {
                 let active = active.map(|uplink| self.name(uplink));
-                warn!(%family, active, "no uplink is proven Up: nothing changes");
+                warn!(%family, active, "no uplink is proven Up for {family}: nothing changes");
             }
             Note::Holding {
                 uplink,
@@ -42,7 +44,7 @@ impl Agent<'_> {
                     uplink = name,
                     %family,
                     hold_s = seconds,
-                    "{name} must stay good for {seconds:.1} s more before the failback",
+                    "{name} ({family}) must stay good for {seconds:.1} s more before the failback",
                 );
             }
         }
@@ -61,9 +63,9 @@ impl Agent<'_> {
         let target = self.config.uplinks[uplink.0].probe.targets[target.0];
         let uplink = self.name(uplink);
         if failed <= fall {
-            warn!(uplink, %family, %target, failed, fall, "{uplink}: ping of {target} failed ({failed}/{fall})");
+            warn!(uplink, %family, %target, failed, fall, "{uplink} ({family}): ping of {target} failed ({failed}/{fall})");
         } else {
-            debug!(uplink, %family, %target, failed, fall, "{uplink}: {target} still does not answer ({failed} pings)");
+            debug!(uplink, %family, %target, failed, fall, "{uplink} ({family}): {target} still does not answer ({failed} pings)");
         }
     }
 }

@@ -7,13 +7,13 @@ use tracing::{debug, info, warn};
 use super::{Agent, attach, log_report, on_link_prefixes};
 use crate::{
     policy::{Family, Input, UplinkId},
-    route::{Change, Link},
+    route::{Change, Link, Report},
 };
 
 /// Changes come in bursts (link, addresses, routes): wait for the end of one before looking.
 const SETTLE: Duration = Duration::from_millis(50);
 
-/// Least time between two looks, so that a quarrel with another program about a route costs neither of us much.
+/// Least time between two looks at routes, so that a quarrel with another program about a route costs neither of us much.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// When to look next, and when we looked last.
@@ -28,11 +28,12 @@ impl Sync {
         self.due
     }
 
-    fn schedule(&mut self) {
+    /// Look soon; `contested` changes (routes, rules) may be somebody's answer to what we did, and wait longer.
+    fn schedule(&mut self, contested: bool) {
         let settled = Instant::now() + SETTLE;
-        let rested = self.last.map(|last| last + PAUSE);
-        self.due
-            .get_or_insert(rested.map_or(settled, |rested| rested.max(settled)));
+        let rested = self.last.map(|last| last + PAUSE).filter(|_| contested);
+        let due = rested.map_or(settled, |rested| rested.max(settled));
+        self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
     }
 
     fn begin(&mut self) {
@@ -59,17 +60,15 @@ impl Agent<'_> {
                 .position(|known| known == name);
             if let Some(uplink) = uplink.map(UplinkId) {
                 let up = *carrier && !*gone;
-                info!(
-                    uplink = self.name(uplink),
-                    carrier = up,
-                    "carrier {}",
-                    if up { "is back" } else { "lost" }
-                );
+                let name = self.name(uplink);
+                let word = if up { "is back" } else { "lost" };
+                info!(uplink = name, carrier = up, "{name}: carrier {word}");
                 self.machine
                     .handle(Input::Carrier { uplink, up }, self.clock.now());
             }
         }
-        self.sync.schedule();
+        let contested = matches!(change, Change::Route { .. } | Change::Rule { .. });
+        self.sync.schedule(contested);
     }
 
     /// Looks at all uplinks again and brings programs, tables, routes, probes and policy in line with what is there now.
@@ -79,7 +78,7 @@ impl Agent<'_> {
             Ok(links) => links,
             Err(error) => {
                 warn!("cannot look at the uplinks: {error:#}");
-                self.sync.schedule();
+                self.sync.schedule(true);
                 return;
             }
         };
@@ -96,12 +95,21 @@ impl Agent<'_> {
             warn!("programs of a removed interface: {error:#}");
         }
         let routes = self.router.prepare(&self.links).and_then(|tables| {
-            log_report("routing tables", &tables);
+            self.log_report(&tables);
             self.router.reconcile()
         });
         match routes {
-            Ok(report) => log_report("routes", &report),
+            Ok(report) => self.log_report(&report),
             Err(error) => warn!("routes could not be brought in line: {error:#}"),
+        }
+    }
+
+    /// While an interface is down the kernel refuses its routes; that is no news, and it is tried again when it comes up.
+    fn log_report(&self, report: &Report) {
+        if self.links.iter().all(|link| link.carrier) {
+            log_report("routes", report);
+        } else {
+            debug!("routes: {report:?}");
         }
     }
 
@@ -131,7 +139,9 @@ impl Agent<'_> {
                 prober.set_source(source);
             }
             if usable != known.families[family as usize].is_some() {
-                info!(uplink = self.name(uplink), %family, usable, "way out {}", if usable { "found" } else { "lost" });
+                let name = self.name(uplink);
+                let word = if usable { "found" } else { "lost" };
+                info!(uplink = name, %family, usable, "{name}: {family} way out {word}");
                 self.machine.handle(
                     Input::Usable {
                         uplink,
