@@ -109,7 +109,7 @@ impl Path<'_> {
         self.drop_packets(&[Direction::Out, Direction::In], &chance)
     }
 
-    /// The provider has no route any more, and says so (ICMP network unreachable, ICMPv6 no route).
+    /// The provider has no route any more, and says so (ICMP host unreachable, ICMPv6 no route).
     ///
     /// # Errors
     /// When the routes cannot be set.

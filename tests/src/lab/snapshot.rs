@@ -24,8 +24,13 @@ const PARTS: &[(&str, &[&str])] = &[
     ("qdisc", &["tc", "-j", "qdisc", "show"]),
 ];
 
-/// Keys whose values change by themselves.
-const VOLATILE: &[&str] = &["expires", "valid_life_time", "preferred_life_time"];
+/// Keys whose values change by themselves: lifetimes, and what follows the carrier with a delay (the flag LOWER_UP does at once).
+const VOLATILE: &[&str] = &[
+    "expires",
+    "valid_life_time",
+    "preferred_life_time",
+    "operstate",
+];
 
 /// Routes of all tables, rules, addresses, queueing disciplines and nftables of a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
