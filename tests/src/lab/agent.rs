@@ -206,7 +206,7 @@ impl AgentProcess {
             .namespace
             .command(&self.program)
             .args(arguments)
-            .args(&self.dirs.flags()[..2])
+            .args(self.dirs.flags())
             .stdin(Stdio::null())
             .output()
             .with_context(|| format!("cannot run {}", self.program.display()))?;

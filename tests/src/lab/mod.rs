@@ -17,6 +17,7 @@
 //! ```
 
 mod agent;
+mod builder;
 mod capture;
 mod cleanup;
 mod fault;
@@ -34,6 +35,7 @@ mod wait;
 mod worker;
 
 pub use agent::{AgentDirs, AgentProcess, LogLine, agent_path};
+pub use builder::{LabBuilder, UplinkSpec};
 pub use capture::{Capture, CaptureFile};
 pub use cleanup::sweep;
 pub use fault::{Direction, Fault, Path};
@@ -45,7 +47,7 @@ pub use plan::{
 };
 pub use relay::{RelayCounts, Shape};
 pub use snapshot::{DefaultRoute, InterfaceCounters, Snapshot, SnapshotDiff};
-pub use topology::{Lab, LabBuilder, UplinkSpec};
+pub use topology::Lab;
 pub use traffic::{
     Arrival, Connection, Echo, Ended, Gap, Servers, SocketError, TcpClient, TcpState, UdpRecord,
     UdpReport, UdpStream, UdpStreamBuilder,

@@ -20,5 +20,5 @@ const REQUEST: usize = 12;
 /// Bytes of its answer: the request's head, then the source address that the server saw (IPv6 or IPv4-mapped) and port.
 const REPLY: usize = REQUEST + 16 + 2;
 
-/// What a client or server remembers at most; a steady stream every 5 ms fills that in 80 minutes.
+/// Datagrams that a client or server remembers at most; a steady stream every 5 ms fills that in 80 minutes.
 const MEMORY: usize = 1_000_000;

@@ -16,7 +16,7 @@ use nix::{
     unistd::Pid,
 };
 
-const SOON: Duration = Duration::from_secs(10);
+use super::SOON;
 
 /// Starts a shell script in the host in the agent's place.
 fn start_script(lab: &Lab, script: &str) -> Result<AgentProcess> {
@@ -95,7 +95,7 @@ fn the_bpf_file_system_is_one_and_the_directories_exist() -> Result<()> {
 }
 
 /// Everything that bears a laboratory's id: namespaces, its directory, mounts, processes that got its directories as arguments.
-fn leftovers(id: &str) -> Vec<String> {
+fn leftovers(id: &str) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for dir in ["/run", "/run/netns"] {
         let Ok(entries) = fs::read_dir(dir) else {
@@ -105,23 +105,22 @@ fn leftovers(id: &str) -> Vec<String> {
         // The dash: another laboratory's number may begin with this one's.
         found.extend(names.filter(|name| name == id || name.starts_with(&format!("{id}-"))));
     }
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    let mounts = fs::read_to_string("/proc/self/mounts")?;
     let own = |line: &&str| line.contains(&format!("/{id}/")) || line.contains(&format!("/{id}-"));
     found.extend(mounts.lines().filter(own).map(str::to_owned));
-    for entry in fs::read_dir("/proc").unwrap() {
-        let path = entry.unwrap().path().join("cmdline");
+    for entry in fs::read_dir("/proc")? {
+        let path = entry?.path().join("cmdline");
         if let Ok(arguments) = fs::read_to_string(path)
             && arguments.contains(&format!("/{id}/"))
         {
             found.push(arguments.replace('\0', " "));
         }
     }
-    found
+    Ok(found)
 }
 
 fn id_of(lab: &Lab) -> String {
-    let name = lab.host().namespace().name();
-    name.strip_suffix("-host").unwrap().to_owned()
+    lab.host().namespace().name().replace("-host", "")
 }
 
 #[test]
@@ -131,14 +130,14 @@ fn a_panic_leaves_nothing_behind() -> Result<()> {
     }
     let lab = Lab::builder().build()?;
     let id = id_of(&lab);
-    assert!(leftovers(&id).len() >= 6, "{:?}", leftovers(&id));
+    assert!(leftovers(&id)?.len() >= 6, "{:?}", leftovers(&id)?);
     let panicked = std::thread::spawn(move || {
         let _agent = start_script(&lab, "echo running; exec sleep 1000").unwrap();
         let _fault = lab.uplink("cable").blackhole().unwrap();
         panic!("on purpose");
     });
     assert!(panicked.join().is_err());
-    assert_eq!(leftovers(&id), [""; 0]);
+    assert_eq!(leftovers(&id)?, [""; 0]);
     Ok(())
 }
 
@@ -159,13 +158,18 @@ fn be_the_victim() -> Result<()> {
     }
 }
 
+/// This module's path without the crate's name, as the test harness has it.
+fn module() -> &'static str {
+    module_path!().split_once("::").map_or("", |(_, path)| path)
+}
+
 fn start_victim(test: &str) -> Result<(Child, String)> {
     let mut child = Command::new(std::env::current_exe()?)
-        .args([test, "--exact", "--nocapture"])
+        .args([&format!("{}::{test}", module()), "--exact", "--nocapture"])
         .env(VICTIM, "1")
         .stdout(Stdio::piped())
         .spawn()?;
-    let stdout = BufReader::new(child.stdout.take().unwrap());
+    let stdout = BufReader::new(child.stdout.take().context("no standard output")?);
     let id = stdout
         .lines()
         .map_while(Result::ok)
@@ -184,21 +188,21 @@ fn a_signal_leaves_nothing_behind_and_a_sweep_removes_what_sigkill_leaves() -> R
     }
     for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
         let (mut victim, id) = start_victim(name)?;
-        assert!(leftovers(&id).len() >= 8, "{:?}", leftovers(&id));
+        assert!(leftovers(&id)?.len() >= 8, "{:?}", leftovers(&id)?);
         kill(Pid::from_raw(victim.id().cast_signed()), signal)?;
         assert_eq!(victim.wait()?.code(), Some(code));
-        assert_eq!(leftovers(&id), [""; 0], "after {signal}");
+        assert_eq!(leftovers(&id)?, [""; 0], "after {signal}");
     }
 
     let (mut victim, id) = start_victim(name)?;
     sweep()?;
-    let before = leftovers(&id);
+    let before = leftovers(&id)?;
     assert!(before.len() >= 8, "a living one was swept: {before:?}");
     victim.kill()?;
     victim.wait()?;
     // Other tests' laboratories sweep too.
     sweep()?;
-    assert_eq!(leftovers(&id), [""; 0]);
+    assert_eq!(leftovers(&id)?, [""; 0]);
     Ok(())
 }
 
@@ -214,7 +218,7 @@ fn laboratories_side_by_side_do_not_meet() -> Result<()> {
     assert_ne!(directory(&first), directory(&second));
     let id = id_of(&first);
     drop(first);
-    assert_eq!(leftovers(&id), [""; 0]);
+    assert_eq!(leftovers(&id)?, [""; 0]);
     let target = failover_tests::lab::TARGET_V4;
     assert!(second.host().ping(target, SOON)?.is_some());
     Ok(())
