@@ -1,0 +1,181 @@
+//! Real captures. tcpdump writes a pcap file, which is counted with the filters that everybody knows.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::mpsc::{self, Receiver},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use super::namespace::Namespace;
+
+/// How long tcpdump may take to start, to catch up or to end.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A running capture; ended when dropped.
+#[derive(Debug)]
+pub struct Capture {
+    tcpdump: Child,
+    messages: Receiver<String>,
+    file: PathBuf,
+}
+
+impl Capture {
+    pub(super) fn start(
+        namespace: &Namespace,
+        interface: &str,
+        filter: &str,
+        file: &Path,
+    ) -> Result<Capture> {
+        let mut command = namespace.command("tcpdump");
+        command
+            // Each packet is handed over and written at once; 16 MiB of room for bursts; root stays root, to write the file anywhere.
+            .args(["-i", interface, "--immediate-mode", "-U", "-B", "16384"])
+            .args(["-Z", "root", "-n", "-w"])
+            .arg(file)
+            .args((!filter.is_empty()).then_some(filter))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut tcpdump = command.spawn().context("cannot run tcpdump")?;
+        let stderr = tcpdump
+            .stderr
+            .take()
+            .context("tcpdump has no standard error")?;
+        let (sender, messages) = mpsc::channel();
+        let mut capture = Capture {
+            tcpdump,
+            messages,
+            file: file.to_owned(),
+        };
+        // Ends with tcpdump.
+        thread::Builder::new()
+            .name("tcpdump-messages".to_owned())
+            .spawn(move || {
+                for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                    if sender.send(line).is_err() {
+                        return;
+                    }
+                }
+            })?;
+        capture.wait_for_message("listening on")?;
+        Ok(capture)
+    }
+
+    /// Ends the capture when every packet that was on the wire until now is in the file.
+    ///
+    /// # Errors
+    /// When the kernel had to drop packets, since a count would be wrong, or tcpdump does not end.
+    pub fn finish(mut self) -> Result<CaptureFile> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            // One line: "tcpdump: 12 packets captured, 12 packets received by filter, 0 packets dropped by kernel".
+            self.signal(Signal::SIGUSR1)?;
+            let line = self
+                .wait_for_message("packets captured")
+                .or_else(|_| self.wait_for_message("packet captured"))?;
+            let [captured, received, dropped] = parse_statistics(&line)
+                .with_context(|| format!("tcpdump's statistics are not understood: {line}"))?;
+            ensure!(dropped == 0, "the kernel dropped captured packets: {line}");
+            if captured >= received {
+                break;
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "tcpdump does not catch up: {line}"
+            );
+            thread::sleep(Duration::from_millis(2));
+        }
+        self.signal(Signal::SIGINT)?;
+        let status = self.tcpdump.wait()?;
+        ensure!(status.success(), "tcpdump: {status}");
+        Ok(CaptureFile {
+            file: self.file.clone(),
+        })
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = Pid::from_raw(i32::try_from(self.tcpdump.id())?);
+        kill(pid, signal).with_context(|| format!("cannot send {signal} to tcpdump"))
+    }
+
+    fn wait_for_message(&mut self, part: &str) -> Result<String> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut seen = Vec::new();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.messages.recv_timeout(left) {
+                Ok(line) if line.contains(part) => return Ok(line),
+                Ok(line) => seen.push(line),
+                Err(_) => bail!("tcpdump does not say `{part}`, but: {seen:?}"),
+            }
+        }
+    }
+}
+
+impl Drop for Capture {
+    fn drop(&mut self) {
+        // Both fail only when it has ended already.
+        self.tcpdump.kill().ok();
+        self.tcpdump.wait().ok();
+    }
+}
+
+/// The three numbers of tcpdump's answer to SIGUSR1: captured, received by the filter, dropped by the kernel.
+fn parse_statistics(line: &str) -> Option<[u64; 3]> {
+    let numbers: Vec<u64> = line
+        .split(|c: char| !c.is_ascii_digit())
+        .filter_map(|number| number.parse().ok())
+        .collect();
+    numbers.first_chunk().copied()
+}
+
+/// A finished capture.
+#[derive(Clone, Debug)]
+pub struct CaptureFile {
+    file: PathBuf,
+}
+
+impl CaptureFile {
+    /// The pcap file.
+    pub fn path(&self) -> &Path {
+        &self.file
+    }
+
+    /// Number of captured packets that match a filter of tcpdump's; empty: all. A GSO super-packet is one.
+    ///
+    /// # Errors
+    /// When the file cannot be read or the filter is wrong.
+    pub fn count(&self, filter: &str) -> Result<usize> {
+        Ok(self.lines(filter)?.len())
+    }
+
+    /// Those packets in tcpdump's words, one line each, with microseconds since 1970.
+    ///
+    /// # Errors
+    /// When the file cannot be read or the filter is wrong.
+    pub fn lines(&self, filter: &str) -> Result<Vec<String>> {
+        let output = Command::new("tcpdump")
+            .args(["-n", "-tt", "-r"])
+            .arg(&self.file)
+            .args((!filter.is_empty()).then_some(filter))
+            .output()
+            .context("cannot run tcpdump")?;
+        ensure!(
+            output.status.success(),
+            "tcpdump -r {} {filter}: {}",
+            self.file.display(),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+        let text = String::from_utf8(output.stdout)?;
+        Ok(text.lines().map(str::to_owned).collect())
+    }
+}

@@ -1,0 +1,70 @@
+//! A host under test with its uplinks, providers, an internet and a client; faults; traffic; captures; the agent.
+//!
+//! Everything is an object that undoes itself when it goes out of scope, after a panic and on Ctrl-C too. A scenario reads:
+//!
+//! ```no_run
+//! # use failover_tests::lab::{Lab, TARGET_V4};
+//! # use std::time::Duration;
+//! # fn main() -> anyhow::Result<()> {
+//! let lab = Lab::builder().uplinks(["cable", "lte"]).build()?;
+//! let agent = lab.start_agent(&lab.config("targets = [\"192.0.2.1\"]\ninterval = \"100ms\""))?;
+//! let stream = lab.host().udp_stream(TARGET_V4).start()?;
+//! let fault = lab.uplink("cable").blackhole()?;
+//! stream.wait_for_echo_by("lte", fault.since(), Duration::from_secs(10))?;
+//! fault.repair()?;
+//! println!("{:?}", stream.stop()?.longest_gap());
+//! # Ok(()) }
+//! ```
+
+mod agent;
+mod builder;
+mod capture;
+mod cleanup;
+mod fault;
+mod namespace;
+mod node;
+mod ping;
+mod plan;
+mod relay;
+mod snapshot;
+mod sys;
+mod topology;
+mod traffic;
+mod uplink;
+mod wait;
+mod worker;
+
+pub use agent::{AgentDirs, AgentProcess, LogLine, agent_path};
+pub use builder::{LabBuilder, UplinkSpec};
+pub use capture::{Capture, CaptureFile};
+pub use cleanup::sweep;
+pub use fault::{Direction, Fault, Path};
+pub use namespace::Namespace;
+pub use node::Node;
+pub use plan::{
+    Addresses, DISCARD_PORT, ECHO_PORT, LAN_CLIENT_V4, LAN_CLIENT_V6, LAN_HOST_V4, LAN_HOST_V6,
+    LINK_LOCAL_GATEWAY, MAX_UPLINKS, TARGET_V4, TARGET_V6, TARGETS_V4, TARGETS_V6,
+};
+pub use relay::{RelayCounts, Shape};
+pub use snapshot::{DefaultRoute, InterfaceCounters, Snapshot, SnapshotDiff};
+pub use topology::Lab;
+pub use traffic::{
+    Arrival, Connection, Echo, Ended, Gap, Servers, SocketError, TcpClient, TcpState, UdpRecord,
+    UdpReport, UdpStream, UdpStreamBuilder,
+};
+pub use uplink::{LinkKind, Uplink};
+pub use wait::{wait_for, wait_until};
+
+/// Whether this process can build a laboratory. If not it says so, in the form that `cargo xtask test` counts, past the test harness's
+/// capture: a skipped test must not look like a passed one.
+#[must_use]
+pub fn require_root(test: &str) -> bool {
+    use std::io::Write;
+
+    if nix::unistd::geteuid().is_root() {
+        return true;
+    }
+    // Should standard error be gone there is nobody to tell.
+    writeln!(std::io::stderr(), "skipped: {test}: needs root").ok();
+    false
+}

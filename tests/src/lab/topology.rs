@@ -1,0 +1,161 @@
+//! What the laboratory is made of, and its building.
+//!
+//! ```text
+//!            ┌─ cable ── customer│provider│upstream ─┐
+//! client ─ host                                     internet: targets with ping, echo and discard servers
+//!            └─ lte ──── customer│provider│upstream ─┘
+//! ```
+
+use std::{net::IpAddr, path::PathBuf, time::Duration};
+
+use anyhow::{Context, Result};
+
+use super::{
+    agent::{AgentDirs, AgentProcess, agent_path},
+    builder::LabBuilder,
+    cleanup::Claim,
+    node::Node,
+    plan::{TARGETS_V4, TARGETS_V6},
+    traffic::Servers,
+    uplink::Uplink,
+    wait::wait_until,
+};
+
+/// How long the links may take to carry packets.
+const READY: Duration = Duration::from_secs(10);
+
+/// How long an agent may take to answer on its control socket.
+const AGENT_READY: Duration = Duration::from_secs(10);
+
+/// A host with its surroundings. Everything in it is removed when it goes, whatever the reason.
+#[derive(Debug)]
+pub struct Lab {
+    pub(super) host: Node,
+    pub(super) client: Option<Node>,
+    pub(super) internet: Node,
+    pub(super) uplinks: Vec<Uplink>,
+    pub(super) servers: Servers,
+    pub(super) dirs: AgentDirs,
+    pub(super) build_time: Duration,
+    /// Last, so that the names go after everything that uses them.
+    pub(super) _claim: Claim,
+}
+
+impl Lab {
+    /// Describes a laboratory.
+    pub fn builder() -> LabBuilder {
+        LabBuilder::default()
+    }
+
+    /// The host under test.
+    pub fn host(&self) -> &Node {
+        &self.host
+    }
+
+    /// The client behind the host.
+    ///
+    /// # Panics
+    /// When the laboratory was built without a LAN.
+    pub fn client(&self) -> &Node {
+        match &self.client {
+            Some(client) => client,
+            None => panic!("this laboratory was built without .lan()"),
+        }
+    }
+
+    /// The internet.
+    pub fn internet(&self) -> &Node {
+        &self.internet
+    }
+
+    /// An uplink by its name.
+    ///
+    /// # Panics
+    /// When there is none of that name.
+    pub fn uplink(&self, name: &str) -> &Uplink {
+        match self.uplinks.iter().find(|uplink| uplink.name() == name) {
+            Some(uplink) => uplink,
+            None => panic!("this laboratory has no uplink `{name}`"),
+        }
+    }
+
+    /// All uplinks.
+    pub fn uplinks(&self) -> &[Uplink] {
+        &self.uplinks
+    }
+
+    /// The echo and discard servers in the internet, which remember who came.
+    pub fn servers(&self) -> &Servers {
+        &self.servers
+    }
+
+    /// Directories for an agent, on a BPF file system of the laboratory's own where needed.
+    pub fn agent_dirs(&self) -> &AgentDirs {
+        &self.dirs
+    }
+
+    /// How long the building took.
+    pub fn build_time(&self) -> Duration {
+        self.build_time
+    }
+
+    /// A configuration of all uplinks in order, with the given keys in its `[probe]` table (targets included), and any further tables
+    /// after them: `lab.config("targets = [\"192.0.2.1\"]\ninterval = \"100ms\"\n[route]\nprotocol = 137")`.
+    pub fn config(&self, probe: &str) -> String {
+        let mut config = format!("[probe]\n{probe}\n");
+        for uplink in &self.uplinks {
+            config.push_str(&uplink.config());
+        }
+        config
+    }
+
+    /// Starts the agent that was built beside this test in the host, with this configuration, and waits until it answers.
+    ///
+    /// # Errors
+    /// When it is not built, ends, or does not answer.
+    pub fn start_agent(&self, config: &str) -> Result<AgentProcess> {
+        let path = self.write_config(config)?;
+        let agent = self.spawn_agent(&["run", "--config", &path.to_string_lossy()])?;
+        agent.wait_ready(AGENT_READY)?;
+        Ok(agent)
+    }
+
+    /// Starts the agent in the host with these arguments, followed by its directories, and does not wait for anything.
+    ///
+    /// # Errors
+    /// When it is not built or cannot be started.
+    pub fn spawn_agent(&self, arguments: &[&str]) -> Result<AgentProcess> {
+        AgentProcess::spawn(&agent_path()?, self.host.namespace(), arguments, &self.dirs)
+    }
+
+    /// Writes an agent's configuration file and returns its path.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_config(&self, config: &str) -> Result<PathBuf> {
+        let path = self.dirs.config_file();
+        std::fs::write(&path, config).with_context(|| format!("{}", path.display()))?;
+        Ok(path)
+    }
+
+    pub(super) fn wait_until_ready(&self) -> Result<()> {
+        for uplink in &self.uplinks {
+            let a = uplink.addresses();
+            let provider = Node::new(uplink.provider().clone(), self.host.origins().clone());
+            let links: [(&Node, IpAddr); 4] = [
+                (&self.host, a.gateway_v4.into()),
+                (&self.host, a.gateway_v6.into()),
+                (&provider, TARGETS_V4[0].into()),
+                (&provider, TARGETS_V6[0].into()),
+            ];
+            for (from, to) in links {
+                let what = format!("{} answers {}", to, from.namespace().name());
+                wait_until(&what, READY, || {
+                    from.ping(to, Duration::from_millis(50))
+                        .is_ok_and(|rtt| rtt.is_some())
+                })?;
+            }
+        }
+        Ok(())
+    }
+}
