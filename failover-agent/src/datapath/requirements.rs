@@ -1,6 +1,9 @@
 //! What the host must have, found out before anything is changed.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result};
 use aya::programs::{SchedClassifier, TcAttachType};
@@ -90,7 +93,8 @@ fn missing_capabilities() -> Result<Vec<&'static str>> {
 
 fn missing_in(effective: u64) -> Vec<&'static str> {
     let has = |capability: u32| effective & (1 << capability) != 0;
-    // CAP_SYS_ADMIN stands for the BPF ones, but not for the network ones (kernel/bpf/syscall.c, net/sched).
+    // CAP_SYS_ADMIN stands for the BPF ones, but not for the network ones (kernel/bpf/syscall.c, net/sched). Without
+    // CAP_PERFMON the verifier refuses the programs' log messages.
     [
         ("CAP_BPF", has(CAP_BPF) || has(CAP_SYS_ADMIN)),
         ("CAP_NET_ADMIN", has(CAP_NET_ADMIN)),
@@ -122,7 +126,7 @@ fn check_file_system(bpf_dir: &Path) -> Result<()> {
 
 /// Where a BPF file system should be mounted for `bpf_dir`: its parent, so that `/sys/fs/bpf/failover-agent` names
 /// the customary place.
-fn mount_point(bpf_dir: &Path) -> std::path::PathBuf {
+fn mount_point(bpf_dir: &Path) -> PathBuf {
     bpf_dir.parent().unwrap_or(bpf_dir).to_owned()
 }
 
