@@ -32,13 +32,15 @@ pub(super) struct Reference {
     targets: usize,
     pub(super) carrier: bool,
     pub(super) usable: bool,
-    /// Whether carrier or address were ever lost.
-    lost: bool,
     epoch: u64,
     rounds: Vec<Round>,
     next: usize,
     /// Since the epoch.
     pub(super) counted: Vec<Counted>,
+    pub(super) health: Health,
+    good: u32,
+    bad: u32,
+    blind: u32,
 }
 
 impl Reference {
@@ -48,11 +50,14 @@ impl Reference {
             targets: rules.targets[family as usize] as usize,
             carrier: true,
             usable: rules.usable[family as usize],
-            lost: false,
             epoch: 0,
             rounds: Vec::new(),
             next: 0,
             counted: Vec::new(),
+            health: Health::Unknown,
+            good: 0,
+            bad: 0,
+            blind: 0,
         }
     }
 
@@ -66,7 +71,11 @@ impl Reference {
 
     pub(super) fn set(&mut self, carrier: bool, usable: bool, now: u64) {
         if (self.carrier, self.usable) != (carrier, usable) {
-            self.lost |= self.carrier && !carrier || self.usable && !usable;
+            let lost = self.carrier && !carrier || self.usable && !usable;
+            if lost && self.probed() {
+                self.health = Health::Down;
+            }
+            (self.good, self.bad, self.blind) = (0, 0, 0);
             (self.carrier, self.usable, self.epoch) = (carrier, usable, now);
             self.counted.clear();
         }
@@ -122,8 +131,29 @@ impl Reference {
                     sent,
                     at: now,
                 });
+                self.judge(verdict);
             }
         }
+    }
+
+    fn judge(&mut self, verdict: Verdict) {
+        (self.good, self.bad, self.blind) = match verdict {
+            Verdict::Good => (self.good + 1, 0, 0),
+            Verdict::Bad => (0, self.bad + 1, 0),
+            Verdict::Blind => (self.good, self.bad, self.blind + 1),
+        };
+        let (rules, down) = (&self.rules, self.health == Health::Down);
+        self.health = match verdict {
+            Verdict::Good if !down || self.good >= rules.rise => Health::Up,
+            Verdict::Bad if self.health == Health::Unknown || self.bad >= rules.fall => {
+                Health::Down
+            }
+            Verdict::Blind if !down && self.blind >= rules.fall => {
+                (self.good, self.bad) = (0, 0);
+                Health::Blind
+            }
+            _ => self.health,
+        };
     }
 
     fn verdict(&self, round: &Round) -> Option<Verdict> {
@@ -165,31 +195,6 @@ impl Reference {
             .collect();
         run.reverse();
         run
-    }
-
-    /// How many rounds at the very end have this verdict.
-    pub(super) fn streak(&self, verdict: Verdict) -> usize {
-        self.counted
-            .iter()
-            .rev()
-            .take_while(|round| round.verdict == verdict)
-            .count()
-    }
-
-    /// Whether there is a reason to call it Down: lost, or `fall` bad rounds in a row, and not `rise` good ones since then.
-    pub(super) fn may_be_down(&self) -> bool {
-        let (mut down, mut good, mut bad) = (self.lost, 0, 0);
-        for (index, round) in self.counted.iter().enumerate() {
-            match round.verdict {
-                Verdict::Good => (good, bad) = (good + 1, 0),
-                Verdict::Bad => (good, bad) = (0, bad + 1),
-                Verdict::Blind => {}
-            }
-            let first = index == 0 && !self.lost;
-            down |= bad >= self.rules.fall || first && bad == 1;
-            down &= good < self.rules.rise;
-        }
-        down
     }
 
     /// When the trouble began: its last run of bad rounds, if it was not lost instead.

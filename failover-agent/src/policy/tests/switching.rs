@@ -186,6 +186,28 @@ fn failback_waits_for_rise_and_hold() {
 }
 
 #[test]
+fn first_good_round_is_not_enough_for_a_failback() {
+    let mut late = rules(2);
+    late.uplinks[0].usable = [false, false];
+    late.uplinks[0].hold = Duration::ZERO;
+    let mut play = Play::new(late);
+    play.tick(" +");
+    play.confirm(B);
+    play.input(Input::Usable {
+        uplink: A,
+        family: Family::V4,
+        usable: true,
+    });
+    play.actions();
+    play.tick("++");
+    assert_eq!(play.health(A), Health::Up, "its first round ever");
+    play.ticks(2, "++");
+    assert_eq!(play.switches(), []);
+    play.tick("++");
+    assert_eq!(play.switches(), [(Some(B), A, Cause::Failback)]);
+}
+
+#[test]
 fn hold_ends_by_the_clock_and_a_stale_proof_is_renewed() {
     let mut short = rules(2);
     short.uplinks[0].hold = Duration::from_millis(3500);

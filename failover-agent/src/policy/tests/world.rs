@@ -59,7 +59,7 @@ pub(super) struct Switch {
     pub(super) leader: Option<UplinkId>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Event {
     Change(Change),
     Send(UplinkId, Family, bool),
@@ -304,7 +304,7 @@ impl World {
             to,
             cause,
             confirmed: None,
-            from_down: old.is_some_and(Reference::may_be_down),
+            from_down: old.is_some_and(|old| old.health == Health::Down),
             trouble: old.and_then(Reference::trouble),
             present: new.present(),
             last: new.last(),
@@ -360,7 +360,7 @@ impl World {
             Weather::Bad => Some(lost),
             Weather::Blind => Some((0, Outcome::Blind)),
             Weather::Silent => None,
-            Weather::Lossy => Some(if dice % 3 == 0 { lost } else { reply }),
+            Weather::Lossy => Some(if dice < 30 { lost } else { reply }),
             Weather::Wild => [
                 Some(reply),
                 Some(reply),
