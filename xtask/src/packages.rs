@@ -62,6 +62,11 @@ pub(crate) fn llvm_package(llvm: u32) -> String {
     format!("llvm-{llvm}-dev")
 }
 
+/// The LLVM major of such a package's name; `None` for other packages.
+pub(crate) fn llvm_of_package(package: &str) -> Option<&str> {
+    package.strip_prefix("llvm-")?.strip_suffix("-dev")
+}
+
 /// Installs packages with apt, as root. Reads the package lists anew only where they are absent
 /// or do not know a package, and once more when an installation fails, for old lists name
 /// packages that the mirror has replaced.
@@ -154,9 +159,7 @@ fn not_in_release(packages: &[String], os_release: &str) -> String {
         "no package {} in the apt sources of {system}",
         packages.join(", ")
     );
-    let llvm = packages
-        .iter()
-        .find_map(|package| package.strip_prefix("llvm-")?.strip_suffix("-dev"));
+    let llvm = packages.iter().find_map(|package| llvm_of_package(package));
     if let Some(llvm) = llvm {
         let codename = field("VERSION_CODENAME").unwrap_or_else(|| "CODENAME".into());
         text.push_str(&format!(
@@ -165,7 +168,7 @@ fn not_in_release(packages: &[String], os_release: &str) -> String {
       sudo install -d /etc/apt/keyrings
       curl -fsSL https://apt.llvm.org/llvm-snapshot.gpg.key | sudo tee /etc/apt/keyrings/llvm.asc >/dev/null
       echo 'deb [signed-by=/etc/apt/keyrings/llvm.asc] https://apt.llvm.org/{codename}/ llvm-toolchain-{codename}-{llvm} main' | sudo tee /etc/apt/sources.list.d/llvm.list
-  - put a ready-made bpf-linker with LLVM {llvm} or newer on PATH (then no LLVM package is needed):
+  - put a ready-made bpf-linker with LLVM {llvm} or newer on PATH (then no LLVM package is needed), and remove target/tools:
       https://github.com/aya-rs/bpf-linker/releases
   - enable the release's security and updates suites, where Debian puts newer LLVM versions"
         ));
@@ -227,6 +230,12 @@ llvm-23-dev:
             text.contains("bpftool") && !text.contains("apt.llvm.org"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn the_llvm_package_has_the_major_in_its_name() {
+        assert_eq!(llvm_of_package(&llvm_package(22)), Some("22"));
+        assert_eq!(llvm_of_package("iproute2"), None);
     }
 
     #[test]

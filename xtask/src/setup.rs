@@ -135,7 +135,7 @@ impl Step {
                 else {
                     bail!(
                         "bpf-linker {} can be built with LLVM {first} to {last}, but this rustc has LLVM {llvm}: put a \
-                         bpf-linker with LLVM {llvm} or newer on PATH (https://github.com/aya-rs/bpf-linker/releases), \
+                         bpf-linker with LLVM {llvm} or newer on PATH (https://github.com/aya-rs/bpf-linker/releases) and remove target/tools, \
                          or choose a toolchain with such an LLVM (rustup override set 1.95)",
                         linker::VERSION,
                     );
@@ -162,15 +162,19 @@ fn without_apt(steps: &[Step]) -> String {
             Step::Packages(packages) => {
                 text.push_str("\n  with the system's package manager, install");
                 for package in packages {
-                    let what = match TOOLS.iter().find(|tool| tool.package == package) {
-                        Some(tool) => format!(
-                            "the program `{}` (Debian's package: {package})",
-                            tool.program
+                    let program = TOOLS.iter().find(|tool| tool.package == package);
+                    let what = match (packages::llvm_of_package(package), program) {
+                        (Some(llvm), _) => format!(
+                            "LLVM {llvm}'s development files, with libLLVM.so (on Fedora called \
+                             llvm{llvm}-devel or llvm-devel, on Alpine llvm{llvm}-dev, on Arch llvm)"
                         ),
-                        None => format!(
-                            "the LLVM development files of exactly the version in Debian's package {package}, with libLLVM.so \
-                             (Fedora calls such a package llvmNN-devel, Arch llvm, Alpine llvmNN-dev)"
-                        ),
+                        (None, Some(tool)) => {
+                            format!(
+                                "the program `{}` (Debian's package: {package})",
+                                tool.program
+                            )
+                        }
+                        (None, None) => package.clone(),
                     };
                     text.push_str(&format!("\n    - {what}"));
                 }
@@ -281,7 +285,7 @@ mod tests {
         let text = without_apt(&steps);
         for part in [
             "rust-src",
-            "llvm-22-dev",
+            "LLVM 22's",
             "`nft`",
             "LLVM_PREFIX=",
             "--features llvm-22",
