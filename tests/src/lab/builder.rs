@@ -173,7 +173,8 @@ impl LabBuilder {
     }
 }
 
-/// Addresses are static and unique: nothing to detect, nothing to wait for.
+/// Addresses are static and unique: nothing to detect. (`nodad` goes further: without it an address cannot be bound for a moment, on
+/// the loopback too.)
 const NO_DAD: &[(&str, &str)] = &[
     ("net/ipv6/conf/all/accept_dad", "0"),
     ("net/ipv6/conf/default/accept_dad", "0"),
@@ -243,7 +244,7 @@ fn set_up_internet(internet: &Namespace, uplinks: &[Uplink]) -> Result<()> {
         writeln!(batch, "address add {target}/32 dev lo")?;
     }
     for target in TARGETS_V6 {
-        writeln!(batch, "address add {target}/128 dev lo")?;
+        writeln!(batch, "address add {target}/128 dev lo nodad")?;
     }
     for Uplink {
         name, addresses: a, ..

@@ -64,7 +64,8 @@ pub fn require_root(test: &str) -> bool {
     if nix::unistd::geteuid().is_root() {
         return true;
     }
-    // Should standard error be gone there is nobody to tell.
-    writeln!(std::io::stderr(), "skipped: {test}: needs root").ok();
+    // In one piece, since other tests write too. Should standard error be gone there is nobody to tell.
+    let line = format!("skipped: {test}: needs root\n");
+    std::io::stderr().write_all(line.as_bytes()).ok();
     false
 }

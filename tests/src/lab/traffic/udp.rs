@@ -6,7 +6,7 @@ use std::{
     os::fd::AsFd,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -142,10 +142,15 @@ impl SocketError {
 
 #[derive(Debug, Default)]
 struct Shared {
-    records: Mutex<Vec<UdpRecord>>,
+    sent: Mutex<Sent>,
     errors: Mutex<Vec<SocketError>>,
-    /// Sends nothing more, but still waits for answers.
-    ending: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Sent {
+    records: Vec<UdpRecord>,
+    /// Nothing more is to be sent, but answers are still noted. Under the records' lock, so that none is added after it is set.
+    ending: bool,
 }
 
 /// A running stream; stops when dropped.
@@ -171,7 +176,7 @@ impl UdpStream {
     /// What happened until now.
     pub fn report(&self) -> UdpReport {
         UdpReport {
-            records: lock(&self.shared.records).clone(),
+            records: lock(&self.shared.sent).records.clone(),
             taken: Instant::now(),
         }
     }
@@ -192,7 +197,7 @@ impl UdpStream {
         timeout: Duration,
     ) -> Result<Echo> {
         wait_for(&format!("an echo comes by {uplink}"), timeout, || {
-            let records = lock(&self.shared.records);
+            let records = &lock(&self.shared.sent).records;
             let young = records
                 .iter()
                 .rev()
@@ -219,9 +224,9 @@ impl UdpStream {
     /// # Errors
     /// When the stream's thread hangs.
     pub fn stop(self) -> Result<UdpReport> {
-        self.shared.ending.store(true, Ordering::Relaxed);
+        lock(&self.shared.sent).ending = true;
         wait_until("the last echo has come or is late", LATE * 10, || {
-            let records = lock(&self.shared.records);
+            let records = &lock(&self.shared.sent).records;
             let mut young = records
                 .iter()
                 .rev()
@@ -248,12 +253,9 @@ impl Stream {
     fn run(mut self, stop: &Stop) {
         let mut next = Instant::now();
         loop {
-            let ending = self.shared.ending.load(Ordering::Relaxed);
             let now = Instant::now();
             if now >= next {
-                if !ending {
-                    self.send();
-                }
+                self.send();
                 // Late is late: no burst to catch up.
                 next = (next + self.interval).max(now);
             }
@@ -268,11 +270,11 @@ impl Stream {
     }
 
     fn send(&mut self) {
-        let mut records = lock(&self.shared.records);
-        if records.len() >= MEMORY {
+        let mut stream = lock(&self.shared.sent);
+        if stream.ending || stream.records.len() >= MEMORY {
             return;
         }
-        let sequence = records.len() as u64;
+        let sequence = stream.records.len() as u64;
         self.payload[..4].copy_from_slice(&self.id.to_be_bytes());
         self.payload[4..REQUEST].copy_from_slice(&sequence.to_be_bytes());
         let sent = Instant::now();
@@ -280,7 +282,7 @@ impl Stream {
             Some(target) => self.socket.send_to(&self.payload, target),
             None => self.socket.send(&self.payload),
         };
-        records.push(UdpRecord {
+        stream.records.push(UdpRecord {
             sequence,
             sent,
             send_error: result.err().and_then(|error| error.raw_os_error()),
@@ -309,7 +311,7 @@ impl Stream {
         let Some((sequence, source)) = parse_reply(packet, self.id) else {
             return;
         };
-        let mut records = lock(&self.shared.records);
+        let records = &mut lock(&self.shared.sent).records;
         let record = usize::try_from(sequence)
             .ok()
             .and_then(|i| records.get_mut(i));
