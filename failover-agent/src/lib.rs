@@ -1,4 +1,48 @@
-//! failover-agent keeps a Linux host or router online over several uplinks.
+//! failover-agent keeps a Linux host or router online over several uplinks: it probes all of them at once, decides with hysteresis, swaps
+//! default-route metrics by netlink, and cuts what is left on the others with TC eBPF programs.
+//!
+//! One idea carries the whole program: **a pure machine decides, thin edges act.**
+//!
+//! ```text
+//!              facts                                decisions
+//! probe    echo replies, losses ──┐              ┌──> route     main table: metrics, make before break
+//! route    carrier, addresses,    │   ┌────────┐ │              own tables and rules
+//!          routes of others     ──┼──>│ policy │─┼──> datapath  gates in BPF maps
+//! control  requests             ──┤   │ (pure) │ ├──> probe     a round out of turn
+//! clock    the time             ──┘   └────────┘ └──> log, control::status
+//!                    Input                Action
+//!                 └──────────── agent: the one select! loop ───────────┘
+//! ```
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | [`cli`], [`verbs`], [`logging`] | the command line, what each verb does, log lines |
+//! | [`config`], [`failure`] | TOML and flags become one validated configuration; what is wrong is said with place and cure |
+//! | [`policy`] | health, election, machine: pure |
+//! | [`probe`] | edge: ICMP echo, one prober per uplink and family |
+//! | [`route`] | edge: discovery, tables and rules, the switch, displaced routes, netlink notifications |
+//! | [`datapath`] | edge: the eBPF programs and their maps; the only place that knows aya |
+//! | [`control`] | edge: lock, unix socket, status model |
+//! | [`agent`], [`clock`] | the loop that connects them, and its time |
+//!
+//! # Invariants
+//!
+//! 1. [`policy`] imports no tokio, aya, rtnetlink, clock or file. Time is a parameter; its types are plain data and `PartialEq`.
+//!    (A test reads its sources.)
+//! 2. Never worse: the agent never switches to, nor cuts anything in favour of, an uplink that is not proven Up just now. If all
+//!    are Down, nothing changes. (Property tests.)
+//! 3. Make before break: the new route stands and is confirmed before the old one is demoted or anything is cut. There is no
+//!    instant without a default route. (Namespace tests poll for one.)
+//! 4. Order of a switch: the new uplink's gate opens, new route in, old route demoted, the other gates close. Each step's result is
+//!    checked and its time recorded.
+//! 5. Own only what is ours: our routes bear our protocol number, our rules our priority range and protocol, our pins our
+//!    directory. Stopping restores what was displaced; `reset` removes every trace even after a kill -9.
+//! 6. A dead agent harms nobody: gates stand open once the lease is past, routes stay as they were.
+//! 7. The programs return `TCX_NEXT` on pass, so that others' programs run too; they never touch a packet that they let pass.
+//! 8. No `unwrap` outside tests (a lint); `unsafe` only in failover-ebpf and in one named file per edge that needs it.
+//!
+//! `docs/architecture.md` in the repository says more.
+
 pub mod agent;
 pub mod cli;
 pub mod clock;
