@@ -11,10 +11,14 @@
 //!   round decides alone (start-up check). Losing the carrier makes it Down at once. Rounds in which not one probe could be
 //!   sent for a reason of our own say nothing: after `fall` of them the uplink is Blind, unless it was Down already.
 //! * The lowest rank that is Up wins. An uplink is only switched to when it is *proven just now*: Up, its last round good, and
-//!   that round sent after the trouble on the active uplink began; otherwise it is probed at once and the decision waits.
-//! * A more preferred uplink takes over again (failback) once it has been good without interruption for `hold`.
+//!   that round sent within its last interval and timeout and after the trouble on the active uplink began; otherwise it is
+//!   probed at once and the decision waits, while there is another proven one at most for a probe's timeout.
+//! * A more preferred uplink takes over again (failback) once it has been good without interruption for `hold`, and `hold`
+//!   after the last failback.
+//! * A switch counts when it is confirmed. A destination that could not be confirmed is passed over for 1 s, then for twice
+//!   as long each time, up to 30 s.
 //! * When no uplink is proven, nothing changes.
-//! * A family without targets of its own follows the other one.
+//! * A family without targets of its own is where the other one is, if the uplink can carry it.
 
 mod election;
 mod health;

@@ -79,6 +79,18 @@ fn blind_uplinks_are_neither_left_nor_taken() {
     play.ticks(3, "+o+");
     play.ticks(3, "-o+");
     assert_eq!(play.switches(), [(Some(A), C, Cause::Failover)]);
+
+    let mut play = Play::started(rules(2));
+    play.ticks(2, "-+");
+    play.round(B, Outcome::Blind);
+    play.tick("-");
+    assert_eq!(
+        (play.health(B), play.switches()),
+        (Health::Up, vec![]),
+        "one blind round is no proof"
+    );
+    play.tick("-+");
+    assert_eq!(play.switches(), [(Some(A), B, Cause::Failover)]);
 }
 
 #[test]
