@@ -244,12 +244,13 @@ impl<'a> Agent<'a> {
                 }
                 Some(input) = self.inputs.recv() => {
                     self.machine.handle(input, self.clock.now());
-                    // Rounds come in bursts: take what is there before acting.
-                    while let Ok(input) = self.inputs.try_recv() {
-                        self.machine.handle(input, self.clock.now());
-                    }
+                    self.take_inputs();
                 }
-                () = sleep_until(timer) => self.machine.handle_timeout(self.clock.now()),
+                () = sleep_until(timer) => {
+                    // An answer that waits here must not be counted as missing.
+                    self.take_inputs();
+                    self.machine.handle_timeout(self.clock.now());
+                }
                 change = observer.next() => self.changed(&change?),
                 () = sleep_until(self.sync.due()) => self.synchronize(),
                 Some((request, reply)) = requests.recv() => {
@@ -260,6 +261,13 @@ impl<'a> Agent<'a> {
                 () = &mut server => anyhow::bail!("the control socket is gone"),
                 Err(error) = &mut log => return Err(error),
             }
+        }
+    }
+
+    /// Takes what is there: rounds come in bursts.
+    fn take_inputs(&mut self) {
+        while let Ok(input) = self.inputs.try_recv() {
+            self.machine.handle(input, self.clock.now());
         }
     }
 
