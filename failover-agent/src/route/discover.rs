@@ -50,12 +50,11 @@ impl Router {
             let probed = |family: &Family| {
                 has_targets(uplink, *family) && link.families[index(*family)].is_some()
             };
-            if !Family::ALL.iter().any(probed)
-                && let Some(failure) = failures.pop()
-            {
-                return Err(failure.into());
-            }
+            let none_is_probed = !Family::ALL.iter().any(probed);
             for failure in failures {
+                if none_is_probed {
+                    return Err(failure.into());
+                }
                 warn!("{failure}");
             }
             links.push(link);
