@@ -94,7 +94,14 @@ fn a_dhcp_client_that_insists_is_displaced_again_without_a_fight() -> Result<()>
     wait_for_health(&agent, "lte", Family::V4, Health::Up)?;
     let ours = default_routes(&lab, Family::V4)?;
     let host = lab.host().namespace();
-    let gateway = |name| lab.uplink(name).addresses().gateway_v4;
+    // As the laboratory's own.
+    let lease = |name, metric| {
+        let addresses = lab.uplink(name).addresses();
+        host.ip_batch(&format!(
+            "route append default via {} dev {name} proto dhcp src {} metric {metric}",
+            addresses.gateway_v4, addresses.host_v4
+        ))
+    };
     let displaced = || {
         wait_until("the foreign route is displaced", SOON, || {
             lab.host()
@@ -105,10 +112,7 @@ fn a_dhcp_client_that_insists_is_displaced_again_without_a_fight() -> Result<()>
 
     // As on a renewal: the same that was there before, which now ties with a standby's metric.
     for name in ["cable", "lte"] {
-        host.ip_batch(&format!(
-            "route append default via {} dev {name} proto dhcp metric 100",
-            gateway(name)
-        ))?;
+        lease(name, 100)?;
         displaced()?;
     }
 
@@ -118,10 +122,7 @@ fn a_dhcp_client_that_insists_is_displaced_again_without_a_fight() -> Result<()>
     let mut added = 0;
     while begun.elapsed() < QUARREL {
         if !lab.host().default_routes_v4()?.iter().any(is_dhcp) {
-            host.ip_batch(&format!(
-                "route append default via {} dev lte proto dhcp metric 10",
-                gateway("lte")
-            ))?;
+            lease("lte", 10)?;
             added += 1;
         }
         thread::sleep(Duration::from_millis(10));
