@@ -39,6 +39,8 @@ impl RouteMonitor {
             .args([family, "-oneline", "monitor", "route"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
+            // It reads the names of all namespaces, and complains of one that another laboratory is just making.
+            .stderr(Stdio::null())
             .spawn()
             .context("cannot run ip monitor")?;
         let stdout = ip
