@@ -273,6 +273,14 @@ impl AgentProcess {
         Ok(())
     }
 
+    /// How it has ended; `None` while it runs.
+    ///
+    /// # Errors
+    /// When it cannot be asked for.
+    pub fn exit_status(&mut self) -> Result<Option<ExitStatus>> {
+        self.child.try_wait().context("cannot look at the agent")
+    }
+
     /// Waits until it ends, and until all it wrote is in the log.
     ///
     /// # Errors
