@@ -58,12 +58,9 @@ pub(super) fn run(
     let build_ms = milliseconds(lab.build_time());
     timeline.push(Instant::now(), Event::Laboratory { build_ms });
     let mut watch = Watch::start(&lab, agent, &lab.config(PROBE), timeline, screen)?;
-    demonstrate(options, &lab, &mut watch).map_err(|error| {
-        watch.read_log();
-        anyhow!(
-            "{error:#}\nThe agent's log ended with:\n{}",
-            watch.last_lines()
-        )
+    demonstrate(options, &lab, &mut watch).map_err(|error| match watch.last_lines() {
+        Some(lines) => anyhow!("{error:#}\nThe agent's log ended with:\n{lines}"),
+        None => anyhow!("{error:#}: it has logged nothing"),
     })
 }
 

@@ -170,10 +170,13 @@ impl<'a> Watch<'a> {
         let ended = self.agent.exit_status()?;
         self.read_log();
         self.timeline.show(self.screen).context(CANNOT_WRITE)?;
-        match ended {
-            None => Ok(()),
-            Some(status) => bail!("the agent has ended by itself ({status})"),
+        if let Some(status) = ended {
+            // The end of what it wrote may still be on its way.
+            self.agent.wait_exit(LOOK)?;
+            self.read_log();
+            bail!("the agent has ended by itself ({status})");
         }
+        Ok(())
     }
 
     /// Reads what is new in the log.
@@ -213,8 +216,8 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// The end of the agent's log, for an error.
-    pub(super) fn last_lines(&self) -> String {
+    /// The end of the agent's log, for an error; `None` when there is none.
+    pub(super) fn last_lines(&self) -> Option<String> {
         let log = self.agent.log();
         let from = log.len().saturating_sub(LAST_LINES);
         let lines = log[from..].iter().map(|line| {
@@ -225,7 +228,8 @@ impl<'a> Watch<'a> {
                 _ => format!("  {}\n", line.text),
             }
         });
-        lines.collect()
+        let lines: String = lines.collect();
+        (!lines.is_empty()).then_some(lines)
     }
 }
 
