@@ -2,4 +2,5 @@
 //! internet and a client, all in network namespaces of one machine.
 //!
 //! The scenario tests, the demonstration and the benchmark are written with it. See [`lab`].
+pub mod bench;
 pub mod lab;
