@@ -113,6 +113,8 @@ fn gate(settings: &Settings) -> Result<Measurement> {
                     let begun = Instant::now();
                     datapath.set_gate(uplink, IpFamily::V4, gate)?;
                     samples.push_us(begun.elapsed());
+                    let stands = datapath.gates(uplink)?[IpFamily::V4 as usize];
+                    ensure!(stands == gate, "the gate did not change");
                 }
             }
             for verb in ["-I", "-D"] {

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nix::time::{ClockId, clock_gettime};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
@@ -166,10 +166,10 @@ fn bare_round(mut socket: &Socket) -> Result<()> {
         socket.send_to(&ECHO_REQUEST, &target)?;
     }
     let mut packet = [0; 256];
-    for _ in TARGETS_V4 {
-        // Only to have read it.
-        socket.read(&mut packet).ok();
-    }
+    let answers = TARGETS_V4
+        .iter()
+        .filter(|_| socket.read(&mut packet).is_ok_and(|length| length > 0));
+    ensure!(answers.count() > 0, "nobody answers the bare prober");
     Ok(())
 }
 
