@@ -31,6 +31,7 @@ mod sys;
 mod topology;
 mod traffic;
 mod uplink;
+mod usage;
 mod wait;
 mod worker;
 
@@ -53,6 +54,7 @@ pub use traffic::{
     UdpReport, UdpStream, UdpStreamBuilder,
 };
 pub use uplink::{LinkKind, Uplink};
+pub use usage::{cpu_time, rss_bytes};
 pub use wait::{wait_for, wait_until};
 
 /// Whether this process can build a laboratory. If not it says so, in the form that `cargo xtask test` counts, past the test harness's
