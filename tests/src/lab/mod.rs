@@ -21,6 +21,7 @@ mod builder;
 mod capture;
 mod cleanup;
 mod fault;
+mod monitor;
 mod namespace;
 mod node;
 mod ping;
@@ -40,6 +41,7 @@ pub use builder::{LabBuilder, UplinkSpec};
 pub use capture::{Capture, CaptureFile};
 pub use cleanup::sweep;
 pub use fault::{Direction, Fault, Path};
+pub use monitor::RouteMonitor;
 pub use namespace::Namespace;
 pub use node::Node;
 pub use plan::{
