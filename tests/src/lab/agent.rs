@@ -103,7 +103,7 @@ pub struct LogLine {
 impl LogLine {
     /// A field of a JSON log line.
     pub fn field(&self, name: &str) -> Option<&Value> {
-        self.json.as_ref()?["fields"].get(name)
+        self.json.as_ref()?.get(name)
     }
 }
 
