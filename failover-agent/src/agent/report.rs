@@ -63,9 +63,9 @@ impl Agent<'_> {
         let target = self.config.uplinks[uplink.0].probe.targets[target.0];
         let uplink = self.name(uplink);
         if failed <= fall {
-            warn!(uplink, %family, %target, failed, fall, "{uplink} ({family}): ping of {target} failed ({failed}/{fall})");
+            warn!(uplink, %family, probe_target = %target, failed, fall, "{uplink} ({family}): ping of {target} failed ({failed}/{fall})");
         } else {
-            debug!(uplink, %family, %target, failed, fall, "{uplink} ({family}): {target} still does not answer ({failed} pings)");
+            debug!(uplink, %family, probe_target = %target, failed, fall, "{uplink} ({family}): {target} still does not answer ({failed} pings)");
         }
     }
 }
