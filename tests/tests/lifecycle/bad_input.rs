@@ -1,8 +1,12 @@
 //! Whatever is wrong before the start: one line with a cure, an exit code of its own, and nothing is changed.
 
-use std::{fs, os::unix::fs::PermissionsExt, process::Stdio};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    process::{Command, Stdio},
+};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use failover_tests::lab::{Lab, UplinkSpec, agent_path, require_root};
 
 use super::support::{Everything, Outcome, config, run, start};
@@ -142,7 +146,7 @@ fn a_host_that_is_not_ready_is_left_as_it_is() -> Result<()> {
     before.ensure_same(&Everything::of(&lab)?)?;
     host.ip_batch(&metric.replace("add", "del"))?;
 
-    host.ip_batch("-4 address flush dev lte")?;
+    host.ip_batch("address del 10.64.2.2/24 dev lte")?;
     let before = Everything::of(&lab)?;
     let address = ["uplink `lte`: lte has no IPv4 address", "DHCP"];
     ensure_refused("no address", &run(&lab, &uplinks)?, 17, &address);
@@ -175,7 +179,9 @@ fn run_by(lab: &Lab, wrapper: &[&str], directories: [&str; 3]) -> Result<Outcome
     let public = tempfile::tempdir()?;
     fs::set_permissions(public.path(), fs::Permissions::from_mode(0o755))?;
     let agent = public.path().join("failover-agent");
-    fs::copy(agent_path()?, &agent)?;
+    // By another process: whatever this one has open for writing, another test's child may inherit, and then nobody can execute it.
+    let copied = Command::new("cp").arg(agent_path()?).arg(&agent).status()?;
+    ensure!(copied.success(), "cp: {copied}");
     let [run, bpf, state] = directories;
     let mut command: Vec<&str> = wrapper.to_vec();
     let agent = agent.to_string_lossy();
@@ -261,7 +267,7 @@ fn missing_directories_are_named_and_none_is_made() -> Result<()> {
     // Found out after the run directory was made.
     lab.host()
         .namespace()
-        .ip_batch("-4 address flush dev lte")?;
+        .ip_batch("address del 10.64.2.2/24 dev lte")?;
     let outcome = run_by(&lab, &["env"], [&run, &bpf, &state])?;
     ensure_refused("no address", &outcome, 17, &["lte"]);
     for dir in [&run, &bpf, &state, &format!("{scratch}/new-bpf")] {

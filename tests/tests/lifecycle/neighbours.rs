@@ -99,7 +99,7 @@ fn tcx_programs_of_others_run_before_and_after_ours() -> Result<()> {
     Ok(())
 }
 
-/// Packets that a filter of `add_filters` has counted.
+/// Packets that the filter of somebody else has counted.
 fn filtered(namespace: &Namespace, interface: &str, direction: &str) -> Result<u64> {
     let command = ["-s", "-j", "filter", "show", "dev", interface, direction];
     let filters = namespace.exec_json("tc", &command)?;
@@ -119,11 +119,19 @@ fn clsact_filters_of_others_keep_counting() -> Result<()> {
     }
     let lab = Lab::builder().build()?;
     let host = lab.host().namespace();
+    // Mirroring counts, and disturbs nobody at an end where nobody listens.
+    host.ip_batch(
+        "link add mirror type veth peer name nobody\n\
+         link set mirror up\n\
+         link set nobody up",
+    )?;
     for interface in ["cable", "lte"] {
         host.exec("tc", &["qdisc", "add", "dev", interface, "clsact"])?;
         for direction in ["ingress", "egress"] {
-            let filter =
-                format!("filter add dev {interface} {direction} pref 10 matchall action gact pass");
+            let filter = format!(
+                "filter add dev {interface} {direction} pref 10 protocol all \
+                 u32 match u32 0 0 action mirred egress mirror dev mirror"
+            );
             host.exec("tc", &filter.split(' ').collect::<Vec<_>>())?;
         }
     }
