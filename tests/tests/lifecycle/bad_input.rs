@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Result, ensure};
 use failover_tests::lab::{Lab, UplinkSpec, agent_path, require_root};
 
-use super::support::{Everything, Outcome, config, run, start};
+use super::support::{Everything, Outcome, TIMEOUT, config, run, start};
 
 const DOCUMENT: &str = include_str!("../../../docs/configuration.md");
 
@@ -189,8 +189,9 @@ fn run_by(lab: &Lab, wrapper: &[&str], directories: [&str; 3]) -> Result<Outcome
     let output = lab
         .host()
         .namespace()
-        .command(command[0])
-        .args(&command[1..])
+        .command("timeout")
+        .args(TIMEOUT)
+        .args(&command)
         .args(["run", "--uplink", "cable", "--uplink", "lte"])
         .args(["--run-dir", run, "--bpf-dir", bpf, "--state-dir", state])
         .stdin(Stdio::null())

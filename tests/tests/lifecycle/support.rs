@@ -84,13 +84,18 @@ impl From<Output> for Outcome {
     }
 }
 
+/// Flags of `timeout`: an agent that should have been refused must not run forever.
+pub(crate) const TIMEOUT: [&str; 2] = ["--kill-after=5", "20"];
+
 /// Runs the agent in the host to its end, on the laboratory's directories.
 pub(crate) fn run(lab: &Lab, arguments: &[&str]) -> Result<Outcome> {
     let flags = lab.agent_dirs().flags();
     let output = lab
         .host()
         .namespace()
-        .command(agent_path()?)
+        .command("timeout")
+        .args(TIMEOUT)
+        .arg(agent_path()?)
         .args(arguments)
         .args(flags)
         .stdin(Stdio::null())
