@@ -1,6 +1,6 @@
 //! One failover and one failback for each way in which a link can fail.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use failover_agent::policy::{Family, Health};
@@ -9,8 +9,8 @@ use failover_tests::lab::{
 };
 
 use super::scene::{
-    SOON, Settings, check_active, history, state, targets_v4, targets_v6, uplink, wait_for_health,
-    wait_for_history, wait_for_probes, wait_for_status,
+    SOON, Settings, check_active, history, state, status, targets_v4, targets_v6, uplink,
+    wait_for_health, wait_for_history, wait_for_probes, wait_for_status,
 };
 
 const BROKEN: [&str; 2] = ["start-up cable", "failover lte"];
@@ -139,15 +139,23 @@ fn an_answer_may_take_longer_than_the_interval_but_not_than_the_timeout() -> Res
         ..Settings::default()
     };
     let one_way = Duration::from_millis(100);
+    let probes = |agent: &AgentProcess| {
+        Ok::<_, anyhow::Error>(uplink(&status(agent)?, "cable").counters.probes_passed)
+    };
     let slow = lab.uplink("cable").delay(one_way)?;
     let agent = lab.start_agent(&settings.config(&lab))?;
     wait_for_history(&agent, Family::V4, &BROKEN[..1])?;
-    // Four intervals: that many probes are always on their way.
+    let begun = Instant::now();
+    let before = probes(&agent)?;
     wait_for_probes(&agent, &["cable"])?;
-    let status = wait_for_status(&agent, "the delay", |status| {
+    let rounds = (probes(&agent)? - before) / settings.targets.len() as u64;
+    // At four intervals to the answer; had they waited for each other they would have been fewer.
+    let one_by_one = begun.elapsed().as_millis() / (2 * one_way).as_millis();
+    assert!(u128::from(rounds) > one_by_one, "{rounds}, {one_by_one}");
+    let delayed = wait_for_status(&agent, "the delay", |status| {
         uplink(status, "cable").rtt_ms >= Some(200.0)
     })?;
-    assert_eq!(state(&status, "cable", Family::V4).health, Health::Up);
+    assert_eq!(state(&delayed, "cable", Family::V4).health, Health::Up);
     assert_eq!(history(&agent, Family::V4), BROKEN[..1]);
 
     let too_slow = lab.uplink("cable").delay(settings.timeout)?;

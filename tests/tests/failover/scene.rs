@@ -145,13 +145,19 @@ pub(crate) fn wait_for_status(
 
 /// An uplink's part of a status.
 pub(crate) fn uplink<'a>(status: &'a Status, name: &str) -> &'a Uplink {
-    let uplink = status.uplinks.iter().find(|uplink| uplink.name == name);
-    uplink.unwrap()
+    let mut uplinks = status.uplinks.iter();
+    let Some(uplink) = uplinks.find(|uplink| uplink.name == name) else {
+        panic!("no uplink {name} in {status:#?}")
+    };
+    uplink
 }
 
 /// An uplink's part of a status in one family.
 pub(crate) fn state<'a>(status: &'a Status, name: &str, family: Family) -> &'a FamilyState {
-    uplink(status, name).families.get(family).unwrap()
+    let Some(state) = uplink(status, name).families.get(family) else {
+        panic!("no {family} on {name} in {status:#?}")
+    };
+    state
 }
 
 /// Whether an uplink has this health in a family.
