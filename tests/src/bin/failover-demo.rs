@@ -6,7 +6,7 @@ use clap::Parser;
 use failover_tests::demo::{self, Options};
 
 const JSON: &str = "\
-Keys of --json (all times in milliseconds):
+Keys of --json (times in milliseconds, after_us in microseconds):
   version   of this schema
   ok        whether failover and failback happened within their bounds
   error     why not, with the end of the agent's log; null when ok
