@@ -30,8 +30,9 @@ fn report(output: &Output) -> Result<Value> {
 
 /// Places of the events for which `matches` holds.
 fn places(report: &Value, matches: impl Fn(&Value) -> bool) -> Vec<usize> {
-    let events = report["timeline"].as_array().unwrap().iter().enumerate();
+    let events = report["timeline"].as_array().into_iter().flatten();
     events
+        .enumerate()
         .filter_map(|(place, event)| matches(event).then_some(place))
         .collect()
 }

@@ -222,12 +222,12 @@ impl fmt::Display for Event {
             Event::Route { to, after_us } => write!(
                 f,
                 "default route by {to} stands and is confirmed, {} after the decision",
-                milliseconds(*after_us)
+                duration(*after_us)
             ),
             Event::Gates { open, after_us } => write!(
                 f,
                 "gates: {open} open, the other one closed, {} later",
-                milliseconds(*after_us)
+                duration(*after_us)
             ),
             Event::Follow { family, to } => write!(f, "{family} follows to {to}"),
             Event::FirstPacket {
@@ -247,7 +247,10 @@ impl fmt::Display for Event {
     }
 }
 
-fn milliseconds(microseconds: u64) -> String {
-    let whole = microseconds / 1000;
-    format!("{whole}.{:02} ms", microseconds % 1000 / 10)
+fn duration(microseconds: u64) -> String {
+    if microseconds < 1000 {
+        return format!("{microseconds} µs");
+    }
+    let (whole, rest) = (microseconds / 1000, microseconds % 1000 / 10);
+    format!("{whole}.{rest:02} ms")
 }

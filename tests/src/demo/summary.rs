@@ -184,7 +184,10 @@ impl Summary {
             table.add_row([format!("  {label}"), failover, failback]);
         };
         let ms = |value: f64| format!("{value:.1} ms");
-        let fine = |value: f64| format!("{value:.2} ms");
+        let fine = |value: f64| match value {
+            value if value < 1.0 => format!("{:.0} µs", value * 1e3),
+            value => format!("{value:.2} ms"),
+        };
         row("longest gap in the host's stream", &|phase| {
             ms(phase.longest_gap_ms.host)
         });
