@@ -9,7 +9,11 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 use super::{
+<<<<<<< HEAD
     builder::{plug_in, set_up_customer_link},
+=======
+    cleanup::exclusively,
+>>>>>>> demo
     plan::LINK_LOCAL_GATEWAY,
     relay::Shape,
     uplink::{LinkKind, Uplink},
@@ -60,8 +64,9 @@ impl Fault {
 
 impl Drop for Fault {
     fn drop(&mut self) {
+        // Not while a signal's clean-up runs: it would kill the command that repairs, and removes everything anyway.
         if let Some(repair) = self.repair.take()
-            && let Err(error) = repair()
+            && let Err(error) = exclusively(repair)
         {
             eprintln!("cannot repair a fault: {error:#}");
         }
