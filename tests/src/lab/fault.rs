@@ -9,11 +9,8 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 use super::{
-<<<<<<< HEAD
     builder::{plug_in, set_up_customer_link},
-=======
     cleanup::exclusively,
->>>>>>> demo
     plan::LINK_LOCAL_GATEWAY,
     relay::Shape,
     uplink::{LinkKind, Uplink},
