@@ -79,8 +79,10 @@ fn outages(settings: &Settings, interval: Duration, fall: u32) -> Result<(Sample
         let gap = interrupt(&lab, &phase, Cure::Agent)?;
         let by_hand = interrupt(&other_lab, &phase, Cure::Hand)?;
         eprintln!(
-            "  {} of {trials}: {gap:.0?}, by hand {by_hand:.0?}",
-            trial + 1
+            "  {} of {trials}: {} ms, by hand {} ms",
+            trial + 1,
+            gap.as_millis(),
+            by_hand.as_millis()
         );
         samples.push_ms(gap);
         reference.push_ms(by_hand);
