@@ -23,6 +23,9 @@ use nix::sys::signal::Signal;
 /// Long enough for everything that is to happen, even on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(15);
 
+/// How long an answer is waited for that is not to come.
+pub(crate) const FORCED: Duration = Duration::from_millis(50);
+
 /// How an agent probes. The timeout is longer than the interval: quick to notice, patient when the machine is busy.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -246,9 +249,6 @@ pub(crate) fn check_active(
     }
     Ok(())
 }
-
-/// How long an answer is waited for that must not come.
-const FORCED: Duration = Duration::from_millis(50);
 
 /// The default routes of the main table, best first.
 pub(crate) fn default_routes(lab: &Lab, family: Family) -> Result<Vec<DefaultRoute>> {
