@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use client::query;
 pub use lock::Lock;
 pub use render::render;
-pub use server::{Requests, Server};
+pub use server::{Requests, Server, remove_sockets};
 pub use status::Status;
 
 /// What a client asks.

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::{
     builder::{plug_in, set_up_customer_link},
+    cleanup::exclusively,
     plan::LINK_LOCAL_GATEWAY,
     relay::Shape,
     uplink::{LinkKind, Uplink},
@@ -60,8 +61,9 @@ impl Fault {
 
 impl Drop for Fault {
     fn drop(&mut self) {
+        // Not while a signal's clean-up runs: it would kill the command that repairs, and removes everything anyway.
         if let Some(repair) = self.repair.take()
-            && let Err(error) = repair()
+            && let Err(error) = exclusively(repair)
         {
             eprintln!("cannot repair a fault: {error:#}");
         }
