@@ -44,7 +44,7 @@ impl Router {
     /// called when an uplink may soon become active, and at intervals for the standby ones.
     ///
     /// # Errors
-    /// The kernel refuses (the interface is down), or netlink itself fails.
+    /// The kernel refuses (the interface is gone), or netlink itself fails.
     pub fn resolve(&mut self, family: Family, uplink: UplinkId) -> Result<Neighbour> {
         let link = self.links.get(uplink.0).context("no such uplink")?;
         let path = link.families[index(family)].as_ref();

@@ -101,7 +101,7 @@ fn needs_no_neighbour_on_a_tunnel() {
         for family in Family::ALL {
             assert_eq!(router.resolve(family, B).unwrap(), Neighbour::NotNeeded);
         }
-        ip("link set up0 down");
+        ip("link del up0");
         assert!(router.resolve(Family::V4, A).is_err());
     });
 }
