@@ -3,7 +3,7 @@
 //!
 //! The kernel could filter by address itself (`CTA_FILTER`, Linux 5.8), but its comparison of IPv6 addresses is the wrong
 //! way round (`ctnetlink_filter_match_tuple`), and the first versions read the reply's address by the flags of the original
-//! direction. So it filters by family only, and we look at the rest.
+//! direction. So it filters by family only, and we look at the rest: about 1 µs an entry.
 //!
 //! Each entry is deleted by its tuple, zone and id, so that no later flow with the same ports is hit.
 

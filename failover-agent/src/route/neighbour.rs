@@ -1,5 +1,5 @@
 //! The gateways' link-layer addresses, before they are needed: a gateway that is not in the neighbour table costs the
-//! first packets after a switch an ARP or neighbour discovery round, and every packet but the last three.
+//! first packets after a switch an ARP or neighbour discovery round.
 //!
 //! Nothing here waits: the kernel asks the gateway by itself, and the answer comes when it comes. The probes of an uplink
 //! keep its gateway's entry in use. For the rest (a family without targets of its own) [`Router::resolve`] is to be called now and

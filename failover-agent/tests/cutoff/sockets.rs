@@ -2,7 +2,8 @@
 
 use std::{
     collections::BTreeSet,
-    io::ErrorKind,
+    io::{self, ErrorKind},
+    mem::MaybeUninit,
     net::{Shutdown, SocketAddr},
     thread,
     time::Duration,
@@ -56,6 +57,10 @@ fn aborted(socket: &Socket) -> bool {
     error.is_some_and(|error| error.kind() == ErrorKind::ConnectionAborted)
 }
 
+fn receive(socket: &Socket) -> io::Result<usize> {
+    socket.recv(&mut [MaybeUninit::uninit(); 16])
+}
+
 #[test]
 fn destroys_tcp_in_every_state_but_listening() {
     isolated(|| {
@@ -91,10 +96,16 @@ fn destroys_tcp_in_every_state_but_listening() {
         fin_wait_2.shutdown(Shutdown::Write).unwrap();
         let close_wait = connected(Type::STREAM, "192.0.2.1:0", "192.0.2.2:1006");
         accept(1006).shutdown(Shutdown::Write).unwrap();
+        // Both peers below have port 1004, which no FIN of ours reaches.
+        let _peer_of_fin_wait_1 = accept(1004);
+        let closing = connected(Type::STREAM, "192.0.2.1:0", "192.0.2.2:1004");
+        closing.shutdown(Shutdown::Write).unwrap();
+        let peer_of_closing = accept(1004);
+        peer_of_closing.shutdown(Shutdown::Write).unwrap();
         let last_ack = connected(Type::STREAM, "192.0.2.1:0", "192.0.2.2:1004");
-        let peer_of_last_ack = accept(1004); // that of fin_wait_1: its FIN is lost, too
-        let peer_of_last_ack_2 = accept(1004);
-        peer_of_last_ack_2.shutdown(Shutdown::Write).unwrap();
+        let peer_of_last_ack = accept(1004);
+        peer_of_last_ack.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(receive(&last_ack).unwrap(), 0);
         last_ack.shutdown(Shutdown::Write).unwrap();
         let expected = [
             "ESTAB",
@@ -103,6 +114,8 @@ fn destroys_tcp_in_every_state_but_listening() {
             "FIN-WAIT-1",
             "FIN-WAIT-2",
             "CLOSE-WAIT",
+            "CLOSING",
+            "LAST-ACK",
             "LISTEN",
         ];
         wait_for("every state", || {
@@ -115,23 +128,17 @@ fn destroys_tcp_in_every_state_but_listening() {
         assert_eq!(cutoff.missing(), Vec::<String>::new());
         let ended = cutoff.destroy_sockets(&addresses("192.0.2.1"));
         assert_eq!(ended.problems, Vec::<String>::new());
-        assert!(ended.tcp >= 7, "{ended:?}");
+        assert!(ended.tcp >= 8, "{ended:?}");
         assert_eq!((ended.udp, ended.other), (0, 0));
 
         assert_eq!(states("192.0.2.1"), BTreeSet::from(["LISTEN".to_owned()]));
         for socket in [&established, &syn_sent, &fin_wait_2, &close_wait] {
             assert!(aborted(socket), "{socket:?}");
         }
-        drop(peer_of_last_ack);
 
         // The others still work, and so does the server on the uplink's own address.
         unrelated.send(b"still here").unwrap();
-        assert_eq!(
-            accept(1007)
-                .recv(&mut [std::mem::MaybeUninit::uninit(); 16])
-                .unwrap(),
-            10
-        );
+        assert_eq!(receive(&accept(1007)).unwrap(), 10);
         sh("nft flush table inet gate");
         let _client = connected(Type::STREAM, "192.0.2.2:0", "192.0.2.1:1003");
         own_server.accept().unwrap();
@@ -157,7 +164,7 @@ fn tells_an_application_that_only_waits() {
             .set_read_timeout(Some(Duration::from_secs(30)))
             .unwrap();
         thread::scope(|scope| {
-            let waiting = scope.spawn(|| client.recv(&mut [std::mem::MaybeUninit::uninit(); 16]));
+            let waiting = scope.spawn(|| receive(&client));
             thread::sleep(Duration::from_millis(50));
             assert_eq!(
                 Cutoff::open().destroy_sockets(&addresses("192.0.2.1")).tcp,
