@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers may panic")]
 
+#[path = "route/neighbour.rs"]
+mod neighbour;
 #[path = "route/netns.rs"]
 mod netns;
 

@@ -28,8 +28,8 @@ use rtnetlink::{
 
 use super::{
     Confirmed, Path, Report, Router, index,
+    list::Request,
     message::{self, Hop, MAIN_TABLE, metric, same},
-    netlink::Request,
     table,
 };
 use crate::{

@@ -8,7 +8,7 @@ use rtnetlink::packet_route::route::{
     RouteNextHopFlags, RouteProtocol, RouteScope, RouteType, RouteVia,
 };
 
-use super::netlink::address_family;
+use super::list::address_family;
 use crate::policy::Family;
 
 /// `RT_TABLE_MAIN`.

@@ -8,12 +8,13 @@
 //!
 //! | file | concern |
 //! |---|---|
-//! | `netlink.rs` | the socket: requests, answers, dumps |
+//! | `list.rs` | lists of routes, rules and others |
 //! | `message.rs` | reading and building route messages |
 //! | `survey.rs` | the kernel's interfaces, addresses and routes at one time |
 //! | `discover.rs` | the uplinks and their ways out, learned from a survey |
 //! | `table.rs` | routing tables and rules of the uplinks |
 //! | `apply.rs` | the switch: make before break in the main table |
+//! | `neighbour.rs` | the gateways' link-layer addresses, before they are needed |
 //! | `displaced.rs` | the record of foreign routes that made way |
 //! | `restore.rs` | giving everything back |
 //! | `observe.rs` | the kernel's notifications |
@@ -21,8 +22,9 @@
 mod apply;
 mod discover;
 mod displaced;
+mod list;
 mod message;
-mod netlink;
+mod neighbour;
 mod observe;
 mod restore;
 mod survey;
@@ -34,12 +36,14 @@ use anyhow::Result;
 use failover_ebpf::LinkLayer;
 use rtnetlink::packet_route::route::{RouteHeader, RouteMessage, RouteMetric, RouteProtocol};
 
-use self::{displaced::Displaced, netlink::Netlink};
+use self::displaced::Displaced;
 use crate::{
     config::RouteConfig,
+    netlink::Netlink,
     policy::{Family, UplinkId},
 };
 
+pub use neighbour::Neighbour;
 pub use observe::{Change, Observer};
 pub use restore::reset;
 
@@ -128,7 +132,7 @@ impl Router {
     /// No netlink, or a record that cannot be read.
     pub fn connect(config: &RouteConfig, state_dir: &path::Path) -> Result<Router> {
         Ok(Router {
-            netlink: Netlink::open()?,
+            netlink: Netlink::open_route()?,
             config: config.clone(),
             displaced: Displaced::load(state_dir)?,
             links: Vec::new(),

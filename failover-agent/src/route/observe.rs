@@ -24,11 +24,11 @@ use rtnetlink::{
 };
 use socket2::{SockFilter, SockRef};
 
-use super::{
-    Router, message,
+use super::{Router, message};
+use crate::{
     netlink::{RECEIVE_BUFFER, messages},
+    policy::Family,
 };
-use crate::policy::Family;
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,11 +11,11 @@ use rtnetlink::{
 use super::{
     Report, Router, apply,
     displaced::{Displaced, Restorable},
+    list::{Request, address_family},
     message::{self, MAIN_TABLE, metric},
-    netlink::{Netlink, Request, address_family},
     table,
 };
-use crate::{config::RouteConfig, policy::Family};
+use crate::{config::RouteConfig, netlink::Netlink, policy::Family};
 
 /// Refusals that say nothing about the route: it stays on record for another attempt. All others mean that its interface
 /// is down, or its network no longer there: whoever sets that up again also brings the route.
@@ -43,7 +43,7 @@ impl Router {
 /// Netlink itself fails, or the record cannot be read. What the kernel refuses is in the report.
 pub fn reset(config: &RouteConfig, state_dir: &Path) -> Result<Report> {
     withdraw(
-        &mut Netlink::open()?,
+        &mut Netlink::open_route()?,
         config,
         &mut Displaced::load(state_dir)?,
     )

@@ -15,12 +15,13 @@ use rtnetlink::{
 };
 
 use super::{
-    index, main_table,
+    index,
+    list::address_family,
+    main_table,
     message::{self, Hop, hops, metric},
-    netlink::{Netlink, address_family},
     table,
 };
-use crate::policy::Family;
+use crate::{netlink::Netlink, policy::Family};
 
 /// An interface.
 pub(super) struct Interface {
@@ -59,13 +60,13 @@ impl Survey {
         displaced: Vec<RouteMessage>,
     ) -> Result<Survey> {
         let interfaces = netlink
-            .dump(
+            .list(
                 &RouteNetlinkMessage::GetLink(LinkMessage::default()),
                 |payload| Ok(Some(interface(&LinkMessage::parse(payload)?))),
             )
             .context("cannot list interfaces")?;
         let addresses = netlink
-            .dump(
+            .list(
                 &RouteNetlinkMessage::GetAddress(AddressMessage::default()),
                 |payload| Ok(address(&AddressMessage::parse(payload)?)),
             )

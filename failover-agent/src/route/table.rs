@@ -22,10 +22,10 @@ use rtnetlink::{
 
 use super::{
     Link, Report, Router, index,
+    list::{Request, address_family},
     message::{self, Hop, MAIN_TABLE},
-    netlink::{Netlink, Request, address_family},
 };
-use crate::{config::RouteConfig, policy::Family};
+use crate::{config::RouteConfig, netlink::Netlink, policy::Family};
 
 /// Rules for each uplink.
 pub(super) const RULES_PER_UPLINK: u32 = 3;

@@ -1,4 +1,4 @@
-//! A `NETLINK_ROUTE` socket: requests, answers, dumps.
+//! Blocking netlink: requests, answers, dumps, whatever the protocol (routing, socket diagnosis, netfilter).
 //!
 //! Blocking on purpose. The kernel works a request off inside `send`, and its answer lies in the receive queue when
 //! `send` returns: there is nothing to wait for. So a switch is a handful of system calls in a row, without a
@@ -9,22 +9,19 @@ use std::io;
 use anyhow::{Context, Result, bail};
 use rtnetlink::{
     packet_core::{
-        NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR,
-        NetlinkBuffer, NetlinkMessage, NlasIterator, Parseable,
+        DefaultNla, Emitable, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE,
+        NLMSG_ERROR, NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+        NetlinkSerializable, NlasIterator,
     },
-    packet_route::{
-        AddressFamily, RouteNetlinkMessage,
-        route::{RouteHeader, RouteMessage},
-        rule::{RuleHeader, RuleMessage},
-    },
-    sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
+    sys::{Socket, SocketAddr},
 };
 use thiserror::Error;
 
-use crate::policy::Family;
-
 /// The kernel fills dumps in pieces of at most 32 KiB (`netlink_dump` in `net/netlink/af_netlink.c`).
-pub(super) const RECEIVE_BUFFER: usize = 64 * 1024;
+pub(crate) const RECEIVE_BUFFER: usize = 64 * 1024;
+/// Requests in one system call. If all are refused, the answers must fit into the receive queue: 208 KiB by default,
+/// and each counts as about 1 KiB.
+const BATCH: usize = 128;
 /// A dump that changed while it was read is read again, at most this often.
 const DUMP_ATTEMPTS: usize = 8;
 /// `struct nlmsghdr` (`include/uapi/linux/netlink.h`).
@@ -35,41 +32,67 @@ const ERROR_MESSAGE: u16 = 1;
 const ENOENT: i32 = 2;
 const EEXIST: i32 = 17;
 const ESRCH: i32 = 3;
-const EOPNOTSUPP: i32 = 95;
-const EAFNOSUPPORT: i32 = 97;
 
 /// The kernel refused a request.
 #[derive(Debug, Error)]
 #[error("{}{}", io::Error::from_raw_os_error(*errno), message.as_ref().map(|m| format!(": {m}")).unwrap_or_default())]
-pub(super) struct Refused {
+pub(crate) struct Refused {
     /// Positive error number.
-    pub(super) errno: i32,
+    pub(crate) errno: i32,
     /// What the kernel says about it.
-    pub(super) message: Option<String>,
+    pub(crate) message: Option<String>,
 }
 
 impl Refused {
     /// What was to be added is there already.
-    pub(super) fn exists(&self) -> bool {
+    pub(crate) fn exists(&self) -> bool {
         self.errno == EEXIST
     }
 
     /// What was to be removed is not there (any more).
-    pub(super) fn missing(&self) -> bool {
+    pub(crate) fn missing(&self) -> bool {
         self.errno == ESRCH || self.errno == ENOENT
-    }
-
-    /// A routing table that nobody has put anything into yet, or a family that the kernel does not have.
-    fn nothing_to_list(&self) -> bool {
-        matches!(self.errno, ENOENT | EOPNOTSUPP | EAFNOSUPPORT)
     }
 }
 
 /// A change to ask of the kernel: the message and its `NLM_F_*` flags besides REQUEST and ACK.
-pub(super) type Request = (RouteNetlinkMessage, u16);
+pub(crate) type Request<M> = (M, u16);
+
+/// A message of a protocol that we write by hand.
+#[derive(Clone)]
+pub(crate) struct Message {
+    /// `nlmsg_type`.
+    pub(crate) kind: u16,
+    /// The protocol's header, then attributes.
+    pub(crate) payload: Vec<u8>,
+}
+
+impl Message {
+    /// Appends an attribute (`struct nlattr`), padded to a multiple of 4.
+    pub(crate) fn attribute(&mut self, kind: u16, value: &[u8]) {
+        let attribute = DefaultNla::new(kind, value.to_vec());
+        let start = self.payload.len();
+        self.payload.resize(start + attribute.buffer_len(), 0);
+        attribute.emit(&mut self.payload[start..]);
+    }
+}
+
+impl NetlinkSerializable for Message {
+    fn message_type(&self) -> u16 {
+        self.kind
+    }
+
+    fn buffer_len(&self) -> usize {
+        self.payload.len()
+    }
+
+    fn serialize(&self, buffer: &mut [u8]) {
+        buffer.copy_from_slice(&self.payload);
+    }
+}
 
 /// The socket.
-pub(super) struct Netlink {
+pub(crate) struct Netlink {
     socket: Socket,
     port: u32,
     sequence: u32,
@@ -77,10 +100,10 @@ pub(super) struct Netlink {
 }
 
 impl Netlink {
-    /// Opens one in the network namespace of the calling thread.
-    pub(super) fn open() -> Result<Netlink> {
+    /// Opens one in the network namespace of the calling thread. `protocol` is one of `rtnetlink::sys::protocols`.
+    pub(crate) fn open(protocol: isize) -> io::Result<Netlink> {
         let open = || -> io::Result<(Socket, u32)> {
-            let mut socket = Socket::new(NETLINK_ROUTE)?;
+            let mut socket = Socket::new(protocol)?;
             let port = socket.bind_auto()?.port_number();
             socket.connect(&SocketAddr::new(0, 0))?;
             // Refusals with words, and without a copy of what was asked.
@@ -90,7 +113,7 @@ impl Netlink {
             socket.set_netlink_get_strict_chk(true)?;
             Ok((socket, port))
         };
-        let (socket, port) = open().context("cannot open a NETLINK_ROUTE socket")?;
+        let (socket, port) = open()?;
         Ok(Netlink {
             socket,
             port,
@@ -100,64 +123,95 @@ impl Netlink {
     }
 
     /// The socket's address; notifications of changes that were made through it bear this number.
-    pub(super) fn port(&self) -> u32 {
+    pub(crate) fn port(&self) -> u32 {
         self.port
     }
 
-    /// Asks for all of `requests` in one system call. The kernel works them off in order and answers each, whatever
-    /// became of the ones before.
-    pub(super) fn commit(&mut self, requests: Vec<Request>) -> Result<Vec<Result<(), Refused>>> {
-        if requests.is_empty() {
-            return Ok(Vec::new());
+    /// Asks for all of `requests`, [`BATCH`] in a system call. The kernel works them off in order, whatever became of
+    /// the ones before.
+    pub(crate) fn commit<M: NetlinkSerializable>(
+        &mut self,
+        requests: Vec<Request<M>>,
+    ) -> Result<Vec<Result<(), Refused>>> {
+        let mut answers = Vec::with_capacity(requests.len());
+        let mut requests = requests.into_iter().peekable();
+        while requests.peek().is_some() {
+            answers.extend(self.commit_batch(requests.by_ref().take(BATCH).collect())?);
         }
+        Ok(answers)
+    }
+
+    fn commit_batch<M: NetlinkSerializable>(
+        &mut self,
+        requests: Vec<Request<M>>,
+    ) -> Result<Vec<Result<(), Refused>>> {
         let first = self.sequence.wrapping_add(1);
+        let last = requests.len() - 1;
         let mut bytes = Vec::new();
-        let mut answers: Vec<Option<Result<(), Refused>>> = Vec::new();
-        for (message, flags) in requests {
-            self.append(&mut bytes, message, flags | NLM_F_ACK);
-            answers.push(None);
+        let mut answers = Vec::with_capacity(requests.len());
+        for (index, (message, flags)) in requests.into_iter().enumerate() {
+            // A refusal is always answered, and in order. So when the last one is, whoever got no answer was heard.
+            let ack = if index == last { NLM_F_ACK } else { 0 };
+            self.append(&mut bytes, message, flags | ack);
+            answers.push(Ok(()));
         }
         self.send(&bytes)?;
-        while answers.iter().any(Option::is_none) {
+        loop {
             self.receive()?;
             for message in messages(&self.buffer) {
                 let message = message?;
                 let index = message.sequence_number().wrapping_sub(first);
-                let Some(slot) = usize::try_from(index)
-                    .ok()
-                    .and_then(|index| answers.get_mut(index))
-                else {
-                    continue; // a leftover of a dump that was given up
-                };
-                if message.message_type() == NLMSG_ERROR {
-                    *slot = Some(answer(message.payload(), HEADER_LEN)?);
+                let index = usize::try_from(index).unwrap_or(usize::MAX);
+                // Anything else is a leftover of a dump that was given up.
+                if index <= last && message.message_type() == NLMSG_ERROR {
+                    answers[index] = answer(message.payload(), HEADER_LEN)?;
+                    if index == last {
+                        return Ok(answers);
+                    }
                 }
             }
         }
-        Ok(answers.into_iter().flatten().collect())
     }
 
-    /// Asks for a list. `decode` gets type and payload of each entry and may skip it.
-    pub(super) fn dump<T>(
+    /// Asks for a list. `decode` gets the payload of each entry and may skip it.
+    ///
+    /// # Errors
+    /// [`Refused`] in the chain if the kernel refuses; netlink itself fails.
+    pub(crate) fn dump<T, M: NetlinkSerializable + Clone>(
         &mut self,
-        request: &RouteNetlinkMessage,
-        decode: impl Fn(&[u8]) -> Result<Option<T>>,
+        request: &M,
+        mut decode: impl FnMut(&[u8]) -> Result<Option<T>>,
     ) -> Result<Vec<T>> {
         for _ in 0..DUMP_ATTEMPTS {
-            if let Some(entries) = self.dump_once(request.clone(), &decode)? {
+            if let Some(entries) = self.collect(request.clone(), NLM_F_DUMP, &mut decode)? {
                 return Ok(entries);
             }
         }
         bail!("the kernel's list changes faster than it can be read")
     }
 
-    fn dump_once<T>(
+    /// Asks for one entry by its key.
+    ///
+    /// # Errors
+    /// As for [`Netlink::dump`].
+    pub(crate) fn get<T, M: NetlinkSerializable>(
         &mut self,
-        request: RouteNetlinkMessage,
-        decode: impl Fn(&[u8]) -> Result<Option<T>>,
+        request: M,
+        decode: impl FnMut(&[u8]) -> Result<Option<T>>,
+    ) -> Result<Option<T>> {
+        let entries = self.collect(request, NLM_F_ACK, decode)?;
+        Ok(entries.into_iter().flatten().next())
+    }
+
+    /// All entries that come in answer; None if they changed meanwhile.
+    fn collect<T, M: NetlinkSerializable>(
+        &mut self,
+        request: M,
+        flags: u16,
+        mut decode: impl FnMut(&[u8]) -> Result<Option<T>>,
     ) -> Result<Option<Vec<T>>> {
         let mut bytes = Vec::new();
-        let sequence = self.append(&mut bytes, request, NLM_F_DUMP);
+        let sequence = self.append(&mut bytes, request, flags);
         self.send(&bytes)?;
         let mut entries = Vec::new();
         let mut intact = true;
@@ -178,57 +232,23 @@ impl Netlink {
                         continue;
                     }
                 };
-                return match result {
-                    Err(refused) if refused.nothing_to_list() => Ok(Some(Vec::new())),
-                    result => {
-                        result?;
-                        Ok(intact.then_some(entries))
-                    }
-                };
+                result?;
+                return Ok(intact.then_some(entries));
             }
         }
     }
 
-    /// Routes of one family. `filter`'s table, protocol and type are matched by the kernel (0: any); `keep` looks at
-    /// the header only, so that skipping an entry of a full routing table costs next to nothing.
-    pub(super) fn routes(
+    fn append<M: NetlinkSerializable>(
         &mut self,
-        family: Family,
-        filter: &RouteHeader,
-        keep: impl Fn(&RouteHeader) -> bool,
-    ) -> Result<Vec<RouteMessage>> {
-        let mut request = RouteMessage::default();
-        request.header = RouteHeader {
-            address_family: address_family(family),
-            ..filter.clone()
-        };
-        self.dump(&RouteNetlinkMessage::GetRoute(request), |payload| {
-            let header = RouteHeader::parse(payload)?;
-            if header.address_family != address_family(family) || !keep(&header) {
-                return Ok(None);
-            }
-            Ok(Some(RouteMessage::parse(payload)?))
-        })
-        .with_context(|| format!("cannot list {family} routes"))
-    }
-
-    /// Rules of one family.
-    pub(super) fn rules(&mut self, family: Family) -> Result<Vec<RuleMessage>> {
-        let mut request = RuleMessage::default();
-        request.header.family = address_family(family);
-        self.dump(&RouteNetlinkMessage::GetRule(request), |payload| {
-            let header = RuleHeader::parse(payload)?;
-            if header.family != address_family(family) {
-                return Ok(None);
-            }
-            Ok(Some(RuleMessage::parse(payload)?))
-        })
-        .with_context(|| format!("cannot list {family} rules"))
-    }
-
-    fn append(&mut self, bytes: &mut Vec<u8>, message: RouteNetlinkMessage, flags: u16) -> u32 {
+        bytes: &mut Vec<u8>,
+        message: M,
+        flags: u16,
+    ) -> u32 {
         self.sequence = self.sequence.wrapping_add(1);
-        let mut message = NetlinkMessage::from(message);
+        let mut message = NetlinkMessage::new(
+            NetlinkHeader::default(),
+            NetlinkPayload::InnerMessage(message),
+        );
         message.header.flags = NLM_F_REQUEST | flags;
         message.header.sequence_number = self.sequence;
         message.finalize();
@@ -260,16 +280,8 @@ impl Netlink {
     }
 }
 
-/// The kernel's number for a family.
-pub(super) fn address_family(family: Family) -> AddressFamily {
-    match family {
-        Family::V4 => AddressFamily::Inet,
-        Family::V6 => AddressFamily::Inet6,
-    }
-}
-
 /// The messages in a datagram.
-pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Result<NetlinkBuffer<&[u8]>>> {
+pub(crate) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Result<NetlinkBuffer<&[u8]>>> {
     std::iter::from_fn(move || {
         if bytes.is_empty() {
             return None;

@@ -1,0 +1,135 @@
+//! Edge: ending what the datapath does not reach. Sockets of this host that are idle, and what connection tracking
+//! remembers of forwarded flows.
+//!
+//! Both go by the addresses of the uplink that is no longer to be used, and by nothing else: what does not hold one of them is
+//! not touched. An address that another uplink holds too must not be given here.
+//!
+//! To be called when the new route is confirmed and the gates are set, so that the farewell of a socket (an RST with the
+//! old source) cannot leave by the new uplink. Conntrack entries first: a socket's farewell would leave new ones.
+//!
+//! | file | concern |
+//! |---|---|
+//! | `sockets.rs` | local sockets, by `NETLINK_SOCK_DIAG` |
+//! | `conntrack.rs` | flows, by `NETLINK_NETFILTER` |
+
+mod conntrack;
+mod sockets;
+
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+
+use crate::netlink::Refused;
+
+/// How many were ended, and in what time. What could not be ended does not keep the rest from being ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// TCP connections.
+    pub tcp: usize,
+    /// Connected UDP sockets, or UDP flows.
+    pub udp: usize,
+    /// Flows of other protocols (ICMP echo, SCTP, GRE, …).
+    pub other: usize,
+    /// From the call to the last answer of the kernel.
+    pub took: Duration,
+    /// What could not be done, one line each.
+    pub problems: Vec<String>,
+}
+
+/// What this kernel can end.
+#[derive(Debug)]
+pub struct Cutoff {
+    protocols: Vec<sockets::Protocol>,
+    missing: Vec<String>,
+}
+
+impl Cutoff {
+    /// Finds out what the kernel can do in the network namespace of the calling thread, and makes it load the modules
+    /// for it, which would take too long in the middle of a switch. Ends nothing.
+    pub fn open() -> Cutoff {
+        let mut missing = Vec::new();
+        let protocols = sockets::supported(&mut missing);
+        missing.extend(conntrack::missing());
+        Cutoff { protocols, missing }
+    }
+
+    /// What this kernel cannot do, one line each, to be said once. [`Cutoff::destroy_sockets`] and [`Cutoff::delete_flows`]
+    /// do the rest.
+    pub fn missing(&self) -> &[String] {
+        &self.missing
+    }
+
+    /// Destroys the TCP connections and connected UDP sockets of this network namespace whose local address is one of `addresses`: the
+    /// application gets `ECONNABORTED`, at once, also when it only waits. IPv4-mapped IPv6 sockets are found by their
+    /// IPv4 address.
+    ///
+    /// Connections go in every state but TIME-WAIT, which no application holds. Spared are sockets that are bound to an
+    /// address without being connected, listening TCP sockets above all: they depend on no path, work again as soon as
+    /// the uplink does (even if its address was gone in between), and a server whose listening socket fails does
+    /// not open another but ends, or tries `accept` for ever.
+    pub fn destroy_sockets(&self, addresses: &[IpAddr]) -> Ended {
+        timed(|ended| {
+            for &protocol in &self.protocols {
+                let result = sockets::destroy(protocol, addresses, ended);
+                ended.note(result, &format!("sockets: {protocol}"));
+            }
+        })
+    }
+
+    /// Deletes the conntrack entries of this network namespace that use one of `addresses` as the source of what goes
+    /// out: original source (connections of this host), or destination of the replies (masqueraded and SNATed ones). Their next
+    /// packet is a new flow, and gets an address of the uplink by which it leaves.
+    ///
+    /// Flows that others began towards one of the addresses are spared: a server behind the router could not
+    /// answer without its entry, and goes on with it if the uplink still carries it.
+    pub fn delete_flows(&self, addresses: &[IpAddr]) -> Ended {
+        timed(|ended| {
+            let result = conntrack::delete(addresses, ended);
+            ended.note(result, "conntrack");
+        })
+    }
+}
+
+impl Ended {
+    fn count(&mut self, protocol: u8) {
+        match protocol {
+            sockets::IPPROTO_TCP => self.tcp += 1,
+            sockets::IPPROTO_UDP => self.udp += 1,
+            _ => self.other += 1,
+        }
+    }
+
+    fn note(&mut self, result: Result<()>, subject: &str) {
+        if let Err(error) = result {
+            self.problems.push(format!("{subject}: {error:#}"));
+        }
+    }
+}
+
+fn timed(work: impl FnOnce(&mut Ended)) -> Ended {
+    let started = Instant::now();
+    let mut ended = Ended::default();
+    work(&mut ended);
+    ended.took = started.elapsed();
+    ended
+}
+
+/// One line for each kind of refusal.
+#[derive(Default)]
+struct Refusals(BTreeMap<String, usize>);
+
+impl Refusals {
+    fn add(&mut self, refused: &Refused) {
+        *self.0.entry(refused.to_string()).or_default() += 1;
+    }
+
+    fn lines(self, what: &str) -> impl Iterator<Item = String> {
+        self.0
+            .into_iter()
+            .map(move |(reason, count)| format!("{what}: {count} not ended: {reason}"))
+    }
+}

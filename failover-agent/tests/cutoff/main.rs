@@ -1,0 +1,6 @@
+//! Ending connections beside the datapath, against a real kernel: sockets, connection tracking.
+#![expect(clippy::unwrap_used, reason = "all of this is tests and their helpers")]
+
+mod flows;
+mod lab;
+mod sockets;
