@@ -196,6 +196,7 @@ impl<'a> Agent<'a> {
         let machine = Machine::new(Rules {
             uplinks: uplinks.collect(),
             active,
+            drill: None,
         });
         let (sender, inputs) = mpsc::channel(INPUTS);
         Agent {
@@ -292,6 +293,9 @@ impl<'a> Agent<'a> {
                         decided,
                     });
                 }
+                Action::Cut { family, uplink, .. } => {
+                    self.close_gate(uplink, family);
+                }
                 Action::ProbeNow { uplink, family } => {
                     if let Some(prober) = self.prober(uplink, family) {
                         prober.probe_now();
@@ -361,6 +365,7 @@ fn rules(uplink: &UplinkConfig, link: &Link) -> UplinkRules {
         rise: probe.rise,
         quorum: probe.quorum,
         hold: probe.hold,
+        drain: std::time::Duration::ZERO,
         interval: probe.interval,
         timeout: probe.timeout,
         targets: Family::ALL

@@ -47,6 +47,21 @@ impl Agent<'_> {
                     "{name} ({family}) must stay good for {seconds:.1} s more before the failback",
                 );
             }
+            Note::Released { uplink, family } => {
+                let name = self.name(uplink);
+                warn!(uplink = name, %family, "{name} ({family}) was chosen by hand and is Down: the ranks decide again");
+            }
+            Note::DrillEnded { uplink, alone } => {
+                let name = self.name(uplink);
+                match alone {
+                    None => info!(uplink = name, "{name}: the drill is over"),
+                    Some(family) => warn!(
+                        uplink = name,
+                        %family,
+                        "{name}: the drill is over before its time: no other uplink is Up for {family}",
+                    ),
+                }
+            }
         }
     }
 

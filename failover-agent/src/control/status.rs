@@ -171,7 +171,7 @@ pub struct Switch {
     pub from: Option<String>,
     /// Name of the new one.
     pub to: String,
-    /// `start-up`, `failover`, `failback` or `follow`.
+    /// `start-up`, `failover`, `failback`, `follow` or `manual`.
     #[serde(with = "CauseWord")]
     pub cause: Cause,
     /// Whether the kernel confirmed the new route. If not, nothing else was changed.
@@ -300,6 +300,7 @@ enum CauseWord {
     Failover,
     Failback,
     Follow,
+    Manual,
 }
 
 #[derive(Serialize, Deserialize)]
