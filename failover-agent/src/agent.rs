@@ -365,7 +365,7 @@ fn rules(uplink: &UplinkConfig, link: &Link) -> UplinkRules {
         rise: probe.rise,
         quorum: probe.quorum,
         hold: probe.hold,
-        drain: std::time::Duration::ZERO,
+        drain: uplink.drain,
         interval: probe.interval,
         timeout: probe.timeout,
         targets: Family::ALL

@@ -184,7 +184,7 @@ pub struct UplinkFlags {
     /// Metric of the standbys' default routes, plus rank [default: 100]
     #[arg(long, value_name = "METRIC")]
     pub standby_metric: Option<String>,
-    /// What a closed gate does: drop or off [default: drop]
+    /// What a closed gate does: reset, drop or off [default: reset]
     #[arg(long, value_name = "MODE")]
     pub cutoff: Option<String>,
 }
