@@ -6,7 +6,7 @@ use super::Agent;
 use crate::policy::{Family, Health, Note, TargetId, UplinkId};
 
 impl Agent<'_> {
-    pub(super) fn report(&self, note: &Note) {
+    pub(super) fn report(&mut self, note: &Note) {
         match *note {
             Note::ProbeFailed {
                 uplink,
@@ -52,6 +52,7 @@ impl Agent<'_> {
                 warn!(uplink = name, %family, "{name} ({family}) was chosen by hand and is Down: the ranks decide again");
             }
             Note::DrillEnded { uplink, alone } => {
+                self.keep_drill();
                 let name = self.name(uplink);
                 match alone {
                     None => info!(uplink = name, "{name}: the drill is over"),

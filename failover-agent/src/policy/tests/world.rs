@@ -486,7 +486,7 @@ impl World {
                 let down = self.health(self.judging(family), uplink) == Health::Down;
                 let allowed = self.favoured(family) && !self.in_flight(family);
                 let timer = self.machine.poll_timeout();
-                let late = !timer.is_some_and(|timer| timer <= at(self.now));
+                let late = timer.is_none_or(|timer| timer > at(self.now));
                 assert!(
                     !(allowed && late && (down || due <= self.now)),
                     "{family} {id} is not cut"
