@@ -29,15 +29,17 @@ fn assert_refused(lab: &Lab, arguments: &[&str], code: i32, text: &str) -> Resul
 
 fn wait_active(agent: &AgentProcess, uplink: &str) -> Result<Value> {
     agent.wait_for_status(&format!("{uplink} is active"), SOON, |status| {
-        let all_up = |uplink: &Value| uplink["health"] == "Up" || !uplink["drill_s"].is_null();
-        status["active"] == uplink && status["uplinks"].as_array().unwrap().iter().all(all_up)
+        let works = |uplink: &Value| uplink["health"] == "Up" || !uplink["drill_s"].is_null();
+        let mut uplinks = status["uplinks"].as_array().into_iter().flatten();
+        status["active"] == uplink && uplinks.all(works)
     })
 }
 
 /// The last switch of IPv4; IPv6 has no targets here and follows.
 fn last_switch(status: &Value) -> &Value {
-    let mut switches = status["switches"].as_array().unwrap().iter();
-    switches.find(|switch| switch["family"] == "ipv4").unwrap()
+    let mut switches = status["switches"].as_array().into_iter().flatten();
+    let last = switches.find(|switch| switch["family"] == "ipv4");
+    last.unwrap_or(&Value::Null)
 }
 
 #[test]
