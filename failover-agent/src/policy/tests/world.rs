@@ -459,6 +459,7 @@ impl World {
     fn cut(&mut self, family: Family, uplink: UplinkId, cause: Cause) {
         assert_ne!(self.machine.active(family), Some(uplink));
         assert!(self.favoured(family), "cut in favour of what is not good");
+        assert!(!self.in_flight(family), "cut before it is known where to go");
         let left = self.left[family as usize][uplink.0].expect("cut though it was not left");
         assert!(!left.cut, "cut twice");
         assert_eq!(cause, left.cause);
