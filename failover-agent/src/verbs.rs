@@ -112,10 +112,11 @@ fn reset(args: &ResetArgs, flags: &DirFlags) -> Result<()> {
         None => (RouteConfig::default(), Dirs::default()),
     };
     let dirs = dirs.overridden(flags)?;
-    let _lock = Lock::acquire(&dirs.run)?;
+    let lock = Lock::acquire(&dirs.run)?;
     // Each is tried, whatever becomes of the other.
     let routes = route::reset(&route, &dirs.state).context("removing routes and rules");
     let pins = datapath::remove_pins(&dirs.bpf).context("removing programs and maps");
+    let sockets = control::remove_sockets(&lock);
     let mut problems = Vec::new();
     let mut changes = 0;
     match routes {
@@ -126,12 +127,14 @@ fn reset(args: &ResetArgs, flags: &DirFlags) -> Result<()> {
         }
         Err(error) => problems.push(format!("{error:#}")),
     }
-    match pins {
-        Ok(removed) => {
-            changes += removed.len();
-            removed.iter().for_each(|line| println!("removed {line}"));
+    for removed in [pins, sockets] {
+        match removed {
+            Ok(removed) => {
+                changes += removed.len();
+                removed.iter().for_each(|line| println!("removed {line}"));
+            }
+            Err(error) => problems.push(format!("{error:#}")),
         }
-        Err(error) => problems.push(format!("{error:#}")),
     }
     match agent::remove_drill(&dirs.state) {
         Ok(true) => {

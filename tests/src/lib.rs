@@ -1,5 +1,7 @@
 //! The laboratory in which failover-agent is tried out: a host with several uplinks, their providers, an
 //! internet and a client, all in network namespaces of one machine.
 //!
-//! The scenario tests, the demonstration and the benchmark are written with it. See [`lab`].
+//! The scenario tests, the demonstration and the benchmark are written with it. See [`lab`], [`demo`] and [`bench`].
+pub mod bench;
+pub mod demo;
 pub mod lab;

@@ -1,23 +1,51 @@
 //! `cargo xtask bench`.
 
-use std::{ffi::OsStr, process::ExitCode};
+use std::{
+    ffi::OsStr,
+    process::{Command, ExitCode},
+};
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
+use clap::Args;
 
 use crate::{build, privilege, setup, survey::Scope};
 
-/// Builds in release, then becomes the benchmark. Returns only on failure.
+/// What is to be measured, and how it is shown.
+#[derive(Args)]
+pub(crate) struct BenchArgs {
+    /// One JSON object by figure name
+    #[arg(long)]
+    json: bool,
+    /// Fewer repeats: shows that everything works, not how good it is
+    #[arg(long)]
+    quick: bool,
+    /// Name the figures, and measure nothing
+    #[arg(long)]
+    list: bool,
+    /// Figures to measure; default: all
+    figure: Vec<String>,
+}
+
+/// Builds in release, then becomes the benchmark. Returns only on failure, or with the list of figures.
 ///
 /// # Errors
 /// When the set-up or a build fails, or the program cannot be started as root.
-pub(crate) fn bench(json: bool, figures: &[String]) -> Result<ExitCode> {
+pub(crate) fn bench(options: &BenchArgs) -> Result<ExitCode> {
     setup::ensure(Scope::Everything)?;
-    let agent = build::agent(true)?;
     let bench = build::lab_program("failover-bench")?;
-    let mut args = vec![OsStr::new("--agent"), agent.as_os_str()];
-    if json {
-        args.push(OsStr::new("--json"));
+    if options.list {
+        let status = Command::new(&bench).arg("--list").status();
+        let status = status.with_context(|| format!("cannot start {}", bench.display()))?;
+        ensure!(status.success(), "{} --list: {status}", bench.display());
+        return Ok(ExitCode::SUCCESS);
     }
-    args.extend(figures.iter().map(OsStr::new));
+    let agent = build::agent(true)?;
+    let mut args = vec![OsStr::new("--agent"), agent.as_os_str()];
+    for (wanted, flag) in [(options.json, "--json"), (options.quick, "--quick")] {
+        if wanted {
+            args.push(OsStr::new(flag));
+        }
+    }
+    args.extend(options.figure.iter().map(OsStr::new));
     privilege::become_root_program(&bench, args)
 }

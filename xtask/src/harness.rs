@@ -102,6 +102,8 @@ fn prepare(mut command: Command, program: &Executable) -> Command {
 fn run(command: &mut Command, show: Show) -> Result<Report> {
     let shown = format!("{command:?}");
     let mut child = command
+        // Skips are read from what the harness captures.
+        .env_remove("RUST_TEST_NOCAPTURE")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()

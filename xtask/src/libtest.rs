@@ -4,7 +4,8 @@
 //! `test result:` line; names and outputs are read from the lines before it.
 //!
 //! A test that cannot run here, for example for want of root, prints a line with `skipped: REASON`
-//! and returns. To the harness it passed; here it counts as skipped.
+//! by `eprintln!`, which the harness captures, and returns. To the harness it passed; here it counts
+//! as skipped.
 
 /// What test programs of one kind told.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]

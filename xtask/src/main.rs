@@ -81,13 +81,7 @@ enum Verb {
         filter: Option<String>,
     },
     /// Run the benchmark as root: each figure beside its goal
-    Bench {
-        /// One JSON object by figure name
-        #[arg(long)]
-        json: bool,
-        /// Figures to measure; default: all
-        figure: Vec<String>,
-    },
+    Bench(bench::BenchArgs),
 }
 
 fn main() -> ExitCode {
@@ -98,7 +92,7 @@ fn main() -> ExitCode {
         Verb::Build { release } => build::build(release),
         Verb::BuildAndRun { json, agent } => run::build_and_run(json, &agent),
         Verb::Test { filter } => test::test(filter.as_deref()),
-        Verb::Bench { json, figure } => bench::bench(json, &figure),
+        Verb::Bench(options) => bench::bench(&options),
     });
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

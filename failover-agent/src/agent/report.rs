@@ -76,12 +76,13 @@ impl Agent<'_> {
         failed: u32,
         fall: u32,
     ) {
+        // Logged as `probed`: in JSON, `target` is the module that logs.
         let target = self.config.uplinks[uplink.0].probe.targets[target.0];
         let uplink = self.name(uplink);
         if failed <= fall {
-            warn!(uplink, %family, %target, failed, fall, "{uplink} ({family}): ping of {target} failed ({failed}/{fall})");
+            warn!(uplink, %family, probed = %target, failed, fall, "{uplink} ({family}): ping of {target} failed ({failed}/{fall})");
         } else {
-            debug!(uplink, %family, %target, failed, fall, "{uplink} ({family}): {target} still does not answer ({failed} pings)");
+            debug!(uplink, %family, probed = %target, failed, fall, "{uplink} ({family}): {target} still does not answer ({failed} pings)");
         }
     }
 }

@@ -18,6 +18,8 @@ use crate::failure::Failure;
 pub struct Lock {
     run_dir: PathBuf,
     path: PathBuf,
+    /// Whether the directory was made for this lock, and goes with it.
+    made: bool,
     /// Dropping it releases the `flock(2)` lock.
     _file: File,
 }
@@ -34,15 +36,20 @@ impl Lock {
             path: path.clone(),
             source,
         };
-        fs::create_dir_all(run_dir).map_err(failed)?;
+        let made = !run_dir.exists();
         loop {
-            let mut file = OpenOptions::new()
+            fs::create_dir_all(run_dir).map_err(failed)?;
+            let opened = OpenOptions::new()
                 .read(true)
                 .write(true)
                 .create(true)
                 .truncate(false)
-                .open(&path)
-                .map_err(failed)?;
+                .open(&path);
+            let mut file = match opened {
+                // The one who made the directory has just removed it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                opened => opened.map_err(failed)?,
+            };
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
@@ -61,6 +68,7 @@ impl Lock {
             return Ok(Lock {
                 run_dir: run_dir.to_owned(),
                 path,
+                made,
                 _file: file,
             });
         }
@@ -73,10 +81,16 @@ impl Lock {
 }
 
 impl Drop for Lock {
-    /// Removes the file while the lock is still held.
+    /// Removes the file while the lock is still held, and the directory if it was made for it.
     fn drop(&mut self) {
         if let Err(error) = fs::remove_file(&self.path) {
             warn!(path = %self.path.display(), %error, "cannot remove the lock file");
+        }
+        if self.made
+            && let Err(error) = fs::remove_dir(&self.run_dir)
+            && error.kind() != io::ErrorKind::DirectoryNotEmpty
+        {
+            warn!(path = %self.run_dir.display(), %error, "cannot remove the run directory");
         }
     }
 }
@@ -169,8 +183,11 @@ mod tests {
         let failure = Lock::acquire(&run_dir).unwrap_err();
         assert_eq!(failure.exit_code(), 21, "{failure}");
         drop(lock);
+        assert!(!run_dir.exists(), "it was made for the lock");
+        fs::create_dir(&run_dir).unwrap();
+        drop(Lock::acquire(&run_dir).unwrap());
+        assert!(run_dir.exists(), "it was there before");
         assert!(!run_dir.join("agent.lock").exists());
-        Lock::acquire(&run_dir).unwrap();
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub use client::{events, query};
 pub use events::{Answer, Event, Events, MAX_RECENT, Reason};
 pub use lock::Lock;
 pub use render::render;
-pub use server::{Requests, Server};
+pub use server::{Requests, Server, remove_sockets};
 pub use status::Status;
 
 /// Longest drill.

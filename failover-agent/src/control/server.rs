@@ -55,7 +55,7 @@ impl Server {
     pub fn bind(lock: &Lock) -> anyhow::Result<Server> {
         let path = socket_path(lock.run_dir());
         // Made under another name and renamed: nobody can connect before its mode is set, and there is always one socket.
-        let new = lock.run_dir().join("control.new");
+        let new = new_socket_path(lock);
         remove_socket(&new)?;
         if fs::symlink_metadata(&path).is_ok_and(|metadata| !metadata.file_type().is_socket()) {
             bail!("{} is not a socket: remove it", path.display());
@@ -216,11 +216,31 @@ async fn answer(request: Request, requests: &Requests) -> Response {
     }
 }
 
-fn remove_socket(path: &Path) -> anyhow::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+/// The name under which the socket is made.
+fn new_socket_path(lock: &Lock) -> PathBuf {
+    lock.run_dir().join("control.new")
+}
+
+/// Removes the sockets that a killed agent left behind. Says what it removed.
+///
+/// # Errors
+///
+/// One of them cannot be removed.
+pub fn remove_sockets(lock: &Lock) -> anyhow::Result<Vec<String>> {
+    let mut done = Vec::new();
+    for path in [socket_path(lock.run_dir()), new_socket_path(lock)] {
+        if remove_socket(&path)? {
+            done.push(format!("socket {}", path.display()));
         }
-        _ => Ok(()),
+    }
+    Ok(done)
+}
+
+/// Removes a file; true if there was one.
+fn remove_socket(path: &Path) -> anyhow::Result<bool> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error).with_context(|| format!("cannot remove {}", path.display())),
     }
 }

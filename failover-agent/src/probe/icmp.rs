@@ -67,6 +67,10 @@ impl Link {
         }
     }
 
+    pub(super) fn has_source(&self) -> bool {
+        self.source.is_some()
+    }
+
     /// Forgets the socket; the next probe opens a new one.
     pub(super) fn close(&mut self) {
         self.client = None;

@@ -52,7 +52,7 @@ pub struct Prober {
 }
 
 impl Prober {
-    /// Starts probing from the address `source`; without one, every probe is lost until [`Prober::set_source`] gives one.
+    /// Starts probing from the address `source`; without one, nothing is sent until [`Prober::set_source`] gives one.
     pub fn spawn(
         spec: ProbeSpec,
         source: Option<IpAddr>,
@@ -169,6 +169,10 @@ fn send_round(
     round: &mut u64,
     in_flight: &mut InFlight,
 ) {
+    // Without an address there is nothing to measure; the policy knows that the uplink is not usable.
+    if !link.has_source() {
+        return;
+    }
     *round += 1;
     let (round, sent) = (*round, clock.now());
     for &(target, address) in &spec.targets {

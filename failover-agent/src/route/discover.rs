@@ -9,6 +9,8 @@ use rtnetlink::packet_route::{
     route::{RouteMessage, RouteProtocol},
 };
 
+use tracing::warn;
+
 use super::{
     Link, Path, Router, Template, index,
     message::{self, Hop, hops, metric},
@@ -28,20 +30,32 @@ impl Router {
     /// Looks at every uplink, in order of rank, before anything is changed.
     ///
     /// # Errors
-    /// A [`Failure`]: unknown interface; no gateway or no address in a family for which the uplink has targets; a gateway that
-    /// is not on the link; a default route of someone else's interface with one of our metrics. Or netlink fails.
+    /// A [`Failure`]: unknown interface; no gateway or no address in any family for which the uplink has targets (one of two is
+    /// enough: a modem without IPv6 is a warning); a gateway that is not on the link; a default route of someone else's
+    /// interface with one of our metrics. Or netlink fails.
     pub fn discover(&mut self, config: &Config) -> Result<Vec<Link>> {
         let survey = self.survey()?;
         let mut links = Vec::new();
         for (rank, uplink) in config.uplinks.iter().enumerate() {
             let mut link = survey.link(uplink)?;
+            let mut failures = Vec::new();
             for family in Family::ALL {
-                link.families[index(family)] =
-                    match survey.path(uplink, self.uplink_table(rank), family) {
-                        Ok(path) => Some(path),
-                        Err(failure) if has_targets(uplink, family) => return Err(failure.into()),
-                        Err(_) => None,
-                    };
+                match survey.path(uplink, self.uplink_table(rank), family) {
+                    Ok(path) => link.families[index(family)] = Some(path),
+                    Err(failure @ Failure::GatewayOffLink { .. }) => return Err(failure.into()),
+                    Err(failure) if has_targets(uplink, family) => failures.push(failure),
+                    Err(_) => {}
+                }
+            }
+            let probed = |family: &Family| {
+                has_targets(uplink, *family) && link.families[index(*family)].is_some()
+            };
+            let none_is_probed = !Family::ALL.iter().any(probed);
+            for failure in failures {
+                if none_is_probed {
+                    return Err(failure.into());
+                }
+                warn!("{failure}");
             }
             links.push(link);
         }

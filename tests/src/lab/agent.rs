@@ -18,7 +18,12 @@ use nix::{
 };
 use serde_json::Value;
 
-use super::{namespace::Namespace, wait::wait_for, worker::lock};
+use super::{
+    namespace::Namespace,
+    usage::{cpu_time, rss_bytes},
+    wait::wait_for,
+    worker::lock,
+};
 
 /// Log level of agents in the laboratory.
 const LOG: &str = "info,failover_agent=debug";
@@ -103,7 +108,7 @@ pub struct LogLine {
 impl LogLine {
     /// A field of a JSON log line.
     pub fn field(&self, name: &str) -> Option<&Value> {
-        self.json.as_ref()?["fields"].get(name)
+        self.json.as_ref()?.get(name)
     }
 }
 
@@ -130,12 +135,26 @@ impl AgentProcess {
         arguments: &[&str],
         dirs: &AgentDirs,
     ) -> Result<AgentProcess> {
+        AgentProcess::spawn_logging(program, namespace, arguments, dirs, LOG)
+    }
+
+    /// The same, with this `RUST_LOG`.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn spawn_logging(
+        program: &Path,
+        namespace: &Namespace,
+        arguments: &[&str],
+        dirs: &AgentDirs,
+        log: &str,
+    ) -> Result<AgentProcess> {
         let mut child = namespace
             .command(program)
             .args(arguments)
             .args(dirs.flags())
             .args(["--log-format", "json"])
-            .env("RUST_LOG", LOG)
+            .env("RUST_LOG", log)
             // Ctrl-C in a terminal is for the laboratory; it ends the agent itself.
             .process_group(0)
             .stdin(Stdio::null())
@@ -273,6 +292,14 @@ impl AgentProcess {
         Ok(())
     }
 
+    /// How it has ended; `None` while it runs.
+    ///
+    /// # Errors
+    /// When it cannot be asked for.
+    pub fn exit_status(&mut self) -> Result<Option<ExitStatus>> {
+        self.child.try_wait().context("cannot look at the agent")
+    }
+
     /// Waits until it ends, and until all it wrote is in the log.
     ///
     /// # Errors
@@ -291,38 +318,20 @@ impl AgentProcess {
         Ok(status)
     }
 
-    /// Processor time that its living threads have used, to the nanosecond (`/proc/<pid>/task/*/schedstat`).
+    /// Processor time that its living threads have used, to the nanosecond.
     ///
     /// # Errors
     /// When it has ended, or the kernel has no CONFIG_SCHED_INFO.
     pub fn cpu_time(&self) -> Result<Duration> {
-        let mut total = Duration::ZERO;
-        for task in fs::read_dir(format!("/proc/{}/task", self.pid()))? {
-            let path = task?.path().join("schedstat");
-            let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-            let on_cpu = text
-                .split_whitespace()
-                .next()
-                .and_then(|ns| ns.parse().ok());
-            total += Duration::from_nanos(on_cpu.with_context(|| format!("schedstat: {text}"))?);
-        }
-        Ok(total)
+        cpu_time(self.pid())
     }
 
-    /// Resident memory in bytes, exactly (`/proc/<pid>/smaps_rollup`; VmRSS is approximate on machines with many processors).
+    /// Resident memory in bytes.
     ///
     /// # Errors
     /// When it has ended.
     pub fn rss_bytes(&self) -> Result<u64> {
-        let path = format!("/proc/{}/smaps_rollup", self.pid());
-        let text = fs::read_to_string(&path).context(path)?;
-        let kib: u64 = text
-            .lines()
-            .find_map(|line| line.strip_prefix("Rss:")?.trim().strip_suffix(" kB"))
-            .context("smaps_rollup has no Rss")?
-            .trim()
-            .parse()?;
-        Ok(kib * 1024)
+        rss_bytes(self.pid())
     }
 }
 

@@ -226,9 +226,7 @@ fn connect(
     ))?;
     match spec.kind {
         LinkKind::Veth => {
-            host.ip_batch(&format!(
-                "link add {name} type veth peer name customer netns {peer}"
-            ))?;
+            plug_in(name, host, provider)?;
             Ok(None)
         }
         LinkKind::Tun => {
@@ -236,6 +234,14 @@ fn connect(
             Ok(Some(Arc::new(relay)))
         }
     }
+}
+
+/// Makes the host's interface of a veth uplink, and the provider's end of it.
+pub(super) fn plug_in(name: &str, host: &Namespace, provider: &Namespace) -> Result<()> {
+    let peer = provider.name();
+    host.ip_batch(&format!(
+        "link add {name} type veth peer name customer netns {peer}"
+    ))
 }
 
 fn set_up_internet(internet: &Namespace, uplinks: &[Uplink]) -> Result<()> {
@@ -265,32 +271,33 @@ fn set_up_internet(internet: &Namespace, uplinks: &[Uplink]) -> Result<()> {
     internet.ip_batch(&batch)
 }
 
-fn set_up_provider(uplink: &Uplink) -> Result<()> {
+/// Gives the provider's end of the customer's link its addresses.
+pub(super) fn set_up_customer_link(uplink: &Uplink) -> Result<()> {
     let a = uplink.addresses();
-    let customer = match uplink.kind() {
-        LinkKind::Veth => format!("address add {}/24 dev customer", a.gateway_v4),
-        LinkKind::Tun => format!(
-            "address add {} peer {}/32 dev customer",
-            a.gateway_v4, a.host_v4
-        ),
+    let address_v4 = match uplink.kind() {
+        LinkKind::Veth => format!("{}/24", a.gateway_v4),
+        LinkKind::Tun => format!("{} peer {}/32", a.gateway_v4, a.host_v4),
     };
     uplink.provider().ip_batch(&format!(
+        "address add {address_v4} dev customer\n\
+         address add {}/64 dev customer nodad\n\
+         address add {LINK_LOCAL_GATEWAY}/64 dev customer nodad\n\
+         link set customer up",
+        a.gateway_v6,
+    ))
+}
+
+fn set_up_provider(uplink: &Uplink) -> Result<()> {
+    let a = uplink.addresses();
+    set_up_customer_link(uplink)?;
+    uplink.provider().ip_batch(&format!(
         "link set lo up\n\
-         {customer}\n\
-         address add {}/64 dev customer nodad\n\
-         address add {}/64 dev customer nodad\n\
          address add {}/30 dev upstream\n\
          address add {}/64 dev upstream nodad\n\
-         link set customer up\n\
          link set upstream up\n\
          route add default via {} metric {PROVIDER_METRIC}\n\
          route add default via {} metric {PROVIDER_METRIC}",
-        a.gateway_v6,
-        LINK_LOCAL_GATEWAY,
-        a.public_v4,
-        a.provider_transit_v6,
-        a.transit_v4,
-        a.transit_v6,
+        a.public_v4, a.provider_transit_v6, a.transit_v4, a.transit_v6,
     ))?;
     // BCP 38: a provider takes from a customer only what bears the customer's addresses (and what has none yet).
     uplink.provider().nft(&format!(

@@ -158,13 +158,28 @@ impl CaptureFile {
         Ok(self.lines(filter)?.len())
     }
 
+    /// Sum of their lengths on the wire in bytes, link-layer header included.
+    ///
+    /// # Errors
+    /// When the file cannot be read or the filter is wrong.
+    pub fn bytes(&self, filter: &str) -> Result<u64> {
+        let pcap = self.tcpdump(filter, &["-w", "-"])?;
+        sum_of_lengths(&pcap).context("tcpdump wrote no pcap file")
+    }
+
     /// Those packets in tcpdump's words, one line each, with microseconds since 1970.
     ///
     /// # Errors
     /// When the file cannot be read or the filter is wrong.
     pub fn lines(&self, filter: &str) -> Result<Vec<String>> {
+        let text = String::from_utf8(self.tcpdump(filter, &["-n", "-tt"])?)?;
+        Ok(text.lines().map(str::to_owned).collect())
+    }
+
+    fn tcpdump(&self, filter: &str, arguments: &[&str]) -> Result<Vec<u8>> {
         let output = Command::new("tcpdump")
-            .args(["-n", "-tt", "-r"])
+            .args(arguments)
+            .arg("-r")
             .arg(&self.file)
             .args((!filter.is_empty()).then_some(filter))
             .output()
@@ -175,7 +190,25 @@ impl CaptureFile {
             self.file.display(),
             String::from_utf8_lossy(&output.stderr).trim()
         );
-        let text = String::from_utf8(output.stdout)?;
-        Ok(text.lines().map(str::to_owned).collect())
+        Ok(output.stdout)
     }
+}
+
+/// Sum of the packets' original lengths (pcap-savefile(5): a header of 24 bytes; per packet 16 bytes with the captured and the original
+/// length at 8 and 12, in the order of the machine that wrote them, and what was captured).
+fn sum_of_lengths(pcap: &[u8]) -> Option<u64> {
+    const HEADER: usize = 24;
+    const PACKET_HEADER: usize = 16;
+    let mut rest = pcap.get(HEADER..)?;
+    let mut sum = 0;
+    while !rest.is_empty() {
+        let number = |at: usize| {
+            let bytes = rest.get(at..at + 4)?.try_into().ok()?;
+            Some(u32::from_ne_bytes(bytes))
+        };
+        let captured = usize::try_from(number(8)?).ok()?;
+        sum += u64::from(number(12)?);
+        rest = rest.get(PACKET_HEADER + captured..)?;
+    }
+    Some(sum)
 }

@@ -9,6 +9,8 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 use super::{
+    builder::{plug_in, set_up_customer_link},
+    cleanup::exclusively,
     plan::LINK_LOCAL_GATEWAY,
     relay::Shape,
     uplink::{LinkKind, Uplink},
@@ -59,8 +61,9 @@ impl Fault {
 
 impl Drop for Fault {
     fn drop(&mut self) {
+        // Not while a signal's clean-up runs: it would kill the command that repairs, and removes everything anyway.
         if let Some(repair) = self.repair.take()
-            && let Err(error) = repair()
+            && let Err(error) = exclusively(repair)
         {
             eprintln!("cannot repair a fault: {error:#}");
         }
@@ -239,6 +242,25 @@ impl Uplink {
             .ip_batch(&format!("link set {} down", self.name()))?;
         let uplink = self.clone();
         Ok(Fault::new(move || uplink.set_up_host()))
+    }
+
+    /// The host's interface is gone, as when a modem is pulled out. Repairing makes one of the same name, with addresses and default
+    /// routes as a DHCP client would leave them.
+    ///
+    /// # Errors
+    /// On an L3 uplink, whose interface belongs to its relay, and when it cannot be deleted.
+    pub fn unplug(&self) -> Result<Fault> {
+        ensure!(
+            self.kind() == LinkKind::Veth,
+            "only a veth uplink can be unplugged"
+        );
+        self.host.ip_batch(&format!("link del {}", self.name()))?;
+        let uplink = self.clone();
+        Ok(Fault::new(move || {
+            plug_in(uplink.name(), &uplink.host, uplink.provider())?;
+            set_up_customer_link(&uplink)?;
+            uplink.set_up_host()
+        }))
     }
 
     /// Delays, jitter and loss on the link itself.

@@ -21,6 +21,7 @@ mod builder;
 mod capture;
 mod cleanup;
 mod fault;
+mod monitor;
 mod namespace;
 mod node;
 mod ping;
@@ -31,6 +32,7 @@ mod sys;
 mod topology;
 mod traffic;
 mod uplink;
+mod usage;
 mod wait;
 mod worker;
 
@@ -39,6 +41,7 @@ pub use builder::{LabBuilder, UplinkSpec};
 pub use capture::{Capture, CaptureFile};
 pub use cleanup::sweep;
 pub use fault::{Direction, Fault, Path};
+pub use monitor::RouteMonitor;
 pub use namespace::Namespace;
 pub use node::Node;
 pub use plan::{
@@ -53,10 +56,11 @@ pub use traffic::{
     UdpReport, UdpStream, UdpStreamBuilder,
 };
 pub use uplink::{LinkKind, Uplink};
+pub use usage::{cpu_time, rss_bytes};
 pub use wait::{wait_for, wait_until};
 
-/// Whether this process can build a laboratory. If not it says so, in the form that `cargo xtask test` counts, past the test harness's
-/// capture: a skipped test must not look like a passed one.
+/// Whether this process can build a laboratory. If not it says so twice: in the form that `cargo xtask test` counts, where the test
+/// harness captures it, and past the capture for whoever runs the tests by hand. A skipped test must not look like a passed one.
 #[must_use]
 pub fn require_root(test: &str) -> bool {
     use std::io::Write;
@@ -64,8 +68,9 @@ pub fn require_root(test: &str) -> bool {
     if nix::unistd::geteuid().is_root() {
         return true;
     }
+    eprintln!("skipped: needs root");
     // In one piece, since other tests write too. Should standard error be gone there is nobody to tell.
-    let line = format!("skipped: {test}: needs root\n");
+    let line = format!("{test} is skipped: it needs root\n");
     std::io::stderr().write_all(line.as_bytes()).ok();
     false
 }

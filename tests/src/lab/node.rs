@@ -11,6 +11,7 @@ use anyhow::Result;
 
 use super::{
     capture::Capture,
+    monitor::RouteMonitor,
     namespace::Namespace,
     ping,
     plan::{DISCARD_PORT, ECHO_PORT, Origins},
@@ -128,6 +129,22 @@ impl Node {
     /// When they cannot be read.
     pub fn default_routes_v6(&self) -> Result<Vec<DefaultRoute>> {
         DefaultRoute::read(&self.namespace, "-6")
+    }
+
+    /// Watches the IPv4 default routes of the main table from now on. Nobody may change them while this starts.
+    ///
+    /// # Errors
+    /// When `ip monitor` does not start.
+    pub fn watch_default_routes_v4(&self) -> Result<RouteMonitor> {
+        RouteMonitor::start(&self.namespace, "-4")
+    }
+
+    /// The same for IPv6.
+    ///
+    /// # Errors
+    /// When `ip monitor` does not start.
+    pub fn watch_default_routes_v6(&self) -> Result<RouteMonitor> {
+        RouteMonitor::start(&self.namespace, "-6")
     }
 
     /// The kernel's counters of an interface.

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, fmt};
 
 use anyhow::{Context, Result, ensure};
+use aya::programs::{SchedClassifier, TcAttachType};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -32,7 +33,7 @@ const VOLATILE: &[&str] = &[
     "operstate",
 ];
 
-/// Routes of all tables, rules, addresses, queueing disciplines and nftables of a namespace.
+/// Routes of all tables, rules, addresses, queueing disciplines, filters, TCX programs and nftables of a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     /// One line an entry, `<part> <JSON>`. In a set: the kernel does not promise an order.
@@ -52,10 +53,20 @@ impl Snapshot {
                 entries.insert(format!("{part} {entry}"));
             }
         }
+        for interface in interfaces(namespace)? {
+            entries.extend(programs(namespace, &interface)?);
+        }
         for line in namespace.exec("nft", &["list", "ruleset"])?.lines() {
             entries.insert(format!("nft {line}"));
         }
         Ok(Snapshot { entries })
+    }
+
+    /// The entries, one line each, that contain `part`. TCX programs read `tcx INTERFACE DIRECTION PLACE NAME ID`, filters
+    /// `filter INTERFACE DIRECTION` and `tc`'s words, all others a word for their kind and JSON.
+    pub fn lines_with(&self, part: &str) -> Vec<&str> {
+        let lines = self.entries.iter().map(String::as_str);
+        lines.filter(|line| line.contains(part)).collect()
     }
 
     /// What `later` has lost (`-`) and gained (`+`); prints as nothing when both are the same.
@@ -78,6 +89,39 @@ impl Snapshot {
         ensure!(diff.is_empty(), "the kernel's state has changed:\n{diff}");
         Ok(())
     }
+}
+
+fn interfaces(namespace: &Namespace) -> Result<Vec<String>> {
+    let links = namespace.exec_json("ip", &["-j", "link"])?;
+    let names = links.as_array().into_iter().flatten();
+    Ok(names
+        .filter_map(|link| Some(link["ifname"].as_str()?.to_owned()))
+        .collect())
+}
+
+/// What runs on an interface's packets: filters, and TCX programs in their order. `tc` and `bpftool net` do not list the latter.
+fn programs(namespace: &Namespace, interface: &str) -> Result<Vec<String>> {
+    let mut entries = Vec::new();
+    for (direction, hook) in [
+        ("ingress", TcAttachType::Ingress),
+        ("egress", TcAttachType::Egress),
+    ] {
+        let command = ["filter", "show", "dev", interface, direction];
+        for line in namespace.exec("tc", &command)?.lines() {
+            entries.push(format!("filter {interface} {direction} {line}"));
+        }
+        let programs = namespace.run(|| match SchedClassifier::query_tcx(interface, hook) {
+            Ok((_, programs)) => Ok(programs),
+            // Linux before 6.6 has no TCX.
+            Err(_) => Ok(Vec::new()),
+        })?;
+        for (place, program) in programs.iter().enumerate() {
+            let name = program.name_as_str().unwrap_or_default();
+            let id = program.id();
+            entries.push(format!("tcx {interface} {direction} {place} {name} {id}"));
+        }
+    }
+    Ok(entries)
 }
 
 /// The differences of two snapshots.

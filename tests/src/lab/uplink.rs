@@ -1,10 +1,11 @@
 //! One uplink of the host under test, with its provider.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, path::Path, sync::Arc};
 
 use anyhow::{Context, Result};
 
 use super::{
+    capture::Capture,
     namespace::Namespace,
     plan::{Addresses, LINK_LOCAL_GATEWAY},
     relay::{Relay, RelayCounts},
@@ -77,6 +78,14 @@ impl Uplink {
             .flatten()
             .find_map(|entry| entry["counter"]["packets"].as_u64())
             .with_context(|| format!("no counter in {list}"))
+    }
+
+    /// Captures at the provider's end of the link, where everything arrives that leaves the host, as [`Node::capture`](super::Node::capture).
+    ///
+    /// # Errors
+    /// When tcpdump does not start.
+    pub fn capture(&self, filter: &str, file: &Path) -> Result<Capture> {
+        Capture::start(&self.provider, "customer", filter, file)
     }
 
     /// What became of the packets on an L3 uplink's relay; `None` for a veth one.

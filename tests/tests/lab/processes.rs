@@ -37,7 +37,7 @@ fn an_agent_is_watched_signalled_and_waited_for() -> Result<()> {
     let begun = Instant::now();
     let mut agent = start_script(
         &lab,
-        r#"trap 'echo "{\"fields\":{\"message\":\"stopped\"}}" >&2; exit 7' TERM
+        r#"trap 'echo "{\"message\":\"stopped\"}" >&2; exit 7' TERM
         echo "$@"
         ip -brief link show cable
         while :; do sleep 0.01; done"#,

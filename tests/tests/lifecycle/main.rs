@@ -1,0 +1,13 @@
+//! The agent's life cycle and its safety: stop, crash, restart, reset, its neighbours, what it reports, and what it refuses. With the real
+//! binary.
+
+mod bad_input;
+mod clsact;
+mod counters;
+mod log;
+mod neighbours;
+mod reset;
+mod restart;
+mod status;
+mod stop;
+mod support;

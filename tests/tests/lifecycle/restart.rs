@@ -1,0 +1,166 @@
+//! kill -9, and what then: a restart within the lease adopts everything; without one the gates open.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use failover_tests::lab::{AgentProcess, Lab, TARGET_V4, TARGETS_V4, require_root};
+use serde_json::Value;
+
+use super::support::{Everything, SOON, config, counter, start, uplink, wait_active, wait_sent};
+
+/// Longer than any restart takes.
+const LONG_LEASE: &str = "[cutoff]\nlease = \"1m\"";
+
+const COUNTERS: [&str; 7] = [
+    "tx_packets",
+    "tx_bytes",
+    "rx_packets",
+    "rx_bytes",
+    "cut_packets",
+    "cut_bytes",
+    "probes_passed",
+];
+
+/// Whether the agent has found both uplinks' programs in place.
+fn ensure_adopted(agent: &AgentProcess) -> Result<()> {
+    for uplink in ["cable", "lte"] {
+        let line = agent.wait_for_line("what it did with the programs", SOON, |line| {
+            line.field("uplink").is_some_and(|name| name == uplink)
+                && line.field("adopted").is_some()
+        })?;
+        assert_eq!(
+            line.field("adopted"),
+            Some(&Value::Bool(true)),
+            "{}",
+            line.text
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn a_restart_keeps_counters_gates_and_traffic() -> Result<()> {
+    if !require_root("a_restart_keeps_counters_gates_and_traffic") {
+        return Ok(());
+    }
+    let lab = Lab::builder().build()?;
+    let mut agent = start(&lab, LONG_LEASE)?;
+    let lte = lab.uplink("lte");
+    let capture = lte.capture("udp", &lab.agent_dirs().scratch.join("lte.pcap"))?;
+    let steady = lab.host().udp_stream(TARGET_V4).start()?;
+    // Its source address leads it to the standby, past the main table.
+    let forced = lab
+        .host()
+        .udp_stream(TARGETS_V4[1].into())
+        .from(lte.host_v4())
+        .every(Duration::from_millis(1))
+        .start()?;
+    for _ in 0..2 {
+        wait_sent(&forced, 50)?;
+        agent.kill9()?;
+        let programs = lab.host().snapshot()?.lines_with("tcx ").len();
+        assert_eq!(programs, 4, "the programs of the dead agent still run");
+        wait_sent(&forced, 50)?;
+        let path = lab.write_config(&config(&lab, LONG_LEASE))?;
+        let next = lab.spawn_agent(&["run", "--config", &path.to_string_lossy()])?;
+        ensure_adopted(&next)?;
+        let status = wait_active(&next, "cable")?;
+        wait_sent(&forced, 50)?;
+        for line in next.log() {
+            assert!(
+                line.field("gate").is_none_or(|gate| gate != "open"),
+                "{}",
+                line.text
+            );
+        }
+        assert!(counter(&status, "lte", "cut_packets") >= 100, "{status:#}");
+        agent = next;
+    }
+    let forced = forced.stop()?;
+    let status = agent.status_json()?;
+    assert_eq!(counter(&status, "lte", "cut_packets"), forced.sent() as u64);
+    assert_eq!(forced.answered(), 0);
+    assert_eq!(capture.finish()?.lines("")?, [""; 0], "the gate was open");
+    let steady = steady.stop()?;
+    assert_eq!(steady.path(), ["cable"]);
+    assert_eq!(steady.lost(), 0, "longest gap {:?}", steady.longest_gap());
+    Ok(())
+}
+
+#[test]
+fn a_restart_after_a_failover_stays_where_it_is() -> Result<()> {
+    if !require_root("a_restart_after_a_failover_stays_where_it_is") {
+        return Ok(());
+    }
+    let lab = Lab::builder().build()?;
+    let mut agent = start(&lab, LONG_LEASE)?;
+    let fault = lab.uplink("cable").blackhole()?;
+    let before = wait_active(&agent, "lte")?;
+    agent.kill9()?;
+    let routes = Everything::of(&lab)?;
+    let agent = lab.start_agent(&config(&lab, LONG_LEASE))?;
+    ensure_adopted(&agent)?;
+    // From the first moment on, before any round could tell.
+    let first = agent.status_json()?;
+    assert_eq!(first["active"], "lte");
+    assert_eq!(uplink(&first, "cable")["gate"], "closed");
+    for name in ["cable", "lte"] {
+        for key in COUNTERS {
+            let (before, after) = (counter(&before, name, key), counter(&first, name, key));
+            assert!(after >= before, "{key} of {name}: {before}, then {after}");
+        }
+    }
+    agent.wait_for_status("cable as Down", SOON, |status| {
+        uplink(status, "cable")["health"] == "Down" && uplink(status, "lte")["health"] == "Up"
+    })?;
+    let kernel = lab.host().snapshot()?;
+    let diff = routes.kernel().diff(&kernel);
+    let changed: Vec<_> = diff
+        .lines()
+        .iter()
+        .filter(|line| !line.contains(" tcx "))
+        .collect();
+    assert!(changed.is_empty(), "{diff}");
+    fault.repair()?;
+    let status = wait_active(&agent, "cable")?;
+    let causes: Vec<_> = status["switches"]
+        .as_array()
+        .context("no switches")?
+        .iter()
+        .map(|switch| switch["cause"].as_str().unwrap_or_default())
+        .filter(|cause| *cause != "follow")
+        .collect();
+    assert_eq!(causes, ["failback", "start-up"], "{status:#}");
+    Ok(())
+}
+
+#[test]
+fn a_dead_agents_gate_opens_when_its_lease_is_past() -> Result<()> {
+    if !require_root("a_dead_agents_gate_opens_when_its_lease_is_past") {
+        return Ok(());
+    }
+    const LEASE: Duration = Duration::from_secs(1);
+    let lab = Lab::builder().build()?;
+    let mut agent = start(&lab, "[cutoff]\nlease = \"1s\"")?;
+    let lte = lab.uplink("lte");
+    let forced = lab
+        .host()
+        .udp_stream(TARGET_V4)
+        .from(lte.host_v4())
+        .start()?;
+    wait_sent(&forced, 20)?;
+    let killed = Instant::now();
+    agent.kill9()?;
+    let left = Everything::of(&lab)?;
+    let echo = forced.wait_for_echo_by("lte", killed, SOON)?;
+    // It was renewed at most a third of its length before.
+    let open = echo.at - killed;
+    assert!(open >= LEASE / 2, "{open:?}");
+    assert!(open <= LEASE * 3, "{open:?}");
+    let report = forced.stop()?;
+    let first = report.first_echo_by("lte", report.records[0].sent);
+    assert_eq!(first.map(|(_, echo)| echo.at), Some(echo.at));
+    left.ensure_same(&Everything::of(&lab)?)?;
+    assert!(lab.host().ping(TARGET_V4, SOON)?.is_some());
+    Ok(())
+}

@@ -1,0 +1,168 @@
+//! What several families need.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::Path,
+    process::{Output, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use failover_tests::lab::{AgentProcess, Lab, Snapshot, UdpStream, agent_path, wait_until};
+use serde_json::Value;
+
+pub(crate) const SOON: Duration = Duration::from_secs(10);
+
+/// Decides quickly, and still does not take a busy machine for a dead uplink.
+pub(crate) const PROBE: &str =
+    "targets = [\"192.0.2.1\"]\ninterval = \"50ms\"\ntimeout = \"400ms\"\nfall = 3\nrise = 2";
+
+/// Starts an agent with `tables` after its `[probe]` and `[[uplink]]` tables, and waits until it has chosen the first uplink.
+pub(crate) fn start(lab: &Lab, tables: &str) -> Result<AgentProcess> {
+    let agent = lab.start_agent(&config(lab, tables))?;
+    wait_active(&agent, lab.uplinks()[0].name())?;
+    Ok(agent)
+}
+
+pub(crate) fn config(lab: &Lab, tables: &str) -> String {
+    format!("{}{tables}\n", lab.config(PROBE))
+}
+
+/// Waits until `uplink` is active, its gate open and all others closed.
+pub(crate) fn wait_active(agent: &AgentProcess, uplink: &str) -> Result<Value> {
+    agent.wait_for_status(&format!("{uplink} as the active one"), SOON, |status| {
+        status["active"] == uplink
+            && status["uplinks"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .all(|other| (other["gate"] == "open") == (other["name"] == uplink))
+    })
+}
+
+/// One uplink's part of a status.
+pub(crate) fn uplink<'a>(status: &'a Value, name: &str) -> &'a Value {
+    let uplinks = status["uplinks"].as_array().into_iter().flatten();
+    match uplinks.into_iter().find(|uplink| uplink["name"] == name) {
+        Some(uplink) => uplink,
+        None => panic!("no uplink {name} in {status:#}"),
+    }
+}
+
+/// A counter of one uplink in a status.
+pub(crate) fn counter(status: &Value, name: &str, counter: &str) -> u64 {
+    match uplink(status, name)["counters"][counter].as_u64() {
+        Some(number) => number,
+        None => panic!("no counter {counter} of {name} in {status:#}"),
+    }
+}
+
+/// Waits until a stream has sent that many datagrams more.
+pub(crate) fn wait_sent(stream: &UdpStream, more: usize) -> Result<()> {
+    let before = stream.report().sent();
+    wait_until("the stream sends", SOON, || {
+        stream.report().sent() >= before + more
+    })
+}
+
+/// How one run of the agent ended.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl From<Output> for Outcome {
+    fn from(output: Output) -> Outcome {
+        Outcome {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+/// Flags of `timeout`: an agent that should have been refused must not run forever.
+pub(crate) const TIMEOUT: [&str; 2] = ["--kill-after=5", "20"];
+
+/// Runs the agent in the host to its end, on the laboratory's directories.
+pub(crate) fn run(lab: &Lab, arguments: &[&str]) -> Result<Outcome> {
+    let flags = lab.agent_dirs().flags();
+    let output = lab
+        .host()
+        .namespace()
+        .command("timeout")
+        .args(TIMEOUT)
+        .arg(agent_path()?)
+        .args(arguments)
+        .args(flags)
+        .stdin(Stdio::null())
+        .output()?;
+    Ok(output.into())
+}
+
+/// All that an agent could have changed: the kernel's state, and files in its directories.
+#[derive(Debug)]
+pub(crate) struct Everything {
+    kernel: Snapshot,
+    files: BTreeSet<String>,
+}
+
+impl Everything {
+    pub(crate) fn of(lab: &Lab) -> Result<Everything> {
+        let dirs = lab.agent_dirs();
+        let mut files = BTreeSet::new();
+        for dir in [&dirs.run, &dirs.bpf, &dirs.state] {
+            list(dir, &mut files)?;
+        }
+        Ok(Everything {
+            kernel: lab.host().snapshot()?,
+            files,
+        })
+    }
+
+    pub(crate) fn kernel(&self) -> &Snapshot {
+        &self.kernel
+    }
+
+    pub(crate) fn ensure_same(&self, later: &Everything) -> Result<()> {
+        self.kernel.ensure_same(&later.kernel)?;
+        ensure!(
+            self.files == later.files,
+            "files have changed: {:?} before, {:?} after",
+            self.files,
+            later.files
+        );
+        Ok(())
+    }
+}
+
+/// Paths of everything in `dir`, itself included; nothing if it does not exist.
+fn list(dir: &Path, files: &mut BTreeSet<String>) -> Result<()> {
+    if !dir.exists() {
+        return Ok(());
+    }
+    files.insert(dir.display().to_string());
+    for entry in fs::read_dir(dir).with_context(|| dir.display().to_string())? {
+        let path = entry?.path();
+        if path.is_dir() {
+            list(&path, files)?;
+        } else {
+            files.insert(path.display().to_string());
+        }
+    }
+    Ok(())
+}
+
+/// Gives the first uplink an IPv4 default route that beats every metric and has something of its own in every attribute.
+pub(crate) fn set_foreign_route(lab: &Lab) -> Result<()> {
+    let cable = &lab.uplinks()[0];
+    let (name, a) = (cable.name(), cable.addresses());
+    lab.host().namespace().ip_batch(&format!(
+        "route del default dev {name}\n\
+         route add default via {} dev {name} proto static src {} mtu 1400",
+        a.gateway_v4, a.host_v4
+    ))
+}
