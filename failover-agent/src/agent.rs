@@ -1,5 +1,8 @@
 //! The one select! loop: inputs in, actions out.
 
+mod cut;
+mod drill;
+mod orders;
 mod report;
 mod status;
 mod switch;
@@ -15,11 +18,12 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use self::{switch::Order, sync::Sync};
+pub(crate) use self::drill::remove as remove_drill;
+use self::{drill::Store, switch::Order, sync::Sync};
 use crate::{
     clock::Clock,
     config::{Config, UplinkConfig},
-    control::{Lock, Server},
+    control::{Events, Lock, Server},
     datapath::{self, Datapath},
     policy::{Action, Family, Input, Machine, Rules, TargetId, UplinkId, UplinkRules},
     probe::{ProbeSpec, Prober},
@@ -158,6 +162,7 @@ struct Agent<'a> {
     probers: Vec<Prober>,
     inputs: mpsc::Receiver<Input>,
     history: switch::History,
+    drills: Store,
     sync: Sync,
 }
 
@@ -193,9 +198,11 @@ impl<'a> Agent<'a> {
             .iter()
             .zip(&links)
             .map(|(uplink, link)| rules(uplink, link));
+        let drills = Store::new(&config.dirs.state);
         let machine = Machine::new(Rules {
             uplinks: uplinks.collect(),
             active,
+            drill: orders::earlier_drill(&drills, config, clock),
         });
         let (sender, inputs) = mpsc::channel(INPUTS);
         Agent {
@@ -209,6 +216,7 @@ impl<'a> Agent<'a> {
             links,
             inputs,
             history: switch::History::default(),
+            drills,
             sync: Sync::default(),
         }
     }
@@ -220,7 +228,8 @@ impl<'a> Agent<'a> {
             log,
         } = edges;
         let (sender, mut requests) = mpsc::channel(REQUESTS);
-        let mut server = std::pin::pin!(server.serve(sender));
+        let events = Events::default();
+        let mut server = std::pin::pin!(server.serve(sender, events));
         let mut log = std::pin::pin!(log.forward());
         // Three renewals per lease: two may be late or fail.
         let mut lease = tokio::time::interval(self.config.cutoff.lease / 3);
@@ -292,6 +301,11 @@ impl<'a> Agent<'a> {
                         decided,
                     });
                 }
+                Action::Cut {
+                    family,
+                    uplink,
+                    cause,
+                } => self.cut(family, uplink, cause),
                 Action::ProbeNow { uplink, family } => {
                     if let Some(prober) = self.prober(uplink, family) {
                         prober.probe_now();
@@ -300,6 +314,7 @@ impl<'a> Agent<'a> {
                 Action::Note(note) => self.report(&note),
             }
         }
+        self.log_switches();
     }
 
     fn prober(&self, uplink: UplinkId, family: Family) -> Option<&Prober> {
@@ -361,6 +376,7 @@ fn rules(uplink: &UplinkConfig, link: &Link) -> UplinkRules {
         rise: probe.rise,
         quorum: probe.quorum,
         hold: probe.hold,
+        drain: uplink.drain,
         interval: probe.interval,
         timeout: probe.timeout,
         targets: Family::ALL

@@ -1,6 +1,6 @@
 //! The command line, and nothing else: what it means is decided elsewhere.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
@@ -40,6 +40,15 @@ pub enum Verb {
     /// Show what the running agent knows: the active uplink, health, loss, gates, counters, last switches
     #[command(after_help = STATUS_EXAMPLES)]
     Status(StatusArgs),
+    /// Keep an uplink active by hand as long as it is Up, or let the ranks decide again
+    #[command(after_help = SWITCH_EXAMPLES)]
+    Switch(SwitchArgs),
+    /// Treat an uplink as Down for a while, to see that everything goes on by another
+    #[command(after_help = DRILL_EXAMPLES)]
+    Drill(DrillArgs),
+    /// Show what was cut: the last ended flows, and with --follow those to come
+    #[command(after_help = EVENTS_EXAMPLES)]
+    Events(EventsArgs),
     /// Remove every trace of an agent that did not stop by itself: routes, rules, tables, pins, programs
     #[command(after_help = RESET_EXAMPLES)]
     Reset(ResetArgs),
@@ -81,6 +90,26 @@ Examples:
   failover-agent status
   failover-agent status --json | jq -r .active
   failover-agent status --run-dir /run/second-agent";
+
+const SWITCH_EXAMPLES: &str = "\
+Examples:
+  failover-agent switch lte
+  failover-agent switch auto
+
+An uplink that is not Up is refused. One that goes Down is left as usual, and the choice is forgotten; `auto` also ends a drill.";
+
+const DRILL_EXAMPLES: &str = "\
+Examples:
+  failover-agent drill cable --for 30s
+  failover-agent drill cable --for 0s    (ends it)
+
+Refused when no other uplink is Up, and over as soon as that is so. A drill survives a restart of the agent; a second one replaces it.";
+
+const EVENTS_EXAMPLES: &str = "\
+Examples:
+  failover-agent events
+  failover-agent events --follow
+  failover-agent events --follow --json | jq -r .event.uplink";
 
 const RESET_EXAMPLES: &str = "\
 Examples:
@@ -184,7 +213,7 @@ pub struct UplinkFlags {
     /// Metric of the standbys' default routes, plus rank [default: 100]
     #[arg(long, value_name = "METRIC")]
     pub standby_metric: Option<String>,
-    /// What a closed gate does: drop or off [default: drop]
+    /// What a closed gate does: reset, drop or off [default: reset]
     #[arg(long, value_name = "MODE")]
     pub cutoff: Option<String>,
 }
@@ -201,6 +230,36 @@ pub struct CheckArgs {
 #[derive(Args, Clone, Copy, Debug)]
 pub struct StatusArgs {
     /// Print the documented, versioned JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `switch`.
+#[derive(Args, Clone, Debug)]
+pub struct SwitchArgs {
+    /// Name of the uplink, or `auto`
+    #[arg(value_name = "UPLINK|auto")]
+    pub uplink: String,
+}
+
+/// `drill`.
+#[derive(Args, Clone, Debug)]
+pub struct DrillArgs {
+    /// Name of the uplink
+    #[arg(value_name = "UPLINK")]
+    pub uplink: String,
+    /// How long, up to 24h; 0s ends a drill
+    #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub duration: Duration,
+}
+
+/// `events`.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct EventsArgs {
+    /// Go on with what comes, until Ctrl-C
+    #[arg(long)]
+    pub follow: bool,
+    /// Print one JSON object a line
     #[arg(long)]
     pub json: bool,
 }
@@ -287,13 +346,29 @@ mod tests {
     }
 
     #[test]
+    fn drill_needs_a_duration() {
+        let Verb::Drill(args) = parse("failover-agent drill lte --for 1m").unwrap().verb else {
+            panic!("not drill")
+        };
+        assert_eq!((args.uplink.as_str(), args.duration.as_secs()), ("lte", 60));
+        for line in [
+            "failover-agent drill lte",
+            "failover-agent drill lte --for 30",
+        ] {
+            assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
     fn help_teaches_exit_codes_and_examples() {
         let mut command = Cli::command();
         let help = command.render_long_help().to_string();
         for (code, meaning) in EXIT_CODES {
             assert!(help.contains(&format!("{code:>2}  {meaning}")), "{help}");
         }
-        for verb in ["run", "check", "status", "reset"] {
+        for verb in [
+            "run", "check", "status", "switch", "drill", "events", "reset",
+        ] {
             let verb = command.find_subcommand_mut(verb).unwrap();
             let help = verb.render_help().to_string();
             assert!(help.contains("Examples:"), "{help}");

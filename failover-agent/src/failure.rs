@@ -163,6 +163,20 @@ pub enum Failure {
         /// Why not.
         source: std::io::Error,
     },
+    /// The agent does not carry out an order.
+    #[error("refused: {reason}")]
+    Refused {
+        /// Why, and what helps.
+        reason: String,
+    },
+    /// An order names an uplink that the agent does not have.
+    #[error("no uplink `{uplink}`: {cure}")]
+    UnknownUplink {
+        /// The name.
+        uplink: String,
+        /// The nearest name, or all there are.
+        cure: String,
+    },
     /// The control socket may not be used.
     #[error("not allowed to use {}: run as root, or as a member of the socket's group", socket.display())]
     ControlDenied {
@@ -172,7 +186,7 @@ pub enum Failure {
 }
 
 /// Every exit code and what it means, for `--help` and `docs/configuration.md`.
-pub const EXIT_CODES: [(u8, &str); 20] = [
+pub const EXIT_CODES: [(u8, &str); 22] = [
     (
         0,
         "success; after SIGTERM or SIGINT: everything is restored",
@@ -196,6 +210,8 @@ pub const EXIT_CODES: [(u8, &str); 20] = [
     (24, "a route metric is taken by someone else"),
     (25, "the run directory cannot be written"),
     (26, "not allowed to use the control socket"),
+    (27, "the agent refuses a switch or a drill"),
+    (28, "no such uplink"),
 ];
 
 impl Failure {
@@ -219,6 +235,8 @@ impl Failure {
             Failure::MetricTaken { .. } => 24,
             Failure::RunDir { .. } => 25,
             Failure::ControlDenied { .. } => 26,
+            Failure::Refused { .. } => 27,
+            Failure::UnknownUplink { .. } => 28,
         }
     }
 }
@@ -301,6 +319,11 @@ mod tests {
                 source: error(),
             },
             Failure::ControlDenied { socket: path() },
+            Failure::Refused { reason: text() },
+            Failure::UnknownUplink {
+                uplink: text(),
+                cure: text(),
+            },
         ]
     }
 

@@ -1,13 +1,17 @@
 //! What each verb of the command line does.
 
-use anyhow::{Context as _, Result, bail};
+use std::io::{self, Write as _};
+
+use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::{
     agent,
-    cli::{Cli, DirFlags, ResetArgs, RunArgs, Verb},
-    config::{Config, Dirs, RouteConfig},
+    cli::{Cli, DirFlags, EventsArgs, ResetArgs, RunArgs, Verb},
+    config::{Config, Dirs, RouteConfig, nearest},
     control::{self, Lock, Request, Response},
-    datapath, route,
+    datapath,
+    failure::Failure,
+    route,
 };
 
 /// Does what the command line says.
@@ -24,6 +28,19 @@ pub fn run(cli: &Cli) -> Result<()> {
             Ok(())
         }
         Verb::Status(args) => status(dirs, args.json),
+        Verb::Switch(args) => {
+            let uplink = args.uplink.clone();
+            order(dirs, &args.uplink, &Request::Switch { uplink })
+        }
+        Verb::Drill(args) => {
+            let request = Request::Drill {
+                uplink: args.uplink.clone(),
+                // What does not fit is refused as too long.
+                for_ms: u64::try_from(args.duration.as_millis()).unwrap_or(u64::MAX),
+            };
+            order(dirs, &args.uplink, &request)
+        }
+        Verb::Events(args) => events(dirs, *args),
         Verb::Reset(args) => reset(args, dirs),
     }
 }
@@ -38,9 +55,54 @@ fn status(dirs: &DirFlags, json: bool) -> Result<()> {
     match runtime()?.block_on(control::query(&dirs.run, &Request::Status))? {
         Response::Status(status) if json => println!("{}", serde_json::to_string_pretty(&status)?),
         Response::Status(status) => print!("{}", control::render(&status)),
-        Response::Error(error) => bail!("the agent answers: {error}"),
+        other => return Err(unexpected(other)),
     }
     Ok(())
+}
+
+/// Has the agent carry out an order for the uplink called `name`.
+fn order(dirs: &DirFlags, name: &str, request: &Request) -> Result<()> {
+    let dirs = Dirs::default().overridden(dirs)?;
+    match runtime()?.block_on(control::query(&dirs.run, request))? {
+        Response::Done(done) => println!("{done}"),
+        Response::Refused(reason) => return Err(Failure::Refused { reason }.into()),
+        Response::UnknownUplink(names) => {
+            let cure = match nearest(name, names.iter().map(String::as_str)) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("choose one of: {}", names.join(", ")),
+            };
+            let uplink = name.to_owned();
+            return Err(Failure::UnknownUplink { uplink, cure }.into());
+        }
+        other => return Err(unexpected(other)),
+    }
+    Ok(())
+}
+
+fn unexpected(response: Response) -> anyhow::Error {
+    match response {
+        Response::Error(error) => anyhow!("the agent answers: {error}"),
+        other => anyhow!("the agent's answer makes no sense here: {other:?}"),
+    }
+}
+
+fn events(dirs: &DirFlags, args: EventsArgs) -> Result<()> {
+    let dirs = Dirs::default().overridden(dirs)?;
+    let tell = |response: Response| {
+        let line = match response {
+            response if args.json => serde_json::to_string(&response)?,
+            Response::Event(event) => event.to_string(),
+            Response::Lost(lost) => format!("{lost} events were lost: this reader is too slow"),
+            other => return Err(unexpected(other)),
+        };
+        match writeln!(io::stdout(), "{line}") {
+            Ok(()) => Ok(true),
+            // Whoever reads has had enough (`| head`).
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+            Err(error) => Err(error).context("writing the events"),
+        }
+    };
+    runtime()?.block_on(control::events(&dirs.run, args.follow, tell))
 }
 
 fn reset(args: &ResetArgs, flags: &DirFlags) -> Result<()> {
@@ -73,6 +135,14 @@ fn reset(args: &ResetArgs, flags: &DirFlags) -> Result<()> {
             }
             Err(error) => problems.push(format!("{error:#}")),
         }
+    }
+    match agent::remove_drill(&dirs.state) {
+        Ok(true) => {
+            changes += 1;
+            println!("removed the drill that was going on");
+        }
+        Ok(false) => {}
+        Err(error) => problems.push(format!("{error:#}")),
     }
     if !problems.is_empty() {
         bail!("not everything could be reset: {}", problems.join("; "));

@@ -6,7 +6,7 @@ use super::Agent;
 use crate::policy::{Family, Health, Note, TargetId, UplinkId};
 
 impl Agent<'_> {
-    pub(super) fn report(&self, note: &Note) {
+    pub(super) fn report(&mut self, note: &Note) {
         match *note {
             Note::ProbeFailed {
                 uplink,
@@ -46,6 +46,22 @@ impl Agent<'_> {
                     hold_s = seconds,
                     "{name} ({family}) must stay good for {seconds:.1} s more before the failback",
                 );
+            }
+            Note::Released { uplink, family } => {
+                let name = self.name(uplink);
+                warn!(uplink = name, %family, "{name} ({family}) was chosen by hand and is Down: the ranks decide again");
+            }
+            Note::DrillEnded { uplink, alone } => {
+                self.keep_drill();
+                let name = self.name(uplink);
+                match alone {
+                    None => info!(uplink = name, "{name}: the drill is over"),
+                    Some(family) => warn!(
+                        uplink = name,
+                        %family,
+                        "{name}: the drill is over before its time: no other uplink is Up for {family}",
+                    ),
+                }
             }
         }
     }

@@ -10,19 +10,26 @@ use super::{Agent, switch::SwitchRecord, targets};
 use crate::{
     control::{
         Request, Response, Status,
-        status::{self, Counters, Families, FamilyState, Timeline, UplinkParts, milliseconds},
+        status::{
+            self, Counters, Families, FamilyState, Timeline, UplinkParts, milliseconds, seconds,
+        },
     },
     policy::{Family, Time, UplinkId},
 };
 
 impl Agent<'_> {
-    pub(super) fn respond(&self, request: &Request) -> Response {
-        let answer = match request {
-            Request::Status => self
-                .status()
-                .map(|status| Response::Status(Box::new(status))),
-        };
-        answer.unwrap_or_else(|error| Response::Error(format!("{error:#}")))
+    pub(super) fn respond(&mut self, request: &Request) -> Response {
+        match request {
+            Request::Status => match self.status() {
+                Ok(status) => Response::Status(Box::new(status)),
+                Err(error) => Response::Error(format!("{error:#}")),
+            },
+            Request::Switch { uplink } => self.order_switch(uplink),
+            Request::Drill { uplink, for_ms } => self.order_drill(uplink, *for_ms),
+            Request::Events { .. } => {
+                Response::Error("the control socket itself tells the events".to_owned())
+            }
+        }
     }
 
     fn status(&self) -> Result<Status> {
@@ -92,6 +99,9 @@ impl Agent<'_> {
             interface: config.interface.clone(),
             rank: uplink.0,
             metered: config.metered,
+            drill_s: self.machine.drill().and_then(|(drilled, until)| {
+                (drilled == uplink).then(|| seconds(until.since(self.clock.now())))
+            }),
             counters: Counters::new(&self.datapath.counters(link.ifindex)?, monotonic_ns),
             families: Families {
                 ipv4: family(Family::V4),
@@ -119,6 +129,11 @@ impl Agent<'_> {
                 .map(|loss| (loss * 1000.0).round() / 10.0),
             gate,
             active: self.machine.active(family) == Some(uplink),
+            pinned: self.machine.pinned(family) == Some(uplink),
+            draining_s: self
+                .machine
+                .draining(uplink, family)
+                .map(|until| seconds(until.since(self.clock.now()))),
         })
     }
 
@@ -132,11 +147,14 @@ impl Agent<'_> {
             to: self.name(record.to).to_owned(),
             cause: record.cause,
             confirmed: record.routed.is_some(),
+            sockets_ended: record.sockets_ended,
+            flows_deleted: record.flows_deleted,
             timeline: Timeline {
                 detected_us: 0,
                 decided_us: micros(record.decided),
                 routed_us: record.routed.map(micros),
                 gated_us: record.gated.map(micros),
+                cut_us: record.cut.map(micros),
             },
         }
     }

@@ -1,4 +1,4 @@
-//! Carries out one switch, in the order of invariant 4, and records when each step was done.
+//! Carries out one switch, in the order of invariant 4, and records when each step was done. What it leaves is cut after it, by `cut`.
 
 use std::collections::VecDeque;
 
@@ -7,7 +7,6 @@ use tracing::{debug, error, info, warn};
 
 use super::Agent;
 use crate::{
-    config::CutoffMode,
     control::status::MAX_SWITCHES,
     policy::{Cause, Family, Input, Time, UplinkId},
 };
@@ -27,8 +26,26 @@ pub(super) struct SwitchRecord {
     pub(super) decided: Time,
     /// When the new route stood and was confirmed; none if that failed.
     pub(super) routed: Option<Time>,
-    /// When the gates stood as they should; none if that failed or the mode is `off`.
+    /// When the gates stood as they should that were closed so far; none if that failed or the mode is `off`.
     pub(super) gated: Option<Time>,
+    /// Whether a gate could not be closed.
+    ungated: bool,
+    /// When everything was cut that was left so far.
+    pub(super) cut: Option<Time>,
+    /// Sockets of this host that were ended; none: not looked at.
+    pub(super) sockets_ended: Option<u64>,
+    /// Tracked flows that were deleted; none: not looked at.
+    pub(super) flows_deleted: Option<u64>,
+    /// Whether it is in the log.
+    logged: bool,
+}
+
+impl SwitchRecord {
+    /// Takes note of one more gate that does or does not stand as it should.
+    pub(super) fn gated(&mut self, stands: bool, now: Time) {
+        self.ungated |= !stands;
+        self.gated = (!self.ungated).then_some(now);
+    }
 }
 
 /// The last switches, oldest first.
@@ -41,6 +58,23 @@ impl History {
             self.0.pop_front();
         }
         self.0.push_back(record);
+    }
+
+    /// The last confirmed switch of a family.
+    pub(super) fn latest(&mut self, family: Family) -> Option<&mut SwitchRecord> {
+        let mut records = self.0.iter_mut().rev();
+        records.find(|record| record.family == family && record.routed.is_some())
+    }
+
+    /// Those that are not in the log yet, oldest first.
+    fn unlogged(&mut self) -> Vec<SwitchRecord> {
+        let unlogged = self.0.iter_mut().filter(|record| !record.logged);
+        unlogged
+            .map(|record| {
+                record.logged = true;
+                record.clone()
+            })
+            .collect()
     }
 
     pub(super) fn newest_first(&self) -> impl Iterator<Item = &SwitchRecord> {
@@ -79,6 +113,11 @@ impl Agent<'_> {
             decided,
             routed: None,
             gated: None,
+            ungated: false,
+            cut: None,
+            sockets_ended: None,
+            flows_deleted: None,
+            logged: false,
         };
 
         // Opening cuts nothing, and the new route must not lead to a closed gate for an instant.
@@ -87,9 +126,6 @@ impl Agent<'_> {
         match self.router.activate(family, to) {
             Ok(confirmed) => {
                 record.routed = Some(self.clock.now());
-                if self.close_standby_gates(to, family) {
-                    record.gated = Some(self.clock.now());
-                }
                 for change in &confirmed.changes {
                     debug!("routes: {change}");
                 }
@@ -107,7 +143,6 @@ impl Agent<'_> {
                 self.set_gate(to, family, gate_before);
             }
         }
-        self.log(&record);
         let confirmed = record.routed.is_some();
         self.history.push(record);
         self.machine.handle(
@@ -120,25 +155,11 @@ impl Agent<'_> {
         );
     }
 
-    /// Closes the gates of all uplinks but `active`. Returns whether all stand as they should.
-    fn close_standby_gates(&mut self, active: UplinkId, family: Family) -> bool {
-        let mut all = true;
-        for uplink in (0..self.links.len())
-            .map(UplinkId)
-            .filter(|&uplink| uplink != active)
-        {
-            // Every one is tried, also after a failure.
-            all &= self.close_gate(uplink, family);
+    /// Logs the switches that are carried out, with what was cut at once.
+    pub(super) fn log_switches(&mut self) {
+        for record in self.history.unlogged() {
+            self.log(&record);
         }
-        all
-    }
-
-    /// Closes one gate, unless gates are never closed. Returns whether it is closed.
-    pub(super) fn close_gate(&mut self, uplink: UplinkId, family: Family) -> bool {
-        // An interface that is gone has no gate.
-        let present = self.links[uplink.0].ifindex != 0;
-        self.config.cutoff.mode != CutoffMode::Off
-            && (!present || self.set_gate(uplink, family, Gate::Closed))
     }
 
     fn gate(&self, uplink: UplinkId, family: Family) -> Gate {
@@ -155,7 +176,7 @@ impl Agent<'_> {
     }
 
     /// Sets one gate; returns whether it stands as it should.
-    fn set_gate(&mut self, uplink: UplinkId, family: Family, gate: Gate) -> bool {
+    pub(super) fn set_gate(&mut self, uplink: UplinkId, family: Family, gate: Gate) -> bool {
         let before = self.gate(uplink, family);
         if before == gate {
             return true;
@@ -192,10 +213,25 @@ impl Agent<'_> {
             decided_us = micros(record.decided),
             routed_us = micros(routed),
             gated_us = record.gated.map(micros),
+            cut_us = record.cut.map(micros),
+            sockets_ended = record.sockets_ended,
+            flows_deleted = record.flows_deleted,
             "{}: {} is the active uplink for {}",
             record.cause,
             self.name(record.to),
             record.family,
         );
+        if let Some(from) = record.from
+            && let Some(until) = self.machine.draining(from, record.family)
+        {
+            let (name, seconds) = (self.name(from), until.since(self.clock.now()).as_secs_f64());
+            info!(
+                uplink = name,
+                family = %record.family,
+                drain_s = seconds,
+                "{name} ({}): old connections may finish for {seconds:.1} s",
+                record.family,
+            );
+        }
     }
 }

@@ -152,11 +152,8 @@ impl Agent<'_> {
                 );
             }
             // A new interface begins with open gates.
-            if appeared
-                && let Some(active) = self.machine.active(family)
-                && active != uplink
-            {
-                self.close_gate(uplink, family);
+            if appeared && let Some(cause) = self.machine.cut(uplink, family) {
+                self.gate_off(uplink, family, cause);
             }
         }
     }

@@ -5,8 +5,8 @@ use std::{collections::HashSet, net::IpAddr, path::PathBuf, time::Duration};
 use failover_ebpf::MAX_UPLINKS;
 
 use super::{
-    AttachMode, Config, CutoffConfig, CutoffMode, DatapathConfig, Dirs, Gateway, ProbeConfig,
-    RouteConfig, UplinkConfig,
+    AttachMode, Config, CutoffConfig, CutoffMode, DatapathConfig, Dirs, Gateway, Inbound,
+    ProbeConfig, RouteConfig, UplinkConfig,
     raw::{Placed, invalid},
 };
 use crate::{failure::Failure, policy::Family};
@@ -33,7 +33,13 @@ pub(super) struct Draft {
     pub(super) rule_priority: Placed<u32>,
     pub(super) mark: Placed<u32>,
     pub(super) mode: Placed<CutoffMode>,
+    pub(super) failover: Placed<Option<CutoffMode>>,
+    pub(super) failback: Placed<Option<CutoffMode>>,
+    /// Of the uplinks that have none of their own.
+    pub(super) drain: Placed<Duration>,
     pub(super) lease: Placed<Duration>,
+    pub(super) allow: Placed<Vec<(IpAddr, u8)>>,
+    pub(super) allow_marks: Placed<Vec<u32>>,
     pub(super) attach: Placed<AttachMode>,
     pub(super) run_dir: Placed<PathBuf>,
     pub(super) bpf_dir: Placed<PathBuf>,
@@ -48,6 +54,8 @@ pub(super) struct UplinkDraft {
     pub(super) gateway: Placed<Gateway>,
     pub(super) gateway6: Placed<Gateway>,
     pub(super) metered: Placed<bool>,
+    pub(super) drain: Placed<Duration>,
+    pub(super) inbound: Placed<Inbound>,
     pub(super) probe: ProbeDraft,
 }
 
@@ -80,7 +88,12 @@ impl Draft {
             rule_priority: Placed::default_value(route.rule_priority),
             mark: Placed::default_value(route.mark),
             mode: Placed::default_value(cutoff.mode),
+            failover: Placed::default_value(cutoff.failover),
+            failback: Placed::default_value(cutoff.failback),
+            drain: Placed::default_value(Duration::ZERO),
             lease: Placed::default_value(cutoff.lease),
+            allow: Placed::default_value(cutoff.allow),
+            allow_marks: Placed::default_value(cutoff.allow_marks),
             attach: Placed::default_value(DatapathConfig::default().attach),
             run_dir: Placed::default_value(dirs.run),
             bpf_dir: Placed::default_value(dirs.bpf),
@@ -107,7 +120,11 @@ impl Draft {
             },
             cutoff: CutoffConfig {
                 mode: self.mode.value,
+                failover: self.failover.value,
+                failback: self.failback.value,
                 lease: self.lease.value,
+                allow: self.allow.value,
+                allow_marks: self.allow_marks.value,
             },
             datapath: DatapathConfig {
                 attach: self.attach.value,
@@ -186,7 +203,7 @@ impl Draft {
 }
 
 impl UplinkDraft {
-    pub(super) fn new(interface: String, place: String, probe: ProbeDraft) -> Self {
+    pub(super) fn new(interface: String, place: String, defaults: &Draft) -> Self {
         UplinkDraft {
             interface,
             place,
@@ -194,7 +211,9 @@ impl UplinkDraft {
             gateway: Placed::default_value(Gateway::Auto),
             gateway6: Placed::default_value(Gateway::Auto),
             metered: Placed::default_value(false),
-            probe,
+            drain: defaults.drain.clone(),
+            inbound: Placed::default_value(Inbound::Keep),
+            probe: defaults.probe.clone(),
         }
     }
 
@@ -209,6 +228,8 @@ impl UplinkDraft {
             gateway: self.gateway.value,
             gateway6: self.gateway6.value,
             metered: self.metered.value,
+            drain: self.drain.value,
+            inbound: self.inbound.value,
             probe: self.probe.finish(),
             place: self.place,
         }

@@ -56,7 +56,7 @@ fn read_text(path: &Path) -> io::Result<String> {
 
 fn document_draft(source: &Source<'_>, document: &DeTable<'_>) -> Result<Draft, Failure> {
     let names = SECTIONS.map(|section| section.name);
-    refuse_unknown(source, document, "the file", &names, &[])?;
+    refuse_unknown(source, document, "the file", &names)?;
     let table = |section: &'static Section| Table::find(source, document, section);
     let mut draft = Draft::new(source.place(&(0..0)));
 
@@ -72,7 +72,12 @@ fn document_draft(source: &Source<'_>, document: &DeTable<'_>) -> Result<Draft, 
 
     let cutoff = table(&schema::CUTOFF)?;
     cutoff.read(&schema::MODE, &mut draft.mode)?;
+    cutoff.read(&schema::FAILOVER, &mut draft.failover)?;
+    cutoff.read(&schema::FAILBACK, &mut draft.failback)?;
+    cutoff.read(&schema::DRAIN, &mut draft.drain)?;
     cutoff.read(&schema::LEASE, &mut draft.lease)?;
+    cutoff.read(&schema::ALLOW, &mut draft.allow)?;
+    cutoff.read(&schema::ALLOW_MARKS, &mut draft.allow_marks)?;
 
     table(&schema::DATAPATH)?.read(&schema::ATTACH, &mut draft.attach)?;
 
@@ -82,12 +87,13 @@ fn document_draft(source: &Source<'_>, document: &DeTable<'_>) -> Result<Draft, 
     dirs.read(&schema::STATE_DIR, &mut draft.state_dir)?;
 
     for table in Table::find_all(source, document, &schema::UPLINK)? {
-        draft.uplinks.push(uplink_draft(&table, &draft.probe)?);
+        let uplink = uplink_draft(&table, &draft)?;
+        draft.uplinks.push(uplink);
     }
     Ok(draft)
 }
 
-fn uplink_draft(table: &Table<'_>, defaults: &ProbeDraft) -> Result<UplinkDraft, Failure> {
+fn uplink_draft(table: &Table<'_>, defaults: &Draft) -> Result<UplinkDraft, Failure> {
     let mut interface = Placed::default_value(String::new());
     table.read(&schema::INTERFACE, &mut interface)?;
     let Some(place) = interface.place else {
@@ -97,11 +103,13 @@ fn uplink_draft(table: &Table<'_>, defaults: &ProbeDraft) -> Result<UplinkDraft,
             "add for example interface = \"eth0\"",
         ));
     };
-    let mut uplink = UplinkDraft::new(interface.value, place, defaults.clone());
+    let mut uplink = UplinkDraft::new(interface.value, place, defaults);
     table.read(&schema::NAME, &mut uplink.name)?;
     table.read(&schema::GATEWAY, &mut uplink.gateway)?;
     table.read(&schema::GATEWAY6, &mut uplink.gateway6)?;
     table.read(&schema::METERED, &mut uplink.metered)?;
+    table.read(&schema::UPLINK_DRAIN, &mut uplink.drain)?;
+    table.read(&schema::INBOUND, &mut uplink.inbound)?;
     read_probe(table, &mut uplink.probe)?;
     Ok(uplink)
 }
@@ -165,7 +173,7 @@ impl<'a> Table<'a> {
             return Err(not_a_table(source, value, section));
         };
         let names: Vec<&str> = section.names().collect();
-        refuse_unknown(source, entries, section.header, &names, section.later)?;
+        refuse_unknown(source, entries, section.header, &names)?;
         Ok(Table {
             source,
             place: source.place(&value.span()),
@@ -200,7 +208,6 @@ fn refuse_unknown(
     table: &DeTable<'_>,
     header: &str,
     known: &[&str],
-    later: &[&str],
 ) -> Result<(), Failure> {
     let unknown = table
         .keys()
@@ -211,13 +218,6 @@ fn refuse_unknown(
     };
     let name = key.get_ref().as_ref();
     let place = source.place(&key.span());
-    if later.contains(&name) {
-        return Err(invalid(
-            place,
-            format!("`{name}` in {header} is not supported yet by this version"),
-            "remove it",
-        ));
-    }
     let home = SECTIONS
         .iter()
         .find(|section| section.keys.iter().any(|key| key.name() == name));

@@ -122,7 +122,7 @@ fn uplink(text: &str, draft: &Draft) -> Result<UplinkDraft, Failure> {
         text: interface,
     };
     let interface = schema::INTERFACE.kind.read("interface", read_interface)?;
-    let mut uplink = UplinkDraft::new(interface, place.clone(), draft.probe.clone());
+    let mut uplink = UplinkDraft::new(interface, place.clone(), draft);
     for part in parts {
         let (option, value) = part.split_once('=').unwrap_or((part, ""));
         match option {

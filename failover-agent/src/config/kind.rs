@@ -162,8 +162,6 @@ impl Kind for Protocol {
 pub(super) struct Word<T: 'static> {
     /// The words and what they mean.
     pub(super) words: &'static [(&'static str, T)],
-    /// Words that a later version will know.
-    pub(super) later: &'static [&'static str],
 }
 
 impl<T: Copy> Kind for Word<T> {
@@ -188,14 +186,9 @@ impl<T: Copy> Kind for Word<T> {
         if let Some((_, value)) = self.words.iter().find(|(word, _)| *word == text) {
             return Ok(*value);
         }
-        let problem = if self.later.contains(&text) {
-            format!("`{key}` = \"{text}\" is not supported yet by this version")
-        } else {
-            format!("`{key}` = \"{text}\" is unknown")
-        };
         Err(invalid(
             raw.place(),
-            problem,
+            format!("`{key}` = \"{text}\" is unknown"),
             format!("choose one of: {}", words.join(", ")),
         ))
     }
@@ -327,7 +320,7 @@ impl Kind for Directory {
     }
 }
 
-fn out_of_range(key: &str, text: &str, kind: &impl Kind, raw: Raw<'_>) -> Failure {
+pub(super) fn out_of_range(key: &str, text: &str, kind: &impl Kind, raw: Raw<'_>) -> Failure {
     let range = kind.range();
     invalid(
         raw.place(),

@@ -4,6 +4,7 @@
 //! the values with each other and becomes the [`Config`]. A configuration prints as a file that reads as the same again.
 
 mod address;
+mod allow;
 mod draft;
 mod file;
 mod flags;
@@ -26,6 +27,7 @@ pub use reference::reference;
 use crate::{
     cli::{DirFlags, RunArgs, UplinkFlags},
     failure::Failure,
+    policy::Cause,
 };
 
 /// Everything a run needs, validated. Built from a file or from flags; nothing else reads configuration.
@@ -104,6 +106,10 @@ pub struct UplinkConfig {
     pub gateway6: Gateway,
     /// Whether traffic on it costs money (shown in the status).
     pub metered: bool,
+    /// How long old connections may finish on it after a failback.
+    pub drain: Duration,
+    /// What becomes of connections that came in by it while it is a standby.
+    pub inbound: Inbound,
     /// How it is probed.
     pub probe: ProbeConfig,
     /// `file:line:column` or flag where it was configured, for errors found later.
@@ -188,20 +194,43 @@ impl Default for RouteConfig {
     }
 }
 
-/// What happens to packets at a closed gate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What happens to connections and packets of an uplink that is no longer to be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CutoffConfig {
     /// What a closed gate does.
     pub mode: CutoffMode,
+    /// What it does after a failover and at the start, if not the same.
+    pub failover: Option<CutoffMode>,
+    /// What it does after a failback, if not the same.
+    pub failback: Option<CutoffMode>,
     /// Time until which gates stay closed without news from the agent.
     pub lease: Duration,
+    /// Prefixes that pass closed gates: address and length, without host bits.
+    pub allow: Vec<(IpAddr, u8)>,
+    /// Packet marks that pass closed gates; none of them 0, at most 8.
+    pub allow_marks: Vec<u32>,
+}
+
+impl CutoffConfig {
+    /// What a gate does that was closed for `cause`: [`Cause::Failback`] or another.
+    pub fn mode_for(&self, cause: Cause) -> CutoffMode {
+        let own = match cause {
+            Cause::Failback => self.failback,
+            _ => self.failover,
+        };
+        own.unwrap_or(self.mode)
+    }
 }
 
 impl Default for CutoffConfig {
     fn default() -> Self {
         CutoffConfig {
-            mode: CutoffMode::Drop,
+            mode: CutoffMode::Reset,
+            failover: None,
+            failback: None,
             lease: Duration::from_secs(3),
+            allow: Vec::new(),
+            allow_marks: Vec::new(),
         }
     }
 }
@@ -209,10 +238,21 @@ impl Default for CutoffConfig {
 /// What a closed gate does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CutoffMode {
+    /// Senders are told: TCP by a reset, the rest by ICMP.
+    Reset,
     /// Packets are dropped silently.
     Drop,
-    /// Gates are never closed.
+    /// It is never closed.
     Off,
+}
+
+/// What becomes of connections that came in by a standby uplink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inbound {
+    /// The closed gate spares them.
+    Keep,
+    /// They are cut like all others.
+    Cut,
 }
 
 /// How the programs are attached.

@@ -3,7 +3,8 @@
 use std::{fmt, path::Path, time::Duration};
 
 use super::{
-    AttachMode, Config, CutoffMode, Dirs, Gateway, ProbeConfig, RouteConfig, UplinkConfig,
+    AttachMode, Config, CutoffConfig, CutoffMode, Dirs, Gateway, Inbound, ProbeConfig, RouteConfig,
+    UplinkConfig,
 };
 
 impl fmt::Display for Config {
@@ -17,9 +18,7 @@ impl fmt::Display for Config {
             dirs,
         } = self;
         write_route(f, route)?;
-        writeln!(f, "\n[cutoff]")?;
-        writeln!(f, "mode = \"{}\"", cutoff.mode)?;
-        writeln!(f, "lease = {}", duration(cutoff.lease))?;
+        write_cutoff(f, cutoff)?;
         writeln!(f, "\n[datapath]")?;
         writeln!(f, "attach = \"{}\"", datapath.attach)?;
         write_dirs(f, dirs)?;
@@ -32,8 +31,18 @@ impl fmt::Display for Config {
 impl fmt::Display for CutoffMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            CutoffMode::Reset => "reset",
             CutoffMode::Drop => "drop",
             CutoffMode::Off => "off",
+        })
+    }
+}
+
+impl fmt::Display for Inbound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Inbound::Keep => "keep",
+            Inbound::Cut => "cut",
         })
     }
 }
@@ -76,6 +85,37 @@ fn write_route(f: &mut fmt::Formatter<'_>, route: &RouteConfig) -> fmt::Result {
     writeln!(f, "mark = {mark:#x}")
 }
 
+/// Without the common `drain`: each uplink has its own.
+fn write_cutoff(f: &mut fmt::Formatter<'_>, cutoff: &CutoffConfig) -> fmt::Result {
+    let CutoffConfig {
+        mode,
+        failover,
+        failback,
+        lease,
+        allow,
+        allow_marks,
+    } = cutoff;
+    let allow = allow
+        .iter()
+        .map(|(net, length)| format!("\"{net}/{length}\""));
+    let marks = allow_marks.iter().map(|mark| format!("{mark:#x}"));
+    writeln!(f, "\n[cutoff]")?;
+    writeln!(f, "mode = \"{mode}\"")?;
+    if let Some(mode) = failover {
+        writeln!(f, "failover = \"{mode}\"")?;
+    }
+    if let Some(mode) = failback {
+        writeln!(f, "failback = \"{mode}\"")?;
+    }
+    writeln!(f, "lease = {}", duration(*lease))?;
+    writeln!(f, "allow = [{}]", allow.collect::<Vec<_>>().join(", "))?;
+    writeln!(
+        f,
+        "allow_marks = [{}]",
+        marks.collect::<Vec<_>>().join(", ")
+    )
+}
+
 fn write_dirs(f: &mut fmt::Formatter<'_>, dirs: &Dirs) -> fmt::Result {
     let Dirs { run, bpf, state } = dirs;
     writeln!(f, "\n[dirs]")?;
@@ -91,6 +131,8 @@ fn write_uplink(f: &mut fmt::Formatter<'_>, uplink: &UplinkConfig) -> fmt::Resul
         gateway,
         gateway6,
         metered,
+        drain,
+        inbound,
         probe,
         place: _,
     } = uplink;
@@ -100,6 +142,8 @@ fn write_uplink(f: &mut fmt::Formatter<'_>, uplink: &UplinkConfig) -> fmt::Resul
     writeln!(f, "gateway = \"{gateway}\"")?;
     writeln!(f, "gateway6 = \"{gateway6}\"")?;
     writeln!(f, "metered = {metered}")?;
+    writeln!(f, "drain = {}", duration(*drain))?;
+    writeln!(f, "inbound = \"{inbound}\"")?;
     let ProbeConfig {
         targets,
         interval,

@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use super::{
-    AttachMode, CutoffMode,
+    AttachMode, CutoffMode, Inbound,
     address::{GatewayOf, Targets},
+    allow::{Marks, Prefixes},
     kind::{Directory, Interface, Kind, Name, Number, Protocol, Span, Word, YesNo},
 };
 use crate::policy::Family;
@@ -55,8 +56,6 @@ pub(super) struct Section {
     pub(super) header: &'static str,
     /// Its keys.
     pub(super) keys: &'static [&'static dyn KeyInfo],
-    /// Keys that a later version will know.
-    pub(super) later: &'static [&'static str],
 }
 
 impl Section {
@@ -148,7 +147,6 @@ pub(super) static PROBE: Section = Section {
     name: "probe",
     header: "[probe]",
     keys: &[&TARGETS, &INTERVAL, &TIMEOUT, &FALL, &RISE, &QUORUM, &HOLD],
-    later: &[],
 };
 
 pub(super) static ACTIVE_METRIC: Key<Number> = Key {
@@ -219,17 +217,61 @@ pub(super) static ROUTE: Section = Section {
         &RULE_PRIORITY,
         &MARK,
     ],
-    later: &[],
 };
 
 pub(super) static MODE: Key<Word<CutoffMode>> = Key {
     name: "mode",
     kind: Word {
-        words: &[("drop", CutoffMode::Drop), ("off", CutoffMode::Off)],
-        later: &["reset"],
+        words: &[
+            ("reset", CutoffMode::Reset),
+            ("drop", CutoffMode::Drop),
+            ("off", CutoffMode::Off),
+        ],
     },
-    default: "`\"drop\"`",
-    about: "what a closed gate does: `drop` cuts packets silently, `off` never closes a gate",
+    default: "`\"reset\"`",
+    about: "what a closed gate does: `reset` tells the sender (TCP by a RST, the rest by ICMP), `drop` cuts packets silently, `off` never closes a gate",
+};
+/// A mode of its own for one kind of switch.
+const OWN_MODE: Word<Option<CutoffMode>> = Word {
+    words: &[
+        ("reset", Some(CutoffMode::Reset)),
+        ("drop", Some(CutoffMode::Drop)),
+        ("off", Some(CutoffMode::Off)),
+    ],
+};
+pub(super) static FAILOVER: Key<Word<Option<CutoffMode>>> = Key {
+    name: "failover",
+    kind: OWN_MODE,
+    default: "as `mode`",
+    about: "the mode for uplinks that are left because they are Down, at the start, and by hand for a less preferred one",
+};
+pub(super) static FAILBACK: Key<Word<Option<CutoffMode>>> = Key {
+    name: "failback",
+    kind: OWN_MODE,
+    default: "as `mode`",
+    about: "the mode for uplinks that are left for a more preferred one while they work",
+};
+pub(super) static DRAIN: Key<Span> = Key {
+    name: "drain",
+    kind: DRAIN_SPAN,
+    default: "`\"0s\"`",
+    about: "how long old connections may finish on an uplink that is left for a more preferred one while it works; new ones use the preferred one at once",
+};
+const DRAIN_SPAN: Span = Span {
+    min: Duration::ZERO,
+    max: seconds(86_400),
+};
+pub(super) static ALLOW: Key<Prefixes> = Key {
+    name: "allow",
+    kind: Prefixes,
+    default: "`[]`",
+    about: "networks that stay reachable by every uplink, whatever its gate",
+};
+pub(super) static ALLOW_MARKS: Key<Marks> = Key {
+    name: "allow_marks",
+    kind: Marks,
+    default: "`[]`",
+    about: "packets with one of these marks pass every gate",
 };
 pub(super) static LEASE: Key<Span> = Key {
     name: "lease",
@@ -245,8 +287,15 @@ pub(super) static LEASE: Key<Span> = Key {
 pub(super) static CUTOFF: Section = Section {
     name: "cutoff",
     header: "[cutoff]",
-    keys: &[&MODE, &LEASE],
-    later: &["drain"],
+    keys: &[
+        &MODE,
+        &FAILOVER,
+        &FAILBACK,
+        &DRAIN,
+        &LEASE,
+        &ALLOW,
+        &ALLOW_MARKS,
+    ],
 };
 
 pub(super) static ATTACH: Key<Word<AttachMode>> = Key {
@@ -257,7 +306,6 @@ pub(super) static ATTACH: Key<Word<AttachMode>> = Key {
             ("tcx", AttachMode::Tcx),
             ("clsact", AttachMode::Clsact),
         ],
-        later: &[],
     },
     default: "`\"auto\"`",
     about: "how the programs are attached: `auto` takes TCX (Linux 6.6 and newer), else clsact",
@@ -268,7 +316,6 @@ pub(super) static DATAPATH: Section = Section {
     name: "datapath",
     header: "[datapath]",
     keys: &[&ATTACH],
-    later: &[],
 };
 
 pub(super) static RUN_DIR: Key<Directory> = Key {
@@ -287,7 +334,7 @@ pub(super) static STATE_DIR: Key<Directory> = Key {
     name: "state",
     kind: Directory,
     default: "`\"/var/lib/failover-agent\"`",
-    about: "what must outlive the agent: displaced routes (`--state-dir`)",
+    about: "what must outlive the agent: displaced routes, a drill (`--state-dir`)",
 };
 
 /// Where the agent keeps its files.
@@ -295,7 +342,6 @@ pub(super) static DIRS: Section = Section {
     name: "dirs",
     header: "[dirs]",
     keys: &[&RUN_DIR, &BPF_DIR, &STATE_DIR],
-    later: &[],
 };
 
 pub(super) static INTERFACE: Key<Interface> = Key {
@@ -329,12 +375,34 @@ pub(super) static METERED: Key<YesNo> = Key {
     about: "whether traffic on it costs money (shown in the status)",
 };
 
+pub(super) static UPLINK_DRAIN: Key<Span> = Key {
+    name: "drain",
+    kind: DRAIN_SPAN,
+    default: "that of `[cutoff]`",
+    about: "how long old connections may finish on this uplink, if not as long as on the others (a metered one, for example)",
+};
+pub(super) static INBOUND: Key<Word<Inbound>> = Key {
+    name: "inbound",
+    kind: Word {
+        words: &[("keep", Inbound::Keep), ("cut", Inbound::Cut)],
+    },
+    default: "`\"keep\"`",
+    about: "connections that came in by this uplink while it is a standby: `keep` lets it answer them, `cut` ends them like all others",
+};
+
 /// One uplink; the order of these tables is the order of preference.
 pub(super) static UPLINK: Section = Section {
     name: "uplink",
     header: "[[uplink]]",
-    keys: &[&INTERFACE, &NAME, &GATEWAY, &GATEWAY6, &METERED],
-    later: &[],
+    keys: &[
+        &INTERFACE,
+        &NAME,
+        &GATEWAY,
+        &GATEWAY6,
+        &METERED,
+        &UPLINK_DRAIN,
+        &INBOUND,
+    ],
 };
 
 /// All tables of a file.

@@ -1,11 +1,14 @@
-//! The other end of the control socket: what `status` uses.
+//! The other end of the control socket: what the verbs use.
 
 use std::{io, path::Path, time::Duration};
 
 use anyhow::{Context as _, bail};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
-    net::UnixStream,
+    net::{
+        UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
     time::timeout,
 };
 
@@ -37,7 +40,42 @@ pub async fn query(run_dir: &Path, request: &Request) -> anyhow::Result<Response
         })?
 }
 
+/// Lets `tell` have the last events of the agent of `run_dir`, as they come when `follow`ing, and how many were lost, until
+/// there are no more or `tell` returns false.
+///
+/// # Errors
+///
+/// As [`query`]; when following also that the agent hangs up; what `tell` returns.
+pub async fn events(
+    run_dir: &Path,
+    follow: bool,
+    mut tell: impl FnMut(Response) -> anyhow::Result<bool>,
+) -> anyhow::Result<()> {
+    let socket = socket_path(run_dir);
+    let (mut reader, _writer) = request(&socket, &Request::Events { follow }).await?;
+    loop {
+        match read(&mut reader).await? {
+            Response::Done(_) => return Ok(()),
+            Response::Error(error) => bail!("the agent answers: {error}"),
+            response => {
+                if !tell(response)? {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
 async fn exchange(socket: &Path, request: &Request) -> anyhow::Result<Response> {
+    let (mut reader, _writer) = self::request(socket, request).await?;
+    read(&mut reader).await
+}
+
+/// Sends a request. Dropping the writer would tell the agent that its client leaves.
+async fn request(
+    socket: &Path,
+    request: &Request,
+) -> anyhow::Result<(BufReader<OwnedReadHalf>, OwnedWriteHalf)> {
     let stream = UnixStream::connect(socket)
         .await
         .map_err(|error| connect_failure(socket, error))?;
@@ -48,9 +86,13 @@ async fn exchange(socket: &Path, request: &Request) -> anyhow::Result<Response> 
         .write_all(&line)
         .await
         .context("the agent hung up before the request")?;
+    Ok((BufReader::new(reader), writer))
+}
+
+async fn read(reader: &mut BufReader<OwnedReadHalf>) -> anyhow::Result<Response> {
     let mut answer = Vec::new();
-    let mut reader = BufReader::new(reader.take(MAX_RESPONSE));
     reader
+        .take(MAX_RESPONSE)
         .read_until(b'\n', &mut answer)
         .await
         .context("the agent hung up before its answer")?;

@@ -8,7 +8,7 @@ use std::{
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use failover_ebpf::Gate;
 
-use super::status::{Counters, FamilyState, Status, Switch};
+use super::status::{Counters, FamilyState, Status, Switch, Uplink};
 use crate::policy::{Family, Health};
 
 /// Columns that a terminal surely has; longer names and addresses are wrapped.
@@ -50,7 +50,9 @@ fn header(status: &Status) -> Vec<String> {
         if states.peek().is_none() {
             continue;
         }
+        let pinned = |uplink: &Uplink| uplink.families.get(family).is_some_and(|s| s.pinned);
         let active = match status.active_in(family) {
+            Some(uplink) if pinned(uplink) => format!("active uplink {}, by hand", uplink.name),
             Some(uplink) => format!("active uplink {}", uplink.name),
             None => "no active uplink".to_owned(),
         };
@@ -79,7 +81,7 @@ fn health_table(status: &Status) -> Table {
         };
         for family in Family::ALL {
             if let Some(state) = uplink.families.get(family) {
-                table.add_row(health_row(&name, family, state, status.at));
+                table.add_row(health_row(&name, family, state, uplink.drill_s, status.at));
             }
         }
         if uplink.families == Default::default() {
@@ -100,21 +102,30 @@ fn health_table(status: &Status) -> Table {
     table
 }
 
-fn health_row(name: &str, family: Family, state: &FamilyState, now: SystemTime) -> [String; 9] {
+fn health_row(
+    name: &str,
+    family: Family,
+    state: &FamilyState,
+    drill_s: Option<f64>,
+    now: SystemTime,
+) -> [String; 9] {
     let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
     [
         if state.active { "*" } else { "" }.to_owned(),
         name.to_owned(),
         family.to_string(),
-        state.health.to_string(),
+        match drill_s {
+            Some(_) => format!("{} (drill)", state.health),
+            None => state.health.to_string(),
+        },
         rough(now.duration_since(state.since).unwrap_or_default()),
         or_dash(state.rtt_ms.map(|rtt| format!("{rtt:.1} ms"))),
         or_dash(state.loss_pct.map(|loss| format!("{loss:.0} %"))),
-        match state.gate {
-            Gate::Open => "open",
-            Gate::Closed => "closed",
-        }
-        .to_owned(),
+        match (state.gate, state.draining_s) {
+            (Gate::Open, Some(left)) => format!("drains {}", rough(span(left))),
+            (Gate::Open, None) => "open".to_owned(),
+            (Gate::Closed, _) => "closed".to_owned(),
+        },
         or_dash(state.gateway.map(|gateway| gateway.to_string())),
     ]
 }
@@ -164,13 +175,21 @@ fn switch_line(switch: &Switch) -> String {
         Some(from) => format!("{from} -> "),
         None => String::new(),
     };
-    let result = match (switch.timeline.routed_us, switch.timeline.gated_us) {
+    let mut result = match (switch.timeline.routed_us, switch.timeline.gated_us) {
         (Some(routed), Some(gated)) if switch.confirmed => {
             format!("routed after {routed} us, gated after {gated} us")
         }
         (Some(routed), None) if switch.confirmed => format!("routed after {routed} us"),
         _ => "not confirmed, nothing was cut".to_owned(),
     };
+    for (number, what) in [
+        (switch.sockets_ended, "sockets ended"),
+        (switch.flows_deleted, "flows deleted"),
+    ] {
+        if let Some(number) = number {
+            result += &format!(", {number} {what}");
+        }
+    }
     format!(
         "{at}  {} {} {from}{}: {result}",
         switch.family, switch.cause, switch.to
@@ -201,6 +220,11 @@ fn trimmed(table: &Table) -> String {
         .map(|line| line.trim_end().to_owned())
         .collect();
     lines.join("\n")
+}
+
+/// Seconds as the status has them.
+fn span(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or_default()
 }
 
 /// The two greatest units of a duration.
@@ -299,7 +323,7 @@ IPv6: active uplink cable
         assert!(text.contains("7 / 4.2 kB"), "{text}");
         assert!(text.contains("0.2 s ago"), "{text}");
         assert!(
-            text.contains("IPv4 failover cable -> lte: routed after 812 us, gated after 830 us"),
+            text.contains("IPv4 failover cable -> lte: routed after 812 us, gated after 830 us, 3 sockets ended\n"),
             "{text}"
         );
         assert!(
@@ -344,6 +368,22 @@ IPv6: active uplink cable
             "{text}"
         );
         assert!(text.contains("IPv6: active uplink cable\n"), "{text}");
+    }
+
+    #[test]
+    fn orders_and_drains_are_seen() {
+        let mut status = testing::status();
+        status.uplinks[0].drill_s = Some(12.0);
+        if let Some(state) = &mut status.uplinks[0].families.ipv6 {
+            (state.pinned, state.draining_s) = (true, Some(90.0));
+        }
+        let text = render(&status);
+        assert!(
+            text.contains("IPv6: active uplink cable, by hand\n"),
+            "{text}"
+        );
+        assert!(text.contains("Down (drill)"), "{text}");
+        assert!(text.contains("drains 1 min 30 s"), "{text}");
     }
 
     #[test]

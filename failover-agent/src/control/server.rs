@@ -5,6 +5,7 @@ use std::{
     io,
     os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -15,19 +16,22 @@ use tokio::{
         UnixListener, UnixStream,
         unix::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::{mpsc, oneshot},
+    sync::{Semaphore, broadcast::error::RecvError, mpsc, oneshot},
     task::JoinSet,
     time::{sleep, timeout},
 };
 use tracing::{debug, warn};
 
-use super::{Lock, Request, Response, socket_path};
+use super::{Events, Lock, Request, Response, socket_path};
 
 /// Longest request, in bytes. Real ones have less than a hundred.
 const MAX_REQUEST: u64 = 4096;
 
 /// Most clients at a time.
 const MAX_CLIENTS: usize = 32;
+
+/// Most clients at a time that follow events: the others are for requests.
+const MAX_FOLLOWERS: usize = 16;
 
 /// How long a client may say nothing, or take to read its answer, and how long the agent may take to give one.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -64,9 +68,13 @@ impl Server {
         Ok(Server { listener, path })
     }
 
-    /// Passes requests on and answers back, until `requests` is closed. What one client does disturbs no other: each has
-    /// its task, its limits and its time.
-    pub async fn serve(self, requests: Requests) {
+    /// Passes requests on and answers back, and tells `events`, until `requests` is closed. What one client does disturbs
+    /// no other: each has its task, its limits and its time.
+    pub async fn serve(self, requests: Requests, events: Events) {
+        let shared = Arc::new(Shared {
+            events,
+            followers: Semaphore::new(MAX_FOLLOWERS),
+        });
         let mut clients = JoinSet::new();
         loop {
             let accepted = tokio::select! {
@@ -76,7 +84,7 @@ impl Server {
             };
             match accepted {
                 Ok((stream, _)) if clients.len() < MAX_CLIENTS => {
-                    clients.spawn(client(stream, requests.clone()));
+                    clients.spawn(client(stream, requests.clone(), Arc::clone(&shared)));
                 }
                 // Dropping the connection tells it; it may try again.
                 Ok(_) => debug!("control socket: too many clients, one was refused"),
@@ -98,21 +106,81 @@ impl Drop for Server {
     }
 }
 
-async fn client(stream: UnixStream, requests: Requests) {
+/// What all clients share.
+struct Shared {
+    events: Events,
+    followers: Semaphore,
+}
+
+/// Ends for every reason that lies with the client; the agent does not care which.
+async fn client(stream: UnixStream, requests: Requests, shared: Arc<Shared>) {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
-    // Ends for every reason that lies with the client; the agent does not care which.
     while let Ok(Ok(Some(line))) = timeout(PATIENCE, read_line(&mut reader)).await {
-        let complete = line.ends_with(b"\n");
-        let response = if complete {
-            answer(&line, &requests).await
-        } else {
-            Response::Error(format!("a request is a line of up to {MAX_REQUEST} bytes"))
-        };
-        let sent = timeout(PATIENCE, write_line(&mut writer, &response)).await;
-        if !complete || !matches!(sent, Ok(Ok(()))) {
+        if !line.ends_with(b"\n") {
+            let text = format!("a request is a line of up to {MAX_REQUEST} bytes");
+            say(&mut writer, &Response::Error(text)).await.ok();
             return;
         }
+        let said = match serde_json::from_slice(&line) {
+            Ok(Request::Events { follow: true }) => {
+                return follow(reader, &mut writer, &shared).await;
+            }
+            Ok(Request::Events { follow: false }) => list(&mut writer, &shared.events).await,
+            Ok(request) => say(&mut writer, &answer(request, &requests).await).await,
+            Err(error) => {
+                say(
+                    &mut writer,
+                    &Response::Error(format!("not a request: {error}")),
+                )
+                .await
+            }
+        };
+        if said.is_err() {
+            return;
+        }
+    }
+}
+
+/// Tells the last events.
+async fn list(writer: &mut OwnedWriteHalf, events: &Events) -> io::Result<()> {
+    let (recent, _) = events.subscribe();
+    for event in recent {
+        say(writer, &Response::Event(Box::new(event))).await?;
+    }
+    say(writer, &Response::Done("no more events so far".to_owned())).await
+}
+
+/// Tells the last events and all that come, until the client hangs up. It may take its time to read them.
+async fn follow(
+    mut reader: BufReader<OwnedReadHalf>,
+    writer: &mut OwnedWriteHalf,
+    shared: &Shared,
+) {
+    let Ok(_permit) = shared.followers.try_acquire() else {
+        let text = format!("{MAX_FOLLOWERS} clients follow the events already");
+        say(writer, &Response::Error(text)).await.ok();
+        return;
+    };
+    let (recent, mut coming) = shared.events.subscribe();
+    let tell = async {
+        for event in recent {
+            write_line(writer, &Response::Event(Box::new(event))).await?;
+        }
+        loop {
+            let response = match coming.recv().await {
+                Ok(event) => Response::Event(Box::new(event)),
+                Err(RecvError::Lagged(lost)) => Response::Lost(lost),
+                Err(RecvError::Closed) => return io::Result::Ok(()),
+            };
+            write_line(writer, &response).await?;
+        }
+    };
+    let mut byte = [0];
+    tokio::select! {
+        _ = tell => {}
+        // It has nothing more to ask: this is its end.
+        _ = reader.read(&mut byte) => {}
     }
 }
 
@@ -130,11 +198,12 @@ async fn write_line(writer: &mut OwnedWriteHalf, response: &Response) -> io::Res
     writer.write_all(&line).await
 }
 
-async fn answer(line: &[u8], requests: &Requests) -> Response {
-    let request = match serde_json::from_slice::<Request>(line) {
-        Ok(request) => request,
-        Err(error) => return Response::Error(format!("not a request: {error}")),
-    };
+/// Writes a line that the client must read soon.
+async fn say(writer: &mut OwnedWriteHalf, response: &Response) -> io::Result<()> {
+    timeout(PATIENCE, write_line(writer, response)).await?
+}
+
+async fn answer(request: Request, requests: &Requests) -> Response {
     let (way_back, response) = oneshot::channel();
     let exchange = async {
         requests.send((request, way_back)).await.ok()?;

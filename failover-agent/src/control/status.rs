@@ -71,6 +71,8 @@ pub struct Uplink {
     pub gate: Gate,
     /// Whether traffic on it costs money.
     pub metered: bool,
+    /// Seconds until the end of the drill in which it counts as Down; null if it is in none.
+    pub drill_s: Option<f64>,
     /// What the programs have counted on its interface.
     pub counters: Counters,
     /// Each family in which it is in use.
@@ -118,6 +120,10 @@ pub struct FamilyState {
     pub gate: Gate,
     /// Whether it carries new traffic of this family.
     pub active: bool,
+    /// Whether it was chosen by hand.
+    pub pinned: bool,
+    /// Seconds for which old connections may still finish on it before it is cut; null if they need not, or may no longer.
+    pub draining_s: Option<f64>,
 }
 
 /// What the programs have counted on one interface since they were attached first.
@@ -171,11 +177,15 @@ pub struct Switch {
     pub from: Option<String>,
     /// Name of the new one.
     pub to: String,
-    /// `start-up`, `failover`, `failback` or `follow`.
+    /// `start-up`, `failover`, `failback`, `follow` or `manual`.
     #[serde(with = "CauseWord")]
     pub cause: Cause,
     /// Whether the kernel confirmed the new route. If not, nothing else was changed.
     pub confirmed: bool,
+    /// Sockets of this host that were ended; null: not looked at.
+    pub sockets_ended: Option<u64>,
+    /// Tracked flows that were deleted; null: not looked at.
+    pub flows_deleted: Option<u64>,
     /// When each step was done.
     pub timeline: Timeline,
 }
@@ -191,6 +201,8 @@ pub struct Timeline {
     pub routed_us: Option<u64>,
     /// The gates were set.
     pub gated_us: Option<u64>,
+    /// Everything was cut that was left.
+    pub cut_us: Option<u64>,
 }
 
 /// The deadline past which every gate counts as open, because the agent must be dead.
@@ -229,6 +241,8 @@ pub struct UplinkParts {
     pub rank: usize,
     /// Whether traffic on it costs money.
     pub metered: bool,
+    /// Seconds until the end of its drill.
+    pub drill_s: Option<f64>,
     /// What the programs have counted.
     pub counters: Counters,
     /// Each family in which it is in use.
@@ -251,6 +265,7 @@ impl Uplink {
             interface: parts.interface,
             rank: parts.rank,
             metered: parts.metered,
+            drill_s: parts.drill_s,
             counters: parts.counters,
             families: parts.families,
         }
@@ -273,6 +288,11 @@ pub fn milliseconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
+/// Seconds as the status writes them: with one decimal.
+pub fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 10.0).round() / 10.0
+}
+
 /// `policy` and the map ABI know nothing of serde: these say how their words are written.
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "Health")]
@@ -285,7 +305,7 @@ enum HealthWord {
 
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "Family")]
-enum FamilyWord {
+pub(super) enum FamilyWord {
     #[serde(rename = "ipv4")]
     V4,
     #[serde(rename = "ipv6")]
@@ -300,6 +320,7 @@ enum CauseWord {
     Failover,
     Failback,
     Follow,
+    Manual,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -310,12 +331,12 @@ enum GateWord {
 }
 
 /// Points in time as RFC 3339 in UTC with microseconds.
-mod rfc3339 {
+pub(super) mod rfc3339 {
     use std::{borrow::Cow, time::SystemTime};
 
     use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
 
-    pub(super) fn serialize<S: Serializer>(
+    pub(in crate::control) fn serialize<S: Serializer>(
         time: &SystemTime,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
@@ -324,7 +345,7 @@ mod rfc3339 {
         serializer.collect_str(&humantime::format_rfc3339_micros(time))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+    pub(in crate::control) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<SystemTime, D::Error> {
         let text = Cow::<str>::deserialize(deserializer)?;
@@ -373,6 +394,7 @@ mod tests {
             interface: lte.interface.clone(),
             rank: 1,
             metered: true,
+            drill_s: None,
             counters: lte.counters,
             families: lte.families.clone(),
         };

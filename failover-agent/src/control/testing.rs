@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use failover_ebpf::Gate;
 
+use super::events::{Answer, Event, Reason};
 use super::status::{
     Agent, Counters, Families, FamilyState, Lease, Status, Switch, Timeline, Uplink, UplinkParts,
     VERSION,
@@ -25,6 +26,8 @@ fn state(health: Health, seconds: u64, active: bool) -> FamilyState {
         loss_pct: Some(1.7),
         gate: Gate::Open,
         active,
+        pinned: false,
+        draining_s: None,
     }
 }
 
@@ -36,6 +39,7 @@ pub(super) fn status() -> Status {
         interface: "eth0".to_owned(),
         rank: 0,
         metered: false,
+        drill_s: None,
         counters: Counters::default(),
         families: Families {
             ipv4: Some(FamilyState {
@@ -53,6 +57,7 @@ pub(super) fn status() -> Status {
         interface: "wwan0".to_owned(),
         rank: 1,
         metered: true,
+        drill_s: None,
         counters: Counters {
             cut_packets: 7,
             cut_bytes: 4_242,
@@ -71,11 +76,14 @@ pub(super) fn status() -> Status {
         to: "lte".to_owned(),
         cause: Cause::Failover,
         confirmed: true,
+        sockets_ended: Some(3),
+        flows_deleted: None,
         timeline: Timeline {
             detected_us: 0,
             decided_us: 4,
             routed_us: Some(812),
             gated_us: Some(830),
+            cut_us: Some(2100),
         },
     };
     let startup = Switch {
@@ -84,9 +92,11 @@ pub(super) fn status() -> Status {
         to: "cable".to_owned(),
         cause: Cause::Startup,
         confirmed: false,
+        sockets_ended: None,
         timeline: Timeline {
             routed_us: None,
             gated_us: None,
+            cut_us: None,
             ..failover.timeline
         },
         ..failover.clone()
@@ -111,5 +121,21 @@ pub(super) fn status() -> Status {
             uptime_s: 7400,
             config: None,
         },
+    }
+}
+
+/// A TCP connection that was reset; `port` tells it from others.
+pub(super) fn event(port: u16) -> Event {
+    Event {
+        at: now(),
+        uplink: "cable".to_owned(),
+        family: Family::V4,
+        protocol: 6,
+        source: [192, 0, 2, 7].into(),
+        source_port: Some(port),
+        destination: [203, 0, 113, 5].into(),
+        destination_port: Some(443),
+        reason: Reason::Gate,
+        answer: Answer::Reset,
     }
 }

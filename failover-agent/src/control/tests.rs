@@ -11,27 +11,34 @@ use std::{
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
-use super::{testing, *};
+use super::{events as events_of, testing, *};
 use crate::failure::Failure;
 
 /// A server that answers with the test status, for as long as `test` runs. The test may block: it has a thread of its own.
 fn with_server(test: impl FnOnce(&Path) + Send + 'static) {
+    with_events(|run_dir, _| test(run_dir));
+}
+
+fn with_events(test: impl FnOnce(&Path, &Events) + Send + 'static) {
     run(async {
         let dir = TempDir::new().unwrap();
         let run_dir = dir.path().to_owned();
         let lock = Lock::acquire(&run_dir).unwrap();
         let server = Server::bind(&lock).unwrap();
         let (requests, mut received) = mpsc::channel(1);
-        let server = tokio::spawn(server.serve(requests));
+        let events = Events::default();
+        let server = tokio::spawn(server.serve(requests, events.clone()));
         let agent = tokio::spawn(async move {
-            while let Some((Request::Status, way_back)) = received.recv().await {
+            while let Some((request, way_back)) = received.recv().await {
+                let response = match request {
+                    Request::Status => Response::Status(Box::new(testing::status())),
+                    order => Response::Done(format!("{order:?}")),
+                };
                 // A client that has hung up by now is no matter.
-                way_back
-                    .send(Response::Status(Box::new(testing::status())))
-                    .ok();
+                way_back.send(response).ok();
             }
         });
-        let test = tokio::task::spawn_blocking(move || test(&run_dir));
+        let test = tokio::task::spawn_blocking(move || test(&run_dir, &events));
         test.await.unwrap();
         agent.abort();
         // Without a receiver the server ends, and takes its socket with it.
@@ -100,6 +107,158 @@ fn one_connection_carries_many_requests_and_garbage_between_them() {
             }
         }
     });
+}
+
+#[test]
+fn orders_are_lines_too() {
+    with_server(|run_dir| {
+        let mut stream = connect(run_dir);
+        for (line, order) in [
+            (
+                &b"{\"request\":\"switch\",\"uplink\":\"lte\"}\n"[..],
+                "Switch { uplink: \"lte\" }",
+            ),
+            (
+                b"{\"request\":\"drill\",\"uplink\":\"lte\",\"for_ms\":30000}\n",
+                "Drill { uplink: \"lte\", for_ms: 30000 }",
+            ),
+        ] {
+            stream.write_all(line).unwrap();
+            assert_eq!(read_line(&stream)["done"], order);
+        }
+        // A switch without a name must not be taken for `auto`.
+        stream.write_all(b"{\"request\":\"switch\"}\n").unwrap();
+        assert!(read_line(&stream)["error"].is_string());
+    });
+}
+
+#[test]
+fn events_of_the_past_are_listed() {
+    with_events(|run_dir, events| {
+        for port in 0..150 {
+            events.publish(testing::event(port));
+        }
+        let mut ports = Vec::new();
+        let tell = |response| {
+            let Response::Event(event) = response else {
+                panic!("{response:?}")
+            };
+            ports.extend(event.source_port);
+            Ok(true)
+        };
+        run(events_of(run_dir, false, tell)).unwrap();
+        assert_eq!(ports, (50..150).collect::<Vec<_>>());
+        let mut stream = connect(run_dir);
+        stream.write_all(b"{\"request\":\"events\"}\n").unwrap();
+        let first = read_line(&stream);
+        assert_eq!(first["event"]["uplink"], "cable");
+        assert_eq!(first["event"]["reason"], "gate");
+    });
+}
+
+#[test]
+fn followed_events_come_as_they_happen_until_the_client_leaves() {
+    with_events(|run_dir, events| {
+        events.publish(testing::event(1));
+        let mut ports = Vec::new();
+        let tell = |response| {
+            let Response::Event(event) = response else {
+                panic!("{response:?}")
+            };
+            // The next one can only be published once this one has arrived.
+            let port = event.source_port.unwrap();
+            ports.push(port);
+            events.publish(testing::event(port + 1));
+            Ok(port < 300)
+        };
+        run(events_of(run_dir, true, tell)).unwrap();
+        assert_eq!(ports, (1..=300).collect::<Vec<_>>());
+        assert_answers(run_dir);
+    });
+}
+
+#[test]
+fn slow_client_loses_events_and_learns_how_many() {
+    with_events(|run_dir, events| {
+        let mut slow = connect(run_dir);
+        slow.write_all(b"{\"request\":\"events\",\"follow\":true}\n")
+            .unwrap();
+        // While it does not read, far more happens than the socket and its queue can take.
+        events.publish(testing::event(0));
+        let mut lines = BufReader::new(slow);
+        let mut next = || {
+            let mut line = String::new();
+            lines.read_line(&mut line).unwrap();
+            serde_json::from_str::<serde_json::Value>(&line).unwrap()
+        };
+        assert_eq!(next()["event"]["source_port"], 0);
+        for port in 1..=20_000 {
+            events.publish(testing::event(port));
+        }
+        let (mut got, mut lost) = (0, 0);
+        loop {
+            let line = next();
+            if let Some(number) = line["lost"].as_u64() {
+                lost += number;
+            } else {
+                got += 1;
+                if line["event"]["source_port"] == 20_000 {
+                    break;
+                }
+            }
+        }
+        assert!(lost > 0);
+        assert_eq!(got + lost, 20_000);
+        // Nobody else has noticed.
+        assert_answers(run_dir);
+    });
+}
+
+#[test]
+fn followers_leave_room_for_requests() {
+    with_events(|run_dir, events| {
+        events.publish(testing::event(0));
+        let follow = || {
+            let mut stream = connect(run_dir);
+            stream
+                .write_all(b"{\"request\":\"events\",\"follow\":true}\n")
+                .unwrap();
+            let line = read_line(&stream);
+            (stream, line)
+        };
+        let mut followers: Vec<_> = (0..16).map(|_| follow()).collect();
+        assert!(followers.iter().all(|(_, line)| line["event"].is_object()));
+        assert!(follow().1["error"].is_string());
+        assert_answers(run_dir);
+        followers.pop();
+        let again = (0..500).any(|_| {
+            std::thread::sleep(Duration::from_millis(20));
+            follow().1["event"].is_object()
+        });
+        assert!(again);
+    });
+}
+
+#[test]
+fn events_are_lines_for_people() {
+    let text = testing::event(40_000).to_string();
+    let expected = "2026-01-02T03:04:05.000Z  cable  TCP 192.0.2.7:40000 -> 203.0.113.5:443: gate closed, reset";
+    assert_eq!(text, expected);
+    let ping = Event {
+        protocol: 58,
+        source: "2001:db8::1".parse().unwrap(),
+        source_port: None,
+        destination: "2001:db8::2".parse().unwrap(),
+        destination_port: None,
+        reason: Reason::Stale,
+        answer: Answer::Dropped,
+        ..testing::event(0)
+    };
+    let text = ping.to_string();
+    assert!(
+        text.ends_with("ICMPv6 2001:db8::1 -> 2001:db8::2: another uplink's address, dropped"),
+        "{text}"
+    );
 }
 
 #[test]

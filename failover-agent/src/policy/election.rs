@@ -38,8 +38,12 @@ pub(super) struct Election {
     started: bool,
     /// The switch that waits for its confirmation.
     in_flight: Option<(UplinkId, Cause)>,
+    /// Why the last confirmed switch happened.
+    cause: Option<Cause>,
     /// The last confirmed failback.
     failback: Option<Time>,
+    /// The uplink that was chosen by hand.
+    pin: Option<UplinkId>,
     /// Whether it was told that there is nowhere to go.
     told_nowhere: bool,
     candidates: Vec<Candidate>,
@@ -54,7 +58,9 @@ impl Election {
             active: adopted.filter(|active| active.0 < uplinks),
             started: false,
             in_flight: None,
+            cause: None,
             failback: None,
+            pin: None,
             told_nowhere: false,
             candidates: vec![Candidate::default(); uplinks],
             deadline: None,
@@ -74,45 +80,111 @@ impl Election {
         self.deadline
     }
 
-    /// Takes the answer to a switch; one that does not belong to the switch in flight says nothing.
-    pub(super) fn switched(&mut self, to: UplinkId, confirmed: bool, now: Time) {
-        let Some((_, cause)) = self
+    /// Whether a switch waits for its confirmation.
+    pub(super) fn in_flight(&self) -> bool {
+        self.in_flight.is_some()
+    }
+
+    /// Why the last confirmed switch happened.
+    pub(super) fn cause(&self) -> Option<Cause> {
+        self.cause
+    }
+
+    /// The uplink that was chosen by hand.
+    pub(super) fn pin(&self) -> Option<UplinkId> {
+        self.pin
+    }
+
+    /// Chooses an uplink by hand, or none.
+    pub(super) fn set_pin(&mut self, pin: Option<UplinkId>) {
+        self.pin = pin;
+    }
+
+    /// Takes the answer to a switch; one that does not belong to the switch in flight says nothing. If it was confirmed:
+    /// the active uplink until then, and the cause.
+    pub(super) fn switched(
+        &mut self,
+        to: UplinkId,
+        confirmed: bool,
+        now: Time,
+    ) -> Option<(Option<UplinkId>, Cause)> {
+        let (_, cause) = self
             .in_flight
-            .take_if(|(destination, _)| *destination == to)
-        else {
-            return;
-        };
+            .take_if(|(destination, _)| *destination == to)?;
         let candidate = &mut self.candidates[to.0];
         if confirmed {
             candidate.refused = None;
-            (self.active, self.started, self.told_nowhere) = (Some(to), true, false);
+            let from = self.active.replace(to);
+            (self.started, self.told_nowhere, self.cause) = (true, false, Some(cause));
             if cause == Cause::Failback {
                 self.failback = Some(now);
             }
+            Some((from, cause))
         } else {
             let wait = candidate
                 .refused
                 .map_or(BACKOFF.0, |(_, wait)| (wait * 2).min(BACKOFF.1));
             candidate.refused = Some((now + wait, wait));
+            None
         }
     }
 
     /// Looks at the family anew. Decides the same however often it is asked.
     pub(super) fn decide(&mut self, trackers: &[Tracker], now: Time, out: &mut VecDeque<Action>) {
         self.deadline = None;
+        self.release(trackers, out);
         if self.in_flight.is_some() {
             return;
         }
-        match self.confirmed() {
-            None => self.start(trackers, now, out),
-            Some(active) if trackers[active.0].health() == Health::Down => {
-                self.fail_over(active, trackers, now, out);
-            }
-            Some(active) => {
-                self.told_nowhere = false;
-                self.fail_back(active, trackers, now, out);
-            }
+        let Some(active) = self.confirmed() else {
+            return self.start(trackers, now, out);
+        };
+        let down = trackers[active.0].health() == Health::Down;
+        self.told_nowhere &= down;
+        if self.obey(active, trackers, now, out) {
+            return;
         }
+        if down {
+            self.fail_over(active, trackers, now, out);
+        } else if self.pin.is_none() {
+            self.fail_back(active, trackers, now, out);
+        }
+    }
+
+    /// Forgets a choice by hand that is Down: it would otherwise move the traffic a second time when it comes back.
+    fn release(&mut self, trackers: &[Tracker], out: &mut VecDeque<Action>) {
+        let down = |pin: &mut UplinkId| trackers[pin.0].health() == Health::Down;
+        if let Some(uplink) = self.pin.take_if(down) {
+            let family = self.family;
+            out.push_back(Action::Note(Note::Released { uplink, family }));
+        }
+    }
+
+    /// Goes where somebody wants it; whether it does.
+    fn obey(
+        &mut self,
+        active: UplinkId,
+        trackers: &[Tracker],
+        now: Time,
+        out: &mut VecDeque<Action>,
+    ) -> bool {
+        let Some(pin) = self.pin.filter(|pin| *pin != active) else {
+            return false;
+        };
+        let old = &trackers[active.0];
+        let down = old.health() == Health::Down;
+        let trouble = old.trouble().filter(|_| down);
+        let only = pin.0..pin.0 + 1;
+        let Pick::Take(to) = self.pick(only, |_| true, trackers, trouble, now, out) else {
+            return false;
+        };
+        if down {
+            let detected = old.since().max(trackers[to.0].since());
+            self.switch(to, Cause::Failover, detected, now, out);
+        } else {
+            self.switch(to, Cause::Manual, now, now, out);
+        }
+        true
     }
 
     /// Does what the other family did, whose confirmed active uplink is `leader`.
@@ -142,9 +214,7 @@ impl Election {
             // An adopted uplink that is Blind may be as good as ever; only a better one may replace it.
             let adopted_blind =
                 self.active == Some(UplinkId(id)) && tracker.health() == Health::Blind;
-            tracker.probed()
-                && tracker.present()
-                && (tracker.health() == Health::Unknown || adopted_blind)
+            tracker.undecided() || adopted_blind && tracker.probed() && tracker.present()
         };
         let end = trackers.iter().enumerate().position(undecided);
         match self.pick(

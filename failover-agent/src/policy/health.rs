@@ -14,7 +14,11 @@ pub(super) struct Tracker {
     rules: UplinkRules,
     carrier: bool,
     usable: bool,
+    /// As measured.
     health: Health,
+    /// Whether it counts as Down whatever is measured.
+    drilled: bool,
+    /// When what it counts as changed last.
     since: Time,
     rounds: Rounds,
     /// Consecutive rounds of each verdict. Blind rounds break neither of the others.
@@ -44,6 +48,7 @@ impl Tracker {
             carrier: true,
             usable: rules.usable[family as usize],
             health: Health::Unknown,
+            drilled: false,
             since: Time::default(),
             rounds: Rounds::new(family, rules),
             good: 0,
@@ -58,7 +63,17 @@ impl Tracker {
         }
     }
 
+    /// What it counts as.
     pub(super) fn health(&self) -> Health {
+        if self.drilled && self.probed() {
+            Health::Down
+        } else {
+            self.health
+        }
+    }
+
+    /// What it would count as without a drill.
+    pub(super) fn measured(&self) -> Health {
         self.health
     }
 
@@ -74,6 +89,11 @@ impl Tracker {
     /// Part of the probes in the last rounds that were lost.
     pub(super) fn loss(&self) -> Option<f64> {
         self.rounds.loss()
+    }
+
+    /// How long old connections may finish.
+    pub(super) fn drain(&self) -> Duration {
+        self.rules.drain
     }
 
     /// How long a probe waits for its answer.
@@ -93,14 +113,33 @@ impl Tracker {
 
     /// Up, and the last counted round said so again.
     pub(super) fn good(&self) -> bool {
+        self.health() == Health::Up && self.sound()
+    }
+
+    /// The same as measured, whatever a drill makes of it.
+    fn sound(&self) -> bool {
         self.health == Health::Up && self.present() && self.good > 0 && self.blind == 0
+    }
+
+    /// Whether it may turn out to be Up by its first round.
+    pub(super) fn undecided(&self) -> bool {
+        self.probed() && self.present() && self.health() == Health::Unknown
     }
 
     /// Whether that last round is recent enough to switch on: sent within the last interval and timeout, as it is while
     /// probing runs, and not before `trouble`, since when something is known to be wrong elsewhere.
     pub(super) fn proven(&self, trouble: Option<Time>, now: Time) -> bool {
+        self.good() && self.latest >= trouble && self.recent(now)
+    }
+
+    /// Whether it would be proven without a drill.
+    pub(super) fn reliable(&self, now: Time) -> bool {
+        self.sound() && self.recent(now)
+    }
+
+    fn recent(&self, now: Time) -> bool {
         let recent = |sent: Time| now.since(sent) <= self.rules.interval + self.rules.timeout;
-        self.good() && self.latest >= trouble && self.latest.is_some_and(recent)
+        self.latest.is_some_and(recent)
     }
 
     /// When the first bad round of the run that made the uplink Down was sent, unless it is Down for another reason.
@@ -244,8 +283,24 @@ impl Tracker {
         }
     }
 
-    fn set_health(&mut self, to: Health, now: Time, out: &mut VecDeque<Action>) {
-        let from = core::mem::replace(&mut self.health, to);
+    /// Begins or ends a drill. After it the hold time counts anew, as after any other time of being Down.
+    pub(super) fn set_drilled(&mut self, drilled: bool, now: Time, out: &mut VecDeque<Action>) {
+        let from = self.health();
+        self.drilled = drilled;
+        if !drilled {
+            self.good_since = now;
+        }
+        self.tell_change(from, now, out);
+    }
+
+    fn set_health(&mut self, health: Health, now: Time, out: &mut VecDeque<Action>) {
+        let from = self.health();
+        self.health = health;
+        self.tell_change(from, now, out);
+    }
+
+    fn tell_change(&mut self, from: Health, now: Time, out: &mut VecDeque<Action>) {
+        let to = self.health();
         if from != to {
             self.since = now;
             let (uplink, family) = (self.uplink, self.family);

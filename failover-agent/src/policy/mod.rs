@@ -18,8 +18,15 @@
 //! * A switch counts when it is confirmed. A destination that could not be confirmed is passed over for 1 s, then for twice
 //!   as long each time, up to 30 s.
 //! * When no uplink is proven, nothing changes.
+//! * Once a switch is confirmed, all other uplinks are cut, each once: at once after a failover; after the `drain` of the uplink
+//!   when it was left for a more preferred one while it worked, unless it goes Down or is active again before. Nothing is cut
+//!   while the active uplink is not Up and good.
+//! * An uplink chosen by hand is active as long as it is Up; Down, it is left as usual and the choice is forgotten.
+//! * An uplink in a drill counts as Down. The drill ends by its time, or as soon as no other uplink is left that could be Up.
 //! * A family without targets of its own is where the other one is, if the uplink can carry it.
 
+mod command;
+mod cutoff;
 mod election;
 mod health;
 mod machine;
@@ -27,6 +34,7 @@ mod round;
 #[cfg(test)]
 mod tests;
 
+pub use command::{Command, Refusal};
 pub use machine::Machine;
 
 use core::time::Duration;
@@ -117,6 +125,8 @@ pub struct UplinkRules {
     pub quorum: u32,
     /// How long it must have been good without interruption before a failback to it.
     pub hold: Duration,
+    /// How long old connections may finish on it when it is left for a more preferred uplink.
+    pub drain: Duration,
     /// Time from one round to the next.
     pub interval: Duration,
     /// How long a probe waits for its answer.
@@ -134,6 +144,8 @@ pub struct Rules {
     pub uplinks: Vec<UplinkRules>,
     /// The uplink that carries new traffic already, by [`Family::ALL`]'s order: adopted from an earlier run of the agent.
     pub active: [Option<UplinkId>; 2],
+    /// A drill that an earlier run of the agent has begun, and its end.
+    pub drill: Option<(UplinkId, Time)>,
 }
 
 /// How one probe ended.
@@ -206,6 +218,8 @@ pub enum Cause {
     Failback,
     /// The family has no targets of its own and does what the other one did.
     Follow,
+    /// Somebody wanted it.
+    Manual,
 }
 
 impl core::fmt::Display for Cause {
@@ -215,6 +229,7 @@ impl core::fmt::Display for Cause {
             Cause::Failover => "failover",
             Cause::Failback => "failback",
             Cause::Follow => "follow",
+            Cause::Manual => "manual",
         })
     }
 }
@@ -236,6 +251,16 @@ pub enum Action {
         detected: Time,
         /// When the decision fell.
         decided: Time,
+    },
+    /// End what is still going on by an uplink that is no longer active: close its gate, then see to connections.
+    Cut {
+        /// In which family.
+        family: Family,
+        /// Which uplink.
+        uplink: UplinkId,
+        /// Why it was left, in the end: [`Cause::Failback`] for a more preferred one while it worked (its drain is over), by
+        /// hand too; never [`Cause::Follow`].
+        cause: Cause,
     },
     /// Send a round now, out of turn.
     ProbeNow {
@@ -290,5 +315,19 @@ pub enum Note {
         family: Family,
         /// When the failback is due.
         until: Time,
+    },
+    /// An uplink that was chosen by hand is Down: the ranks decide again.
+    Released {
+        /// Which uplink.
+        uplink: UplinkId,
+        /// In which family.
+        family: Family,
+    },
+    /// A drill is over.
+    DrillEnded {
+        /// Which uplink.
+        uplink: UplinkId,
+        /// The family that has no other uplink any more, if that ended it before its time.
+        alone: Option<Family>,
     },
 }

@@ -5,7 +5,7 @@ use std::{
 };
 
 use failover_agent::config::{
-    AttachMode, Config, CutoffConfig, CutoffMode, DatapathConfig, Dirs, Gateway, ProbeConfig,
+    AttachMode, Config, CutoffConfig, DatapathConfig, Dirs, Gateway, Inbound, ProbeConfig,
     RouteConfig, UplinkConfig,
 };
 use nix::sched::{CloneFlags, unshare};
@@ -130,6 +130,8 @@ pub(crate) fn config(interfaces: &[&str]) -> Config {
         gateway: Gateway::Auto,
         gateway6: Gateway::Auto,
         metered: false,
+        drain: Duration::ZERO,
+        inbound: Inbound::Keep,
         probe: ProbeConfig {
             targets: targets(&["192.0.2.1", "2001:db8:ffff::1"]),
             interval: Duration::from_secs(1),
@@ -151,10 +153,7 @@ pub(crate) fn config(interfaces: &[&str]) -> Config {
             rule_priority: 13600,
             mark: 0x88,
         },
-        cutoff: CutoffConfig {
-            mode: CutoffMode::Drop,
-            lease: Duration::from_secs(3),
-        },
+        cutoff: CutoffConfig::default(),
         datapath: DatapathConfig {
             attach: AttachMode::Auto,
         },

@@ -1,7 +1,10 @@
 //! `docs/configuration.md` cannot drift from the code.
 
 use super::*;
-use crate::{control::status::Status, failure::EXIT_CODES};
+use crate::{
+    control::{Response, status::Status},
+    failure::EXIT_CODES,
+};
 use clap::CommandFactory as _;
 
 const DOCUMENT: &str = include_str!(concat!(
@@ -76,8 +79,25 @@ fn status_example() {
 }
 
 #[test]
-fn every_status_key_is_explained() {
-    let text = chapter("## Status");
+fn event_example() {
+    let example = chapter("## Orders by hand")
+        .split("```json\n")
+        .nth(1)
+        .unwrap();
+    let example = example.split("```").next().unwrap();
+    let event: Response = serde_json::from_str(example).unwrap();
+    let written: serde_json::Value = serde_json::from_str(example).unwrap();
+    assert_eq!(serde_json::to_value(&event).unwrap(), written);
+}
+
+#[test]
+fn every_status_and_event_key_is_explained() {
+    every_key_is_explained("## Status");
+    every_key_is_explained("## Orders by hand");
+}
+
+fn every_key_is_explained(heading: &str) {
+    let text = chapter(heading);
     let example = text.split("```json\n").nth(1).unwrap();
     let (example, explained) = example.split_once("```").unwrap();
     let mut names = Vec::new();

@@ -61,8 +61,11 @@ table          = 13600
 rule_priority  = 13600
 mark           = 0xfa11
 [cutoff]
-mode  = "drop"
+mode  = "reset"
+drain = "0s"
 lease = "3s"
+allow = []
+allow_marks = []
 [datapath]
 attach = "auto"
 [dirs]
@@ -75,6 +78,8 @@ name      = "eth0"
 gateway   = "auto"
 gateway6  = "auto"
 metered   = false
+drain     = "0s"
+inbound   = "keep"
 [[uplink]]
 interface = "eth1"
 "#;
@@ -108,7 +113,7 @@ fn each_listed_default_is_the_one_in_use() {
             checked += 1;
         }
     }
-    assert_eq!(checked, 22);
+    assert_eq!(checked, 26);
 }
 
 #[test]
@@ -154,6 +159,48 @@ hold = "1m 30s"
         hold: Duration::from_secs(90),
     };
     assert_eq!(lte.probe, expected);
+}
+
+#[test]
+fn cutoff_has_a_mode_for_each_kind_of_switch_and_each_uplink_its_drain() {
+    let text = r#"
+[cutoff]
+mode = "drop"
+failback = "off"
+drain = "30s"
+allow = ["192.0.2.0/24", "2001:db8::/32", "198.51.100.7"]
+allow_marks = [7, 0xffffffff]
+[[uplink]]
+interface = "eth0"
+[[uplink]]
+interface = "wwan0"
+drain = "1s"
+inbound = "cut"
+"#;
+    let config = from_text(text).unwrap();
+    let cutoff = &config.cutoff;
+    assert_eq!(cutoff.mode_for(Cause::Failback), CutoffMode::Off);
+    for cause in [Cause::Failover, Cause::Startup, Cause::Manual] {
+        assert_eq!(cutoff.mode_for(cause), CutoffMode::Drop);
+    }
+    let allow: [(IpAddr, u8); 3] = [
+        ("192.0.2.0".parse().unwrap(), 24),
+        ("2001:db8::".parse().unwrap(), 32),
+        ("198.51.100.7".parse().unwrap(), 32),
+    ];
+    assert_eq!(cutoff.allow, allow);
+    assert_eq!(cutoff.allow_marks, [7, u32::MAX]);
+    let drains = config.uplinks.iter().map(|uplink| uplink.drain.as_secs());
+    assert_eq!(drains.collect::<Vec<_>>(), [30, 1]);
+    let inbound = config.uplinks.iter().map(|uplink| uplink.inbound);
+    assert_eq!(inbound.collect::<Vec<_>>(), [Inbound::Keep, Inbound::Cut]);
+
+    let printed = config.to_string();
+    assert_eq!(
+        placeless(from_text(&printed).unwrap()),
+        placeless(config),
+        "{printed}"
+    );
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! The machine's rules as plain values: facts in, actions out, a clock that only the tests move.
 
+mod cutting;
 mod health;
+mod orders;
 mod properties;
 mod purity;
 mod reference;
@@ -11,8 +13,8 @@ mod world;
 use core::time::Duration;
 
 use super::{
-    Action, Cause, Family, Health, Input, Machine, Note, Outcome, Rules, TargetId, Time, UplinkId,
-    UplinkRules,
+    Action, Cause, Command, Family, Health, Input, Machine, Note, Outcome, Refusal, Rules,
+    TargetId, Time, UplinkId, UplinkRules,
 };
 
 const A: UplinkId = UplinkId(0);
@@ -27,13 +29,14 @@ fn at(ms: u64) -> Time {
     Time(Duration::from_millis(ms))
 }
 
-/// One target in IPv4, none in IPv6, a round a second, fall 3, rise 4, hold 60 s.
+/// One target in IPv4, none in IPv6, a round a second, fall 3, rise 4, hold 60 s, drain 30 s.
 fn uplink() -> UplinkRules {
     UplinkRules {
         fall: 3,
         rise: 4,
         quorum: 1,
         hold: Duration::from_secs(60),
+        drain: Duration::from_secs(30),
         interval: Duration::from_secs(1),
         timeout: Duration::from_secs(1),
         targets: [1, 0],
@@ -56,6 +59,7 @@ fn rules(uplinks: usize) -> Rules {
     Rules {
         uplinks: vec![uplink(); uplinks],
         active: [None; 2],
+        drill: None,
     }
 }
 
@@ -189,6 +193,22 @@ impl Play {
             _ => None,
         };
         self.actions().into_iter().filter_map(switch).collect()
+    }
+
+    fn cuts(&mut self) -> Vec<(UplinkId, Cause)> {
+        let cut = |action| match action {
+            Action::Cut {
+                family: Family::V4,
+                uplink,
+                cause,
+            } => Some((uplink, cause)),
+            _ => None,
+        };
+        self.actions().into_iter().filter_map(cut).collect()
+    }
+
+    fn command(&mut self, command: Command) -> Result<(), Refusal> {
+        self.machine.command(command, at(self.now))
     }
 
     fn health(&self, uplink: UplinkId) -> Health {

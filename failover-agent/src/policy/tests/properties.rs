@@ -16,12 +16,13 @@ fn uplink_rules() -> impl Strategy<Value = UplinkRules> {
         prop_oneof![Just(200), Just(500), Just(1000)],
         prop_oneof![Just(100), Just(500), Just(2500)],
         prop_oneof![Just(0), Just(1500), Just(6000)],
+        prop_oneof![Just(0), Just(1000), Just(5000)],
     );
     let targets =
         (prop_oneof![1 => Just(0_u32), 6 => 1..=3_u32], 0..=2_u32).prop_map(<[u32; 2]>::from);
     let usable = [prop::bool::weighted(0.9), prop::bool::weighted(0.9)];
     (counts, times, targets, usable).prop_map(
-        |((fall, rise, quorum), (interval, timeout, hold), targets, usable)| {
+        |((fall, rise, quorum), (interval, timeout, hold, drain), targets, usable)| {
             let most = targets
                 .into_iter()
                 .filter(|count| *count > 0)
@@ -32,6 +33,7 @@ fn uplink_rules() -> impl Strategy<Value = UplinkRules> {
                 rise,
                 quorum: quorum.min(most),
                 hold: Duration::from_millis(hold),
+                drain: Duration::from_millis(drain),
                 interval: Duration::from_millis(interval),
                 timeout: Duration::from_millis(timeout),
                 targets,
@@ -64,6 +66,9 @@ fn change(uplinks: usize) -> impl Strategy<Value = Change> {
         2 => (id(), family(), any::<bool>()).prop_map(|(id, family, usable)| Change::Usable(id, family, usable)),
         1 => prop::bool::weighted(0.7).prop_map(Change::Confirm),
         1 => (family(), id(), any::<bool>()).prop_map(|(family, id, yes)| Change::Stray(family, id, yes)),
+        2 => id().prop_map(|id| Change::Pin(Some(id))),
+        1 => Just(Change::Pin(None)),
+        3 => (id(), prop_oneof![1 => Just(0), 9 => 500..20_000_u64]).prop_map(|(id, time)| Change::Drill(id, time)),
     ]
 }
 
@@ -75,23 +80,31 @@ fn wait() -> impl Strategy<Value = u64> {
 fn script() -> impl Strategy<Value = Script> {
     (2..=4_usize, any::<bool>()).prop_flat_map(|(uplinks, follow)| {
         let adopted = || prop::option::of((0..uplinks).prop_map(UplinkId));
+        let drill = prop::option::weighted(0.1, ((0..uplinks).prop_map(UplinkId), wait()));
         let rules = (
             prop::collection::vec(uplink_rules(), uplinks),
             [adopted(), adopted()],
+            drill,
         );
         let changes = prop::collection::vec((wait(), change(uplinks)), 0..25);
-        (rules, changes, any::<u64>()).prop_map(move |((mut uplinks, active), changes, seed)| {
-            for uplink in &mut uplinks {
-                if follow {
-                    uplink.targets[1] = 0;
+        (rules, changes, any::<u64>()).prop_map(
+            move |((mut uplinks, active, drill), changes, seed)| {
+                for uplink in &mut uplinks {
+                    if follow {
+                        uplink.targets[1] = 0;
+                    }
                 }
-            }
-            Script {
-                rules: Rules { uplinks, active },
-                seed,
-                changes,
-            }
-        })
+                Script {
+                    rules: Rules {
+                        uplinks,
+                        active,
+                        drill: drill.map(|(id, end)| (id, at(end))),
+                    },
+                    seed,
+                    changes,
+                }
+            },
+        )
     })
 }
 
@@ -116,6 +129,7 @@ fn tides() -> impl Strategy<Value = Script> {
             rules: Rules {
                 uplinks: vec![uplink; 3],
                 active: [None; 2],
+                drill: None,
             },
             seed,
             changes,
@@ -152,7 +166,10 @@ fn stuck(world: &World, family: Family) -> Option<UplinkId> {
     let settled = match active {
         _ if due || world.in_flight(family) => true,
         _ if !world.started(family) => waits_at_start(),
-        Some(active) => health(active.0) != Health::Down,
+        Some(active) => {
+            let elsewhere = world.pins[index].is_some_and(|pin| pin != active);
+            health(active.0) != Health::Down && !elsewhere
+        }
         None => unreachable!("started without an active uplink"),
     };
     if settled {
@@ -181,7 +198,13 @@ fn stuck(world: &World, family: Family) -> Option<UplinkId> {
             && open(*id).is_none()
             && !refused(*id)
     };
-    let other = |id: &usize| !world.started(family) || active != Some(UplinkId(*id));
+    // Who works is left for one that was chosen by hand only.
+    let only =
+        world.pins[index].filter(|_| active.is_some_and(|active| health(active.0) != Health::Down));
+    let other = |id: &usize| {
+        let wanted = only.is_none_or(|pin| pin == UplinkId(*id));
+        !world.started(family) || active != Some(UplinkId(*id)) && wanted
+    };
     (0..references.len())
         .filter(other)
         .find(takes)
@@ -190,14 +213,30 @@ fn stuck(world: &World, family: Family) -> Option<UplinkId> {
 
 fn check_health(world: &World) {
     for family in Family::ALL {
-        for (id, reference) in world.references[family as usize].iter().enumerate() {
+        for id in 0..world.rules.uplinks.len() {
             assert_eq!(
                 world.machine.health(UplinkId(id), family),
-                reference.health,
-                "{family} {id}: {reference:?}"
+                world.health(family, UplinkId(id)),
+                "{family} {id}"
             );
         }
     }
+}
+
+/// A drill that keeps a family from the only uplink that is Up.
+fn stranded(world: &World) -> Option<Family> {
+    let (drilled, _) = world.drill?;
+    Family::ALL.into_iter().find(|family| {
+        let references = &world.references[*family as usize];
+        let other = (0..references.len())
+            .filter(|id| UplinkId(*id) != drilled)
+            .any(|id| {
+                let undecided = references[id].health == Health::Unknown;
+                let hope = undecided && references[id].probed() && references[id].present();
+                references[id].health == Health::Up || hope
+            });
+        references[drilled.0].health == Health::Up && !other
+    })
 }
 
 fn of_family(world: &World, family: Family) -> impl Iterator<Item = &Switch> {
@@ -240,12 +279,47 @@ proptest! {
                     prop_assert!(switch.at >= since + ms(rules.hold), "{switch:?}");
                 }
                 Cause::Follow => prop_assert_eq!(Some(switch.to), switch.leader),
+                Cause::Manual => {
+                    prop_assert_eq!(Some(switch.to), switch.pin);
+                    prop_assert!(!switch.from_down, "{switch:?}");
+                }
             }
             let again = switch.from == Some(switch.to);
             prop_assert!(!again || of_family(&world, switch.family).all(|other| {
                 other.at >= switch.at || other.confirmed == Some(false)
             }), "to where it is already: {switch:?}");
         }
+    }
+
+    #[test]
+    fn manual_choice_holds_while_it_is_up(script in script()) {
+        let world = World::play(&script, |world| {
+            for family in Family::ALL {
+                assert_eq!(world.machine.pinned(family), world.pins[family as usize], "{family}");
+            }
+        });
+        for switch in &world.switches {
+            // The start-up check is over before anybody's wish counts; a family without targets has no wishes of its own.
+            let free = matches!(switch.cause, Cause::Startup | Cause::Follow);
+            let pinned = switch.pin.is_none_or(|pin| pin == switch.to);
+            let not_there_yet = switch.cause == Cause::Failover && switch.pin != switch.from;
+            prop_assert!(free || pinned || not_there_yet, "{switch:?}");
+        }
+    }
+
+    #[test]
+    fn drill_takes_no_family_its_last_uplink_and_ends(script in script()) {
+        World::play(&script, |world| {
+            assert_eq!(world.machine.drill(), world.drill);
+            assert_eq!(stranded(world), None);
+            assert!(world.drill.is_none_or(|(_, until)| until > at(world.now())
+                || world.machine.poll_timeout().is_some_and(|due| due <= at(world.now()))));
+        });
+    }
+
+    #[test]
+    fn cuts_are_in_favour_of_a_good_uplink_once_and_in_time(script in script()) {
+        World::play(&script, World::check_cuts);
     }
 
     #[test]
@@ -334,19 +408,25 @@ proptest! {
 #[test]
 fn worlds_are_eventful() {
     let mut runner = TestRunner::deterministic();
-    let (mut causes, mut refused, mut asked) = ([0; 4], 0, 0);
-    for _ in 0..100 {
+    let (mut causes, mut refused, mut asked) = ([0; 5], 0, 0);
+    let (mut drained, mut cut, mut alone) = (0, 0, 0);
+    for _ in 0..300 {
         let world = World::play(&script().new_tree(&mut runner).unwrap().current(), |_| {});
         for switch in &world.switches {
             causes[switch.cause as usize] += 1;
             refused += usize::from(switch.confirmed == Some(false));
         }
-        asked += world
-            .actions
-            .iter()
-            .filter(|(_, action)| matches!(action, Action::ProbeNow { .. }))
-            .count();
+        for (_, action) in &world.actions {
+            match action {
+                Action::ProbeNow { .. } => asked += 1,
+                Action::Cut { cause, .. } if *cause == Cause::Failback => drained += 1,
+                Action::Cut { .. } => cut += 1,
+                Action::Note(Note::DrillEnded { alone: Some(_), .. }) => alone += 1,
+                _ => {}
+            }
+        }
     }
-    let least = causes.into_iter().chain([refused, asked]).min();
-    assert!(least >= Some(20), "{causes:?} {refused} {asked}");
+    let counts = [refused, asked, drained, cut, alone];
+    let least = causes.into_iter().chain(counts).min();
+    assert!(least >= Some(20), "{causes:?} {counts:?}");
 }

@@ -105,7 +105,9 @@ fn family_without_targets_follows() {
     play.round(C, REPLY);
     play.actions();
     play.confirm(A);
-    assert_eq!(play.actions(), [follow(A, Some(A))], "once, though adopted");
+    let mut actions = play.actions();
+    actions.retain(|action| matches!(action, Action::Switch { .. }));
+    assert_eq!(actions, [follow(A, Some(A))], "once, though adopted");
     play.input(switched_v6(A));
 
     // B cannot carry IPv6: nothing changes there. C can.

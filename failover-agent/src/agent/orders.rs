@@ -1,0 +1,153 @@
+//! Orders that come by the control socket: switches by hand and drills.
+
+use std::time::{Duration, SystemTime};
+
+use tracing::{info, warn};
+
+use super::{
+    Agent,
+    drill::{Drill, Store},
+};
+use crate::{
+    clock::Clock,
+    config::Config,
+    control::{MAX_DRILL, Response},
+    policy::{Command, Family, Health, Refusal, Time, UplinkId},
+};
+
+/// The drill that an earlier run has begun, in the terms of this one. What cannot be understood is no reason not to start.
+pub(super) fn earlier_drill(
+    store: &Store,
+    config: &Config,
+    clock: Clock,
+) -> Option<(UplinkId, Time)> {
+    let wall = SystemTime::now();
+    let drill = match store.load(wall) {
+        Ok(drill) => drill?,
+        Err(error) => {
+            warn!("a drill that was going on is forgotten: {error:#}");
+            return None;
+        }
+    };
+    let Some(uplink) = find(config, &drill.uplink) else {
+        warn!("a drill of `{}` is forgotten: no such uplink", drill.uplink);
+        return None;
+    };
+    let left = drill.until.duration_since(wall).unwrap_or_default();
+    let name = &drill.uplink;
+    info!(
+        uplink = name,
+        left_s = left.as_secs_f64(),
+        "{name}: the drill goes on"
+    );
+    Some((uplink, clock.now() + left))
+}
+
+fn find(config: &Config, name: &str) -> Option<UplinkId> {
+    let mut uplinks = config.uplinks.iter();
+    uplinks.position(|uplink| uplink.name == name).map(UplinkId)
+}
+
+impl Agent<'_> {
+    pub(super) fn order_switch(&mut self, name: &str) -> Response {
+        if name == "auto" {
+            return self.order(Command::Auto, |_| {
+                "nothing is ordered by hand any more: the ranks decide".to_owned()
+            });
+        }
+        let Some(uplink) = find(self.config, name) else {
+            return self.unknown();
+        };
+        self.order(Command::Switch(uplink), |agent| agent.chosen(uplink))
+    }
+
+    pub(super) fn order_drill(&mut self, name: &str, for_ms: u64) -> Response {
+        let Some(uplink) = find(self.config, name) else {
+            return self.unknown();
+        };
+        let duration = Duration::from_millis(for_ms);
+        if duration > MAX_DRILL {
+            return Response::Refused("a drill lasts up to 24h: choose a shorter time".to_owned());
+        }
+        let until = self.clock.now() + duration;
+        self.order(Command::Drill { uplink, until }, |agent| {
+            if duration.is_zero() {
+                return "no drill is going on any more".to_owned();
+            }
+            let (name, span) = (agent.name(uplink), humantime::format_duration(duration));
+            format!("{name} counts as Down for {span}")
+        })
+    }
+
+    /// Gives the order to the policy and carries out what follows from it, so that it is done when it is answered.
+    fn order(&mut self, command: Command, done: impl FnOnce(&Self) -> String) -> Response {
+        if let Err(refusal) = self.machine.command(command, self.clock.now()) {
+            return self.refused(command, refusal);
+        }
+        info!("ordered by hand: {}", self.words(command));
+        self.keep_drill();
+        self.act();
+        Response::Done(done(self))
+    }
+
+    /// Brings the file in line with the policy.
+    pub(super) fn keep_drill(&mut self) {
+        let drill = self.machine.drill().map(|(uplink, until)| Drill {
+            uplink: self.name(uplink).to_owned(),
+            until: self.clock.wall(until),
+        });
+        if let Err(error) = self.drills.save(drill.as_ref()) {
+            warn!("a restart would not know of the drill: {error:#}");
+        }
+    }
+
+    fn words(&self, command: Command) -> String {
+        match command {
+            Command::Switch(uplink) => format!("switch to {}", self.name(uplink)),
+            Command::Auto => "switch auto".to_owned(),
+            Command::Drill { uplink, .. } => format!("drill of {}", self.name(uplink)),
+        }
+    }
+
+    /// What became of a switch by hand.
+    fn chosen(&self, uplink: UplinkId) -> String {
+        let chosen = |family: &Family| self.machine.pinned(*family) == Some(uplink);
+        let told = Family::ALL.into_iter().filter(chosen).map(|family| {
+            match self.machine.active(family) == Some(uplink) {
+                true => format!("is active for {family}"),
+                false => format!("becomes active for {family} as soon as it can be confirmed"),
+            }
+        });
+        let told: Vec<String> = told.collect();
+        let name = self.name(uplink);
+        format!("{name} {}, as long as it is Up", told.join(" and "))
+    }
+
+    fn unknown(&self) -> Response {
+        let names = self.config.uplinks.iter().map(|uplink| uplink.name.clone());
+        Response::UnknownUplink(names.collect())
+    }
+
+    fn refused(&self, command: Command, refusal: Refusal) -> Response {
+        let what = self.words(command);
+        let reason = match refusal {
+            Refusal::Unknown => return self.unknown(),
+            Refusal::NotUp { drill: true, .. } => {
+                "it is in a drill: end that with `switch auto`".to_owned()
+            }
+            Refusal::NotUp {
+                health: Health::Unknown,
+                ..
+            } => {
+                "it has not been found Up: choose one that is Up (failover-agent status)".to_owned()
+            }
+            Refusal::NotUp { health, .. } => {
+                format!("it is {health}: choose one that is Up (failover-agent status)")
+            }
+            Refusal::NoOther { family } => {
+                format!("no other uplink is proven Up for {family}: wait until one is")
+            }
+        };
+        Response::Refused(format!("{what}: {reason}"))
+    }
+}

@@ -1,0 +1,146 @@
+//! Keys whose values are lists of what passes closed gates: networks and packet marks.
+
+use std::net::IpAddr;
+
+use super::{
+    kind::{Kind, out_of_range},
+    raw::{Raw, invalid, printable},
+};
+use crate::failure::Failure;
+
+/// Most networks. The map that holds them has room for the uplinks' on-link networks as well.
+const MAX_PREFIXES: usize = 256;
+
+/// Most marks: the programs compare a packet with each.
+const MAX_MARKS: usize = 8;
+
+/// A list of networks.
+#[derive(Debug)]
+pub(super) struct Prefixes;
+
+impl Kind for Prefixes {
+    type Value = Vec<(IpAddr, u8)>;
+
+    fn unit(&self) -> String {
+        "list of IPv4 and IPv6 networks".to_owned()
+    }
+
+    fn range(&self) -> String {
+        format!("up to {MAX_PREFIXES} different ones like `\"192.0.2.0/24\"`; not all addresses")
+    }
+
+    fn read(&self, key: &str, raw: Raw<'_>) -> Result<Self::Value, Failure> {
+        let raws = raw.list(key, "a list of networks", "[\"192.0.2.0/24\"]")?;
+        different(key, raw, &raws, MAX_PREFIXES, |raw| prefix(key, raw))
+    }
+}
+
+/// An address alone is a network of one.
+fn prefix(key: &str, raw: Raw<'_>) -> Result<(IpAddr, u8), Failure> {
+    let text = raw.text(key, "a list of networks", "[\"192.0.2.0/24\"]")?;
+    let bad = |expected: &str, cure: String| Failure::BadAddress {
+        place: raw.place(),
+        text: printable(text),
+        expected: expected.to_owned(),
+        cure,
+    };
+    let (address, length) = text
+        .split_once('/')
+        .map_or((text, None), |(address, length)| (address, Some(length)));
+    let Ok(address) = address.parse::<IpAddr>() else {
+        let cure = "write it like 192.0.2.0/24 or 2001:db8::/32";
+        return Err(bad("an IPv4 or IPv6 network", cure.to_owned()));
+    };
+    let longest = if address.is_ipv4() { 32 } else { 128 };
+    let length = match length.map(str::parse) {
+        None => longest,
+        Some(Ok(length)) if (1..=longest).contains(&length) => length,
+        Some(Ok(0)) => {
+            let cure = "everything would pass: write mode = \"off\" instead".to_owned();
+            return Err(bad("a network that can be allowed", cure));
+        }
+        Some(_) => {
+            let cure = format!("give a prefix length of 1 to {longest}");
+            return Err(bad("an IPv4 or IPv6 network", cure));
+        }
+    };
+    let network = network(address, length);
+    if network != address {
+        let cure = format!("it has host bits: write {network}/{length}");
+        return Err(bad("a network", cure));
+    }
+    Ok((address, length))
+}
+
+/// The address with all bits behind the first `length` set to 0.
+fn network(address: IpAddr, length: u8) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
+            IpAddr::V4((v4.to_bits() & mask).into())
+        }
+        IpAddr::V6(v6) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0);
+            IpAddr::V6((v6.to_bits() & mask).into())
+        }
+    }
+}
+
+/// A list of packet marks.
+#[derive(Debug)]
+pub(super) struct Marks;
+
+impl Kind for Marks {
+    type Value = Vec<u32>;
+
+    fn unit(&self) -> String {
+        "list of packet marks".to_owned()
+    }
+
+    fn range(&self) -> String {
+        format!(
+            "up to {MAX_MARKS} different ones of 1 to {}, also like `0x1a`",
+            u32::MAX
+        )
+    }
+
+    fn read(&self, key: &str, raw: Raw<'_>) -> Result<Self::Value, Failure> {
+        let raws = raw.list(key, "a list of marks", "[0x1a]")?;
+        different(key, raw, &raws, MAX_MARKS, |raw| {
+            let number = raw.integer(key, "[0x1a]")?;
+            // Mark 0 is that of every packet that nobody has marked.
+            let mark = u32::try_from(number).ok().filter(|mark| *mark != 0);
+            mark.ok_or_else(|| out_of_range(key, &number.to_string(), self, raw))
+        })
+    }
+}
+
+/// Reads all of `raws`, up to `most` and none twice.
+fn different<T: PartialEq>(
+    key: &str,
+    list: Raw<'_>,
+    raws: &[Raw<'_>],
+    most: usize,
+    read: impl Fn(Raw<'_>) -> Result<T, Failure>,
+) -> Result<Vec<T>, Failure> {
+    if raws.len() > most {
+        return Err(invalid(
+            list.place(),
+            format!("`{key}` has {} values", raws.len()),
+            format!("name up to {most}"),
+        ));
+    }
+    let mut values = Vec::new();
+    for raw in raws {
+        let value = read(*raw)?;
+        if values.contains(&value) {
+            return Err(invalid(
+                raw.place(),
+                format!("the same stands in `{key}` twice"),
+                "name each once",
+            ));
+        }
+        values.push(value);
+    }
+    Ok(values)
+}

@@ -1,0 +1,145 @@
+//! What was ended: each event reaches every client that follows, and the last ones wait for those that come later.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
+};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast;
+
+use super::status::{FamilyWord, rfc3339};
+use crate::policy::Family;
+
+/// Events that are kept for clients that come later.
+pub const MAX_RECENT: usize = 100;
+
+/// Events that may wait for one client; one that is slower loses the oldest, and is told how many.
+const QUEUE: usize = 1024;
+
+/// A flow was ended: the first packet of it that was cut (a sample: not every packet makes an event).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// When.
+    #[serde(with = "rfc3339")]
+    pub at: SystemTime,
+    /// Name of the uplink by which the packet was leaving.
+    pub uplink: String,
+    /// `ipv4` or `ipv6`.
+    #[serde(with = "FamilyWord")]
+    pub family: Family,
+    /// IP protocol number: 6 is TCP, 17 is UDP.
+    pub protocol: u8,
+    /// Whose packet it was.
+    pub source: IpAddr,
+    /// Its port; null where the protocol has none.
+    pub source_port: Option<u16>,
+    /// Where it was going.
+    pub destination: IpAddr,
+    /// The port there; null where the protocol has none.
+    pub destination_port: Option<u16>,
+    /// Why it was cut.
+    pub reason: Reason,
+    /// What its sender was told.
+    pub answer: Answer,
+}
+
+/// Why a packet was cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reason {
+    /// The uplink's gate is closed.
+    Gate,
+    /// Its source is another uplink's address.
+    Stale,
+}
+
+/// What the sender of a cut packet was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Answer {
+    /// By a TCP RST.
+    Reset,
+    /// By ICMP or ICMPv6 "administratively prohibited".
+    Icmp,
+    /// Nothing.
+    Dropped,
+}
+
+/// One line for a person.
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = humantime::format_rfc3339_millis(self.at.max(SystemTime::UNIX_EPOCH));
+        write!(f, "{at}  {}  ", self.uplink)?;
+        match self.protocol {
+            1 => f.write_str("ICMP")?,
+            6 => f.write_str("TCP")?,
+            17 => f.write_str("UDP")?,
+            58 => f.write_str("ICMPv6")?,
+            other => write!(f, "protocol {other}")?,
+        }
+        let source = end(self.source, self.source_port);
+        let destination = end(self.destination, self.destination_port);
+        write!(f, " {source} -> {destination}: ")?;
+        f.write_str(match self.reason {
+            Reason::Gate => "gate closed, ",
+            Reason::Stale => "another uplink's address, ",
+        })?;
+        f.write_str(match self.answer {
+            Answer::Reset => "reset",
+            Answer::Icmp => "answered by ICMP",
+            Answer::Dropped => "dropped",
+        })
+    }
+}
+
+fn end(address: IpAddr, port: Option<u16>) -> String {
+    match port {
+        Some(port) => SocketAddr::new(address, port).to_string(),
+        None => address.to_string(),
+    }
+}
+
+/// The hub: whoever has a copy may publish and subscribe.
+#[derive(Clone, Debug)]
+pub struct Events {
+    sender: broadcast::Sender<Event>,
+    /// The last ones, oldest first. Locked while one is published, so that a subscriber neither misses one nor gets it twice.
+    recent: Arc<Mutex<VecDeque<Event>>>,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Events {
+            sender: broadcast::Sender::new(QUEUE),
+            recent: Arc::default(),
+        }
+    }
+}
+
+impl Events {
+    /// Tells all that follow; never waits for any.
+    pub fn publish(&self, event: Event) {
+        let mut recent = self.recent();
+        if recent.len() == MAX_RECENT {
+            recent.pop_front();
+        }
+        recent.push_back(event.clone());
+        // An error says that nobody follows just now.
+        self.sender.send(event).ok();
+    }
+
+    /// The last events, oldest first, and all that follow them.
+    pub(super) fn subscribe(&self) -> (Vec<Event>, broadcast::Receiver<Event>) {
+        let recent = self.recent();
+        (recent.iter().cloned().collect(), self.sender.subscribe())
+    }
+
+    /// A thread that panicked has left whole events behind.
+    fn recent(&self) -> MutexGuard<'_, VecDeque<Event>> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,106 @@
+//! Which uplinks are cut off, which may still finish what was begun on them, and until when.
+
+use core::time::Duration;
+use std::collections::VecDeque;
+
+use super::health::Tracker;
+use super::{Action, Cause, Family, Health, Time, UplinkId};
+
+/// How one uplink stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// Nothing was decided against it.
+    Passing,
+    /// No longer active, cut as soon as this is past and the active uplink is proven.
+    Leaving { due: Time, cause: Cause },
+    /// Cut, once; it stays so until it is active again.
+    Cut { cause: Cause },
+}
+
+/// The cutoff of one family.
+#[derive(Debug)]
+pub(super) struct Cutoff {
+    family: Family,
+    /// By rank.
+    standings: Vec<Standing>,
+    /// The end of the next drain.
+    deadline: Option<Time>,
+}
+
+impl Cutoff {
+    pub(super) fn new(family: Family, uplinks: usize) -> Self {
+        Cutoff {
+            family,
+            standings: vec![Standing::Passing; uplinks],
+            deadline: None,
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Time> {
+        self.deadline
+    }
+
+    /// When the drain of an uplink ends, if it has one.
+    pub(super) fn draining(&self, uplink: UplinkId) -> Option<Time> {
+        match self.standings.get(uplink.0)? {
+            Standing::Leaving { due, .. } => Some(*due),
+            Standing::Passing | Standing::Cut { .. } => None,
+        }
+    }
+
+    /// Why an uplink was cut, if it is.
+    pub(super) fn cut(&self, uplink: UplinkId) -> Option<Cause> {
+        match self.standings.get(uplink.0)? {
+            Standing::Cut { cause } => Some(*cause),
+            Standing::Passing | Standing::Leaving { .. } => None,
+        }
+    }
+
+    /// A switch to `to` was confirmed: all others are to be cut, after their drain if they were left for a better one. A
+    /// drain that is running already goes on: what a second switch is about lies elsewhere.
+    pub(super) fn switched(&mut self, to: UplinkId, cause: Cause, trackers: &[Tracker], now: Time) {
+        for (id, (standing, tracker)) in self.standings.iter_mut().zip(trackers).enumerate() {
+            if to == UplinkId(id) {
+                *standing = Standing::Passing;
+            } else if *standing == Standing::Passing {
+                let drain = match cause {
+                    Cause::Failback => tracker.drain(),
+                    _ => Duration::ZERO,
+                };
+                let due = now + drain;
+                *standing = Standing::Leaving { due, cause };
+            }
+        }
+    }
+
+    /// Orders what is due. Only while the active uplink is `proven`: nothing is ever cut in favour of another. `judges` knows
+    /// the health of the family's uplinks.
+    pub(super) fn decide(
+        &mut self,
+        proven: bool,
+        judges: &[Tracker],
+        now: Time,
+        out: &mut VecDeque<Action>,
+    ) {
+        self.deadline = None;
+        if !proven {
+            return;
+        }
+        for (id, (standing, judge)) in self.standings.iter_mut().zip(judges).enumerate() {
+            let Standing::Leaving { due, cause } = *standing else {
+                continue;
+            };
+            // On a Down uplink nothing can finish: its connections had better learn it now.
+            if due <= now || judge.health() == Health::Down {
+                *standing = Standing::Cut { cause };
+                out.push_back(Action::Cut {
+                    family: self.family,
+                    uplink: UplinkId(id),
+                    cause,
+                });
+            } else {
+                self.deadline = Some(self.deadline.map_or(due, |deadline| deadline.min(due)));
+            }
+        }
+    }
+}
