@@ -1,7 +1,7 @@
 //! Counting. Plain additions: every CPU has its own counters.
 
 use aya_ebpf::programs::TcContext;
-use failover_ebpf::{Counters, Uplink};
+use failover_ebpf::{Answer, Counters, Reason, Uplink};
 
 use crate::{gate, is_exempt, now_ns, packet};
 
@@ -22,6 +22,20 @@ pub(crate) fn egress(ctx: &TcContext, counters: &mut Counters) -> Size {
     counters.tx_packets += size.packets;
     counters.tx_bytes += size.bytes;
     size
+}
+
+#[inline(always)]
+pub(crate) fn cut(counters: &mut Counters, size: Size, reason: Reason, answer: Answer) {
+    counters.cut_packets += size.packets;
+    counters.cut_bytes += size.bytes;
+    if reason == Reason::Stale {
+        counters.stale_cut += size.packets;
+    }
+    match answer {
+        Answer::Dropped => counters.dropped += 1,
+        Answer::Reset => counters.resets_sent += 1,
+        Answer::Icmp => counters.icmp_sent += 1,
+    }
 }
 
 #[inline(always)]
