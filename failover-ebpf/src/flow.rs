@@ -27,24 +27,19 @@ pub(crate) fn leaving(ctx: &TcContext, ifindex: u32, packet: &Packet) -> Flow {
 
 /// Remembers that a flow began at the far end: a TCP SYN, or the first UDP packet of either side.
 #[inline(never)]
-pub(crate) fn note_arrival(ctx: &TcContext, ifindex: u32, uplink: &Uplink) {
-    if uplink.inbound == Inbound::Cut {
-        return;
-    }
-    let Some(packet) = packet::network_header(ctx, uplink.link_layer)
-        .and_then(|(family, at)| packet::parse(ctx, family, at))
-    else {
-        return;
-    };
+pub(crate) fn note_arrival(ctx: &TcContext, ifindex: u32, packet: &Packet) {
     let Some(upper) = packet.upper else {
         return;
     };
-    if packet.protocol != protocol::UDP
-        && !(packet.protocol == protocol::TCP && packet::tcp_flags(ctx, upper) & SYN_ACK == SYN)
-    {
+    let begins = match packet.protocol {
+        protocol::TCP => packet::tcp_flags(ctx, upper) & SYN_ACK == SYN,
+        protocol::UDP => true,
+        _ => false,
+    };
+    if !begins {
         return;
     }
-    let (remote_port, local_port) = packet::ports(ctx, &packet);
+    let (remote_port, local_port) = packet::ports(ctx, packet);
     let flow = Flow {
         ifindex,
         protocol: u32::from(packet.protocol),
@@ -75,7 +70,7 @@ pub(crate) fn note_departure(ctx: &TcContext, ifindex: u32, uplink: &Uplink, fam
         return;
     };
     if packet.upper.is_some() && packet.protocol == protocol::UDP {
-        remember(leaving(ctx, ifindex, &packet), Origin::Local, u64::from(BPF_NOEXIST as u32));
+        remember(leaving(ctx, ifindex, packet), Origin::Local, u64::from(BPF_NOEXIST as u32));
     }
 }
 

@@ -18,7 +18,7 @@ pub(crate) enum Verdict {
     /// One of the agent's own probes: passes whatever the gate.
     Probe,
     /// The packet is None if it is IP, but too short or too malformed to tell more.
-    Cut(Reason, Option<Packet>),
+    Cut(Reason, Option<&'static Packet>),
 }
 
 /// Decides about one packet. While the gates are open this looks at its mark and its source, and at nothing else.
@@ -54,14 +54,14 @@ pub(crate) fn decide(ctx: &TcContext, ifindex: u32, uplink: &Uplink) -> Verdict 
     match (packet, stale) {
         (None, true) if gate == Gate::Open => Verdict::Pass,
         (None, _) => Verdict::Cut(Reason::Gate, None),
-        (Some(packet), _) if keeps_the_link(ctx, &packet) => Verdict::Pass,
+        (Some(packet), _) if keeps_the_link(ctx, packet) => Verdict::Pass,
         (Some(packet), true) => Verdict::Cut(Reason::Stale, Some(packet)),
         (Some(packet), false) => {
-            if is_reset(ctx, &packet)
+            if is_reset(ctx, packet)
                 || is_exempt(ifindex, packet.destination)
                 || is_exempt(0, packet.destination)
                 || (mark != 0 && settings.allow_marks.contains(&mark))
-                || is_answer_from_here(ctx, ifindex, uplink, &packet)
+                || is_answer_from_here(ctx, ifindex, uplink, packet)
             {
                 Verdict::Pass
             } else {

@@ -63,6 +63,10 @@ static EVENTS: RingBuf<Event, EVENTS_BYTES> = RingBuf::new();
 #[btf_map]
 static ENDED: LruHashMap<Flow, u64, MAX_FLOWS> = LruHashMap::new();
 
+/// The packet that a CPU is at work on.
+#[btf_map]
+static PACKET: PerCpuArray<Packet, 1> = PerCpuArray::new();
+
 /// Room for what does not fit the stack.
 #[btf_map]
 static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
@@ -89,7 +93,7 @@ fn uplink_egress(ctx: TcContext) -> i32 {
         }
         Verdict::Cut(reason, packet) => {
             let answer = packet.map_or(Answer::Dropped, |packet| {
-                cut(&ctx, ifindex, uplink, counters, reason, &packet)
+                cut(&ctx, ifindex, uplink, counters, reason, packet)
             });
             count::cut(counters, size, reason, answer);
             match answer {
@@ -131,7 +135,6 @@ fn uplink_ingress(ctx: TcContext) -> i32 {
     if let Some((uplink, counters)) = uplink(ifindex)
         && !answer::is_ours(&ctx)
     {
-        flow::note_arrival(&ctx, ifindex, uplink);
         count::ingress(&ctx, ifindex, uplink, counters);
     }
     NEXT

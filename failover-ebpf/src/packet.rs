@@ -3,6 +3,8 @@
 use aya_ebpf::programs::TcContext;
 use failover_ebpf::LinkLayer;
 
+use crate::PACKET;
+
 /// IP protocol numbers (IANA).
 pub(crate) mod protocol {
     pub(crate) const ICMP: u8 = 1;
@@ -75,13 +77,89 @@ pub(crate) fn network_header(ctx: &TcContext, link_layer: LinkLayer) -> Option<(
     }
 }
 
-/// Reads the IP header at `at`; None if it is cut short or malformed.
-#[inline(always)]
-pub(crate) fn parse(ctx: &TcContext, family: Family, at: usize) -> Option<Packet> {
+/// Reads the IP header at `at`; None if it is cut short or malformed. One packet at a time: the next call overwrites
+/// this one's result.
+///
+/// A function of its own, with its result in a map: to the verifier every packet then looks alike to what follows,
+/// which it checks once instead of once for every way through the headers.
+#[inline(never)]
+pub(crate) fn parse(ctx: &TcContext, family: Family, at: usize) -> Option<&'static Packet> {
+    let packet = PACKET.get_ptr_mut(0)?;
+    // SAFETY: the slot belongs to this CPU, programs on one CPU do not interrupt each other, and each parses its
+    // packet once.
+    let packet = unsafe { &mut *packet };
+    packet.family = family;
+    packet.at = at;
+    packet.upper = None;
     match family {
-        Family::V4 => parse_ipv4(ctx, at),
-        Family::V6 => parse_ipv6(ctx, at),
+        Family::V4 => parse_ipv4(ctx, at, packet)?,
+        Family::V6 => parse_ipv6(ctx, at, packet)?,
     }
+    Some(packet)
+}
+
+/// RFC 791, 3.1.
+#[inline(always)]
+fn parse_ipv4(ctx: &TcContext, at: usize, packet: &mut Packet) -> Option<()> {
+    let header: [u8; IPV4_HEADER] = ctx.load(at).ok()?;
+    let length = usize::from(header[0] & 0x0f) * 4;
+    if header[0] >> 4 != 4 || length < header.len() {
+        return None;
+    }
+    let fragment_offset = u16::from_be_bytes([header[6], header[7]]) & 0x1fff;
+    packet.protocol = header[9];
+    packet.source = mapped([header[12], header[13], header[14], header[15]]);
+    packet.destination = mapped([header[16], header[17], header[18], header[19]]);
+    packet.length = usize::from(u16::from_be_bytes([header[2], header[3]]));
+    packet.upper = (fragment_offset == 0).then_some(at + length);
+    Some(())
+}
+
+/// RFC 8200, 3 and 4.
+#[inline(always)]
+fn parse_ipv6(ctx: &TcContext, at: usize, packet: &mut Packet) -> Option<()> {
+    const HOP_BY_HOP: u8 = 0;
+    const ROUTING: u8 = 43;
+    const FRAGMENT: u8 = 44;
+    const AUTHENTICATION: u8 = 51;
+    const DESTINATION_OPTIONS: u8 = 60;
+
+    let start: [u8; 8] = ctx.load(at).ok()?;
+    if start[0] >> 4 != 6 {
+        return None;
+    }
+    packet.protocol = start[6];
+    packet.source = ctx.load(at + 8).ok()?;
+    packet.destination = ctx.load(at + 24).ok()?;
+    packet.length = IPV6_HEADER + usize::from(u16::from_be_bytes([start[4], start[5]]));
+    let mut next = at + IPV6_HEADER;
+    for _ in 0..=MAX_EXTENSION_HEADERS {
+        let length = match packet.protocol {
+            HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | AUTHENTICATION | FRAGMENT => {
+                let extension: [u8; 4] = ctx.load(next).ok()?;
+                let units = usize::from(extension[1]);
+                let length = match packet.protocol {
+                    AUTHENTICATION => (units + 2) * 4,
+                    FRAGMENT => 8,
+                    _ => (units + 1) * 8,
+                };
+                let fragment_offset = u16::from_be_bytes([extension[2], extension[3]]) & 0xfff8;
+                let headless = packet.protocol == FRAGMENT && fragment_offset != 0;
+                packet.protocol = extension[0];
+                if headless {
+                    return Some(());
+                }
+                length
+            }
+            _ => {
+                packet.upper = Some(next);
+                return Some(());
+            }
+        };
+        next += length;
+    }
+    // More extension headers than there are: what follows is not worth finding.
+    Some(())
 }
 
 /// Whether an Ethernet type is that of a VLAN tag.
@@ -124,78 +202,6 @@ pub(crate) fn ports(ctx: &TcContext, packet: &Packet) -> (u16, u16) {
     };
     let [a, b, c, d] = ctx.load::<[u8; 4]>(upper).unwrap_or_default();
     (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))
-}
-
-/// RFC 791, 3.1.
-#[inline(always)]
-fn parse_ipv4(ctx: &TcContext, at: usize) -> Option<Packet> {
-    let header: [u8; 20] = ctx.load(at).ok()?;
-    let length = usize::from(header[0] & 0x0f) * 4;
-    if header[0] >> 4 != 4 || length < header.len() {
-        return None;
-    }
-    let fragment_offset = u16::from_be_bytes([header[6], header[7]]) & 0x1fff;
-    Some(Packet {
-        family: Family::V4,
-        protocol: header[9],
-        source: mapped([header[12], header[13], header[14], header[15]]),
-        destination: mapped([header[16], header[17], header[18], header[19]]),
-        at,
-        length: usize::from(u16::from_be_bytes([header[2], header[3]])),
-        upper: (fragment_offset == 0).then_some(at + length),
-    })
-}
-
-/// RFC 8200, 3 and 4.
-#[inline(always)]
-fn parse_ipv6(ctx: &TcContext, at: usize) -> Option<Packet> {
-    const HOP_BY_HOP: u8 = 0;
-    const ROUTING: u8 = 43;
-    const FRAGMENT: u8 = 44;
-    const AUTHENTICATION: u8 = 51;
-    const DESTINATION_OPTIONS: u8 = 60;
-
-    let start: [u8; 8] = ctx.load(at).ok()?;
-    if start[0] >> 4 != 6 {
-        return None;
-    }
-    let mut packet = Packet {
-        family: Family::V6,
-        protocol: start[6],
-        source: ctx.load(at + 8).ok()?,
-        destination: ctx.load(at + 24).ok()?,
-        at,
-        length: IPV6_HEADER + usize::from(u16::from_be_bytes([start[4], start[5]])),
-        upper: None,
-    };
-    let mut next = at + IPV6_HEADER;
-    for _ in 0..=MAX_EXTENSION_HEADERS {
-        let length = match packet.protocol {
-            HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | AUTHENTICATION | FRAGMENT => {
-                let extension: [u8; 4] = ctx.load(next).ok()?;
-                let units = usize::from(extension[1]);
-                let length = match packet.protocol {
-                    AUTHENTICATION => (units + 2) * 4,
-                    FRAGMENT => 8,
-                    _ => (units + 1) * 8,
-                };
-                let fragment_offset = u16::from_be_bytes([extension[2], extension[3]]) & 0xfff8;
-                let headless = packet.protocol == FRAGMENT && fragment_offset != 0;
-                packet.protocol = extension[0];
-                if headless {
-                    return Some(packet);
-                }
-                length
-            }
-            _ => {
-                packet.upper = Some(next);
-                return Some(packet);
-            }
-        };
-        next += length;
-    }
-    // More extension headers than there are: what follows is not worth finding.
-    Some(packet)
 }
 
 /// The IPv4-mapped IPv6 address.

@@ -81,7 +81,7 @@ pub(crate) fn make(
 }
 
 /// Reads the quote into `scratch` and adds up its words.
-#[inline(always)]
+#[inline(never)]
 fn load_quote(ctx: &TcContext, at: usize, scratch: *mut Scratch, length: usize) -> Option<u64> {
     let length = core::hint::black_box(length) & LENGTH_MASK;
     if length == 0 {

@@ -126,7 +126,8 @@ pub(super) fn run(
     })
 }
 
-const CONTEXT_SIZE: usize = 168;
+/// The kernel wants room for its whole structure, and zeros behind it.
+const CONTEXT_SIZE: usize = 256;
 const CB_AT: usize = 48;
 
 fn token() -> [u8; 8] {
