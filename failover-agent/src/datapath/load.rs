@@ -57,7 +57,8 @@ pub(super) fn program(ebpf: &mut Ebpf, direction: Direction) -> Result<&mut Sche
     Ok(program.try_into()?)
 }
 
-fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
+/// A map of the object, once.
+pub(super) fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
     ebpf.take_map(name)
         .with_context(|| format!("no map {name} in the object"))
 }

@@ -20,6 +20,7 @@ mod addresses;
 mod attach;
 mod clsact;
 mod counters;
+mod events;
 mod exempt;
 mod gates;
 mod limits;
@@ -36,6 +37,7 @@ pub use failover_ebpf::{Answer, Counters, CutMode, Gate, Hook, Inbound, LinkLaye
 
 pub use self::{
     attach::Attached,
+    events::{EndedFlow, Events},
     log::Log,
     pins::remove_pins,
     requirements::check_requirements,
@@ -210,6 +212,15 @@ impl Datapath {
     /// Called before.
     pub fn take_log(&mut self) -> Result<Log> {
         Log::new(&mut self.ebpf)
+    }
+
+    /// The programs' events, once. Wants a tokio runtime with I/O, or panics as all of tokio does.
+    ///
+    /// # Errors
+    ///
+    /// Called before; the kernel refuses.
+    pub fn take_events(&mut self) -> Result<Events> {
+        Events::new(load::take(&mut self.ebpf, failover_ebpf::maps::EVENTS)?)
     }
 
     /// Detaches and unpins everything, and removes the directory.

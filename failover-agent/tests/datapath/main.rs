@@ -3,9 +3,11 @@
 
 mod answers;
 mod arbitrary;
+mod bytes;
 mod counting;
 mod cut;
 mod lab;
 mod lifecycle;
 mod packets;
+mod replies;
 mod verdicts;
