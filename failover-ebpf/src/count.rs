@@ -1,9 +1,12 @@
 //! Counting. Plain additions: every CPU has its own counters.
 
 use aya_ebpf::programs::TcContext;
-use failover_ebpf::{Counters, Uplink};
+use failover_ebpf::{Answer, Counters, Inbound, Reason, Uplink};
 
-use crate::{gate, is_exempt, now_ns, packet};
+use crate::{
+    flow, gate, is_exempt, now_ns,
+    packet::{self, Packet},
+};
 
 /// What one buffer of the kernel is on the wire.
 #[derive(Clone, Copy)]
@@ -25,25 +28,46 @@ pub(crate) fn egress(ctx: &TcContext, counters: &mut Counters) -> Size {
 }
 
 #[inline(always)]
+pub(crate) fn cut(counters: &mut Counters, size: Size, reason: Reason, answer: Answer) {
+    counters.cut_packets += size.packets;
+    counters.cut_bytes += size.bytes;
+    if reason == Reason::Stale {
+        counters.stale_cut += size.packets;
+    }
+    match answer {
+        Answer::Dropped => counters.dropped += 1,
+        Answer::Reset => counters.resets_sent += 1,
+        Answer::Icmp => counters.icmp_sent += 1,
+    }
+}
+
+#[inline(always)]
 pub(crate) fn ingress(ctx: &TcContext, ifindex: u32, uplink: &Uplink, counters: &mut Counters) {
     counters.rx_packets += segments(ctx);
     counters.rx_bytes += u64::from(ctx.len());
     // Once a tick is enough: the sender is looked up only when the answer could move the clock.
     let now = now_ns();
-    if now != counters.last_rx_ns && is_from_beyond(ctx, ifindex, uplink) {
+    let keep = uplink.inbound == Inbound::Keep;
+    if now == counters.last_rx_ns && !keep {
+        return;
+    }
+    let Some(packet) = packet::network_header(ctx, uplink.link_layer)
+        .and_then(|(family, at)| packet::parse(ctx, family, at))
+    else {
+        return;
+    };
+    if keep {
+        flow::note_arrival(ctx, ifindex, packet);
+    }
+    if is_from_beyond(ifindex, packet) {
         counters.last_rx_ns = now;
     }
 }
 
 /// Whether the sender lies beyond the uplink's own network: only such packets prove that the way out works.
 #[inline(always)]
-fn is_from_beyond(ctx: &TcContext, ifindex: u32, uplink: &Uplink) -> bool {
-    packet::network_header(ctx, uplink.link_layer)
-        .and_then(|(family, at)| packet::parse(ctx, family, at))
-        .is_some_and(|packet| {
-            !gate::is_link_scoped(packet.family, &packet.source)
-                && !is_exempt(ifindex, packet.source)
-        })
+fn is_from_beyond(ifindex: u32, packet: &Packet) -> bool {
+    !gate::is_link_scoped(packet.family, &packet.source) && !is_exempt(ifindex, packet.source)
 }
 
 #[inline(always)]

@@ -1,10 +1,14 @@
 //! The gate: what may leave by an uplink, and how the rest is cut.
 
-use aya_ebpf::{bindings::TC_ACT_REDIRECT, helpers::bpf_redirect, programs::TcContext};
-use failover_ebpf::{Gate, Uplink};
+use aya_ebpf::{
+    bindings::{BPF_F_INGRESS, TC_ACT_REDIRECT},
+    helpers::bpf_redirect,
+    programs::TcContext,
+};
+use failover_ebpf::{Gate, Inbound, Reason, Uplink};
 
 use crate::{
-    SETTINGS, is_exempt, now_ns,
+    ADDRESSES, SETTINGS, flow, is_exempt, now_ns,
     packet::{self, Family, Packet, protocol},
 };
 
@@ -13,27 +17,20 @@ pub(crate) enum Verdict {
     Pass,
     /// One of the agent's own probes: passes whatever the gate.
     Probe,
-    /// None: it is IP, but too short or too malformed to tell more.
-    Cut(Option<Packet>),
+    /// The packet is None if it is IP, but too short or too malformed to tell more.
+    Cut(Reason, Option<&'static Packet>),
 }
 
-/// Decides about one packet. With both gates open and no mark on the packet this looks at nothing else.
+/// Decides about one packet. While the gates are open this looks at its mark and its source, and at nothing else.
 #[inline(always)]
 pub(crate) fn decide(ctx: &TcContext, ifindex: u32, uplink: &Uplink) -> Verdict {
     // SAFETY: the kernel hands every program a valid context.
     let mark = unsafe { (*ctx.skb.skb).mark };
-    let open = uplink.gate_ipv4 == Gate::Open && uplink.gate_ipv6 == Gate::Open;
-    if open && mark == 0 {
-        return Verdict::Pass;
-    }
     let Some(settings) = SETTINGS.get(0) else {
         return Verdict::Pass;
     };
     if mark != 0 && mark == settings.probe_mark {
         return Verdict::Probe;
-    }
-    if open || now_ns() >= settings.lease_until_ns {
-        return Verdict::Pass;
     }
     // Gates are per IP family: ARP, EAPOL, LLDP and the like have none.
     let Some((family, at)) = packet::network_header(ctx, uplink.link_layer) else {
@@ -43,18 +40,64 @@ pub(crate) fn decide(ctx: &TcContext, ifindex: u32, uplink: &Uplink) -> Verdict 
         Family::V4 => uplink.gate_ipv4,
         Family::V6 => uplink.gate_ipv6,
     };
-    if gate == Gate::Open {
+    let stale = is_foreign(ctx, ifindex, family, at);
+    if !stale {
+        flow::note_departure(ctx, ifindex, uplink, family, at);
+        if gate == Gate::Open {
+            return Verdict::Pass;
+        }
+    }
+    if now_ns() >= settings.lease_until_ns {
         return Verdict::Pass;
     }
-    match packet::parse(ctx, family, at) {
-        None => Verdict::Cut(None),
-        Some(packet) if keeps_the_link(ctx, &packet) => Verdict::Pass,
-        Some(packet)
-            if is_exempt(ifindex, packet.destination) || is_exempt(0, packet.destination) =>
-        {
-            Verdict::Pass
+    let packet = packet::parse(ctx, family, at);
+    match (packet, stale) {
+        (None, true) if gate == Gate::Open => Verdict::Pass,
+        (None, _) => Verdict::Cut(Reason::Gate, None),
+        (Some(packet), _) if keeps_the_link(ctx, packet) => Verdict::Pass,
+        (Some(packet), true) => Verdict::Cut(Reason::Stale, Some(packet)),
+        (Some(packet), false) => {
+            if is_reset(ctx, packet)
+                || is_exempt(ifindex, packet.destination)
+                || is_exempt(0, packet.destination)
+                || (mark != 0 && settings.allow_marks.contains(&mark))
+                || is_answer_from_here(ctx, ifindex, uplink, packet)
+            {
+                Verdict::Pass
+            } else {
+                Verdict::Cut(Reason::Gate, Some(packet))
+            }
         }
-        Some(packet) => Verdict::Cut(Some(packet)),
+    }
+}
+
+/// Whether a packet's source is another uplink's address.
+#[inline(always)]
+fn is_foreign(ctx: &TcContext, ifindex: u32, family: Family, at: usize) -> bool {
+    const SEVERAL: u32 = 0;
+    let Some(source) = packet::source(ctx, family, at) else {
+        return false;
+    };
+    // SAFETY: the number is only compared.
+    unsafe { ADDRESSES.get(source) }.is_some_and(|&owner| owner != ifindex && owner != SEVERAL)
+}
+
+/// Whether a packet belongs to what came in by this uplink, if such things are to be answered by it.
+#[inline(always)]
+fn is_answer_from_here(ctx: &TcContext, ifindex: u32, uplink: &Uplink, packet: &Packet) -> bool {
+    match (packet.protocol, packet.upper) {
+        (protocol::TCP | protocol::UDP, Some(_)) => {
+            flow::is_kept(uplink, &flow::leaving(ctx, ifindex, packet))
+        }
+        (protocol::ICMP | protocol::ICMPV6, Some(icmp)) => {
+            // Echo replies: nothing else is sent by a host only because it was asked.
+            let reply = match packet.family {
+                Family::V4 => 0,
+                Family::V6 => 129,
+            };
+            uplink.inbound == Inbound::Keep && ctx.load::<u8>(icmp) == Ok(reply)
+        }
+        _ => false,
     }
 }
 
@@ -73,7 +116,15 @@ pub(crate) fn drop_silently() -> i32 {
     TC_ACT_REDIRECT
 }
 
-/// Whether a packet keeps the link itself alive, stays on it, or frees the far end of a connection.
+/// Hands a packet to the ingress of an interface.
+#[inline(always)]
+pub(crate) fn send_back(ifindex: u32) -> i32 {
+    // SAFETY: plain numbers. The result is TC_ACT_REDIRECT for all valid flags.
+    unsafe { bpf_redirect(ifindex, u64::from(BPF_F_INGRESS as u32)) };
+    TC_ACT_REDIRECT
+}
+
+/// Whether a packet keeps the link itself alive, or stays on it.
 #[inline(always)]
 fn keeps_the_link(ctx: &TcContext, packet: &Packet) -> bool {
     if is_link_scoped(packet.family, &packet.source)
@@ -85,7 +136,6 @@ fn keeps_the_link(ctx: &TcContext, packet: &Packet) -> bool {
         return false;
     };
     match (packet.family, packet.protocol) {
-        (_, protocol::TCP) => is_reset(ctx, upper),
         (family, protocol::UDP) => is_dhcp(ctx, family, upper),
         (Family::V4, protocol::IGMP) => true,
         (Family::V6, protocol::ICMPV6) => is_neighbour_or_listener_discovery(ctx, upper),
@@ -110,13 +160,14 @@ pub(crate) fn is_link_scoped(family: Family, address: &[u8; 16]) -> bool {
     }
 }
 
-/// RFC 9293, 3.1.
+/// Whether a packet frees the far end of a connection.
 #[inline(always)]
-fn is_reset(ctx: &TcContext, tcp: usize) -> bool {
-    const FLAGS_AT: usize = 13;
+pub(crate) fn is_reset(ctx: &TcContext, packet: &Packet) -> bool {
     const RST: u8 = 0x04;
-    ctx.load::<u8>(tcp + FLAGS_AT)
-        .is_ok_and(|flags| flags & RST != 0)
+    packet.protocol == protocol::TCP
+        && packet
+            .upper
+            .is_some_and(|tcp| packet::tcp_flags(ctx, tcp) & RST != 0)
 }
 
 /// Known by the destination port: RFC 2131 (4.1) and RFC 8415 (7.2) leave the source port of some messages open.

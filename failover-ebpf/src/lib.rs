@@ -6,13 +6,30 @@
 #![no_std]
 
 /// Changes whenever a map's key, value or meaning changes. Pinned maps of another version are not adopted.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Greatest number of uplinks that the maps hold.
 pub const MAX_UPLINKS: usize = 64;
 
 /// Greatest number of prefixes that pass closed gates (on-link and configured ones).
 pub const MAX_PREFIXES: usize = 1024;
+
+/// Greatest number of addresses of all uplinks together.
+pub const MAX_ADDRESSES: usize = 1024;
+
+/// Flows that are remembered at a time; the least recently used one makes room.
+pub const MAX_FLOWS: usize = 65536;
+
+/// Greatest number of `cutoff.allow_marks`.
+pub const MAX_MARKS: usize = 8;
+
+/// Size of the ring buffer of events, in bytes: a multiple of every page size.
+pub const EVENTS_BYTES: usize = 1 << 18;
+
+/// Marks a packet that the egress program has made an answer of, for the ingress program: the first two words of its
+/// control buffer, which outlives the redirect (its mark would too, but routing rules and filters see marks). What
+/// other parts of the kernel leave there is small numbers and pointers.
+pub const ANSWER_TOKEN: [u32; 2] = [0xfa11_04e7, 0xa45e_c0de];
 
 /// Names of the programs in the object file.
 pub mod programs {
@@ -32,6 +49,14 @@ pub mod maps {
     pub const EXEMPT: &str = "EXEMPT";
     /// Array of one [`Settings`](crate::Settings).
     pub const SETTINGS: &str = "SETTINGS";
+    /// Hash: address of an uplink (IPv4 ones mapped) to its interface index (`u32`); 0 if several have it.
+    pub const ADDRESSES: &str = "ADDRESSES";
+    /// LRU hash: [`Flow`](crate::Flow) to [`Origin`](crate::Origin), on uplinks that keep inbound connections.
+    pub const FLOWS: &str = "FLOWS";
+    /// Hash: interface index (`u32`) to [`Limits`](crate::Limits).
+    pub const LIMITS: &str = "LIMITS";
+    /// Ring buffer of [`Event`](crate::Event).
+    pub const EVENTS: &str = "EVENTS";
 }
 
 /// Whether new packets of one family may leave by an uplink.
@@ -52,6 +77,26 @@ pub enum LinkLayer {
     Ethernet = 0,
     /// Nothing: PPP, tun, raw-IP modems.
     None = 1,
+}
+
+/// What becomes of a packet that must not leave.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CutMode {
+    /// It is dropped, and its sender sees success.
+    Drop = 0,
+    /// It is answered: TCP by a RST, the rest by ICMP "administratively prohibited".
+    Reset = 1,
+}
+
+/// Whether a closed gate spares connections that came in by the uplink.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inbound {
+    /// They end like all others.
+    Cut = 0,
+    /// They are answered by the uplink that they came in by.
+    Keep = 1,
 }
 
 /// How the programs are attached to an interface.
@@ -78,6 +123,10 @@ pub struct Uplink {
     pub link_layer: LinkLayer,
     /// How the programs are attached.
     pub hook: Hook,
+    /// What becomes of packets that must not leave.
+    pub cut_mode: CutMode,
+    /// What becomes of connections that came in by it.
+    pub inbound: Inbound,
 }
 
 /// What the programs have seen on one uplink. Per CPU; the totals are the sums.
@@ -92,7 +141,7 @@ pub struct Counters {
     pub rx_packets: u64,
     /// Their bytes, link-layer header included (of a packet merged by GRO: one header).
     pub rx_bytes: u64,
-    /// Packets that a closed gate cut.
+    /// Packets that were cut: by a closed gate, or because of their source.
     pub cut_packets: u64,
     /// Their bytes.
     pub cut_bytes: u64,
@@ -103,6 +152,15 @@ pub struct Counters {
     pub last_rx_ns: u64,
     /// When this CPU last wrote a cut packet to the log, which it does at most once a second; same clock.
     pub cut_logged_ns: u64,
+    /// Cut packets that were answered by a RST. With `icmp_sent` and `dropped` it counts answers and buffers of the
+    /// kernel, not segments: a GSO packet is one.
+    pub resets_sent: u64,
+    /// Cut packets that were answered by an ICMP error.
+    pub icmp_sent: u64,
+    /// Cut packets that got no answer.
+    pub dropped: u64,
+    /// Cut packets (a GSO packet counts as its segments) whose source is another uplink's address.
+    pub stale_cut: u64,
 }
 
 /// What the agent tells the programs about all uplinks.
@@ -115,6 +173,90 @@ pub struct Settings {
     pub probe_mark: u32,
     /// [`ABI_VERSION`] of the agent that made the maps.
     pub abi_version: u32,
+    /// Packets with one of these marks pass closed gates; 0: none.
+    pub allow_marks: [u32; MAX_MARKS],
+}
+
+/// One direction-less connection of an uplink.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// Interface index of the uplink.
+    pub ifindex: u32,
+    /// IP protocol number.
+    pub protocol: u32,
+    /// Address on this side, as it is on the wire (behind NAT); IPv4 ones mapped.
+    pub local: [u8; 16],
+    /// Address of the far end.
+    pub remote: [u8; 16],
+    /// Port on this side; 0 where the protocol has none.
+    pub local_port: u16,
+    /// Port of the far end.
+    pub remote_port: u16,
+}
+
+/// Which side sent the first packet of a flow.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// This side.
+    Local = 0,
+    /// The far end: the flow came in by the uplink.
+    Remote = 1,
+}
+
+/// Token buckets of one uplink. CPUs may race for a token: then a few more are handed out than there are.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// For ICMP errors.
+    pub icmp: Bucket,
+    /// For events.
+    pub events: Bucket,
+}
+
+/// A token bucket.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bucket {
+    /// What may still be sent at once.
+    pub tokens: u64,
+    /// When tokens were last added: `CLOCK_MONOTONIC`, nanoseconds.
+    pub filled_ns: u64,
+}
+
+/// Why a packet was cut.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The uplink's gate is closed.
+    Gate = 0,
+    /// Its source is another uplink's address.
+    Stale = 1,
+}
+
+/// What the sender of a cut packet is told.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Nothing.
+    Dropped = 0,
+    /// TCP RST.
+    Reset = 1,
+    /// ICMP or ICMPv6 "administratively prohibited".
+    Icmp = 2,
+}
+
+/// A flow has ended.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// The flow, and the uplink by which its packet was leaving.
+    pub flow: Flow,
+    /// Why.
+    pub reason: Reason,
+    /// What its sender was told.
+    pub answer: Answer,
 }
 
 /// What an exempt prefix is matched against: the data of the LPM trie's keys. The 32 bits of the interface always
@@ -145,13 +287,20 @@ unsafe impl aya::Pod for Peer {}
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Uplink {}
 
+// SAFETY: as for Counters.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Limits {}
+
 const _: () = {
-    assert!(size_of::<Uplink>() == 16);
-    assert!(size_of::<Counters>() == 72);
+    assert!(size_of::<Uplink>() == 24);
+    assert!(size_of::<Counters>() == 104);
+    assert!(size_of::<Flow>() == 44);
+    assert!(size_of::<Limits>() == 32);
+    assert!(size_of::<Event>() == 52);
     assert!(core::mem::offset_of!(Counters, cut_packets) == 32);
     assert!(core::mem::offset_of!(Counters, last_rx_ns) == 56);
     assert!(core::mem::offset_of!(Counters, cut_logged_ns) == 64);
-    assert!(size_of::<Settings>() == 16);
+    assert!(size_of::<Settings>() == 16 + 4 * MAX_MARKS);
     assert!(core::mem::offset_of!(Settings, probe_mark) == 8);
     assert!(size_of::<Peer>() == 20);
     assert!(core::mem::offset_of!(Peer, address) == 4);

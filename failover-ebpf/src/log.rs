@@ -6,21 +6,21 @@ use failover_ebpf::Counters;
 
 use crate::{
     now_ns,
-    packet::{Family, Packet, protocol},
+    packet::{self, Family, Packet},
 };
 
 /// Shortest time between two messages of one uplink and CPU, in nanoseconds.
 const PAUSE: u64 = 1_000_000_000;
 
 /// Tells of a packet that was cut, at most once a second on every CPU: the counters have the rest.
-#[inline(always)]
+#[inline(never)]
 pub(crate) fn cut(ctx: &TcContext, ifindex: u32, counters: &mut Counters, packet: &Packet) {
     let now = now_ns();
     if counters.cut_logged_ns != 0 && now - counters.cut_logged_ns < PAUSE {
         return;
     }
     counters.cut_logged_ns = now;
-    let (from, to) = ports(ctx, packet);
+    let (from, to) = packet::ports(ctx, packet);
     match packet.family {
         Family::V4 => info!(
             ctx,
@@ -45,19 +45,9 @@ pub(crate) fn cut(ctx: &TcContext, ifindex: u32, counters: &mut Counters, packet
     }
 }
 
-/// Source and destination port; zeros where there are none.
-#[inline(always)]
-fn ports(ctx: &TcContext, packet: &Packet) -> (u16, u16) {
-    let (protocol::TCP | protocol::UDP, Some(upper)) = (packet.protocol, packet.upper) else {
-        return (0, 0);
-    };
-    let [a, b, c, d] = ctx.load::<[u8; 4]>(upper).unwrap_or_default();
-    (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))
-}
-
 /// The IPv4 address in a mapped one.
 #[inline(always)]
-fn ipv4(mapped: &[u8; 16]) -> [u8; 4] {
+pub(crate) fn ipv4(mapped: &[u8; 16]) -> [u8; 4] {
     let [.., a, b, c, d] = *mapped;
     [a, b, c, d]
 }

@@ -1,7 +1,7 @@
 //! The programs: `uplink_egress` counts and gates what leaves by an uplink, `uplink_ingress` counts what arrives.
 //!
 //! Both return "next" for what they let pass, so that other programs on the same interface run too, and never change
-//! a packet. Built for the host, for the sake of clippy and `cargo build --workspace`, this is an empty program.
+//! such a packet. One that must not leave is dropped, or becomes an answer to its own sender. Built for the host, for the sake of clippy and `cargo build --workspace`, this is an empty program.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 // Maps and helpers are the kernel's; the host build has no use for them.
 #![cfg_attr(
@@ -9,21 +9,31 @@
     expect(dead_code, reason = "only the bpf build has entry points")
 )]
 
+mod answer;
 mod count;
+mod flow;
 mod gate;
+mod limit;
 mod log;
 mod packet;
+mod prohibit;
+mod reset;
 
 use aya_ebpf::{
     bindings::TC_ACT_UNSPEC,
-    btf_maps::{Array, HashMap, LpmTrie, PerCpuHashMap},
+    btf_maps::{
+        Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf,
+    },
     helpers::bpf_ktime_get_coarse_ns,
     macros::{btf_map, classifier},
     programs::TcContext,
 };
-use failover_ebpf::{Counters, MAX_PREFIXES, MAX_UPLINKS, Peer, Settings, Uplink};
+use failover_ebpf::{
+    Answer, Counters, EVENTS_BYTES, Event, Flow, Limits, MAX_ADDRESSES, MAX_FLOWS, MAX_PREFIXES,
+    MAX_UPLINKS, Origin, Peer, Reason, Settings, Uplink,
+};
 
-use crate::gate::Verdict;
+use crate::{gate::Verdict, packet::Packet, prohibit::Scratch};
 
 #[btf_map]
 static UPLINKS: HashMap<u32, Uplink, MAX_UPLINKS> = HashMap::new();
@@ -36,6 +46,30 @@ static EXEMPT: LpmTrie<Peer, u32, MAX_PREFIXES> = LpmTrie::new();
 
 #[btf_map]
 static SETTINGS: Array<Settings, 1> = Array::new();
+
+#[btf_map]
+static ADDRESSES: HashMap<[u8; 16], u32, MAX_ADDRESSES> = HashMap::new();
+
+#[btf_map]
+static FLOWS: LruHashMap<Flow, Origin, MAX_FLOWS> = LruHashMap::new();
+
+#[btf_map]
+static LIMITS: HashMap<u32, Limits, MAX_UPLINKS> = HashMap::new();
+
+#[btf_map]
+static EVENTS: RingBuf<Event, EVENTS_BYTES> = RingBuf::new();
+
+/// When the agent was last told of the end of a flow.
+#[btf_map]
+static ENDED: LruHashMap<Flow, u64, MAX_FLOWS> = LruHashMap::new();
+
+/// The packet that a CPU is at work on.
+#[btf_map]
+static PACKET: PerCpuArray<Packet, 1> = PerCpuArray::new();
+
+/// Room for what does not fit the stack.
+#[btf_map]
+static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
 
 /// TCX_NEXT under TCX, "as if this filter were not here" under clsact: the same number.
 const NEXT: i32 = TC_ACT_UNSPEC;
@@ -57,15 +91,38 @@ fn uplink_egress(ctx: TcContext) -> i32 {
             counters.probes_passed += size.packets;
             NEXT
         }
-        Verdict::Cut(packet) => {
-            counters.cut_packets += size.packets;
-            counters.cut_bytes += size.bytes;
-            if let Some(packet) = packet {
-                log::cut(&ctx, ifindex, counters, &packet);
+        Verdict::Cut(reason, packet) => {
+            let answer = packet.map_or(Answer::Dropped, |packet| {
+                cut(&ctx, ifindex, uplink, counters, reason, packet)
+            });
+            count::cut(counters, size, reason, answer);
+            match answer {
+                Answer::Dropped => gate::drop_silently(),
+                Answer::Reset | Answer::Icmp => gate::send_back(ifindex),
             }
-            gate::drop_silently()
         }
     }
+}
+
+/// Cuts one packet, and tells of it. What is told of must be read before the packet becomes an answer.
+#[inline(always)]
+fn cut(
+    ctx: &TcContext,
+    ifindex: u32,
+    uplink: &Uplink,
+    counters: &mut Counters,
+    reason: Reason,
+    packet: &Packet,
+) -> Answer {
+    // A RST ends nothing that has not ended.
+    if gate::is_reset(ctx, packet) {
+        return Answer::Dropped;
+    }
+    log::cut(ctx, ifindex, counters, packet);
+    let flow = flow::leaving(ctx, ifindex, packet);
+    let answer = answer::make(ctx, ifindex, uplink, packet);
+    flow::tell(flow, reason, answer);
+    answer
 }
 
 #[classifier]
@@ -75,7 +132,9 @@ fn uplink_egress(ctx: TcContext) -> i32 {
 )]
 fn uplink_ingress(ctx: TcContext) -> i32 {
     let ifindex = ifindex(&ctx);
-    if let Some((uplink, counters)) = uplink(ifindex) {
+    if let Some((uplink, counters)) = uplink(ifindex)
+        && !answer::is_ours(&ctx)
+    {
         count::ingress(&ctx, ifindex, uplink, counters);
     }
     NEXT

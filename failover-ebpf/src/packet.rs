@@ -3,8 +3,11 @@
 use aya_ebpf::programs::TcContext;
 use failover_ebpf::LinkLayer;
 
+use crate::PACKET;
+
 /// IP protocol numbers (IANA).
 pub(crate) mod protocol {
+    pub(crate) const ICMP: u8 = 1;
     pub(crate) const IGMP: u8 = 2;
     pub(crate) const TCP: u8 = 6;
     pub(crate) const UDP: u8 = 17;
@@ -26,11 +29,18 @@ pub(crate) struct Packet {
     /// IPv4 addresses are mapped ones (RFC 4291, 2.5.5.2).
     pub(crate) source: [u8; 16],
     pub(crate) destination: [u8; 16],
+    /// Where the network header begins.
+    pub(crate) at: usize,
+    /// Length by the IP header, itself included.
+    pub(crate) length: usize,
     /// Where the upper-layer header begins. None in a fragment other than the first, which has none.
     pub(crate) upper: Option<usize>,
 }
 
-const ETHERNET_HEADER: usize = 14;
+/// Length of an Ethernet header without tags.
+pub(crate) const ETHERNET_HEADER: usize = 14;
+pub(crate) const IPV4_HEADER: usize = 20;
+pub(crate) const IPV6_HEADER: usize = 40;
 const ETHERTYPE_AT: usize = 12;
 const VLAN_TAG: usize = 4;
 /// 802.1ad outside, 802.1Q inside.
@@ -54,7 +64,7 @@ pub(crate) fn network_header(ctx: &TcContext, link_layer: LinkLayer) -> Option<(
         LinkLayer::None => (u16::from_be((ctx.skb.protocol() & 0xffff) as u16), 0),
     };
     for _ in 0..MAX_VLAN_TAGS {
-        if ethertype != VLAN_8021Q && ethertype != VLAN_8021AD {
+        if !is_vlan(ethertype) {
             break;
         }
         ethertype = load_u16(ctx, at + 2)?;
@@ -67,37 +77,47 @@ pub(crate) fn network_header(ctx: &TcContext, link_layer: LinkLayer) -> Option<(
     }
 }
 
-/// Reads the IP header at `at`; None if it is cut short or malformed.
-#[inline(always)]
-pub(crate) fn parse(ctx: &TcContext, family: Family, at: usize) -> Option<Packet> {
+/// Reads the IP header at `at`; None if it is cut short or malformed. One packet at a time: the next call overwrites
+/// this one's result.
+///
+/// A function of its own, with its result in a map: to the verifier every packet then looks alike to what follows,
+/// which it checks once instead of once for every way through the headers.
+#[inline(never)]
+pub(crate) fn parse(ctx: &TcContext, family: Family, at: usize) -> Option<&'static Packet> {
+    let packet = PACKET.get_ptr_mut(0)?;
+    // SAFETY: the slot belongs to this CPU, programs on one CPU do not interrupt each other, and each parses its
+    // packet once.
+    let packet = unsafe { &mut *packet };
+    packet.family = family;
+    packet.at = at;
+    packet.upper = None;
     match family {
-        Family::V4 => parse_ipv4(ctx, at),
-        Family::V6 => parse_ipv6(ctx, at),
+        Family::V4 => parse_ipv4(ctx, at, packet)?,
+        Family::V6 => parse_ipv6(ctx, at, packet)?,
     }
+    Some(packet)
 }
 
 /// RFC 791, 3.1.
 #[inline(always)]
-fn parse_ipv4(ctx: &TcContext, at: usize) -> Option<Packet> {
-    let header: [u8; 20] = ctx.load(at).ok()?;
+fn parse_ipv4(ctx: &TcContext, at: usize, packet: &mut Packet) -> Option<()> {
+    let header: [u8; IPV4_HEADER] = ctx.load(at).ok()?;
     let length = usize::from(header[0] & 0x0f) * 4;
     if header[0] >> 4 != 4 || length < header.len() {
         return None;
     }
     let fragment_offset = u16::from_be_bytes([header[6], header[7]]) & 0x1fff;
-    Some(Packet {
-        family: Family::V4,
-        protocol: header[9],
-        source: mapped([header[12], header[13], header[14], header[15]]),
-        destination: mapped([header[16], header[17], header[18], header[19]]),
-        upper: (fragment_offset == 0).then_some(at + length),
-    })
+    packet.protocol = header[9];
+    packet.source = mapped([header[12], header[13], header[14], header[15]]);
+    packet.destination = mapped([header[16], header[17], header[18], header[19]]);
+    packet.length = usize::from(u16::from_be_bytes([header[2], header[3]]));
+    packet.upper = (fragment_offset == 0).then_some(at + length);
+    Some(())
 }
 
 /// RFC 8200, 3 and 4.
 #[inline(always)]
-fn parse_ipv6(ctx: &TcContext, at: usize) -> Option<Packet> {
-    const HEADER: usize = 40;
+fn parse_ipv6(ctx: &TcContext, at: usize, packet: &mut Packet) -> Option<()> {
     const HOP_BY_HOP: u8 = 0;
     const ROUTING: u8 = 43;
     const FRAGMENT: u8 = 44;
@@ -108,14 +128,11 @@ fn parse_ipv6(ctx: &TcContext, at: usize) -> Option<Packet> {
     if start[0] >> 4 != 6 {
         return None;
     }
-    let mut packet = Packet {
-        family: Family::V6,
-        protocol: start[6],
-        source: ctx.load(at + 8).ok()?,
-        destination: ctx.load(at + 24).ok()?,
-        upper: None,
-    };
-    let mut next = at + HEADER;
+    packet.protocol = start[6];
+    packet.source = ctx.load(at + 8).ok()?;
+    packet.destination = ctx.load(at + 24).ok()?;
+    packet.length = IPV6_HEADER + usize::from(u16::from_be_bytes([start[4], start[5]]));
+    let mut next = at + IPV6_HEADER;
     for _ in 0..=MAX_EXTENSION_HEADERS {
         let length = match packet.protocol {
             HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | AUTHENTICATION | FRAGMENT => {
@@ -130,19 +147,61 @@ fn parse_ipv6(ctx: &TcContext, at: usize) -> Option<Packet> {
                 let headless = packet.protocol == FRAGMENT && fragment_offset != 0;
                 packet.protocol = extension[0];
                 if headless {
-                    return Some(packet);
+                    return Some(());
                 }
                 length
             }
             _ => {
                 packet.upper = Some(next);
-                return Some(packet);
+                return Some(());
             }
         };
         next += length;
     }
     // More extension headers than there are: what follows is not worth finding.
-    Some(packet)
+    Some(())
+}
+
+/// Whether an Ethernet type is that of a VLAN tag.
+#[inline(always)]
+pub(crate) fn is_vlan(ethertype: u16) -> bool {
+    ethertype == VLAN_8021Q || ethertype == VLAN_8021AD
+}
+
+/// The source address alone (IPv4 ones mapped) of the IP packet at `at`.
+#[inline(always)]
+pub(crate) fn source(ctx: &TcContext, family: Family, at: usize) -> Option<[u8; 16]> {
+    match family {
+        Family::V4 => ctx.load(at + 12).ok().map(mapped),
+        Family::V6 => ctx.load(at + 8).ok(),
+    }
+}
+
+/// Whether the IP packet at `at` is UDP, as far as can be told at a glance: not behind extension headers.
+#[inline(always)]
+pub(crate) fn is_udp(ctx: &TcContext, family: Family, at: usize) -> bool {
+    let protocol_at = match family {
+        Family::V4 => 9,
+        Family::V6 => 6,
+    };
+    ctx.load::<u8>(at + protocol_at) == Ok(protocol::UDP)
+}
+
+/// The flags of the TCP header at `tcp` (RFC 9293, 3.1); none set if it is cut short.
+#[inline(always)]
+pub(crate) fn tcp_flags(ctx: &TcContext, tcp: usize) -> u8 {
+    const FLAGS_AT: usize = 13;
+    ctx.load(tcp + FLAGS_AT).unwrap_or_default()
+}
+
+/// Source and destination port; zeros where there are none.
+#[inline(always)]
+pub(crate) fn ports(ctx: &TcContext, packet: &Packet) -> (u16, u16) {
+    let (protocol::TCP | protocol::UDP, Some(upper)) = (packet.protocol, packet.upper) else {
+        return (0, 0);
+    };
+    let [a, b, c, d] = ctx.load::<[u8; 4]>(upper).unwrap_or_default();
+    (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))
 }
 
 /// The IPv4-mapped IPv6 address.

@@ -8,7 +8,7 @@ use aya::programs::{
     links::{FdLink, LinkError, PinnedLink},
     tc::{SchedClassifierLink, TcAttachOptions},
 };
-use failover_ebpf::{Gate, Hook, LinkLayer, Uplink};
+use failover_ebpf::{CutMode, Gate, Hook, Inbound, LinkLayer, Uplink};
 use nix::{errno::Errno, net::if_::if_indextoname};
 use tracing::warn;
 
@@ -74,17 +74,22 @@ fn try_attach(
         clsact::ensure_qdisc(name, before.map(|uplink| uplink.hook))?
     };
     // Before the programs: whatever happens next, a later run knows what to look for.
-    let (gate_ipv4, gate_ipv6) = before.map_or((Gate::Open, Gate::Open), |uplink| {
-        (uplink.gate_ipv4, uplink.gate_ipv6)
+    let uplink = before.unwrap_or(Uplink {
+        gate_ipv4: Gate::Open,
+        gate_ipv6: Gate::Open,
+        link_layer,
+        hook,
+        cut_mode: CutMode::Drop,
+        inbound: Inbound::Cut,
     });
     datapath.counters.ensure(ifindex)?;
+    datapath.limits.ensure(ifindex)?;
     datapath.uplinks.set(
         ifindex,
         Uplink {
-            gate_ipv4,
-            gate_ipv6,
             link_layer,
             hook,
+            ..uplink
         },
     )?;
 
@@ -111,7 +116,9 @@ pub(super) fn detach(datapath: &mut Datapath, ifindex: u32) -> Result<()> {
     }
     errors.note(datapath.uplinks.forget(ifindex));
     errors.note(datapath.counters.forget(ifindex));
+    errors.note(datapath.limits.forget(ifindex));
     errors.note(datapath.exempt.set(ifindex, &[]));
+    errors.note(datapath.addresses.set(ifindex, &[]));
     errors.into_result()
 }
 

@@ -65,5 +65,9 @@ fn add(sum: Counters, cpu: &Counters) -> Counters {
         probes_passed: sum.probes_passed + cpu.probes_passed,
         last_rx_ns: sum.last_rx_ns.max(cpu.last_rx_ns),
         cut_logged_ns: sum.cut_logged_ns.max(cpu.cut_logged_ns),
+        resets_sent: sum.resets_sent + cpu.resets_sent,
+        icmp_sent: sum.icmp_sent + cpu.icmp_sent,
+        dropped: sum.dropped + cpu.dropped,
+        stale_cut: sum.stale_cut + cpu.stale_cut,
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use aya::maps::{Array, HashMap, Map, MapData, MapError};
-use failover_ebpf::{ABI_VERSION, Gate, Uplink};
+use failover_ebpf::{ABI_VERSION, Gate, MAX_MARKS, Uplink};
 use nix::time::{ClockId, clock_gettime};
 
 use crate::policy::Family;
@@ -50,13 +50,20 @@ impl Uplinks {
     }
 
     pub(super) fn set_gate(&mut self, ifindex: u32, family: Family, gate: Gate) -> Result<()> {
+        self.change(ifindex, |uplink| {
+            *match family {
+                Family::V4 => &mut uplink.gate_ipv4,
+                Family::V6 => &mut uplink.gate_ipv6,
+            } = gate;
+        })
+    }
+
+    /// Changes some of what the programs know of an uplink that is attached.
+    pub(super) fn change(&mut self, ifindex: u32, change: impl FnOnce(&mut Uplink)) -> Result<()> {
         let mut uplink = self
             .get(ifindex)?
             .with_context(|| format!("interface {ifindex} is not attached"))?;
-        *match family {
-            Family::V4 => &mut uplink.gate_ipv4,
-            Family::V6 => &mut uplink.gate_ipv6,
-        } = gate;
+        change(&mut uplink);
         self.set(ifindex, uplink)
     }
 
@@ -93,6 +100,16 @@ impl Settings {
         // 584 years from now is for ever.
         self.current.lease_until_ns =
             u64::try_from(now.saturating_add(lease).as_nanos()).unwrap_or(u64::MAX);
+        self.write()
+    }
+
+    pub(super) fn set_allow_marks(&mut self, marks: &[u32]) -> Result<()> {
+        let mut allow_marks = [0; MAX_MARKS];
+        allow_marks
+            .get_mut(..marks.len())
+            .with_context(|| format!("more than {MAX_MARKS} marks"))?
+            .copy_from_slice(marks);
+        self.current.allow_marks = allow_marks;
         self.write()
     }
 

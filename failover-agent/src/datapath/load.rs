@@ -7,7 +7,7 @@ use aya::{Ebpf, EbpfLoader, maps::Map, programs::SchedClassifier};
 use failover_ebpf::maps;
 use tracing::{info, warn};
 
-use super::{Datapath, Direction, Options, counters, exempt, gates, pins};
+use super::{Datapath, Direction, Options, addresses, counters, exempt, gates, limits, pins};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/failover-ebpf"));
 
@@ -24,15 +24,13 @@ pub(super) fn open(options: &Options) -> Result<Datapath> {
     let links = pins::links(bpf_dir);
     fs::create_dir_all(&links).with_context(|| format!("making {}", links.display()))?;
 
-    let mut ebpf = EbpfLoader::new()
-        // The programs read no kernel structures: parsing the kernel's BTF would cost megabytes for nothing.
-        .btf(None)
-        .map_pin_path(maps::UPLINKS, pins::map(bpf_dir, maps::UPLINKS))
-        .map_pin_path(maps::COUNTERS, pins::map(bpf_dir, maps::COUNTERS))
-        .map_pin_path(maps::EXEMPT, pins::map(bpf_dir, maps::EXEMPT))
-        .map_pin_path(maps::SETTINGS, pins::map(bpf_dir, maps::SETTINGS))
-        .load(OBJECT)
-        .context("making the eBPF maps")?;
+    let mut loader = EbpfLoader::new();
+    // The programs read no kernel structures: parsing the kernel's BTF would cost megabytes for nothing.
+    loader.btf(None);
+    for name in pins::MAPS {
+        loader.map_pin_path(name, pins::map(bpf_dir, name));
+    }
+    let mut ebpf = loader.load(OBJECT).context("making the eBPF maps")?;
     for direction in Direction::ALL {
         program(&mut ebpf, direction)?
             .load()
@@ -42,6 +40,8 @@ pub(super) fn open(options: &Options) -> Result<Datapath> {
         uplinks: gates::Uplinks::new(take(&mut ebpf, maps::UPLINKS)?)?,
         settings: gates::Settings::new(take(&mut ebpf, maps::SETTINGS)?, options.probe_mark)?,
         counters: counters::Map::new(take(&mut ebpf, maps::COUNTERS)?)?,
+        addresses: addresses::Map::new(take(&mut ebpf, maps::ADDRESSES)?)?,
+        limits: limits::Map::new(take(&mut ebpf, maps::LIMITS)?)?,
         exempt: exempt::Trie::new(take(&mut ebpf, maps::EXEMPT)?)?,
         options: options.clone(),
         ebpf,
@@ -57,7 +57,8 @@ pub(super) fn program(ebpf: &mut Ebpf, direction: Direction) -> Result<&mut Sche
     Ok(program.try_into()?)
 }
 
-fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
+/// A map of the object, once.
+pub(super) fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
     ebpf.take_map(name)
         .with_context(|| format!("no map {name} in the object"))
 }

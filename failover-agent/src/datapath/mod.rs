@@ -6,18 +6,24 @@
 //! <bpf-dir>/uplinks            gates and hooks, by interface index     bpftool map dump pinned <bpf-dir>/uplinks
 //! <bpf-dir>/counters           what was seen, by interface index and CPU
 //! <bpf-dir>/exempt             prefixes that pass closed gates
-//! <bpf-dir>/settings           lease, probe mark, ABI version
+//! <bpf-dir>/settings           lease, marks, ABI version
+//! <bpf-dir>/addresses          the uplinks' addresses, and the interface index of each one's uplink
+//! <bpf-dir>/flows              which side began a connection, on uplinks that keep inbound ones
+//! <bpf-dir>/limits             token buckets of ICMP errors and events, by interface index
 //! <bpf-dir>/links/3-egress     TCX links, by interface index (a name may hold dots, which a BPF file system refuses)
 //! ```
 //!
 //! A restarted agent adopts all of it: maps are reused with their contents, and the program behind each link is
 //! replaced in one step, so that no packet passes uncounted or ungated.
 
+mod addresses;
 mod attach;
 mod clsact;
 mod counters;
+mod events;
 mod exempt;
 mod gates;
+mod limits;
 mod load;
 mod log;
 mod pins;
@@ -27,10 +33,11 @@ mod test_run;
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use anyhow::Result;
-pub use failover_ebpf::{Counters, Gate, Hook, LinkLayer};
+pub use failover_ebpf::{Answer, Counters, CutMode, Gate, Hook, Inbound, LinkLayer, Reason};
 
 pub use self::{
     attach::Attached,
+    events::{EndedFlow, Events},
     log::Log,
     pins::remove_pins,
     requirements::check_requirements,
@@ -59,6 +66,8 @@ pub struct Datapath {
     settings: gates::Settings,
     counters: counters::Map,
     exempt: exempt::Trie,
+    addresses: addresses::Map,
+    limits: limits::Map,
 }
 
 impl Datapath {
@@ -75,8 +84,8 @@ impl Datapath {
         load::open(options)
     }
 
-    /// Attaches the programs to an interface, or adopts them there. A new uplink's gates are open; an adopted one's
-    /// stay as they were.
+    /// Attaches the programs to an interface, or adopts them there. A new uplink's gates are open, its cut mode is
+    /// [`CutMode::Drop`], and inbound connections are cut; an adopted one's settings stay as they were.
     ///
     /// # Errors
     ///
@@ -116,6 +125,47 @@ impl Datapath {
     /// The kernel refuses.
     pub fn gates(&self, ifindex: u32) -> Result<[Gate; 2]> {
         self.uplinks.gates(ifindex)
+    }
+
+    /// Sets what becomes of packets that must not leave by an uplink.
+    ///
+    /// # Errors
+    ///
+    /// The uplink is not attached; the kernel refuses.
+    pub fn set_cut_mode(&mut self, ifindex: u32, mode: CutMode) -> Result<()> {
+        self.uplinks
+            .change(ifindex, |uplink| uplink.cut_mode = mode)
+    }
+
+    /// Sets whether the closed gates of an uplink spare connections that came in by it. Which did is remembered from
+    /// the moment that they are to be kept: set it when the uplink is attached, long before its gates close.
+    ///
+    /// # Errors
+    ///
+    /// The uplink is not attached; the kernel refuses.
+    pub fn set_inbound(&mut self, ifindex: u32, inbound: Inbound) -> Result<()> {
+        self.uplinks
+            .change(ifindex, |uplink| uplink.inbound = inbound)
+    }
+
+    /// Replaces the addresses of an uplink. Packets with one of them as source are cut when they leave by another
+    /// uplink, whatever its gates, unless several uplinks have the address or the lease is past. Link-local addresses
+    /// are ignored.
+    ///
+    /// # Errors
+    ///
+    /// More than [`failover_ebpf::MAX_ADDRESSES`] in all; the kernel refuses.
+    pub fn set_addresses(&mut self, ifindex: u32, addresses: &[IpAddr]) -> Result<()> {
+        self.addresses.set(ifindex, addresses)
+    }
+
+    /// Replaces the marks (`SO_MARK`) whose packets pass closed gates. 0 is none.
+    ///
+    /// # Errors
+    ///
+    /// More than [`failover_ebpf::MAX_MARKS`]; the kernel refuses.
+    pub fn set_allow_marks(&mut self, marks: &[u32]) -> Result<()> {
+        self.settings.set_allow_marks(marks)
     }
 
     /// Lets closed gates stay closed for `lease` from now.
@@ -162,6 +212,15 @@ impl Datapath {
     /// Called before.
     pub fn take_log(&mut self) -> Result<Log> {
         Log::new(&mut self.ebpf)
+    }
+
+    /// The programs' events, once. Wants a tokio runtime with I/O, or panics as all of tokio does.
+    ///
+    /// # Errors
+    ///
+    /// Called before; the kernel refuses.
+    pub fn take_events(&mut self) -> Result<Events> {
+        Events::new(load::take(&mut self.ebpf, failover_ebpf::maps::EVENTS)?)
     }
 
     /// Detaches and unpins everything, and removes the directory.

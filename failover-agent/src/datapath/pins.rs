@@ -11,7 +11,16 @@ use failover_ebpf::{ABI_VERSION, Hook, Settings, Uplink, maps};
 
 use super::{Direction, clsact};
 
-const MAPS: [&str; 4] = [maps::UPLINKS, maps::COUNTERS, maps::EXEMPT, maps::SETTINGS];
+/// The maps that outlive the agent.
+pub(super) const MAPS: [&str; 7] = [
+    maps::UPLINKS,
+    maps::COUNTERS,
+    maps::EXEMPT,
+    maps::SETTINGS,
+    maps::ADDRESSES,
+    maps::FLOWS,
+    maps::LIMITS,
+];
 
 /// Where a map is pinned.
 pub(super) fn map(bpf_dir: &Path, name: &str) -> PathBuf {

@@ -7,7 +7,7 @@ use aya::{
     Ebpf,
     programs::{SchedClassifier, TestRun as _, TestRunOptions},
 };
-use failover_ebpf::programs;
+use failover_ebpf::{ANSWER_TOKEN, programs};
 
 /// One of the two programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,15 +55,19 @@ pub struct TestPacket<'a> {
     pub mark: u32,
     /// Packets on the wire that it stands for; 0: one, no GSO.
     pub gso_segments: u32,
+    /// Whether it is an answer that the egress program made.
+    pub is_answer: bool,
 }
 
 /// What a program did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TestRun {
     /// Its decision about the last repetition.
     pub verdict: Verdict,
     /// Mean time of one run (whole nanoseconds).
     pub duration: Duration,
+    /// The packet as the program left it.
+    pub data: Vec<u8>,
 }
 
 /// A program's decision.
@@ -73,6 +77,8 @@ pub enum Verdict {
     Pass,
     /// Dropped, and the sender sees success.
     Drop,
+    /// Made an answer to the sender, and on its way to the ingress of the same interface.
+    Answer,
     /// None that the programs know: this number.
     Unexpected(u32),
 }
@@ -93,32 +99,50 @@ pub(super) fn run(
         .with_context(|| format!("no program {name} in the object"))?
         .try_into()?;
     let context = context(packet);
+    let mut context_after = [0; CONTEXT_SIZE];
+    // No answer is longer than this or its packet.
+    let mut data = vec![0; packet.data.len().max(2048)];
     let result = program
         .test_run(TestRunOptions {
             data_in: Some(packet.data),
+            data_out: Some(&mut data),
             ctx_in: Some(&context),
+            ctx_out: Some(&mut context_after),
             repeat,
             ..TestRunOptions::default()
         })
         .with_context(|| format!("running {name} on {} bytes", packet.data.len()))?;
+    data.truncate(usize::try_from(result.data_size_out)?);
+    let is_answer = context_after[CB_AT..].starts_with(&token());
     Ok(TestRun {
         verdict: match result.return_value {
             TC_ACT_UNSPEC => Verdict::Pass,
+            TC_ACT_REDIRECT if is_answer => Verdict::Answer,
             TC_ACT_REDIRECT => Verdict::Drop,
             other => Verdict::Unexpected(other),
         },
         duration: result.duration,
+        data,
     })
 }
 
+/// The kernel wants room for its whole structure, and zeros behind it.
+const CONTEXT_SIZE: usize = 256;
+const CB_AT: usize = 48;
+
+fn token() -> [u8; 8] {
+    let [a, b] = ANSWER_TOKEN.map(u32::to_ne_bytes);
+    [a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3]]
+}
+
 /// The start of a `struct __sk_buff` (include/uapi/linux/bpf.h). The kernel insists on zeros in all but a few fields.
-fn context(packet: &TestPacket<'_>) -> [u8; 168] {
+fn context(packet: &TestPacket<'_>) -> [u8; CONTEXT_SIZE] {
     const MARK_AT: usize = 8;
     const INGRESS_IFINDEX_AT: usize = 36;
     const IFINDEX_AT: usize = 40;
     const GSO_SEGS_AT: usize = 164;
 
-    let mut context = [0; 168];
+    let mut context = [0; CONTEXT_SIZE];
     for (at, value) in [
         (MARK_AT, packet.mark),
         (INGRESS_IFINDEX_AT, packet.ifindex),
@@ -126,6 +150,9 @@ fn context(packet: &TestPacket<'_>) -> [u8; 168] {
         (GSO_SEGS_AT, packet.gso_segments),
     ] {
         context[at..at + 4].copy_from_slice(&value.to_ne_bytes());
+    }
+    if packet.is_answer {
+        context[CB_AT..CB_AT + 8].copy_from_slice(&token());
     }
     context
 }

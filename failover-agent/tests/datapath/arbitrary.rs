@@ -1,6 +1,6 @@
-//! No packet, however damaged, leads the programs to anything but a defined verdict.
+//! No packet, however damaged, leads the programs to anything but a defined verdict, or to a malformed answer.
 
-use failover_agent::datapath::{Direction, LinkLayer, Verdict};
+use failover_agent::datapath::{CutMode, Direction, Inbound, LinkLayer, Verdict};
 use proptest::{
     prelude::*,
     test_runner::{Config, TestRunner},
@@ -8,8 +8,18 @@ use proptest::{
 
 use crate::{
     packets::*,
+    replies::read,
     verdicts::{closed, packet, udp4, udp6},
 };
+
+/// An answer from its IP header on: at most one tag is left in the data.
+fn network_layer(answer: &[u8], link_layer: LinkLayer) -> &[u8] {
+    match (link_layer, &answer[12..14]) {
+        (LinkLayer::None, _) => answer,
+        (LinkLayer::Ethernet, [0x81, 0] | [0x88, 0xa8]) => &answer[18..],
+        (LinkLayer::Ethernet, _) => &answer[14..],
+    }
+}
 
 #[test]
 fn no_packet_gets_an_undefined_verdict() {
@@ -63,15 +73,27 @@ fn no_packet_gets_an_undefined_verdict() {
         };
         for link_layer in [LinkLayer::Ethernet, LinkLayer::None] {
             datapath.attach(ifindex, link_layer).unwrap();
+            datapath.set_cut_mode(ifindex, CutMode::Reset).unwrap();
+            datapath.set_inbound(ifindex, Inbound::Keep).unwrap();
             let judged = TestRunner::new(config.clone()).run(&packets, |data| {
                 let run = |direction| {
                     datapath
                         .test_run(direction, &packet(&data, ifindex), 1)
                         .unwrap()
-                        .verdict
                 };
-                prop_assert!(!matches!(run(Direction::Egress), Verdict::Unexpected(_)));
-                prop_assert_eq!(run(Direction::Ingress), Verdict::Pass);
+                let judged = run(Direction::Egress);
+                match judged.verdict {
+                    Verdict::Pass => prop_assert_eq!(&judged.data, &data),
+                    Verdict::Drop => {}
+                    Verdict::Answer => {
+                        let answer = network_layer(&judged.data, link_layer);
+                        prop_assert!(read(answer).is_ok(), "{:?}: {:x?}", read(answer), answer);
+                    }
+                    Verdict::Unexpected(verdict) => prop_assert!(false, "verdict {}", verdict),
+                }
+                let arrived = run(Direction::Ingress);
+                prop_assert_eq!(arrived.verdict, Verdict::Pass);
+                prop_assert_eq!(arrived.data, data);
                 Ok(())
             });
             judged.unwrap();

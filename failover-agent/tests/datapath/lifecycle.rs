@@ -4,7 +4,7 @@ use std::{fs, net::UdpSocket, time::Duration};
 
 use failover_agent::{
     config::AttachMode,
-    datapath::{Datapath, Gate, Hook, LinkLayer, remove_pins},
+    datapath::{Datapath, Gate, Hook, Inbound, LinkLayer, remove_pins},
     policy::Family,
 };
 
@@ -280,9 +280,9 @@ fn pins_that_cannot_be_adopted_are_replaced() {
         assert!(!attach(lab).adopted);
         assert!(attach(lab).adopted);
 
-        // Another ABI version, as the last of the settings' words.
+        // Another ABI version, behind the settings' lease and mark.
         let settings = lab.bpf.join("settings");
-        let value = "hex 00 00 00 00 00 00 00 00 00 00 00 00 ff ff ff ff";
+        let value = format!("hex {} ff ff ff ff {}", ["00"; 12].join(" "), ["00"; 32].join(" "));
         sh(&format!(
             "bpftool map update pinned {} key hex 00 00 00 00 value {value}",
             settings.display()
@@ -315,6 +315,12 @@ fn bpftool_prints_names_and_words() {
             .set_exempt(ifindex, &[("10.0.0.0".parse().unwrap(), 24)])
             .unwrap();
 
+        datapath.set_inbound(ifindex, Inbound::Keep).unwrap();
+        datapath
+            .set_addresses(ifindex, &["10.0.0.1".parse().unwrap()])
+            .unwrap();
+        datapath.set_allow_marks(&[7]).unwrap();
+
         let dump =
             |map: &str| bpftool("map dump pinned", &lab.bpf.join(map))[0]["formatted"].clone();
         let uplinks = dump("uplinks");
@@ -323,10 +329,14 @@ fn bpftool_prints_names_and_words() {
             uplinks["value"],
             serde_json::json!({
                 "gate_ipv4": "Open", "gate_ipv6": "Closed", "link_layer": "Ethernet", "hook": "Tcx",
+                "cut_mode": "Drop", "inbound": "Keep",
             })
         );
         assert_eq!(dump("counters")["values"][0]["value"]["tx_packets"], 0);
         assert_eq!(dump("settings")["value"]["probe_mark"], crate::lab::MARK);
+        assert_eq!(dump("settings")["value"]["allow_marks"][0], 7);
+        assert_eq!(dump("addresses")["value"], ifindex);
+        assert_eq!(dump("limits")["value"]["icmp"]["tokens"], 0);
         let exempt = dump("exempt");
         assert_eq!(exempt["key"]["prefix_len"], 32 + 96 + 24);
         assert_eq!(exempt["key"]["data"]["ifindex"], ifindex);

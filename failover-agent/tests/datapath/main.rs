@@ -1,10 +1,13 @@
 //! The datapath in the kernel: verdicts by test_run, and programs on interfaces in network namespaces.
 #![expect(clippy::unwrap_used, reason = "all of this is tests and their helpers")]
 
+mod answers;
 mod arbitrary;
+mod bytes;
 mod counting;
 mod cut;
 mod lab;
 mod lifecycle;
 mod packets;
+mod replies;
 mod verdicts;

@@ -40,6 +40,7 @@ pub(crate) fn packet(data: &[u8], ifindex: u32) -> TestPacket<'_> {
         ifindex,
         mark: 0,
         gso_segments: 0,
+        is_answer: false,
     }
 }
 

@@ -1,0 +1,119 @@
+//! Whose address is whose: a source that belongs to another uplink is stale.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv6Addr},
+};
+
+use anyhow::{Context as _, Result};
+use aya::maps::{HashMap, MapData};
+
+/// Owner of an address that several uplinks have, as two modems of a kind give out: it is stale on none.
+const SEVERAL: u32 = 0;
+
+/// The map of addresses, and what it was made from.
+pub(super) struct Map {
+    map: HashMap<MapData, [u8; 16], u32>,
+    uplinks: BTreeMap<u32, BTreeSet<[u8; 16]>>,
+}
+
+impl Map {
+    /// An adopted map keeps its entries until their uplinks' addresses are set again.
+    pub(super) fn new(map: aya::maps::Map) -> Result<Map> {
+        let map: HashMap<_, _, u32> = map.try_into()?;
+        let mut uplinks = BTreeMap::<_, BTreeSet<_>>::new();
+        for entry in map.iter() {
+            let (address, owner) = entry.context("listing the addresses")?;
+            if owner != SEVERAL {
+                uplinks.entry(owner).or_default().insert(address);
+            }
+        }
+        Ok(Map { map, uplinks })
+    }
+
+    pub(super) fn set(&mut self, ifindex: u32, addresses: &[IpAddr]) -> Result<()> {
+        let addresses = addresses.iter().filter_map(|&address| key(address));
+        self.uplinks.insert(ifindex, addresses.collect());
+        let wanted = owners(&self.uplinks);
+        let present = self
+            .map
+            .iter()
+            .collect::<Result<BTreeMap<_, _>, _>>()
+            .context("listing the addresses")?;
+        for address in present.keys().filter(|key| !wanted.contains_key(*key)) {
+            self.map
+                .remove(address)
+                .with_context(|| format!("forgetting an address of interface {ifindex}"))?;
+        }
+        for (address, owner) in wanted {
+            if present.get(&address) != Some(&owner) {
+                self.map
+                    .insert(address, owner, 0)
+                    .with_context(|| format!("noting an address of interface {ifindex}"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The one owner of every address.
+fn owners(uplinks: &BTreeMap<u32, BTreeSet<[u8; 16]>>) -> BTreeMap<[u8; 16], u32> {
+    let mut owners = BTreeMap::new();
+    for (&ifindex, addresses) in uplinks {
+        for &address in addresses {
+            owners
+                .entry(address)
+                .and_modify(|owner| *owner = SEVERAL)
+                .or_insert(ifindex);
+        }
+    }
+    owners
+}
+
+/// The key of an address; None for those that belong to every link: they are never stale.
+fn key(address: IpAddr) -> Option<[u8; 16]> {
+    let everywhere = address.is_loopback()
+        || address.is_unspecified()
+        || match address {
+            IpAddr::V4(address) => address.is_link_local(),
+            IpAddr::V6(address) => address.is_unicast_link_local(),
+        };
+    let mapped = match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
+    };
+    (!everywhere).then(|| Ipv6Addr::octets(&mapped))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(addresses: &[&str]) -> BTreeSet<[u8; 16]> {
+        addresses
+            .iter()
+            .filter_map(|text| key(text.parse().unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn an_address_of_two_uplinks_is_nobodys() {
+        let uplinks = BTreeMap::from([
+            (3, keys(&["192.0.2.1", "192.168.8.100"])),
+            (4, keys(&["198.51.100.1", "192.168.8.100"])),
+            (5, keys(&["192.168.8.100"])),
+        ]);
+        let owners = owners(&uplinks);
+        let owner = |text: &str| owners[&key(text.parse().unwrap()).unwrap()];
+        assert_eq!(owner("192.0.2.1"), 3);
+        assert_eq!(owner("198.51.100.1"), 4);
+        assert_eq!(owner("192.168.8.100"), SEVERAL);
+        assert_eq!(owners.len(), 3);
+    }
+
+    #[test]
+    fn addresses_of_every_link_are_left_out() {
+        assert_eq!(keys(&["169.254.7.7", "fe80::1", "::1", "127.0.0.1", "0.0.0.0"]).len(), 0);
+        assert_eq!(keys(&["192.0.2.1", "::ffff:192.0.2.1", "2001:db8::1"]).len(), 2);
+    }
+}

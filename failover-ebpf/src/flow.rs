@@ -1,0 +1,119 @@
+//! Flows: which side began them, and that they have ended.
+
+use aya_ebpf::{bindings::BPF_NOEXIST, programs::TcContext};
+use failover_ebpf::{Answer, Event, Flow, Inbound, Origin, Reason, Uplink};
+
+use crate::{
+    ENDED, EVENTS, FLOWS, limit, now_ns,
+    packet::{self, Family, Packet, protocol},
+};
+
+/// Shortest time between two events of one flow, in nanoseconds.
+const PAUSE: u64 = 10_000_000_000;
+
+/// The flow of a packet that leaves.
+#[inline(always)]
+pub(crate) fn leaving(ctx: &TcContext, ifindex: u32, packet: &Packet) -> Flow {
+    let (local_port, remote_port) = packet::ports(ctx, packet);
+    Flow {
+        ifindex,
+        protocol: u32::from(packet.protocol),
+        local: packet.source,
+        remote: packet.destination,
+        local_port,
+        remote_port,
+    }
+}
+
+/// Remembers that a flow began at the far end: a TCP SYN, or the first UDP packet of either side.
+#[inline(never)]
+pub(crate) fn note_arrival(ctx: &TcContext, ifindex: u32, packet: &Packet) {
+    let Some(upper) = packet.upper else {
+        return;
+    };
+    let begins = match packet.protocol {
+        protocol::TCP => packet::tcp_flags(ctx, upper) & SYN_ACK == SYN,
+        protocol::UDP => true,
+        _ => false,
+    };
+    if !begins {
+        return;
+    }
+    let (remote_port, local_port) = packet::ports(ctx, packet);
+    let flow = Flow {
+        ifindex,
+        protocol: u32::from(packet.protocol),
+        local: packet.destination,
+        remote: packet.source,
+        local_port,
+        remote_port,
+    };
+    // A SYN begins a new connection; a UDP packet may belong to one that this side began.
+    let flags = if packet.protocol == protocol::UDP {
+        u64::from(BPF_NOEXIST as u32)
+    } else {
+        0
+    };
+    remember(flow, Origin::Remote, flags);
+}
+
+const SYN: u8 = 0x02;
+const SYN_ACK: u8 = 0x12;
+
+/// Remembers that this side began a UDP flow, so that the answers do not look as if they had begun it.
+#[inline(never)]
+pub(crate) fn note_departure(ctx: &TcContext, ifindex: u32, uplink: &Uplink, family: Family, at: usize) {
+    if uplink.inbound == Inbound::Cut || !packet::is_udp(ctx, family, at) {
+        return;
+    }
+    let Some(packet) = packet::parse(ctx, family, at) else {
+        return;
+    };
+    if packet.upper.is_some() && packet.protocol == protocol::UDP {
+        remember(leaving(ctx, ifindex, packet), Origin::Local, u64::from(BPF_NOEXIST as u32));
+    }
+}
+
+#[inline(always)]
+fn remember(flow: Flow, origin: Origin, flags: u64) {
+    // Looking first is cheaper than trying to insert, and tells the LRU that the flow is alive.
+    // SAFETY: the value is only compared.
+    let known = unsafe { FLOWS.get(flow) };
+    if known.is_some_and(|&known| known == origin || flags != 0) {
+        return;
+    }
+    // Fails only if another CPU was faster, or the map has no room at this moment: then the flow is not kept.
+    if FLOWS.insert(flow, origin, flags).is_err() {}
+}
+
+/// Whether a flow came in by this uplink and is to be answered by it.
+#[inline(never)]
+pub(crate) fn is_kept(uplink: &Uplink, flow: &Flow) -> bool {
+    if uplink.inbound == Inbound::Cut {
+        return false;
+    }
+    // SAFETY: the value is only compared.
+    unsafe { FLOWS.get(flow) }.is_some_and(|&origin| origin == Origin::Remote)
+}
+
+/// Tells the agent that a flow has ended, once.
+#[inline(never)]
+pub(crate) fn tell(flow: Flow, reason: Reason, answer: Answer) {
+    let now = now_ns();
+    // SAFETY: the value is only read.
+    if let Some(&told) = unsafe { ENDED.get(flow) }
+        && now.saturating_sub(told) < PAUSE
+    {
+        return;
+    }
+    // Without a place to remember it, or a token, or room in the ring there is no event: they are a sample.
+    let ifindex = flow.ifindex;
+    if ENDED.insert(flow, now, 0).is_ok() && limit::may_tell(ifindex) {
+        let event = Event {
+            flow,
+            reason,
+            answer,
+        };
+        if EVENTS.output(event, 0).is_err() {}
+    }
+}
