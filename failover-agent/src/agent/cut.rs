@@ -1,36 +1,162 @@
 //! Cuts off an uplink: nothing that was begun on it goes on.
+//!
+//! The gate is set at once. What lies beside the datapath (conntrack entries, idle sockets) can be many thousands, so it is ended on a
+//! thread of its own while the loop goes on probing and keeping the lease.
 
-use failover_ebpf::Gate;
+use std::net::IpAddr;
+
+use failover_ebpf::{CutMode, Gate};
+use tokio::sync::mpsc;
+use tracing::{info, warn};
 
 use super::Agent;
 use crate::{
-    config::CutoffMode,
-    policy::{Cause, Family, UplinkId},
+    config::{CutoffMode, Inbound},
+    cutoff::{Cutoff, Ended},
+    policy::{Cause, Family, Time, UplinkId},
+    route::Link,
 };
 
+/// What a thread has ended.
+#[derive(Debug)]
+pub(super) struct Cut {
+    family: Family,
+    uplink: UplinkId,
+    /// When the switch that this belongs to was decided: its record may have been followed by another.
+    decided: Option<Time>,
+    flows: Ended,
+    sockets: Ended,
+}
+
+/// Where threads tell what they have ended.
+pub(super) struct Beside {
+    cutoff: Cutoff,
+    sender: mpsc::Sender<Cut>,
+    receiver: mpsc::Receiver<Cut>,
+}
+
+impl Beside {
+    pub(super) fn open() -> Self {
+        let cutoff = Cutoff::open();
+        for missing in cutoff.missing() {
+            warn!("{missing}");
+        }
+        let (sender, receiver) = mpsc::channel(16);
+        Beside {
+            cutoff,
+            sender,
+            receiver,
+        }
+    }
+
+    pub(super) async fn done(&mut self) -> Option<Cut> {
+        self.receiver.recv().await
+    }
+}
+
 impl Agent<'_> {
-    /// Carries out the policy's order to cut `uplink`, which was left because of `cause`, and completes the record of the switch.
+    /// Carries out the policy's order to cut `uplink`, which was left because of `cause`. Order: gate, then conntrack entries, then sockets, so
+    /// that a socket's farewell finds the gate closed and leaves no new entry.
     pub(super) fn cut(&mut self, family: Family, uplink: UplinkId, cause: Cause) {
         let gated = self.gate_off(uplink, family, cause);
-        let gated_at = self.clock.now();
-        let mode = self.config.cutoff.mode_for(cause);
-        let done = self.clock.now();
-        if mode != CutoffMode::Off
-            && let Some(record) = self.history.latest(family)
-        {
-            record.gated(gated, gated_at);
-            record.cut = Some(done);
+        if self.config.cutoff.mode_for(cause) == CutoffMode::Off {
+            return;
         }
+        let now = self.clock.now();
+        let record = self.history.latest(family);
+        let decided = record.map(|record| {
+            record.gated(gated, now);
+            record.decided
+        });
+        let mut addresses = own_addresses(&self.links, uplink);
+        addresses.retain(|address| address.is_ipv4() == (family == Family::V4));
+        let spare_accepted = self.config.uplinks[uplink.0].inbound == Inbound::Keep;
+        let (cutoff, sender) = (self.beside.cutoff.clone(), self.beside.sender.clone());
+        tokio::task::spawn_blocking(move || {
+            let cut = Cut {
+                family,
+                uplink,
+                decided,
+                flows: cutoff.delete_flows(&addresses),
+                sockets: cutoff.destroy_sockets(&addresses, spare_accepted),
+            };
+            // The agent is stopping if nobody listens.
+            sender.blocking_send(cut).ok();
+        });
+    }
+
+    /// Completes the record of the switch and logs what was ended.
+    pub(super) fn finish_cut(&mut self, cut: &Cut) {
+        let Cut {
+            family,
+            uplink,
+            decided,
+            flows,
+            sockets,
+        } = cut;
+        let now = self.clock.now();
+        let record = decided.and_then(|decided| self.history.decided_at(*family, decided));
+        if let Some(record) = record {
+            record.cut = Some(now);
+            let add = |sum: &mut Option<u64>, ended: &Ended| {
+                *sum = Some(sum.unwrap_or_default() + total(ended));
+            };
+            add(&mut record.flows_deleted, flows);
+            add(&mut record.sockets_ended, sockets);
+        }
+        let name = self.name(*uplink);
+        for problem in flows.problems.iter().chain(&sockets.problems) {
+            warn!(uplink = name, "{name}: {problem}");
+        }
+        let (ended, deleted) = (total(sockets), total(flows));
+        let micros = |ended: &Ended| u64::try_from(ended.took.as_micros()).unwrap_or(u64::MAX);
+        info!(
+            uplink = name,
+            %family,
+            sockets_ended = ended,
+            sockets_us = micros(sockets),
+            flows_deleted = deleted,
+            flows_us = micros(flows),
+            "{name} ({family}): cut off, {ended} sockets ended, {deleted} tracked flows deleted",
+        );
     }
 
     /// Sets the gate of an uplink that was cut because of `cause`: closed, unless nothing is to be cut then. Returns whether it
     /// stands as it should.
     pub(super) fn gate_off(&mut self, uplink: UplinkId, family: Family, cause: Cause) -> bool {
-        let gate = match self.config.cutoff.mode_for(cause) {
-            CutoffMode::Reset | CutoffMode::Drop => Gate::Closed,
-            CutoffMode::Off => Gate::Open,
+        let (gate, mode) = match self.config.cutoff.mode_for(cause) {
+            CutoffMode::Reset => (Gate::Closed, CutMode::Reset),
+            CutoffMode::Drop => (Gate::Closed, CutMode::Drop),
+            CutoffMode::Off => (Gate::Open, CutMode::Drop),
         };
         // An interface that is gone has no gate.
-        self.links[uplink.0].ifindex == 0 || self.set_gate(uplink, family, gate)
+        let ifindex = self.links[uplink.0].ifindex;
+        if ifindex == 0 {
+            return true;
+        }
+        if let Err(error) = self.datapath.set_cut_mode(ifindex, mode) {
+            let name = self.name(uplink);
+            warn!(uplink = name, "{name}: cut mode could not be set: {error:#}");
+        }
+        self.set_gate(uplink, family, gate)
     }
+}
+
+fn total(ended: &Ended) -> u64 {
+    (ended.tcp + ended.udp + ended.other) as u64
+}
+
+/// The addresses that only `uplink` has: one that another uplink has too (two modems of the same make) tells nothing.
+pub(super) fn own_addresses(links: &[Link], uplink: UplinkId) -> Vec<IpAddr> {
+    let of = |link: &Link| -> Vec<IpAddr> {
+        let paths = link.families.iter().flatten();
+        paths.flat_map(|path| path.addresses.clone()).collect()
+    };
+    let others: Vec<IpAddr> = (links.iter().enumerate())
+        .filter(|(other, _)| *other != uplink.0)
+        .flat_map(|(_, link)| of(link))
+        .collect();
+    let mut own = of(&links[uplink.0]);
+    own.retain(|address| !others.contains(address));
+    own
 }

@@ -41,7 +41,7 @@ pub struct Ended {
 }
 
 /// What this kernel can end.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Cutoff {
     protocols: Vec<sockets::Protocol>,
     missing: Vec<String>,
@@ -71,10 +71,13 @@ impl Cutoff {
     /// address without being connected, listening TCP sockets above all: they depend on no path, work again as soon as
     /// the uplink does (even if its address was gone in between), and a server whose listening socket fails does
     /// not open another but ends, or tries `accept` for ever.
-    pub fn destroy_sockets(&self, addresses: &[IpAddr]) -> Ended {
+    ///
+    /// With `spare_accepted` connections whose local port is that of a listening socket go on: they came in by the uplink, and its
+    /// gate lets their answers pass.
+    pub fn destroy_sockets(&self, addresses: &[IpAddr], spare_accepted: bool) -> Ended {
         timed(|ended| {
             for &protocol in &self.protocols {
-                let result = sockets::destroy(protocol, addresses, ended);
+                let result = sockets::destroy(protocol, addresses, spare_accepted, ended);
                 ended.note(result, &format!("sockets: {protocol}"));
             }
         })

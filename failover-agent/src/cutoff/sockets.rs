@@ -3,7 +3,7 @@
 //! The kernel lists the sockets that hold an address, by a filter of ours that it runs itself: all others cost only the
 //! walk over its tables. Each is then destroyed by its cookie, so that no later socket with the same ports is hit.
 
-use std::{fmt, net::IpAddr};
+use std::{collections::HashSet, fmt, net::IpAddr};
 
 use anyhow::{Context, Result};
 use rtnetlink::sys::protocols::NETLINK_SOCK_DIAG;
@@ -36,6 +36,7 @@ const TCP_STATES: u32 = (1 << 1)
     | (1 << 9)
     | (1 << 11)
     | (1 << 12);
+const TCP_LISTEN: u32 = 1 << 10;
 /// A connected UDP socket counts as ESTABLISHED.
 const UDP_STATES: u32 = 1 << 1;
 /// `idiag_timer` of what the kernel keeps of a connection that the application has closed (`inet_twsk_diag_fill`).
@@ -47,6 +48,8 @@ const ENOENT: i32 = 2;
 
 /// `struct inet_diag_sockid`: ports, addresses, interface, cookie.
 type SocketId = [u8; 48];
+/// As it stands in there: big-endian.
+type Port = [u8; 2];
 
 /// What is destroyed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,9 +107,19 @@ fn try_out(protocol: Protocol) -> Result<()> {
     Ok(())
 }
 
-/// Destroys what holds one of `addresses` and counts it.
-pub(super) fn destroy(protocol: Protocol, addresses: &[IpAddr], ended: &mut Ended) -> Result<()> {
+/// Destroys what holds one of `addresses` and counts it. With `spare_accepted` connections whose local port is that of a
+/// listening socket are spared: they came in.
+pub(super) fn destroy(
+    protocol: Protocol,
+    addresses: &[IpAddr],
+    spare_accepted: bool,
+    ended: &mut Ended,
+) -> Result<()> {
     let mut netlink = open()?;
+    let spared = match protocol {
+        Protocol::Tcp if spare_accepted => listening_ports(&mut netlink)?,
+        _ => HashSet::new(),
+    };
     let mut refusals = Refusals::default();
     let of_v4: Vec<IpAddr> = addresses.iter().copied().filter(IpAddr::is_ipv4).collect();
     // An IPv6 socket may hold an IPv4 address, mapped.
@@ -117,6 +130,7 @@ pub(super) fn destroy(protocol: Protocol, addresses: &[IpAddr], ended: &mut Ende
                 protocol,
                 family,
                 addresses,
+                &spared,
                 ended,
                 &mut refusals,
             )?;
@@ -133,6 +147,7 @@ fn destroy_in_family(
     protocol: Protocol,
     family: u8,
     addresses: &[IpAddr],
+    spared: &HashSet<Port>,
     ended: &mut Ended,
     refusals: &mut Refusals,
 ) -> Result<()> {
@@ -144,6 +159,7 @@ fn destroy_in_family(
         let found = list(netlink, protocol, family, states, addresses)?;
         let requests = found
             .iter()
+            .filter(|id| !spared.contains(&local_port(id)))
             .map(|id| (destruction(protocol, family, id), 0))
             .collect();
         let (mut destroyed, mut hidden) = (false, false);
@@ -182,8 +198,26 @@ fn list(
     }
     let mut message = request(SOCK_DIAG_BY_FAMILY, protocol, family, states, &[0; 48]);
     message.attribute(INET_DIAG_REQ_BYTECODE, &filter(addresses));
+    dump(netlink, protocol, &message)
+}
+
+/// Local ports of the listening TCP sockets of both families: one of IPv6 accepts IPv4 connections, too.
+fn listening_ports(netlink: &mut Netlink) -> Result<HashSet<Port>> {
+    let mut ports = HashSet::new();
+    for family in [AF_INET, AF_INET6] {
+        let message = request(SOCK_DIAG_BY_FAMILY, Protocol::Tcp, family, TCP_LISTEN, &[0; 48]);
+        ports.extend(dump(netlink, Protocol::Tcp, &message)?.iter().map(local_port));
+    }
+    Ok(ports)
+}
+
+fn local_port(id: &SocketId) -> Port {
+    [id[0], id[1]]
+}
+
+fn dump(netlink: &mut Netlink, protocol: Protocol, message: &Message) -> Result<Vec<SocketId>> {
     netlink
-        .dump(&message, |payload| {
+        .dump(message, |payload| {
             // `struct inet_diag_msg`: family, state, timer, retransmissions, then the socket's id.
             let id: &SocketId = payload
                 .get(4..)

@@ -126,7 +126,7 @@ fn destroys_tcp_in_every_state_but_listening() {
 
         let cutoff = Cutoff::open();
         assert_eq!(cutoff.missing(), Vec::<String>::new());
-        let ended = cutoff.destroy_sockets(&addresses("192.0.2.1"));
+        let ended = cutoff.destroy_sockets(&addresses("192.0.2.1"), false);
         assert_eq!(ended.problems, Vec::<String>::new());
         assert!(ended.tcp >= 8, "{ended:?}");
         assert_eq!((ended.udp, ended.other), (0, 0));
@@ -145,11 +145,11 @@ fn destroys_tcp_in_every_state_but_listening() {
 
         assert_eq!(
             cutoff
-                .destroy_sockets(&addresses("192.0.2.9 2001:db8::9"))
+                .destroy_sockets(&addresses("192.0.2.9 2001:db8::9"), false)
                 .tcp,
             0
         );
-        assert_eq!(cutoff.destroy_sockets(&[]).tcp, 0);
+        assert_eq!(cutoff.destroy_sockets(&[], false).tcp, 0);
     });
 }
 
@@ -167,7 +167,7 @@ fn tells_an_application_that_only_waits() {
             let waiting = scope.spawn(|| receive(&client));
             thread::sleep(Duration::from_millis(50));
             assert_eq!(
-                Cutoff::open().destroy_sockets(&addresses("192.0.2.1")).tcp,
+                Cutoff::open().destroy_sockets(&addresses("192.0.2.1"), false).tcp,
                 1
             );
             let error = waiting.join().unwrap().unwrap_err();
@@ -201,7 +201,7 @@ fn destroys_ipv6_and_mapped_sockets() {
         ];
         let cutoff = Cutoff::open();
         let check = |of: &str, dies: &[&Socket], lives: &[&Socket]| {
-            let ended = cutoff.destroy_sockets(&addresses(of));
+            let ended = cutoff.destroy_sockets(&addresses(of), false);
             assert_eq!(ended.problems, Vec::<String>::new());
             assert_eq!(ended.tcp, dies.len(), "{ended:?}");
             for socket in dies {
@@ -251,7 +251,7 @@ fn destroys_connected_udp_only() {
             udp("192.0.2.2:0", "192.0.2.2:53"),
             udp("[2001:db8::2]:0", "[2001:db8::2]:53"),
         ];
-        let ended = Cutoff::open().destroy_sockets(&addresses("192.0.2.1 2001:db8::1"));
+        let ended = Cutoff::open().destroy_sockets(&addresses("192.0.2.1 2001:db8::1"), false);
         assert_eq!(ended.problems, Vec::<String>::new());
         assert_eq!((ended.tcp, ended.udp), (0, die.len()));
         for socket in &die {
@@ -294,7 +294,7 @@ fn destroys_ten_thousand() {
         };
         wait_for("all connections", || servers_ends() == count);
 
-        let ended = Cutoff::open().destroy_sockets(&addresses("192.0.2.1"));
+        let ended = Cutoff::open().destroy_sockets(&addresses("192.0.2.1"), false);
         eprintln!(
             "{} of {count} TCP sockets destroyed in {:?}",
             ended.tcp, ended.took
