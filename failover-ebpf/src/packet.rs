@@ -58,11 +58,27 @@ const VLAN_8021AD: u16 = 0x88a8;
 /// A tag that the hardware will insert is not in the data, and needs no care.
 #[inline(always)]
 pub(crate) fn network_header(ctx: &TcContext, link_layer: LinkLayer) -> Option<(Family, usize)> {
-    let (mut ethertype, mut at) = match link_layer {
-        LinkLayer::Ethernet => (load_u16(ctx, ETHERTYPE_AT)?, ETHERNET_HEADER),
-        // The kernel keeps the 16 bits of the wire in the low half.
-        LinkLayer::None => (u16::from_be((ctx.skb.protocol() & 0xffff) as u16), 0),
+    let start = match link_layer {
+        LinkLayer::Ethernet => ETHERNET_HEADER,
+        LinkLayer::None => 0,
     };
+    // The kernel keeps the 16 bits of the wire in the low half. It knows the type of nearly every packet.
+    match (
+        u16::from_be((ctx.skb.protocol() & 0xffff) as u16),
+        link_layer,
+    ) {
+        (IPV4, _) => Some((Family::V4, start)),
+        (IPV6, _) => Some((Family::V6, start)),
+        (_, LinkLayer::Ethernet) => behind_tags(ctx),
+        (_, LinkLayer::None) => None,
+    }
+}
+
+/// The same, from the Ethernet header and the tags behind it.
+#[inline(always)]
+fn behind_tags(ctx: &TcContext) -> Option<(Family, usize)> {
+    let mut ethertype = load_u16(ctx, ETHERTYPE_AT)?;
+    let mut at = ETHERNET_HEADER;
     for _ in 0..MAX_VLAN_TAGS {
         if !is_vlan(ethertype) {
             break;
@@ -172,9 +188,20 @@ pub(crate) fn is_vlan(ethertype: u16) -> bool {
 #[inline(always)]
 pub(crate) fn source(ctx: &TcContext, family: Family, at: usize) -> Option<[u8; 16]> {
     match family {
-        Family::V4 => ctx.load(at + 12).ok().map(mapped),
-        Family::V6 => ctx.load(at + 8).ok(),
+        Family::V4 => load_early(ctx, at + 12).map(mapped),
+        Family::V6 => load_early(ctx, at + 8),
     }
+}
+
+/// Reads what nearly every packet has in its linear part, without the cost of a helper.
+#[inline(always)]
+fn load_early<const N: usize>(ctx: &TcContext, at: usize) -> Option<[u8; N]> {
+    let begin = ctx.data() + at;
+    if begin + N > ctx.data_end() {
+        return ctx.load(at).ok();
+    }
+    // SAFETY: within the packet, as was just found out; bytes need no alignment.
+    Some(unsafe { *(begin as *const [u8; N]) })
 }
 
 /// Whether the IP packet at `at` is UDP, as far as can be told at a glance: not behind extension headers.

@@ -74,6 +74,10 @@ fn cost_of_an_open_gate() {
         let ifindex = quiet_uplink();
         let mut datapath = lab.open(AttachMode::Auto);
         datapath.attach(ifindex, LinkLayer::Ethernet).unwrap();
+        for (owner, addresses) in [(ifindex, [HOST4, HOST6]), (ifindex + 1, [FAR4, FAR6])] {
+            let addresses = addresses.map(|text| text.parse().unwrap());
+            datapath.set_addresses(owner, &addresses).unwrap();
+        }
         let data = ethernet(&udp4());
         let run = datapath
             .test_run(Direction::Egress, &packet(&data, ifindex), 1_000_000)
@@ -81,7 +85,7 @@ fn cost_of_an_open_gate() {
         assert_eq!(run.verdict, Verdict::Pass);
         assert!(datapath.counters(ifindex).unwrap().tx_packets >= 1_000_000);
         println!(
-            "egress program, open gate: {} ns per packet",
+            "egress program, open gate with stale check: {} ns per packet",
             run.duration.as_nanos()
         );
     });
