@@ -234,6 +234,8 @@ impl<'a> Agent<'a> {
         // Three renewals per lease: two may be late or fail.
         let mut lease = tokio::time::interval(self.config.cutoff.lease / 3);
         lease.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // A drill that was over before the start leaves no file.
+        self.keep_drill();
         info!(uplinks = self.links.len(), "running");
         loop {
             self.act();

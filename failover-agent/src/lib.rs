@@ -33,8 +33,8 @@
 //!    are Down, nothing changes. (Property tests.)
 //! 3. Make before break: the new route stands and is confirmed before the old one is demoted or anything is cut. There is no
 //!    instant without a default route. (Namespace tests poll for one.)
-//! 4. Order of a switch: the new uplink's gate opens, new route in, old route demoted, the other gates close. Each step's result is
-//!    checked and its time recorded.
+//! 4. Order of a switch: the new uplink's gate opens, new route in, old route demoted, the other gates close (after the
+//!    drain, if a working uplink was left for a more preferred one). Each step's result is checked and its time recorded.
 //! 5. Own only what is ours: our routes bear our protocol number, our rules our priority range and protocol, our pins our
 //!    directory. Stopping restores what was displaced; `reset` removes every trace even after a kill -9.
 //! 6. A dead agent harms nobody: gates stand open once the lease is past, routes stay as they were.

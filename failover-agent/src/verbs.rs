@@ -18,7 +18,7 @@ use crate::{
 ///
 /// # Errors
 ///
-/// A [`Failure`](crate::failure::Failure) that the user can cure, or whatever went wrong.
+/// A [`Failure`] that the user can cure, or whatever went wrong.
 pub fn run(cli: &Cli) -> Result<()> {
     let dirs = &cli.global.dirs;
     match &cli.verb {

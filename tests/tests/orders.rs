@@ -98,8 +98,12 @@ fn a_drill_outlives_its_agent_and_ends() -> Result<()> {
         return Ok(());
     }
     let lab = Lab::builder().uplinks(["cable", "lte"]).build()?;
+    let file = lab.agent_dirs().state.join("drill.json");
+    let over = "{\"uplink\":\"cable\",\"until\":\"2001-01-01T00:00:00Z\"}";
+    std::fs::write(&file, over)?;
     let mut agent = lab.start_agent(&lab.config(SETTINGS))?;
     wait_active(&agent, "cable")?;
+    assert!(!file.exists());
     agent.verb(&["drill", "cable", "--for", "1h"])?;
     let status = wait_active(&agent, "lte")?;
     assert_eq!(status["uplinks"][0]["health"], "Down");
@@ -111,7 +115,6 @@ fn a_drill_outlives_its_agent_and_ends() -> Result<()> {
     drop(agent);
     let agent = lab.start_agent(&lab.config(SETTINGS))?;
     wait_active(&agent, "lte")?;
-    let file = lab.agent_dirs().state.join("drill.json");
     assert!(file.exists());
 
     // What it is for is at stake: the last uplink that works is taken, drill or not.
