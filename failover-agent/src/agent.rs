@@ -2,13 +2,14 @@
 
 mod cut;
 mod drill;
+mod events;
 mod orders;
 mod report;
 mod status;
 mod switch;
 mod sync;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{
@@ -22,7 +23,7 @@ pub(crate) use self::drill::remove as remove_drill;
 use self::{drill::Store, switch::Order, sync::Sync};
 use crate::{
     clock::Clock,
-    config::{Config, UplinkConfig},
+    config::{Config, Inbound, UplinkConfig},
     control::{Events, Lock, Server},
     datapath::{self, Datapath},
     policy::{Action, Family, Input, Machine, Rules, TargetId, UplinkId, UplinkRules},
@@ -35,6 +36,10 @@ const INPUTS: usize = 1024;
 
 /// Requests that may wait for the loop.
 const REQUESTS: usize = 16;
+
+/// How often standby gateways are looked up in the neighbour table: below the kernel's 60 s (`gc_stale_time`), after which it
+/// may forget them.
+const RESOLVE: Duration = Duration::from_secs(30);
 
 /// Runs the agent until SIGINT or SIGTERM, then restores what it displaced and removes everything of its own. `source` is the
 /// file that `config` came from, for the status.
@@ -94,29 +99,60 @@ fn prepare(
     datapath.renew_lease(config.cutoff.lease)?;
     let ifindexes: Vec<u32> = links.iter().map(|link| link.ifindex).collect();
     datapath.retain(&ifindexes)?;
-    for (uplink, link) in config.uplinks.iter().zip(links) {
-        attach(datapath, uplink, link)?;
+    datapath.set_exempt(0, &config.cutoff.allow)?;
+    datapath.set_allow_marks(&config.cutoff.allow_marks)?;
+    for uplink in (0..links.len()).map(UplinkId) {
+        attach(datapath, config, links, uplink)?;
     }
     log_report("routing tables", &router.prepare(links)?);
     Ok([router.current(Family::V4)?, router.current(Family::V6)?])
 }
 
-/// Attaches the programs to one uplink's interface and tells them what passes closed gates.
-fn attach(datapath: &mut Datapath, uplink: &UplinkConfig, link: &Link) -> anyhow::Result<()> {
+/// Attaches the programs to one uplink's interface and tells them what they must know of it.
+fn attach(
+    datapath: &mut Datapath,
+    config: &Config,
+    links: &[Link],
+    uplink: UplinkId,
+) -> anyhow::Result<()> {
+    let (link, uplink_config) = (&links[uplink.0], &config.uplinks[uplink.0]);
+    let name = &uplink_config.name;
     let attached = datapath
         .attach(link.ifindex, link.link_layer)
-        .with_context(|| format!("uplink `{}`: attaching to {}", uplink.name, link.interface))?;
-    datapath.set_exempt(link.ifindex, &on_link_prefixes(link))?;
+        .with_context(|| format!("uplink `{name}`: attaching to {}", link.interface))?;
+    datapath.set_inbound(
+        link.ifindex,
+        match uplink_config.inbound {
+            Inbound::Keep => datapath::Inbound::Keep,
+            Inbound::Cut => datapath::Inbound::Cut,
+        },
+    )?;
+    describe(datapath, config, links, uplink)?;
     info!(
-        uplink = uplink.name,
+        uplink = name,
         interface = link.interface,
         hook = ?attached.hook,
         adopted = attached.adopted,
-        "{}: programs {}",
-        uplink.name,
+        "{name}: programs {}",
         if attached.adopted { "adopted" } else { "attached" },
     );
     Ok(())
+}
+
+/// Tells the programs an uplink's networks, which pass its closed gate, and its addresses, which no other uplink may send.
+fn describe(
+    datapath: &mut Datapath,
+    config: &Config,
+    links: &[Link],
+    uplink: UplinkId,
+) -> anyhow::Result<()> {
+    let link = &links[uplink.0];
+    datapath.set_exempt(link.ifindex, &on_link_prefixes(link))?;
+    let addresses = match config.cutoff.cuts() {
+        true => cut::own_addresses(links, uplink),
+        false => Vec::new(),
+    };
+    datapath.set_addresses(link.ifindex, &addresses)
 }
 
 fn on_link_prefixes(link: &Link) -> Vec<(std::net::IpAddr, u8)> {
@@ -164,6 +200,8 @@ struct Agent<'a> {
     history: switch::History,
     drills: Store,
     sync: Sync,
+    beside: cut::Beside,
+    events: Events,
 }
 
 /// What else talks to the loop.
@@ -171,6 +209,7 @@ struct Edges {
     observer: Observer,
     server: Server,
     log: datapath::Log,
+    ended: datapath::Events,
 }
 
 impl Edges {
@@ -179,6 +218,7 @@ impl Edges {
             observer,
             server: Server::bind(lock)?,
             log: datapath.take_log()?,
+            ended: datapath.take_events()?,
         })
     }
 }
@@ -218,6 +258,8 @@ impl<'a> Agent<'a> {
             history: switch::History::default(),
             drills,
             sync: Sync::default(),
+            beside: cut::Beside::open(),
+            events: Events::default(),
         }
     }
 
@@ -226,16 +268,17 @@ impl<'a> Agent<'a> {
             mut observer,
             server,
             log,
+            mut ended,
         } = edges;
         let (sender, mut requests) = mpsc::channel(REQUESTS);
-        let events = Events::default();
-        let mut server = std::pin::pin!(server.serve(sender, events));
+        let mut server = std::pin::pin!(server.serve(sender, self.events.clone()));
         let mut log = std::pin::pin!(log.forward());
         // Three renewals per lease: two may be late or fail.
         let mut lease = tokio::time::interval(self.config.cutoff.lease / 3);
         lease.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // A drill that was over before the start leaves no file.
         self.keep_drill();
+        let mut warm = tokio::time::interval(RESOLVE);
         info!(uplinks = self.links.len(), "running");
         loop {
             self.act();
@@ -269,6 +312,9 @@ impl<'a> Agent<'a> {
                         debug!("a control client left before its answer");
                     }
                 }
+                Some(cut) = self.beside.done() => self.finish_cut(&cut),
+                flow = ended.next() => self.tell(&flow?),
+                _ = warm.tick() => self.resolve_gateways(),
                 () = &mut server => anyhow::bail!("the control socket is gone"),
                 Err(error) = &mut log => return Err(error),
             }

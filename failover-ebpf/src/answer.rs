@@ -39,7 +39,10 @@ pub(crate) fn make(ctx: &TcContext, ifindex: u32, uplink: &Uplink, packet: &Pack
         return Answer::Dropped;
     }
     let (made, answer) = if packet.protocol == protocol::TCP {
-        (reset::make(ctx, uplink.link_layer, packet, upper), Answer::Reset)
+        (
+            reset::make(ctx, uplink.link_layer, packet, upper),
+            Answer::Reset,
+        )
     } else {
         let made = !prohibit::is_error(ctx, packet, upper)
             && limit::may_send_icmp(ifindex)
@@ -73,9 +76,7 @@ fn is_answerable(ctx: &TcContext, link_layer: LinkLayer, packet: &Packet) -> boo
     const GROUP: u8 = 0x01;
     let single = match packet.family {
         // Multicast, reserved and broadcast addresses begin at 224; "this host" and loopback are nobody's elsewhere.
-        Family::V4 => {
-            packet.destination[12] < 224 && !matches!(packet.source[12], 0 | 127 | 224..)
-        }
+        Family::V4 => packet.destination[12] < 224 && !matches!(packet.source[12], 0 | 127 | 224..),
         Family::V6 => {
             packet.destination[0] != 0xff
                 && packet.source[0] != 0xff
@@ -156,7 +157,10 @@ fn pop_tags(skb: *mut __sk_buff, header: &[u8; 16]) -> Option<Option<[u16; 2]>> 
     // SAFETY: a valid context.
     let outermost = unsafe {
         if (*skb).vlan_present != 0 {
-            [((*skb).vlan_proto & 0xffff) as u16, ((*skb).vlan_tci & 0xffff) as u16]
+            [
+                ((*skb).vlan_proto & 0xffff) as u16,
+                ((*skb).vlan_tci & 0xffff) as u16,
+            ]
         } else {
             [
                 u16::from_ne_bytes([header[12], header[13]]),

@@ -42,7 +42,9 @@ pub(crate) fn make(
     upper: usize,
 ) -> Option<()> {
     let scratch = SCRATCH.get_ptr_mut(0)?;
-    let available = packet.length.min((ctx.len() as usize).checked_sub(packet.at)?);
+    let available = packet
+        .length
+        .min((ctx.len() as usize).checked_sub(packet.at)?);
     if packet.length < upper - packet.at {
         return None;
     }
@@ -55,8 +57,7 @@ pub(crate) fn make(
     let draft = Draft::begin(ctx, link_layer, upper, header + quote)?;
     match packet.family {
         Family::V4 => {
-            let [a, b, c, d, e] =
-                ipv4_header(packet, protocol::ICMP, TOS, header + quote);
+            let [a, b, c, d, e] = ipv4_header(packet, protocol::ICMP, TOS, header + quote);
             const ADMINISTRATIVELY_PROHIBITED: u32 = 3 << 24 | 13 << 16;
             let start = ADMINISTRATIVELY_PROHIBITED;
             let start = start | u32::from(checksum(quoted + u64::from(start)));

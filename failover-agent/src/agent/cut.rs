@@ -136,7 +136,10 @@ impl Agent<'_> {
         }
         if let Err(error) = self.datapath.set_cut_mode(ifindex, mode) {
             let name = self.name(uplink);
-            warn!(uplink = name, "{name}: cut mode could not be set: {error:#}");
+            warn!(
+                uplink = name,
+                "{name}: cut mode could not be set: {error:#}"
+            );
         }
         self.set_gate(uplink, family, gate)
     }

@@ -66,6 +66,16 @@ impl History {
         records.find(|record| record.family == family && record.routed.is_some())
     }
 
+    /// The one of a family that was decided at `decided`.
+    pub(super) fn decided_at(
+        &mut self,
+        family: Family,
+        decided: Time,
+    ) -> Option<&mut SwitchRecord> {
+        let mut records = self.0.iter_mut().rev();
+        records.find(|record| record.family == family && record.decided == decided)
+    }
+
     /// Those that are not in the log yet, oldest first.
     fn unlogged(&mut self) -> Vec<SwitchRecord> {
         let unlogged = self.0.iter_mut().filter(|record| !record.logged);
@@ -213,9 +223,6 @@ impl Agent<'_> {
             decided_us = micros(record.decided),
             routed_us = micros(routed),
             gated_us = record.gated.map(micros),
-            cut_us = record.cut.map(micros),
-            sockets_ended = record.sockets_ended,
-            flows_deleted = record.flows_deleted,
             "{}: {} is the active uplink for {}",
             record.cause,
             self.name(record.to),

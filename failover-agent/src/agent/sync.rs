@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, info, warn};
 
-use super::{Agent, attach, log_report, on_link_prefixes};
+use super::{Agent, attach, describe, log_report};
 use crate::{
     policy::{Family, Input, UplinkId},
     route::{Change, Link, Report},
@@ -102,6 +102,22 @@ impl Agent<'_> {
             Ok(report) => self.log_report(&report),
             Err(error) => warn!("routes could not be brought in line: {error:#}"),
         }
+        self.resolve_gateways();
+    }
+
+    /// Has the kernel find out the gateways' link-layer addresses before they are needed. Probes do that by the way; families without
+    /// targets have none.
+    pub(super) fn resolve_gateways(&mut self) {
+        for uplink in (0..self.links.len()).map(UplinkId) {
+            for family in Family::ALL {
+                if !self.links[uplink.0].carrier {
+                    continue;
+                }
+                if let Err(error) = self.router.resolve(family, uplink) {
+                    debug!("{error:#}");
+                }
+            }
+        }
     }
 
     /// While an interface is down the kernel refuses its routes; that is no news, and it is tried again when it comes up.
@@ -121,10 +137,9 @@ impl Agent<'_> {
         }
         let appeared = link.ifindex != known.ifindex && link.ifindex != 0;
         let done = if appeared {
-            attach(self.datapath, &self.config.uplinks[uplink.0], link)
+            attach(self.datapath, self.config, &self.links, uplink)
         } else if link.ifindex != 0 {
-            self.datapath
-                .set_exempt(link.ifindex, &on_link_prefixes(link))
+            describe(self.datapath, self.config, &self.links, uplink)
         } else {
             Ok(())
         };

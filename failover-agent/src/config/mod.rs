@@ -212,6 +212,16 @@ pub struct CutoffConfig {
 }
 
 impl CutoffConfig {
+    /// Whether anything is ever cut.
+    pub fn cuts(&self) -> bool {
+        [
+            self.mode_for(Cause::Failover),
+            self.mode_for(Cause::Failback),
+        ]
+        .iter()
+        .any(|mode| *mode != CutoffMode::Off)
+    }
+
     /// What a gate does that was closed for `cause`: [`Cause::Failback`] or another.
     pub fn mode_for(&self, cause: Cause) -> CutoffMode {
         let own = match cause {

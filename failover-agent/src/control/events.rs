@@ -69,30 +69,36 @@ pub enum Answer {
     Dropped,
 }
 
+impl Event {
+    /// What happened, without when and where: one line for a person.
+    pub fn words(&self) -> String {
+        let protocol = match self.protocol {
+            1 => "ICMP".to_owned(),
+            6 => "TCP".to_owned(),
+            17 => "UDP".to_owned(),
+            58 => "ICMPv6".to_owned(),
+            other => format!("protocol {other}"),
+        };
+        let source = end(self.source, self.source_port);
+        let destination = end(self.destination, self.destination_port);
+        let reason = match self.reason {
+            Reason::Gate => "gate closed",
+            Reason::Stale => "another uplink's address",
+        };
+        let answer = match self.answer {
+            Answer::Reset => "reset",
+            Answer::Icmp => "answered by ICMP",
+            Answer::Dropped => "dropped",
+        };
+        format!("{protocol} {source} -> {destination}: {reason}, {answer}")
+    }
+}
+
 /// One line for a person.
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let at = humantime::format_rfc3339_millis(self.at.max(SystemTime::UNIX_EPOCH));
-        write!(f, "{at}  {}  ", self.uplink)?;
-        match self.protocol {
-            1 => f.write_str("ICMP")?,
-            6 => f.write_str("TCP")?,
-            17 => f.write_str("UDP")?,
-            58 => f.write_str("ICMPv6")?,
-            other => write!(f, "protocol {other}")?,
-        }
-        let source = end(self.source, self.source_port);
-        let destination = end(self.destination, self.destination_port);
-        write!(f, " {source} -> {destination}: ")?;
-        f.write_str(match self.reason {
-            Reason::Gate => "gate closed, ",
-            Reason::Stale => "another uplink's address, ",
-        })?;
-        f.write_str(match self.answer {
-            Answer::Reset => "reset",
-            Answer::Icmp => "answered by ICMP",
-            Answer::Dropped => "dropped",
-        })
+        write!(f, "{at}  {}  {}", self.uplink, self.words())
     }
 }
 

@@ -143,6 +143,14 @@ pub struct Counters {
     pub cut_bytes: u64,
     /// Probes of the agent that passed, whatever the gate.
     pub probes_passed: u64,
+    /// Cut packets that were answered by a TCP RST.
+    pub resets_sent: u64,
+    /// Cut packets that were answered by ICMP or ICMPv6.
+    pub icmp_sent: u64,
+    /// Cut packets that were not answered.
+    pub dropped: u64,
+    /// Cut packets with another uplink's address, whatever the gate.
+    pub stale_cut: u64,
     /// Milliseconds since the last packet from beyond the on-link prefixes arrived; null: never.
     pub last_rx_ms_ago: Option<u64>,
 }
@@ -158,6 +166,10 @@ impl Counters {
             cut_packets: totals.cut_packets,
             cut_bytes: totals.cut_bytes,
             probes_passed: totals.probes_passed,
+            resets_sent: totals.resets_sent,
+            icmp_sent: totals.icmp_sent,
+            dropped: totals.dropped,
+            stale_cut: totals.stale_cut,
             last_rx_ms_ago: (totals.last_rx_ns != 0)
                 .then(|| now_ns.saturating_sub(totals.last_rx_ns) / 1_000_000),
         }

@@ -205,8 +205,18 @@ fn list(
 fn listening_ports(netlink: &mut Netlink) -> Result<HashSet<Port>> {
     let mut ports = HashSet::new();
     for family in [AF_INET, AF_INET6] {
-        let message = request(SOCK_DIAG_BY_FAMILY, Protocol::Tcp, family, TCP_LISTEN, &[0; 48]);
-        ports.extend(dump(netlink, Protocol::Tcp, &message)?.iter().map(local_port));
+        let message = request(
+            SOCK_DIAG_BY_FAMILY,
+            Protocol::Tcp,
+            family,
+            TCP_LISTEN,
+            &[0; 48],
+        );
+        ports.extend(
+            dump(netlink, Protocol::Tcp, &message)?
+                .iter()
+                .map(local_port),
+        );
     }
     Ok(ports)
 }

@@ -167,7 +167,9 @@ fn tells_an_application_that_only_waits() {
             let waiting = scope.spawn(|| receive(&client));
             thread::sleep(Duration::from_millis(50));
             assert_eq!(
-                Cutoff::open().destroy_sockets(&addresses("192.0.2.1"), false).tcp,
+                Cutoff::open()
+                    .destroy_sockets(&addresses("192.0.2.1"), false)
+                    .tcp,
                 1
             );
             let error = waiting.join().unwrap().unwrap_err();

@@ -1,0 +1,56 @@
+//! Passes on what the programs tell of flows that have ended.
+
+use tracing::info;
+
+use super::Agent;
+use crate::{
+    control,
+    datapath::{Answer, EndedFlow, Reason},
+    policy::Family,
+};
+
+impl Agent<'_> {
+    /// Logs it and tells those who follow `events`.
+    pub(super) fn tell(&mut self, flow: &EndedFlow) {
+        let uplink = self
+            .links
+            .iter()
+            .position(|link| link.ifindex == flow.ifindex);
+        // An interface that has just gone.
+        let Some(uplink) = uplink else { return };
+        let port = |port: u16| (port != 0).then_some(port);
+        let event = control::Event {
+            at: self.clock.wall(self.clock.now()),
+            uplink: self.config.uplinks[uplink].name.clone(),
+            family: match flow.source.is_ipv4() {
+                true => Family::V4,
+                false => Family::V6,
+            },
+            protocol: flow.protocol,
+            source: flow.source.ip(),
+            source_port: port(flow.source.port()),
+            destination: flow.destination.ip(),
+            destination_port: port(flow.destination.port()),
+            reason: match flow.reason {
+                Reason::Gate => control::Reason::Gate,
+                Reason::Stale => control::Reason::Stale,
+            },
+            answer: match flow.answer {
+                Answer::Reset => control::Answer::Reset,
+                Answer::Icmp => control::Answer::Icmp,
+                Answer::Dropped => control::Answer::Dropped,
+            },
+        };
+        info!(
+            uplink = event.uplink,
+            source = %flow.source,
+            destination = %flow.destination,
+            protocol = flow.protocol,
+            reason = ?event.reason,
+            answer = ?event.answer,
+            "flow ended: {}",
+            event.words(),
+        );
+        self.events.publish(event);
+    }
+}
