@@ -199,6 +199,8 @@ struct Agent<'a> {
     inputs: mpsc::Receiver<Input>,
     history: switch::History,
     drills: Store,
+    /// The policy's drill is not the one in the file.
+    drill_unsaved: bool,
     sync: Sync,
     beside: cut::Beside,
     events: Events,
@@ -257,6 +259,7 @@ impl<'a> Agent<'a> {
             inputs,
             history: switch::History::default(),
             drills,
+            drill_unsaved: false,
             sync: Sync::default(),
             beside: cut::Beside::open(),
             events: Events::default(),
@@ -363,6 +366,10 @@ impl<'a> Agent<'a> {
             }
         }
         self.log_switches();
+        // Writing to the disk takes its time: not before a switch.
+        if std::mem::take(&mut self.drill_unsaved) {
+            self.keep_drill();
+        }
     }
 
     fn prober(&self, uplink: UplinkId, family: Family) -> Option<&Prober> {

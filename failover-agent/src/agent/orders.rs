@@ -85,7 +85,7 @@ impl Agent<'_> {
             return self.refused(command, refusal);
         }
         info!("ordered by hand: {}", self.words(command));
-        self.keep_drill();
+        self.drill_unsaved = true;
         self.act();
         Response::Done(done(self))
     }

@@ -52,7 +52,7 @@ impl Agent<'_> {
                 warn!(uplink = name, %family, "{name} ({family}) was chosen by hand and is Down: the ranks decide again");
             }
             Note::DrillEnded { uplink, alone } => {
-                self.keep_drill();
+                self.drill_unsaved = true;
                 let name = self.name(uplink);
                 match alone {
                     None => info!(uplink = name, "{name}: the drill is over"),
