@@ -5,6 +5,7 @@ mod drill;
 mod events;
 mod orders;
 mod report;
+mod setup;
 mod status;
 mod switch;
 mod sync;
@@ -20,15 +21,20 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 pub(crate) use self::drill::remove as remove_drill;
-use self::{drill::Store, switch::Order, sync::Sync};
+use self::{
+    drill::Store,
+    setup::{clean_up, prepare},
+    switch::Order,
+    sync::Sync,
+};
 use crate::{
     clock::Clock,
-    config::{Config, Inbound, UplinkConfig},
+    config::{Config, UplinkConfig},
     control::{Events, Lock, Server},
     datapath::{self, Datapath},
     policy::{Action, Family, Input, Machine, Rules, TargetId, UplinkId, UplinkRules},
     probe::{ProbeSpec, Prober},
-    route::{Link, Observer, Report, Router},
+    route::{Link, Observer, Router},
 };
 
 /// Facts that may wait for the loop; more than a round of the greatest number of uplinks needs.
@@ -87,102 +93,6 @@ pub async fn run(config: Config, source: Option<PathBuf>) -> anyhow::Result<()> 
     .await;
     let cleaned = clean_up(router, datapath);
     result.and(cleaned)
-}
-
-/// Puts everything in place that changes no traffic yet. Returns the active uplinks that an earlier run has left.
-fn prepare(
-    config: &Config,
-    links: &[Link],
-    router: &mut Router,
-    datapath: &mut Datapath,
-) -> anyhow::Result<[Option<UplinkId>; 2]> {
-    datapath.renew_lease(config.cutoff.lease)?;
-    let ifindexes: Vec<u32> = links.iter().map(|link| link.ifindex).collect();
-    datapath.retain(&ifindexes)?;
-    datapath.set_exempt(0, &config.cutoff.allow)?;
-    datapath.set_allow_marks(&config.cutoff.allow_marks)?;
-    for uplink in (0..links.len()).map(UplinkId) {
-        attach(datapath, config, links, uplink)?;
-    }
-    log_report("routing tables", &router.prepare(links)?);
-    Ok([router.current(Family::V4)?, router.current(Family::V6)?])
-}
-
-/// Attaches the programs to one uplink's interface and tells them what they must know of it.
-fn attach(
-    datapath: &mut Datapath,
-    config: &Config,
-    links: &[Link],
-    uplink: UplinkId,
-) -> anyhow::Result<()> {
-    let (link, uplink_config) = (&links[uplink.0], &config.uplinks[uplink.0]);
-    let name = &uplink_config.name;
-    let attached = datapath
-        .attach(link.ifindex, link.link_layer)
-        .with_context(|| format!("uplink `{name}`: attaching to {}", link.interface))?;
-    datapath.set_inbound(
-        link.ifindex,
-        match uplink_config.inbound {
-            Inbound::Keep => datapath::Inbound::Keep,
-            Inbound::Cut => datapath::Inbound::Cut,
-        },
-    )?;
-    describe(datapath, config, links, uplink)?;
-    info!(
-        uplink = name,
-        interface = link.interface,
-        hook = ?attached.hook,
-        adopted = attached.adopted,
-        "{name}: programs {}",
-        if attached.adopted { "adopted" } else { "attached" },
-    );
-    Ok(())
-}
-
-/// Tells the programs an uplink's networks, which pass its closed gate, and its addresses, which no other uplink may send.
-fn describe(
-    datapath: &mut Datapath,
-    config: &Config,
-    links: &[Link],
-    uplink: UplinkId,
-) -> anyhow::Result<()> {
-    let link = &links[uplink.0];
-    datapath.set_exempt(link.ifindex, &on_link_prefixes(link))?;
-    let addresses = match config.cutoff.cuts() {
-        true => cut::own_addresses(links, uplink),
-        false => Vec::new(),
-    };
-    datapath.set_addresses(link.ifindex, &addresses)
-}
-
-fn on_link_prefixes(link: &Link) -> Vec<(std::net::IpAddr, u8)> {
-    link.families
-        .iter()
-        .flatten()
-        .flat_map(|path| path.prefixes.iter().copied())
-        .collect()
-}
-
-/// Restores what was displaced and removes everything of ours, as far as possible.
-fn clean_up(mut router: Router, datapath: Datapath) -> anyhow::Result<()> {
-    // Routes first: while they change, closed gates still keep packets from leaving by the wrong uplink.
-    let routes = router.restore().context("restoring the routes");
-    let programs = datapath.remove().context("removing the programs");
-    let report = routes?;
-    programs?;
-    log_report("restoring", &report);
-    info!("stopped: routes restored, programs removed");
-    Ok(())
-}
-
-/// Logs what the routing edge did and could not do.
-fn log_report(what: &str, report: &Report) {
-    for change in &report.changes {
-        debug!("{what}: {change}");
-    }
-    for problem in &report.problems {
-        warn!("{what}: {problem}");
-    }
 }
 
 /// The agent's state.

@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, info, warn};
 
-use super::{Agent, attach, describe, log_report};
+use super::{
+    Agent,
+    setup::{attach, describe, log_report},
+};
 use crate::{
     policy::{Family, Input, UplinkId},
     route::{Change, Link, Report},

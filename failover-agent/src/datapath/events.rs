@@ -5,7 +5,9 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use anyhow::{Context as _, Result};
 use aya::maps::{Map, MapData, RingBuf};
 use failover_ebpf::{Answer, Event, Flow, Reason};
-use tokio::io::{Interest, unix::AsyncFd};
+use tokio::io::unix::AsyncFd;
+
+use super::readable::readable;
 
 /// A flow that was ended on an uplink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,8 +32,7 @@ pub struct Events(AsyncFd<RingBuf<MapData>>);
 impl Events {
     pub(super) fn new(map: Map) -> Result<Events> {
         let ring = RingBuf::try_from(map)?;
-        let ring = AsyncFd::with_interest(ring, Interest::READABLE).context(WAITING)?;
-        Ok(Events(ring))
+        Ok(Events(readable(ring).context(WAITING)?))
     }
 
     /// The next event; waits for it. Nothing is lost if it is dropped while it waits.

@@ -1,11 +1,12 @@
 //! The programs' messages, through `log` into tracing.
 
-use std::{convert::Infallible, io};
+use std::convert::Infallible;
 
 use anyhow::{Context as _, Result};
 use aya::Ebpf;
 use aya_log::EbpfLogger;
-use tokio::io::{Interest, unix::AsyncFd};
+
+use super::readable::readable;
 
 /// Messages of the programs.
 pub struct Log(EbpfLogger<&'static dyn ::log::Log>);
@@ -23,9 +24,7 @@ impl Log {
     ///
     /// Waiting for messages fails.
     pub async fn forward(self) -> Result<Infallible> {
-        // SAFETY: the logger owns its map, and with it the descriptor, until the AsyncFd drops it.
-        let registered = unsafe { AsyncFd::register_with_interest(self.0, Interest::READABLE) };
-        let mut messages = registered.map_err(io::Error::from).context(WAITING)?;
+        let mut messages = readable(self.0).context(WAITING)?;
         loop {
             let mut ready = messages.readable_mut().await.context(WAITING)?;
             ready.get_inner_mut().flush();

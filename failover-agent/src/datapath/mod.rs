@@ -27,6 +27,7 @@ mod limits;
 mod load;
 mod log;
 mod pins;
+mod readable;
 mod requirements;
 mod test_run;
 
