@@ -4,6 +4,11 @@
 //! interface that it was leaving by. There it passes checksum verification, conntrack (which translates it for a
 //! client behind NAT) and the reverse path filter like anything that comes from the wire.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "lengths within packets and sums that were folded; try_from's other branch would only burden the verifier"
+)]
+
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_INVALIDATE_HASH, BPF_F_RECOMPUTE_CSUM},
     helpers::{
@@ -39,7 +44,10 @@ pub(crate) fn make(ctx: &TcContext, ifindex: u32, uplink: &Uplink, packet: &Pack
         return Answer::Dropped;
     }
     let (made, answer) = if packet.protocol == protocol::TCP {
-        (reset::make(ctx, uplink.link_layer, packet, upper), Answer::Reset)
+        (
+            reset::make(ctx, uplink.link_layer, packet, upper),
+            Answer::Reset,
+        )
     } else {
         let made = !prohibit::is_error(ctx, packet, upper)
             && limit::may_send_icmp(ifindex)
@@ -73,9 +81,7 @@ fn is_answerable(ctx: &TcContext, link_layer: LinkLayer, packet: &Packet) -> boo
     const GROUP: u8 = 0x01;
     let single = match packet.family {
         // Multicast, reserved and broadcast addresses begin at 224; "this host" and loopback are nobody's elsewhere.
-        Family::V4 => {
-            packet.destination[12] < 224 && !matches!(packet.source[12], 0 | 127 | 224..)
-        }
+        Family::V4 => packet.destination[12] < 224 && !matches!(packet.source[12], 0 | 127 | 224..),
         Family::V6 => {
             packet.destination[0] != 0xff
                 && packet.source[0] != 0xff
@@ -156,7 +162,10 @@ fn pop_tags(skb: *mut __sk_buff, header: &[u8; 16]) -> Option<Option<[u16; 2]>> 
     // SAFETY: a valid context.
     let outermost = unsafe {
         if (*skb).vlan_present != 0 {
-            [((*skb).vlan_proto & 0xffff) as u16, ((*skb).vlan_tci & 0xffff) as u16]
+            [
+                ((*skb).vlan_proto & 0xffff) as u16,
+                ((*skb).vlan_tci & 0xffff) as u16,
+            ]
         } else {
             [
                 u16::from_ne_bytes([header[12], header[13]]),
@@ -182,7 +191,7 @@ pub(crate) fn store_bytes(
     source: *const u8,
     length: usize,
 ) -> Option<()> {
-    const FLAGS: u32 = BPF_F_RECOMPUTE_CSUM as u32 | BPF_F_INVALIDATE_HASH as u32;
+    const FLAGS: u32 = BPF_F_RECOMPUTE_CSUM | BPF_F_INVALIDATE_HASH;
     // SAFETY: callers pass a source of that length; the verifier checks it again.
     let result = unsafe {
         bpf_skb_store_bytes(

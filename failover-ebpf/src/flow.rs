@@ -50,7 +50,7 @@ pub(crate) fn note_arrival(ctx: &TcContext, ifindex: u32, packet: &Packet) {
     };
     // A SYN begins a new connection; a UDP packet may belong to one that this side began.
     let flags = if packet.protocol == protocol::UDP {
-        u64::from(BPF_NOEXIST as u32)
+        u64::from(BPF_NOEXIST)
     } else {
         0
     };
@@ -62,7 +62,13 @@ const SYN_ACK: u8 = 0x12;
 
 /// Remembers that this side began a UDP flow, so that the answers do not look as if they had begun it.
 #[inline(never)]
-pub(crate) fn note_departure(ctx: &TcContext, ifindex: u32, uplink: &Uplink, family: Family, at: usize) {
+pub(crate) fn note_departure(
+    ctx: &TcContext,
+    ifindex: u32,
+    uplink: &Uplink,
+    family: Family,
+    at: usize,
+) {
     if uplink.inbound == Inbound::Cut || !packet::is_udp(ctx, family, at) {
         return;
     }
@@ -70,7 +76,11 @@ pub(crate) fn note_departure(ctx: &TcContext, ifindex: u32, uplink: &Uplink, fam
         return;
     };
     if packet.upper.is_some() && packet.protocol == protocol::UDP {
-        remember(leaving(ctx, ifindex, packet), Origin::Local, u64::from(BPF_NOEXIST as u32));
+        remember(
+            leaving(ctx, ifindex, packet),
+            Origin::Local,
+            u64::from(BPF_NOEXIST),
+        );
     }
 }
 

@@ -37,7 +37,9 @@ pub(crate) fn may_tell(ifindex: u32) -> bool {
 fn limits(ifindex: u32) -> Option<&'static mut Limits> {
     // SAFETY: programs on other CPUs may write the same numbers at the same time. Every mixture of them is a state of
     // the bucket; at worst a token is handed out twice.
-    LIMITS.get_ptr_mut(ifindex).map(|limits| unsafe { &mut *limits })
+    LIMITS
+        .get_ptr_mut(ifindex)
+        .map(|limits| unsafe { &mut *limits })
 }
 
 #[inline(always)]

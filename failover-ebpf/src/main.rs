@@ -21,9 +21,7 @@ mod reset;
 
 use aya_ebpf::{
     bindings::TC_ACT_UNSPEC,
-    btf_maps::{
-        Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf,
-    },
+    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf},
     helpers::bpf_ktime_get_coarse_ns,
     macros::{btf_map, classifier},
     programs::TcContext,

@@ -1,5 +1,10 @@
 //! Answering a packet by "communication administratively prohibited": RFC 1812 (5.2.7.1) and RFC 4443 (3.1).
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "lengths within packets and sums that were folded; try_from's other branch would only burden the verifier"
+)]
+
 use aya_ebpf::{helpers::bpf_skb_load_bytes, programs::TcContext};
 use failover_ebpf::LinkLayer;
 
@@ -42,7 +47,9 @@ pub(crate) fn make(
     upper: usize,
 ) -> Option<()> {
     let scratch = SCRATCH.get_ptr_mut(0)?;
-    let available = packet.length.min((ctx.len() as usize).checked_sub(packet.at)?);
+    let available = packet
+        .length
+        .min((ctx.len() as usize).checked_sub(packet.at)?);
     if packet.length < upper - packet.at {
         return None;
     }
@@ -55,8 +62,7 @@ pub(crate) fn make(
     let draft = Draft::begin(ctx, link_layer, upper, header + quote)?;
     match packet.family {
         Family::V4 => {
-            let [a, b, c, d, e] =
-                ipv4_header(packet, protocol::ICMP, TOS, header + quote);
+            let [a, b, c, d, e] = ipv4_header(packet, protocol::ICMP, TOS, header + quote);
             const ADMINISTRATIVELY_PROHIBITED: u32 = 3 << 24 | 13 << 16;
             let start = ADMINISTRATIVELY_PROHIBITED;
             let start = start | u32::from(checksum(quoted + u64::from(start)));

@@ -1,5 +1,10 @@
 //! Answering a TCP segment by a RST (RFC 9293, 3.5.2 and 3.10.7.1).
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "lengths within packets and sums that were folded; try_from's other branch would only burden the verifier"
+)]
+
 use aya_ebpf::programs::TcContext;
 use failover_ebpf::LinkLayer;
 
@@ -29,12 +34,7 @@ pub(crate) fn make(
 }
 
 #[inline(never)]
-fn make_ipv4(
-    ctx: &TcContext,
-    link_layer: LinkLayer,
-    packet: &Packet,
-    upper: usize,
-) -> Option<()> {
+fn make_ipv4(ctx: &TcContext, link_layer: LinkLayer, packet: &Packet, upper: usize) -> Option<()> {
     const LENGTH: usize = IPV4_HEADER + TCP_HEADER;
     let tcp = header(ctx, packet, upper)?;
     let [a, b, c, d, e] = ipv4_header(packet, protocol::TCP, 0, LENGTH);
@@ -46,12 +46,7 @@ fn make_ipv4(
 }
 
 #[inline(never)]
-fn make_ipv6(
-    ctx: &TcContext,
-    link_layer: LinkLayer,
-    packet: &Packet,
-    upper: usize,
-) -> Option<()> {
+fn make_ipv6(ctx: &TcContext, link_layer: LinkLayer, packet: &Packet, upper: usize) -> Option<()> {
     let tcp = header(ctx, packet, upper)?;
     let addresses = sum(&words(&packet.source)) + sum(&words(&packet.destination));
     let ip = ipv6_header(packet, protocol::TCP, TCP_HEADER).map(u32::to_be);
@@ -66,7 +61,23 @@ fn make_ipv6(
 #[inline(always)]
 fn header(ctx: &TcContext, packet: &Packet, upper: usize) -> Option<[u32; 5]> {
     let segment: [u8; TCP_HEADER] = ctx.load(upper).ok()?;
-    let [s0, s1, d0, d1, q0, q1, q2, q3, a0, a1, a2, a3, offset, flags, ..] = segment;
+    let [
+        s0,
+        s1,
+        d0,
+        d1,
+        q0,
+        q1,
+        q2,
+        q3,
+        a0,
+        a1,
+        a2,
+        a3,
+        offset,
+        flags,
+        ..,
+    ] = segment;
     let length = packet.length.saturating_sub(upper - packet.at);
     let offset = usize::from(offset >> 4) * 4;
     if flags & RST != 0 || offset < TCP_HEADER {

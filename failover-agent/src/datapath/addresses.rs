@@ -113,7 +113,13 @@ mod tests {
 
     #[test]
     fn addresses_of_every_link_are_left_out() {
-        assert_eq!(keys(&["169.254.7.7", "fe80::1", "::1", "127.0.0.1", "0.0.0.0"]).len(), 0);
-        assert_eq!(keys(&["192.0.2.1", "::ffff:192.0.2.1", "2001:db8::1"]).len(), 2);
+        assert_eq!(
+            keys(&["169.254.7.7", "fe80::1", "::1", "127.0.0.1", "0.0.0.0"]).len(),
+            0
+        );
+        assert_eq!(
+            keys(&["192.0.2.1", "::ffff:192.0.2.1", "2001:db8::1"]).len(),
+            2
+        );
     }
 }

@@ -1,6 +1,9 @@
 //! Flows that have ended, as the programs tell of them.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::{
+    io,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+};
 
 use anyhow::{Context as _, Result};
 use aya::maps::{Map, MapData, RingBuf};
@@ -30,7 +33,9 @@ pub struct Events(AsyncFd<RingBuf<MapData>>);
 impl Events {
     pub(super) fn new(map: Map) -> Result<Events> {
         let ring = RingBuf::try_from(map)?;
-        let ring = AsyncFd::with_interest(ring, Interest::READABLE).context(WAITING)?;
+        // SAFETY: the reader owns its map, and with it the descriptor, until the AsyncFd drops it.
+        let registered = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
+        let ring = registered.map_err(io::Error::from).context(WAITING)?;
         Ok(Events(ring))
     }
 
@@ -45,7 +50,6 @@ impl Events {
                 return decode(&event).context("an event that these programs do not send");
             }
             self.0.readable_mut().await.context(WAITING)?.clear_ready();
-            // One may have come between the look and the clearing.
         }
     }
 }

@@ -37,7 +37,8 @@ fn connected(peer: &Peer, address: &str) -> (TcpStream, TcpStream) {
     let address: SocketAddr = address.parse().unwrap();
     let listener = peer.run(move || TcpListener::bind(address).unwrap());
     let near = TcpStream::connect(address).unwrap();
-    near.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    near.set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
     let (far, _) = listener.accept().unwrap();
     (near, far)
 }
@@ -129,7 +130,11 @@ fn a_connected_udp_socket_gets_an_error() {
             let mut datapath = attached(lab, mode);
             close(&mut datapath);
             for (address, errno) in PEERS.into_iter().zip([113, 13]) {
-                let local = if address.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" };
+                let local = if address.starts_with('[') {
+                    "[::]:0"
+                } else {
+                    "0.0.0.0:0"
+                };
                 let socket = UdpSocket::bind(local).unwrap();
                 socket.connect(address).unwrap();
                 until("the bucket has a token", || {

@@ -142,7 +142,10 @@ fn answers_find_their_way_through_options_extensions_and_tags() {
                 if rest > 0 {
                     assert_eq!(answer[12..16], [0x81, 0, 0, 5]);
                 }
-                assert_eq!(answer[12 + rest..14 + rest], ethertype(&packet).to_be_bytes());
+                assert_eq!(
+                    answer[12 + rest..14 + rest],
+                    ethertype(&packet).to_be_bytes()
+                );
                 assert_eq!(read(&answer[14 + rest..]).unwrap(), expected(far, host));
             }
         }
@@ -182,7 +185,9 @@ fn an_icmp_error_quotes_as_much_as_it_may() {
     answering(|datapath, ifindex| {
         for (host, far, most) in [(HOST4, FAR4, 548), (HOST6, FAR6, 1232)] {
             for length in (0..8).chain([499, 517, 518, 519, 520, 521, 1183, 1184, 1185, 1400]) {
-                let payload: Vec<u8> = (0..length).map(|i| u8::try_from(i % 251).unwrap()).collect();
+                let payload: Vec<u8> = (0..length)
+                    .map(|i| u8::try_from(i % 251).unwrap())
+                    .collect();
                 let packet = ip(host, far, UDP, &[udp(53), payload].concat());
                 // Padding of the frame is no part of the packet.
                 let data = [framed(&[], &packet), vec![0xee; 9]].concat();
@@ -204,12 +209,24 @@ fn an_icmp_error_quotes_as_much_as_it_may() {
 fn some_packets_are_never_answered() {
     answering(|datapath, ifindex| {
         let syn = segment(SYN, &[], &[]);
-        let later = ipv4(HOST4.parse().unwrap(), FAR4.parse().unwrap(), TCP, 100, &syn);
+        let later = ipv4(
+            HOST4.parse().unwrap(),
+            FAR4.parse().unwrap(),
+            TCP,
+            100,
+            &syn,
+        );
         let later6 = [&[TCP, 0, 0, 8, 0, 0, 0, 1], syn.as_slice()].concat();
         for (what, packet) in [
-            ("an ICMP error", ip(HOST4, FAR4, 1, &[3, 1, 0, 0, 0, 0, 0, 0])),
+            (
+                "an ICMP error",
+                ip(HOST4, FAR4, 1, &[3, 1, 0, 0, 0, 0, 0, 0]),
+            ),
             ("an ICMPv6 error", ip(HOST6, FAR6, ICMPV6, &icmpv6(1))),
-            ("an unknown ICMP type", ip(HOST4, FAR4, 1, &[99, 0, 0, 0, 0, 0, 0, 0])),
+            (
+                "an unknown ICMP type",
+                ip(HOST4, FAR4, 1, &[99, 0, 0, 0, 0, 0, 0, 0]),
+            ),
             ("a later fragment", later),
             ("a later fragment, IPv6", ip(HOST6, FAR6, 44, &later6)),
             ("multicast", ip(HOST4, "239.1.2.3", UDP, &udp(9))),
@@ -226,7 +243,11 @@ fn some_packets_are_never_answered() {
                 ip(HOST4, FAR4, TCP, &syn)
             }),
         ] {
-            assert_eq!(answer(datapath, ifindex, &framed(&[], &packet)), None, "{what}");
+            assert_eq!(
+                answer(datapath, ifindex, &framed(&[], &packet)),
+                None,
+                "{what}"
+            );
         }
         let mut broadcast = framed(&[], &ip(HOST4, "192.0.2.255", UDP, &udp(9)));
         broadcast[..6].copy_from_slice(&[0xff; 6]);
@@ -250,7 +271,10 @@ fn icmp_errors_are_limited_and_resets_are_not() {
         }
         let counters = datapath.counters(ifindex).unwrap();
         let most = 50 + 1 + begin.elapsed().as_millis();
-        assert!((1..=most).contains(&counters.icmp_sent.into()), "{counters:?}");
+        assert!(
+            (1..=most).contains(&counters.icmp_sent.into()),
+            "{counters:?}"
+        );
         assert_eq!(counters.icmp_sent + counters.dropped, 2000);
         assert_eq!(counters.resets_sent, 2000);
     });
@@ -260,7 +284,10 @@ fn icmp_errors_are_limited_and_resets_are_not() {
 #[test]
 fn cost_of_a_reset() {
     answering(|datapath, ifindex| {
-        let data = framed(&[], &ip(HOST4, FAR4, TCP, &segment(ACK, &[1; 12], &[7; 1000])));
+        let data = framed(
+            &[],
+            &ip(HOST4, FAR4, TCP, &segment(ACK, &[1; 12], &[7; 1000])),
+        );
         let mut costs: Vec<_> = (0..2000)
             .map(|_| {
                 let packet = packet(&data, ifindex);

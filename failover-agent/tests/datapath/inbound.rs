@@ -46,7 +46,8 @@ fn what_came_in_is_answered_if_it_is_to_be_kept() {
 
             for (mut near, mut far) in before {
                 far.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-                near.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+                near.set_read_timeout(Some(Duration::from_secs(20)))
+                    .unwrap();
                 near.write_all(b"x").unwrap();
                 match inbound {
                     Inbound::Keep => far.read_exact(&mut [0; 1]).unwrap(),
@@ -85,9 +86,13 @@ fn served(peer: &Peer, host: &str) -> (TcpStream, TcpStream) {
 fn echo(peer: &Peer, host: &str) {
     let server = UdpSocket::bind(host).unwrap();
     let address = server.local_addr().unwrap();
-    let any: SocketAddr = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }
-        .parse()
-        .unwrap();
+    let any: SocketAddr = if address.is_ipv4() {
+        "0.0.0.0:0"
+    } else {
+        "[::]:0"
+    }
+    .parse()
+    .unwrap();
     let far = peer.run(move || {
         let socket = UdpSocket::bind(any).unwrap();
         socket.send_to(b"question", address).unwrap();
@@ -103,7 +108,8 @@ fn echo(peer: &Peer, host: &str) {
 fn an_answer_from_beyond_is_no_beginning() {
     closed(|datapath, ifindex| {
         datapath.set_inbound(ifindex, Inbound::Keep).unwrap();
-        let leave = |datapath: &Datapath, packet: &[u8]| verdict(datapath, ifindex, &ethernet(packet));
+        let leave =
+            |datapath: &Datapath, packet: &[u8]| verdict(datapath, ifindex, &ethernet(packet));
         let arrive = |datapath: &Datapath, data: &[u8]| {
             datapath
                 .test_run(Direction::Ingress, &packet(&ethernet(data), ifindex), 1)
@@ -111,28 +117,52 @@ fn an_answer_from_beyond_is_no_beginning() {
         };
         // udp() sends from port 12345.
         let (question, answer) = (udp(53), [0, 53, 0x30, 0x39, 0, 8, 0, 0]);
-        assert_eq!(leave(datapath, &ip(HOST4, FAR4, UDP, &question)), Verdict::Drop);
+        assert_eq!(
+            leave(datapath, &ip(HOST4, FAR4, UDP, &question)),
+            Verdict::Drop
+        );
         arrive(datapath, &ip(FAR4, HOST4, UDP, &answer));
-        assert_eq!(leave(datapath, &ip(HOST4, FAR4, UDP, &question)), Verdict::Drop);
+        assert_eq!(
+            leave(datapath, &ip(HOST4, FAR4, UDP, &question)),
+            Verdict::Drop
+        );
 
         let other = "198.51.100.8";
         arrive(datapath, &ip(other, HOST4, UDP, &answer));
-        assert_eq!(leave(datapath, &ip(HOST4, other, UDP, &question)), Verdict::Pass);
+        assert_eq!(
+            leave(datapath, &ip(HOST4, other, UDP, &question)),
+            Verdict::Pass
+        );
         datapath.set_inbound(ifindex, Inbound::Cut).unwrap();
-        assert_eq!(leave(datapath, &ip(HOST4, other, UDP, &question)), Verdict::Drop);
+        assert_eq!(
+            leave(datapath, &ip(HOST4, other, UDP, &question)),
+            Verdict::Drop
+        );
         datapath.set_inbound(ifindex, Inbound::Keep).unwrap();
 
         // A segment within a connection is no beginning either; a SYN is.
         arrive(datapath, &ip(FAR6, HOST6, TCP, &tcp(0x10)));
         arrive(datapath, &ip(FAR6, HOST6, TCP, &tcp(0x12)));
-        assert_eq!(leave(datapath, &ip(HOST6, FAR6, TCP, &tcp(0x10))), Verdict::Drop);
+        assert_eq!(
+            leave(datapath, &ip(HOST6, FAR6, TCP, &tcp(0x10))),
+            Verdict::Drop
+        );
         arrive(datapath, &ip(FAR6, HOST6, TCP, &tcp(0x02)));
-        assert_eq!(leave(datapath, &ip(HOST6, FAR6, TCP, &tcp(0x12))), Verdict::Pass);
+        assert_eq!(
+            leave(datapath, &ip(HOST6, FAR6, TCP, &tcp(0x12))),
+            Verdict::Pass
+        );
 
         // Echo replies answer by themselves.
         let ping = [0, 0, 0, 0, 0, 0, 0, 0];
         assert_eq!(leave(datapath, &ip(HOST4, FAR4, 1, &ping)), Verdict::Pass);
-        assert_eq!(leave(datapath, &ip(HOST6, FAR6, ICMPV6, &icmpv6(129))), Verdict::Pass);
-        assert_eq!(leave(datapath, &ip(HOST6, FAR6, ICMPV6, &icmpv6(128))), Verdict::Drop);
+        assert_eq!(
+            leave(datapath, &ip(HOST6, FAR6, ICMPV6, &icmpv6(129))),
+            Verdict::Pass
+        );
+        assert_eq!(
+            leave(datapath, &ip(HOST6, FAR6, ICMPV6, &icmpv6(128))),
+            Verdict::Drop
+        );
     });
 }

@@ -119,9 +119,11 @@ impl Peer {
             client.thread
         ));
         client.run(|| {
-            sh("ip addr add 10.1.0.2/24 dev near && ip addr add 2001:db8:1::2/64 dev near nodad \
+            sh(
+                "ip addr add 10.1.0.2/24 dev near && ip addr add 2001:db8:1::2/64 dev near nodad \
                 && ip link set near up && ip route add default via 10.1.0.1 \
-                && ip -6 route add default via 2001:db8:1::1");
+                && ip -6 route add default via 2001:db8:1::1",
+            );
         });
         client
     }
@@ -198,6 +200,19 @@ pub(crate) fn tun_uplink() -> File {
     unsafe { tun_set_iff(file.as_raw_fd(), &raw const request) }.unwrap();
     sh("ip addr add 10.0.0.1/24 dev uplink && ip link set uplink up");
     file
+}
+
+/// Has the kernel finish checksums before packets leave by an interface, as `ethtool -K INTERFACE tx off` does.
+pub(crate) fn finish_checksums(interface: &str) {
+    nix::ioctl_write_ptr_bad!(ethtool, 0x8946, [u8; 40]);
+    // include/uapi/linux/ethtool.h: ETHTOOL_STXCSUM, off.
+    let value = [0x17_u32, 0];
+    let mut request = [0; 40];
+    request[..interface.len()].copy_from_slice(interface.as_bytes());
+    request[16..24].copy_from_slice(&(&raw const value).expose_provenance().to_ne_bytes());
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    // SAFETY: the request is a whole `struct ifreq`, and points to a whole `struct ethtool_value`.
+    unsafe { ethtool(socket.as_raw_fd(), &raw const request) }.unwrap();
 }
 
 /// An interface as a packet socket sees it: what arrives before the ingress hook, what leaves behind the egress hook.

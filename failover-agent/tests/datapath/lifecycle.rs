@@ -282,7 +282,11 @@ fn pins_that_cannot_be_adopted_are_replaced() {
 
         // Another ABI version, behind the settings' lease and mark.
         let settings = lab.bpf.join("settings");
-        let value = format!("hex {} ff ff ff ff {}", ["00"; 12].join(" "), ["00"; 32].join(" "));
+        let value = format!(
+            "hex {} ff ff ff ff {}",
+            ["00"; 12].join(" "),
+            ["00"; 32].join(" ")
+        );
         sh(&format!(
             "bpftool map update pinned {} key hex 00 00 00 00 value {value}",
             settings.display()

@@ -61,7 +61,10 @@ fn ensure(condition: bool, what: &str) -> Result<(), String> {
 
 fn read_ipv4(packet: &[u8]) -> Result<Reply, String> {
     ensure(packet.len() >= 28 && packet[0] == 0x45, "IPv4 header")?;
-    ensure(usize::from(u16_at(packet, 2)) == packet.len(), "IPv4 length")?;
+    ensure(
+        usize::from(u16_at(packet, 2)) == packet.len(),
+        "IPv4 length",
+    )?;
     ensure(u16_at(packet, 6) == 0x4000, "fragment")?;
     ensure(packet[8] == 64, "TTL")?;
     ensure(checksum(&[&packet[..20]]) == 0, "IPv4 checksum")?;
@@ -93,7 +96,10 @@ fn read_ipv4(packet: &[u8]) -> Result<Reply, String> {
 fn read_ipv6(packet: &[u8]) -> Result<Reply, String> {
     ensure(packet.len() >= 48, "IPv6 header")?;
     ensure(u32_at(packet, 0) == 6 << 28, "IPv6 class and flow")?;
-    ensure(usize::from(u16_at(packet, 4)) == packet.len() - 40, "IPv6 length")?;
+    ensure(
+        usize::from(u16_at(packet, 4)) == packet.len() - 40,
+        "IPv6 length",
+    )?;
     ensure(packet[7] == 64, "hop limit")?;
     let (header, body) = packet.split_at(40);
     let pseudo = [&header[8..], &[0, 0], &header[4..6], &[0, 0, 0, header[6]]].concat();
@@ -122,14 +128,20 @@ fn read_ipv6(packet: &[u8]) -> Result<Reply, String> {
 
 fn read_reset(pseudo: &[u8], segment: &[u8]) -> Result<Kind, String> {
     ensure(segment.len() == 20 && segment[12] == 5 << 4, "TCP header")?;
-    ensure(segment[14..16] == [0; 2] && segment[18..] == [0; 2], "window, urgent")?;
+    ensure(
+        segment[14..16] == [0; 2] && segment[18..] == [0; 2],
+        "window, urgent",
+    )?;
     ensure(checksum(&[pseudo, segment]) == 0, "TCP checksum")?;
     let acknowledgement = match segment[13] {
         4 => None,
         0x14 => Some(u32_at(segment, 8)),
         other => return Err(format!("flags {other:x}")),
     };
-    ensure(acknowledgement.is_some() || u32_at(segment, 8) == 0, "ack without ACK")?;
+    ensure(
+        acknowledgement.is_some() || u32_at(segment, 8) == 0,
+        "ack without ACK",
+    )?;
     Ok(Kind::Reset {
         ports: (u16_at(segment, 0), u16_at(segment, 2)),
         sequence: u32_at(segment, 4),

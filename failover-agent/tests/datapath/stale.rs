@@ -38,11 +38,16 @@ fn a_foreign_source_is_cut_whatever_the_gate() {
         let other = ifindex + 1;
         assert!(!is_cut(&datapath, &udp4()) && !is_cut(&datapath, &udp6()));
 
-        datapath.set_addresses(other, &addresses(&[HOST4, HOST6])).unwrap();
+        datapath
+            .set_addresses(other, &addresses(&[HOST4, HOST6]))
+            .unwrap();
         let tagged = frame(&[0x88a8, 0x8100], 0x0800, &udp4());
         assert!(is_cut(&datapath, &udp4()) && is_cut(&datapath, &udp6()));
         assert_eq!(verdict(&datapath, ifindex, &tagged), Verdict::Drop);
-        assert!(is_cut(&datapath, &ip(HOST4, FAR4, TCP, &tcp(4))), "a RST too");
+        assert!(
+            is_cut(&datapath, &ip(HOST4, FAR4, TCP, &tcp(4))),
+            "a RST too"
+        );
         assert!(!is_cut(&datapath, &ip(FAR4, HOST4, UDP, &udp(53))));
         for exempt in [
             ip(HOST4, FAR4, UDP, &udp(67)),
@@ -51,16 +56,23 @@ fn a_foreign_source_is_cut_whatever_the_gate() {
         ] {
             assert!(!is_cut(&datapath, &exempt));
         }
-        assert_eq!(verdict(&datapath, ifindex, &frame(&[], 0x0806, &[0; 28])), Verdict::Pass);
+        assert_eq!(
+            verdict(&datapath, ifindex, &frame(&[], 0x0806, &[0; 28])),
+            Verdict::Pass
+        );
         let counters = datapath.counters(ifindex).unwrap();
         assert_eq!((counters.stale_cut, counters.cut_packets), (4, 4));
 
         // An exempt destination does not make the source right.
-        datapath.set_exempt(0, &[("198.51.100.0".parse().unwrap(), 24)]).unwrap();
+        datapath
+            .set_exempt(0, &[("198.51.100.0".parse().unwrap(), 24)])
+            .unwrap();
         assert!(is_cut(&datapath, &udp4()));
 
         // Two modems of a kind give out the same address.
-        datapath.set_addresses(ifindex, &addresses(&[HOST4])).unwrap();
+        datapath
+            .set_addresses(ifindex, &addresses(&[HOST4]))
+            .unwrap();
         assert!(!is_cut(&datapath, &udp4()) && is_cut(&datapath, &udp6()));
         // The address moves.
         datapath.set_addresses(other, &addresses(&[HOST6])).unwrap();
@@ -98,7 +110,9 @@ fn allowed_marks_pass_a_closed_gate() {
         assert!(is_cut(datapath, 7) && !is_cut(datapath, 8));
         assert!(datapath.set_allow_marks(&[1; 9]).is_err());
         // They say nothing about the source.
-        datapath.set_addresses(ifindex + 1, &addresses(&[HOST4])).unwrap();
+        datapath
+            .set_addresses(ifindex + 1, &addresses(&[HOST4]))
+            .unwrap();
         assert!(is_cut(datapath, 8));
     });
 }
@@ -134,7 +148,9 @@ fn no_provider_sees_a_foreign_source_and_its_sender_is_told() {
 
         let datagram = UdpSocket::bind("192.0.2.9:0").unwrap();
         datagram.connect(remote).unwrap();
-        until("an error comes back", || datagram.send(b"datagram").is_err());
+        until("an error comes back", || {
+            datagram.send(b"datagram").is_err()
+        });
 
         let foreign = [192, 0, 2, 9];
         assert!(
@@ -151,7 +167,14 @@ fn no_provider_sees_a_foreign_source_and_its_sender_is_told() {
             .filter(|(leaving, frame)| !leaving && frame.get(30..34) == Some(&foreign[..]))
             .map(|(_, frame)| read(&frame[14..]).unwrap())
             .collect();
-        assert!(matches!(answers[0].kind, Kind::Reset { sequence: 0, acknowledgement: Some(_), .. }));
+        assert!(matches!(
+            answers[0].kind,
+            Kind::Reset {
+                sequence: 0,
+                acknowledgement: Some(_),
+                ..
+            }
+        ));
         assert!(matches!(answers[1].kind, Kind::Prohibited { .. }));
 
         let runtime = tokio::runtime::Builder::new_current_thread()

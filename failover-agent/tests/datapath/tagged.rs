@@ -1,6 +1,10 @@
 //! Links of other kinds in the kernel: tun, and frames that hold VLAN tags.
 
-use std::{io::ErrorKind, net::{TcpStream, UdpSocket}, time::Duration};
+use std::{
+    io::ErrorKind,
+    net::{TcpStream, UdpSocket},
+    time::Duration,
+};
 
 use failover_agent::{
     config::AttachMode,
@@ -68,9 +72,18 @@ fn an_answer_bears_the_tags_of_its_packet() {
                 // A packet socket shows a tag beside the data only in its auxiliary data: one is missing here.
                 let inner = tags.len().saturating_sub(1) * 4;
                 assert_eq!(answer[6..12], gateway);
-                assert_eq!(answer[12 + inner..14 + inner], ethertype(&packet).to_be_bytes());
+                assert_eq!(
+                    answer[12 + inner..14 + inner],
+                    ethertype(&packet).to_be_bytes()
+                );
                 let reply = read(&answer[14 + inner..]).unwrap();
-                assert!(matches!(reply.kind, Kind::Reset { acknowledgement: Some(1), .. }));
+                assert!(matches!(
+                    reply.kind,
+                    Kind::Reset {
+                        acknowledgement: Some(1),
+                        ..
+                    }
+                ));
             }
         }
     });
