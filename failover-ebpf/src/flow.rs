@@ -50,7 +50,7 @@ pub(crate) fn note_arrival(ctx: &TcContext, ifindex: u32, packet: &Packet) {
     };
     // A SYN begins a new connection; a UDP packet may belong to one that this side began.
     let flags = if packet.protocol == protocol::UDP {
-        u64::from(BPF_NOEXIST as u32)
+        u64::from(BPF_NOEXIST)
     } else {
         0
     };
@@ -79,7 +79,7 @@ pub(crate) fn note_departure(
         remember(
             leaving(ctx, ifindex, packet),
             Origin::Local,
-            u64::from(BPF_NOEXIST as u32),
+            u64::from(BPF_NOEXIST),
         );
     }
 }
