@@ -4,6 +4,11 @@
 //! interface that it was leaving by. There it passes checksum verification, conntrack (which translates it for a
 //! client behind NAT) and the reverse path filter like anything that comes from the wire.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "lengths within packets and sums that were folded; try_from's other branch would only burden the verifier"
+)]
+
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_INVALIDATE_HASH, BPF_F_RECOMPUTE_CSUM},
     helpers::{
@@ -186,7 +191,7 @@ pub(crate) fn store_bytes(
     source: *const u8,
     length: usize,
 ) -> Option<()> {
-    const FLAGS: u32 = BPF_F_RECOMPUTE_CSUM as u32 | BPF_F_INVALIDATE_HASH as u32;
+    const FLAGS: u32 = BPF_F_RECOMPUTE_CSUM | BPF_F_INVALIDATE_HASH;
     // SAFETY: callers pass a source of that length; the verifier checks it again.
     let result = unsafe {
         bpf_skb_store_bytes(

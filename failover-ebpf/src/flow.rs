@@ -50,7 +50,7 @@ pub(crate) fn note_arrival(ctx: &TcContext, ifindex: u32, packet: &Packet) {
     };
     // A SYN begins a new connection; a UDP packet may belong to one that this side began.
     let flags = if packet.protocol == protocol::UDP {
-        u64::from(BPF_NOEXIST as u32)
+        u64::from(BPF_NOEXIST)
     } else {
         0
     };
@@ -79,7 +79,7 @@ pub(crate) fn note_departure(
         remember(
             leaving(ctx, ifindex, packet),
             Origin::Local,
-            u64::from(BPF_NOEXIST as u32),
+            u64::from(BPF_NOEXIST),
         );
     }
 }
@@ -93,7 +93,7 @@ fn remember(flow: Flow, origin: Origin, flags: u64) {
         return;
     }
     // Fails only if another CPU was faster, or the map has no room at this moment: then the flow is not kept.
-    if FLOWS.insert(flow, origin, flags).is_err() {}
+    FLOWS.insert(flow, origin, flags).ok();
 }
 
 /// Whether a flow came in by this uplink and is to be answered by it.
@@ -124,6 +124,6 @@ pub(crate) fn tell(flow: Flow, reason: Reason, answer: Answer) {
             reason,
             answer,
         };
-        if EVENTS.output(event, 0).is_err() {}
+        EVENTS.output(event, 0).ok();
     }
 }

@@ -120,7 +120,7 @@ pub(crate) fn drop_silently() -> i32 {
 #[inline(always)]
 pub(crate) fn send_back(ifindex: u32) -> i32 {
     // SAFETY: plain numbers. The result is TC_ACT_REDIRECT for all valid flags.
-    unsafe { bpf_redirect(ifindex, u64::from(BPF_F_INGRESS as u32)) };
+    unsafe { bpf_redirect(ifindex, u64::from(BPF_F_INGRESS)) };
     TC_ACT_REDIRECT
 }
 

@@ -101,8 +101,8 @@ fn behind_tags(ctx: &TcContext) -> Option<(Family, usize)> {
 #[inline(never)]
 pub(crate) fn parse(ctx: &TcContext, family: Family, at: usize) -> Option<&'static Packet> {
     let packet = PACKET.get_ptr_mut(0)?;
-    // SAFETY: the slot belongs to this CPU, programs on one CPU do not interrupt each other, and each parses its
-    // packet once.
+    // SAFETY: the slot belongs to this CPU, programs on one CPU do not interrupt each other, and none looks at an
+    // earlier result after a call.
     let packet = unsafe { &mut *packet };
     packet.family = family;
     packet.at = at;

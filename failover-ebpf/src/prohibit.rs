@@ -1,5 +1,10 @@
 //! Answering a packet by "communication administratively prohibited": RFC 1812 (5.2.7.1) and RFC 4443 (3.1).
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "lengths within packets and sums that were folded; try_from's other branch would only burden the verifier"
+)]
+
 use aya_ebpf::{helpers::bpf_skb_load_bytes, programs::TcContext};
 use failover_ebpf::LinkLayer;
 

@@ -1,5 +1,10 @@
 //! Answering a TCP segment by a RST (RFC 9293, 3.5.2 and 3.10.7.1).
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "lengths within packets and sums that were folded; try_from's other branch would only burden the verifier"
+)]
+
 use aya_ebpf::programs::TcContext;
 use failover_ebpf::LinkLayer;
 

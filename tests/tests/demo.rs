@@ -106,10 +106,11 @@ fn it_reports_a_failover_and_a_failback() -> Result<()> {
     // It waits for hold, which is one second from the first good round on.
     assert!(number("/failback/detection_ms") > 500.0, "{summary:#}");
     assert!(number("/failover/decision_to_route_ms") > 0.0);
-    assert!(
-        number("/failover/cut") > 0.0,
-        "the old connection's packets: {summary:#}"
-    );
+    for stream in ["host", "client"] {
+        place(&report, "ended", "stream", stream);
+        let path = format!("/failover/old_connection_ended_ms/{stream}");
+        assert!(number(&path) > 0.0, "{summary:#}");
+    }
     Ok(())
 }
 

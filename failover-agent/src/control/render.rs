@@ -175,24 +175,28 @@ fn switch_line(switch: &Switch) -> String {
         Some(from) => format!("{from} -> "),
         None => String::new(),
     };
-    let mut result = match (switch.timeline.routed_us, switch.timeline.gated_us) {
+    let result = match (switch.timeline.routed_us, switch.timeline.gated_us) {
         (Some(routed), Some(gated)) if switch.confirmed => {
             format!("routed after {routed} us, gated after {gated} us")
         }
         (Some(routed), None) if switch.confirmed => format!("routed after {routed} us"),
         _ => "not confirmed, nothing was cut".to_owned(),
     };
-    for (number, what) in [
+    let ended = [
         (switch.sockets_ended, "sockets ended"),
-        (switch.flows_deleted, "flows deleted"),
-    ] {
-        if let Some(number) = number {
-            result += &format!(", {number} {what}");
-        }
-    }
+        (switch.flows_deleted, "tracked flows deleted"),
+    ]
+    .into_iter()
+    .filter_map(|(number, what)| {
+        let number = number.filter(|number| *number > 0)?;
+        Some(format!("\n                            {number} {what}"))
+    });
     format!(
-        "{at}  {} {} {from}{}: {result}",
-        switch.family, switch.cause, switch.to
+        "{at}  {} {} {from}{}: {result}{}",
+        switch.family,
+        switch.cause,
+        switch.to,
+        ended.collect::<String>()
     )
 }
 
@@ -323,7 +327,11 @@ IPv6: active uplink cable
         assert!(text.contains("7 / 4.2 kB"), "{text}");
         assert!(text.contains("0.2 s ago"), "{text}");
         assert!(
-            text.contains("IPv4 failover cable -> lte: routed after 812 us, gated after 830 us, 3 sockets ended\n"),
+            text.contains("IPv4 failover cable -> lte: routed after 812 us, gated after 830 us\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("\n                            3 sockets ended\n"),
             "{text}"
         );
         assert!(

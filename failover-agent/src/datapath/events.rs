@@ -46,7 +46,6 @@ impl Events {
                 return decode(&event).context("an event that these programs do not send");
             }
             self.0.readable_mut().await.context(WAITING)?.clear_ready();
-            // One may have come between the look and the clearing.
         }
     }
 }

@@ -2,13 +2,13 @@
 
 use failover_agent::{
     config::AttachMode,
-    datapath::{Counters, Direction, LinkLayer, TestPacket, Verdict},
+    datapath::{Counters, Direction, Inbound, LinkLayer, TestPacket, Verdict},
 };
 
 use crate::{
     lab::{lab, quiet_uplink},
     packets::*,
-    verdicts::{closed, packet, udp4},
+    verdicts::{closed, packet, udp4, udp6},
 };
 
 #[test]
@@ -78,15 +78,27 @@ fn cost_of_an_open_gate() {
             let addresses = addresses.map(|text| text.parse().unwrap());
             datapath.set_addresses(owner, &addresses).unwrap();
         }
-        let data = ethernet(&udp4());
-        let run = datapath
-            .test_run(Direction::Egress, &packet(&data, ifindex), 1_000_000)
-            .unwrap();
-        assert_eq!(run.verdict, Verdict::Pass);
-        assert!(datapath.counters(ifindex).unwrap().tx_packets >= 1_000_000);
-        println!(
-            "egress program, open gate with stale check: {} ns per packet",
-            run.duration.as_nanos()
-        );
+        for inbound in [Inbound::Cut, Inbound::Keep] {
+            datapath.set_inbound(ifindex, inbound).unwrap();
+            for (what, data) in [
+                ("TCP", ip(HOST4, FAR4, TCP, &tcp(0x10))),
+                ("UDP", udp4()),
+                ("UDP over IPv6", udp6()),
+            ] {
+                let run = datapath
+                    .test_run(
+                        Direction::Egress,
+                        &packet(&ethernet(&data), ifindex),
+                        1_000_000,
+                    )
+                    .unwrap();
+                assert_eq!(run.verdict, Verdict::Pass);
+                println!(
+                    "egress program, open gate with stale check, inbound {inbound:?}, {what}: {} ns per packet",
+                    run.duration.as_nanos()
+                );
+            }
+        }
+        assert!(datapath.counters(ifindex).unwrap().tx_packets >= 6_000_000);
     });
 }

@@ -3,6 +3,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::ErrorKind,
+    mem::MaybeUninit,
     net::TcpStream,
     os::{fd::AsRawFd as _, unix::fs::OpenOptionsExt as _},
     path::{Path, PathBuf},
@@ -18,11 +19,13 @@ use failover_agent::{
 };
 use nix::{
     fcntl::OFlag,
+    libc,
     mount::{MsFlags, mount},
     net::if_::if_nametoindex,
     sched::{CloneFlags, unshare},
     unistd::{Uid, gettid},
 };
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 /// `SO_MARK` of probes in the tests.
 pub(crate) const MARK: u32 = 0xfa11;
@@ -100,6 +103,32 @@ pub(crate) struct Peer {
 impl Peer {
     /// Makes `uplink` on the host (10.0.0.1/24, 2001:db8::1/64) and its other end `far` (.2, ::2) in the peer.
     pub(crate) fn connect() -> Peer {
+        let peer = Peer::new();
+        peer.cable();
+        peer
+    }
+
+    /// Makes `lan` on the host (10.1.0.1/24, 2001:db8:1::1/64), which becomes a router, and its other end `near` (.2,
+    /// ::2) in a client.
+    pub(crate) fn client() -> Peer {
+        let client = Peer::new();
+        sh("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
+        sh(&format!(
+            "ip link add lan type veth peer name near netns {} && ip addr add 10.1.0.1/24 dev lan \
+             && ip addr add 2001:db8:1::1/64 dev lan nodad && ip link set lan up",
+            client.thread
+        ));
+        client.run(|| {
+            sh(
+                "ip addr add 10.1.0.2/24 dev near && ip addr add 2001:db8:1::2/64 dev near nodad \
+                && ip link set near up && ip route add default via 10.1.0.1 \
+                && ip -6 route add default via 2001:db8:1::1",
+            );
+        });
+        client
+    }
+
+    fn new() -> Peer {
         let (jobs, inbox) = channel::<Box<dyn FnOnce() + Send>>();
         let (ready, is_ready) = channel();
         thread::spawn(move || {
@@ -107,12 +136,10 @@ impl Peer {
             ready.send(gettid().as_raw()).unwrap();
             inbox.into_iter().for_each(|job| job());
         });
-        let peer = Peer {
+        Peer {
             jobs,
             thread: is_ready.recv().unwrap(),
-        };
-        peer.cable();
-        peer
+        }
     }
 
     /// Lays the cable; again, if its host's end was deleted.
@@ -173,6 +200,72 @@ pub(crate) fn tun_uplink() -> File {
     unsafe { tun_set_iff(file.as_raw_fd(), &raw const request) }.unwrap();
     sh("ip addr add 10.0.0.1/24 dev uplink && ip link set uplink up");
     file
+}
+
+/// Has the kernel finish checksums before packets leave by an interface, as `ethtool -K INTERFACE tx off` does.
+pub(crate) fn finish_checksums(interface: &str) {
+    nix::ioctl_write_ptr_bad!(ethtool, 0x8946, [u8; 40]);
+    // include/uapi/linux/ethtool.h: ETHTOOL_STXCSUM, off.
+    let value = [0x17_u32, 0];
+    let mut request = [0; 40];
+    request[..interface.len()].copy_from_slice(interface.as_bytes());
+    request[16..24].copy_from_slice(&(&raw const value).expose_provenance().to_ne_bytes());
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    // SAFETY: the request is a whole `struct ifreq`, and points to a whole `struct ethtool_value`.
+    unsafe { ethtool(socket.as_raw_fd(), &raw const request) }.unwrap();
+}
+
+/// An interface as a packet socket sees it: what arrives before the ingress hook, what leaves behind the egress hook.
+pub(crate) struct Wire(Socket);
+
+impl Wire {
+    /// On an interface of the namespace that this thread is in.
+    pub(crate) fn open(interface: &str) -> Wire {
+        let everything = u16::try_from(libc::ETH_P_ALL).unwrap().to_be();
+        let protocol = Protocol::from(i32::from(everything));
+        let socket = Socket::new(Domain::PACKET, Type::RAW, Some(protocol)).unwrap();
+        let link = libc::sockaddr_ll {
+            sll_family: u16::try_from(libc::AF_PACKET).unwrap(),
+            sll_protocol: everything,
+            sll_ifindex: if_nametoindex(interface).unwrap().try_into().unwrap(),
+            sll_hatype: 0,
+            sll_pkttype: 0,
+            sll_halen: 0,
+            sll_addr: [0; 8],
+        };
+        // SAFETY: the storage is big enough for every address, and its length is that of this one.
+        let ((), address) = unsafe {
+            SockAddr::try_init(|storage, length| {
+                storage.cast::<libc::sockaddr_ll>().write(link);
+                length.write(size_of::<libc::sockaddr_ll>().try_into().unwrap());
+                Ok(())
+            })
+        }
+        .unwrap();
+        socket.bind(&address).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        Wire(socket)
+    }
+
+    /// All frames since the last call, each with whether it was leaving.
+    pub(crate) fn frames(&self) -> Vec<(bool, Vec<u8>)> {
+        let mut frames = Vec::new();
+        let mut buffer = vec![MaybeUninit::uninit(); 1 << 17];
+        while let Ok((length, from)) = self.0.recv_from(&mut buffer) {
+            // SAFETY: so much has been received; a packet socket's senders are such addresses.
+            let (data, link) = unsafe {
+                let data = std::slice::from_raw_parts(buffer.as_ptr().cast::<u8>(), length);
+                (data, *from.as_ptr().cast::<libc::sockaddr_ll>())
+            };
+            frames.push((link.sll_pkttype == libc::PACKET_OUTGOING, data.to_vec()));
+        }
+        frames
+    }
+
+    /// Sends a frame, past the routing tables.
+    pub(crate) fn send(&self, frame: &[u8]) {
+        self.0.send(frame).unwrap();
+    }
 }
 
 /// Index of the host's end of the cable.

@@ -13,7 +13,7 @@ Keys of --json (times in milliseconds, after_us in microseconds):
   timeline  everything that happened, in order: t_ms since the start, event (its name), text (as shown to people), and the event's own keys
   summary   null when not ok
     failover, failback  detection_ms (fault or repair to decision), decision_to_route_ms, gates_ms (after the route),
-                        decision_to_first_packet_ms, longest_gap_ms and lost (of host and client each), cut (by the closed gate)
+                        decision_to_first_packet_ms, longest_gap_ms and lost (of host and client each), old_connection_ended_ms (of both), cut (by the closed gate)
     gap_split           of the host's longest gap at the failover: gap_ms = detection_ms + switch_ms + rest_ms, with shares in percent
     packets             of host and client: sent, answered, lost
     total_ms            duration of the whole demonstration";

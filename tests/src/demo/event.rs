@@ -103,6 +103,15 @@ pub enum Event {
         /// Time without any answer before it, in milliseconds.
         silence_ms: f64,
     },
+    /// The application of an old connection was told that it is over.
+    Ended {
+        /// Whose: `host` or `client`.
+        stream: &'static str,
+        /// The error that it got.
+        error: String,
+        /// After the decision, in milliseconds.
+        after_ms: f64,
+    },
     /// A closed gate has cut its first packet.
     Cut {
         /// The packet, in the eBPF program's words.
@@ -139,7 +148,7 @@ impl Event {
             Event::Laboratory { .. } => "laboratory",
             Event::Fault { .. } => "FAULT",
             Event::Repair { .. } => "REPAIR",
-            Event::Flowing { .. } | Event::FirstPacket { .. } => "traffic",
+            Event::Flowing { .. } | Event::FirstPacket { .. } | Event::Ended { .. } => "traffic",
             Event::Cut { .. } => "gate",
             Event::Agent { .. }
             | Event::ProbeFailed { .. }
@@ -161,7 +170,10 @@ impl Event {
             Event::Health { to, .. } if to == "Down" => Tone::Bad,
             Event::NowhereToGo => Tone::Bad,
             Event::ProbeFailed { .. } | Event::Cut { .. } | Event::Warning { .. } => Tone::Doubtful,
-            Event::Repair { .. } | Event::Flowing { .. } | Event::FirstPacket { .. } => Tone::Good,
+            Event::Repair { .. }
+            | Event::Flowing { .. }
+            | Event::FirstPacket { .. }
+            | Event::Ended { .. } => Tone::Good,
             Event::Decision { .. } => Tone::Important,
             Event::Laboratory { .. }
             | Event::Agent { .. }
@@ -237,6 +249,14 @@ impl fmt::Display for Event {
             } => write!(
                 f,
                 "the {stream}'s first packet by {uplink} is answered, {silence_ms:.1} ms after the last answer before"
+            ),
+            Event::Ended {
+                stream,
+                error,
+                after_ms,
+            } => write!(
+                f,
+                "the {stream}'s old TCP connection ends ({error}), {after_ms:.1} ms after the decision"
             ),
             Event::Cut { packet } => write!(f, "the closed gate cuts its first packet: {packet}"),
             Event::Warning { message } => f.write_str(message),

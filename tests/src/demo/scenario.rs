@@ -16,7 +16,7 @@ use super::{
     timeline::{Timeline, milliseconds},
     watch::Watch,
 };
-use crate::lab::{Fault, Lab, TARGET_V4, UdpStream};
+use crate::lab::{Fault, Lab, TARGET_V4, TcpClient, UdpStream};
 
 /// The preferred uplink and the other one.
 const CABLE: &str = "cable";
@@ -26,6 +26,9 @@ const LTE: &str = "lte";
 pub(super) const FAST: Duration = Duration::from_millis(5);
 /// The same of the stream that keeps its address.
 pub(super) const OLD: Duration = Duration::from_millis(50);
+
+/// Old connections end at once; this is for a machine that is very busy.
+const END_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long each state is watched when all is well.
 const STEADY: Duration = Duration::from_millis(1500);
@@ -95,6 +98,7 @@ fn demonstrate(options: &Options, lab: &Lab, watch: &mut Watch) -> Result<Outcom
         |watch| watch.switch_to(LTE, broken),
     )?;
     let first_by_lte = streams.first_packets(LTE, broken, watch)?;
+    let old_ended = streams.old_ones_end(failover.decided, watch)?;
     watch.pause(STEADY)?;
     let map = uplinks_map(lab)?;
 
@@ -116,6 +120,7 @@ fn demonstrate(options: &Options, lab: &Lab, watch: &mut Watch) -> Result<Outcom
         cause: broken,
         interrupted: broken,
         first_packet: first_by_lte,
+        old_ended: Some(old_ended),
         streams: &reports,
         cut: cut.cable,
     }
@@ -125,6 +130,7 @@ fn demonstrate(options: &Options, lab: &Lab, watch: &mut Watch) -> Result<Outcom
         cause: repaired,
         interrupted: failback.decided,
         first_packet: first_by_cable,
+        old_ended: None,
         streams: &reports,
         cut: cut.lte,
     }
@@ -152,18 +158,20 @@ fn set_fault(lab: &Lab, uplink: &'static str, watch: &mut Watch) -> Result<Fault
 struct Streams {
     host: UdpStream,
     client: UdpStream,
-    /// Keeps cable's address, and runs into its closed gate.
-    _old: UdpStream,
+    /// TCP connections by cable, which cannot go on by lte.
+    old: [(&'static str, TcpClient); 2],
 }
 
 impl Streams {
     fn start(lab: &Lab) -> Result<Streams> {
         let stream = |node: &crate::lab::Node| node.udp_stream(TARGET_V4).every(FAST).start();
-        let old = lab.host().udp_stream(TARGET_V4).connected().every(OLD);
         Ok(Streams {
             host: stream(lab.host())?,
             client: stream(lab.client())?,
-            _old: old.start()?,
+            old: [
+                ("host", lab.host().tcp_idle(TARGET_V4)?),
+                ("client", lab.client().tcp_stream(TARGET_V4, OLD)?),
+            ],
         })
     }
 
@@ -190,6 +198,29 @@ impl Streams {
         let at = watch.tell_first_packet(host, uplink, after, PACKET_LIMIT)?;
         watch.tell_first_packet(client, uplink, after, PACKET_LIMIT)?;
         Ok(at)
+    }
+
+    /// Waits until the applications of both old connections have been told that they are over: milliseconds after `decided`.
+    fn old_ones_end(&self, decided: Instant, watch: &mut Watch) -> Result<PerStream<f64>> {
+        let mut after_ms = [0.0; 2];
+        for ((stream, connection), after_ms) in self.old.iter().zip(&mut after_ms) {
+            let what = "an old connection did not end";
+            let ended = watch.until(what, END_LIMIT, |_| connection.state().ended)?;
+            *after_ms = milliseconds(ended.at.saturating_duration_since(decided));
+            let error = ended
+                .error
+                .map_or("closed".to_owned(), |error| error.kind.to_string());
+            watch.happened(
+                ended.at,
+                Event::Ended {
+                    stream,
+                    error,
+                    after_ms: *after_ms,
+                },
+            );
+        }
+        let [host, client] = after_ms;
+        Ok(PerStream { host, client })
     }
 
     fn stop(self) -> Result<PerStream<crate::lab::UdpReport>> {

@@ -63,9 +63,9 @@ impl Screen {
         }
         writeln!(
             self.out,
-            "\nHost and client each send a packet every {} ms to 192.0.2.1, which answers. A third stream, every {} ms from the\n\
-             host, is like an old connection: it keeps the address that cable gave it. Then cable's provider breaks silently: the\n\
-             link stays up, so only probing can tell.",
+            "\nHost and client each send a packet every {} ms to 192.0.2.1, which answers. Each also has an old TCP\n\
+             connection by cable: the host's is idle, the client sends something every {} ms. Then cable's provider breaks\n\
+             silently: the link stays up, so only probing can tell.",
             FAST.as_millis(),
             OLD.as_millis(),
         )?;

@@ -42,6 +42,9 @@ pub struct Phase {
     pub longest_gap_ms: PerStream<f64>,
     /// Packets without an answer.
     pub lost: PerStream<usize>,
+    /// From the decision until the applications of the old connections were told that they are over; null at the failback, which
+    /// leaves none.
+    pub old_connection_ended_ms: Option<PerStream<f64>>,
     /// Packets that the old uplink's closed gate cut, by the agent's counters.
     pub cut: u64,
 }
@@ -102,6 +105,7 @@ pub(super) struct Measured<'a> {
     pub(super) interrupted: Instant,
     /// When the host's first packet by the new uplink was answered.
     pub(super) first_packet: Instant,
+    pub(super) old_ended: Option<PerStream<f64>>,
     pub(super) streams: &'a PerStream<UdpReport>,
     pub(super) cut: u64,
 }
@@ -129,6 +133,7 @@ impl Measured<'_> {
                 host: self.lost(host),
                 client: self.lost(client),
             },
+            old_connection_ended_ms: self.old_ended,
             cut: self.cut,
         }
     }
@@ -208,6 +213,12 @@ impl Summary {
         });
         row("decision to first packet answered", &|phase| {
             fine(phase.decision_to_first_packet_ms)
+        });
+        row("decision to error, host's idle TCP connection", &|phase| {
+            (phase.old_connection_ended_ms).map_or("-".to_owned(), |ended| fine(ended.host))
+        });
+        row("decision to error, client's TCP connection", &|phase| {
+            (phase.old_connection_ended_ms).map_or("-".to_owned(), |ended| fine(ended.client))
         });
         row("packets cut by the closed gate", &|phase| {
             phase.cut.to_string()
