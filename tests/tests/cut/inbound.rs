@@ -9,9 +9,7 @@ use anyhow::Result;
 use failover_tests::lab::{Lab, Namespace, Uplink, UplinkSpec, require_root};
 
 use super::{
-    scene::{
-        AT_ONCE, SOON, config, foreign_packets, start_with, wait_for_cut, with_uplink_keys,
-    },
+    scene::{AT_ONCE, SOON, config, foreign_packets, start_with, wait_for_cut, with_uplink_keys},
     sockets::{Pair, connect_from, wait_for_error},
 };
 
@@ -30,11 +28,7 @@ fn ends(uplink: &Uplink) -> Result<Vec<(IpAddr, IpAddr)>> {
 }
 
 /// Whether a UDP server on `address` can answer somebody far away.
-fn udp_is_answered(
-    host: &Namespace,
-    far: (&Namespace, IpAddr),
-    address: IpAddr,
-) -> Result<bool> {
+fn udp_is_answered(host: &Namespace, far: (&Namespace, IpAddr), address: IpAddr) -> Result<bool> {
     let server = host.run(|| Ok(UdpSocket::bind((address, 0))?))?;
     let client = far.0.run(|| Ok(UdpSocket::bind((far.1, 0))?))?;
     for socket in [&server, &client] {
@@ -80,10 +74,7 @@ fn kept(uplinks: [UplinkSpec; 2]) -> Result<()> {
     wait_for_cut(&agent, "lte")?;
     let begun = lab.host().tcp_idle(failover_tests::lab::TARGET_V4)?;
     for (address, far) in ends_again(lte)? {
-        pairs.push(Pair::connect(
-            (lte.provider(), Some(far)),
-            (host, address),
-        )?);
+        pairs.push(Pair::connect((lte.provider(), Some(far)), (host, address))?);
     }
     agent.verb(&["switch", "auto"])?;
     wait_for_cut(&agent, "cable")?;

@@ -13,8 +13,8 @@ use failover_agent::{
 };
 use failover_ebpf::Gate;
 use failover_tests::lab::{
-    ECHO_PORT, Lab, TARGET_V4, TARGET_V6, TARGETS_V4, TARGETS_V6, Uplink, UplinkSpec,
-    require_root, wait_for,
+    ECHO_PORT, Lab, TARGET_V4, TARGET_V6, TARGETS_V4, TARGETS_V6, Uplink, UplinkSpec, require_root,
+    wait_for,
 };
 
 use super::{
@@ -114,7 +114,11 @@ fn sockets_end(family: Family, uplinks: [UplinkSpec; 2]) -> Result<()> {
     let error = wait_for_error(AT_ONCE, || quiet.take_error())?;
     assert_eq!(error, ErrorKind::ConnectionAborted);
     wait_for("the connected UDP socket learns of it", AT_ONCE, || {
-        let failed = connected.report().records.iter().any(|r| r.send_error.is_some());
+        let failed = connected
+            .report()
+            .records
+            .iter()
+            .any(|r| r.send_error.is_some());
         let told = failed || !connected.errors().is_empty();
         told.then_some(()).ok_or("no error")
     })?;
@@ -128,7 +132,10 @@ fn sockets_end(family: Family, uplinks: [UplinkSpec; 2]) -> Result<()> {
         .run(|| Ok(std::net::TcpStream::connect_timeout(&server, AT_ONCE)?))?;
     assert_eq!(listener.accept()?.1, client.local_addr()?);
 
-    let switch = status(&agent)?.switches.into_iter().find(|s| s.family == family);
+    let switch = status(&agent)?
+        .switches
+        .into_iter()
+        .find(|s| s.family == family);
     let ended = switch.and_then(|switch| switch.sockets_ended);
     // Some may have been faster: reset by the gate.
     assert!(ended >= Some(2), "{ended:?}");

@@ -1,6 +1,9 @@
 //! What stays reachable by an uplink whose gate is closed.
 
-use std::{net::{IpAddr, SocketAddr}, time::{Duration, Instant}};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 use failover_agent::policy::Family;
@@ -10,7 +13,9 @@ use failover_tests::lab::{
 };
 
 use super::{
-    scene::{AT_ONCE, SOON, config, foreign_packets, gate, start, start_with, status, wait_for_cut},
+    scene::{
+        AT_ONCE, SOON, config, foreign_packets, gate, start, start_with, status, wait_for_cut,
+    },
     sockets::{Pair, connect_from},
 };
 
@@ -34,14 +39,19 @@ fn gateway_of_a_standby_stays_reachable() -> Result<()> {
         let lte = lab.uplink(name);
         let a = lte.addresses();
         for (family, gateway, target) in [
-            (Family::V4, IpAddr::from(a.gateway_v4), IpAddr::from(TARGETS_V4[0])),
+            (
+                Family::V4,
+                IpAddr::from(a.gateway_v4),
+                IpAddr::from(TARGETS_V4[0]),
+            ),
             (Family::V6, a.gateway_v6.into(), TARGETS_V6[0].into()),
         ] {
             assert_eq!(gate(&status(&agent)?, name, family)?, Gate::Closed);
             assert_eq!(lab.host().ping_by(name, target, FORCED)?, None, "{name}");
             answers_by(lab.host(), name, gateway)?;
             // A modem's own page.
-            let mut page = Pair::connect((lab.host().namespace(), None), (lte.provider(), gateway))?;
+            let mut page =
+                Pair::connect((lab.host().namespace(), None), (lte.provider(), gateway))?;
             page.exchange()?;
         }
     }

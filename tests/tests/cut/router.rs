@@ -126,7 +126,9 @@ fn clients_learn(uplinks: [UplinkSpec; 2], nat: Nat) -> Result<()> {
     let anew = client.tcp_stream(TARGET_V4, Duration::from_millis(10))?;
     anew.wait_received_after(Instant::now(), SOON)?;
     let connections = lab.servers().connections();
-    let newest = connections.last().and_then(|newest| newest.uplink.as_deref());
+    let newest = connections
+        .last()
+        .and_then(|newest| newest.uplink.as_deref());
     assert_eq!(newest, Some("lte"));
     Ok(())
 }

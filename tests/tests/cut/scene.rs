@@ -77,7 +77,10 @@ pub(crate) fn wait_for_status(
 }
 
 fn last_switch(status: &Status, family: Family) -> Option<&Switch> {
-    status.switches.iter().find(|switch| switch.family == family)
+    status
+        .switches
+        .iter()
+        .find(|switch| switch.family == family)
 }
 
 /// Waits until `uplink` is active in both families.
@@ -126,7 +129,9 @@ pub(crate) fn counters(agent: &AgentProcess, name: &str) -> Result<Counters> {
 /// An uplink's gate in a family.
 pub(crate) fn gate(status: &Status, name: &str, family: Family) -> Result<Gate> {
     let state = uplink(status, name).families.get(family);
-    Ok(state.with_context(|| format!("{name} has no {family}"))?.gate)
+    Ok(state
+        .with_context(|| format!("{name} has no {family}"))?
+        .gate)
 }
 
 /// Packets with a source that is not its own which any provider has seen, as the providers count them.

@@ -59,8 +59,17 @@ fn pass(from: &mut TcpStream, to: &mut TcpStream) -> Result<()> {
     Ok(())
 }
 
-fn tcp(namespace: &Namespace, source: Option<IpAddr>, interface: Option<&str>, target: IpAddr) -> Result<Socket> {
-    let domain = if target.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
+fn tcp(
+    namespace: &Namespace,
+    source: Option<IpAddr>,
+    interface: Option<&str>,
+    target: IpAddr,
+) -> Result<Socket> {
+    let domain = if target.is_ipv4() {
+        Domain::IPV4
+    } else {
+        Domain::IPV6
+    };
     namespace.run(|| {
         let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
         socket.bind_device(interface.map(str::as_bytes))?;
@@ -112,10 +121,14 @@ pub(crate) fn wait_for_error(
     timeout: Duration,
     take_error: impl Fn() -> io::Result<Option<io::Error>>,
 ) -> Result<ErrorKind> {
-    wait_for("the socket reports an error", timeout, || match take_error() {
-        Ok(Some(error)) => Ok(error.kind()),
-        other => Err(format!("{other:?}")),
-    })
+    wait_for(
+        "the socket reports an error",
+        timeout,
+        || match take_error() {
+            Ok(Some(error)) => Ok(error.kind()),
+            other => Err(format!("{other:?}")),
+        },
+    )
 }
 
 /// Sends until the far end's end of the connection is known, as an application would that learns of it when it has something to say.

@@ -3,12 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use failover_tests::lab::{
-    LAN_HOST_V4, LAN_HOST_V6, Lab, TARGET_V4, TARGET_V6, require_root,
-};
+use failover_tests::lab::{LAN_HOST_V4, LAN_HOST_V6, Lab, TARGET_V4, TARGET_V6, require_root};
 
 use super::{
-    scene::{SOON, fail_over, settled, start, wait_for_cut, WHILE},
+    scene::{SOON, WHILE, fail_over, settled, start, wait_for_cut},
     sockets::Pair,
 };
 
@@ -58,7 +56,10 @@ fn the_active_uplinks_own_connections_survive_what_happens_to_others() -> Result
     if !require_root("the_active_uplinks_own_connections_survive_what_happens_to_others") {
         return Ok(());
     }
-    let lab = Lab::builder().uplinks(["cable", "lte", "sat"]).lan().build()?;
+    let lab = Lab::builder()
+        .uplinks(["cable", "lte", "sat"])
+        .lan()
+        .build()?;
     let agent = start(&lab)?;
     agent.verb(&["switch", "lte"])?;
     wait_for_cut(&agent, "lte")?;
