@@ -1,0 +1,15 @@
+//! The cut by the real agent: what ends at once when an uplink is no longer to be used, and what is left alone.
+//!
+//! Real sockets, real captures. "At once" is bounded generously, since the machine may be busy; the bench measures it.
+
+mod by_hand;
+mod drain;
+mod foreign;
+mod inbound;
+mod local;
+mod outage;
+mod reachable;
+mod router;
+mod scene;
+mod sockets;
+mod unrelated;

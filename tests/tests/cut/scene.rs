@@ -1,0 +1,144 @@
+//! What the scenarios share: an agent that cuts, and what it says of itself.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use failover_agent::{
+    control::{
+        Status,
+        status::{Counters, Switch, Uplink},
+    },
+    policy::{Family, Health},
+};
+use failover_ebpf::Gate;
+use failover_tests::lab::{AgentProcess, Fault, Lab, wait_for};
+
+/// Long enough for everything that is to happen, even on a busy machine.
+pub(crate) const SOON: Duration = Duration::from_secs(15);
+
+/// What is to happen at once happens within this; without the cut it would take minutes.
+pub(crate) const AT_ONCE: Duration = Duration::from_secs(2);
+
+/// How long something is watched that is not to happen.
+pub(crate) const WHILE: Duration = Duration::from_millis(500);
+
+/// A configuration of all uplinks, with these keys in `[cutoff]`. One probed family leads both.
+pub(crate) fn config(lab: &Lab, cutoff: &str) -> String {
+    lab.config(&format!(
+        "targets = [\"192.0.2.1\", \"198.51.100.1\"]\ninterval = \"50ms\"\ntimeout = \"250ms\"\nfall = 3\nrise = 4\nhold = \"0s\"\n\
+         [cutoff]\n{cutoff}"
+    ))
+}
+
+/// The same, with these keys in the table of one uplink.
+pub(crate) fn with_uplink_keys(config: &str, uplink: &str, keys: &str) -> String {
+    let interface = format!("interface = \"{uplink}\"\n");
+    config.replace(&interface, &format!("{interface}{keys}\n"))
+}
+
+/// An agent that resets, with all uplinks Up, the first one active and the others cut off.
+pub(crate) fn start(lab: &Lab) -> Result<AgentProcess> {
+    start_with(lab, &config(lab, "mode = \"reset\""))
+}
+
+/// The same with another configuration.
+pub(crate) fn start_with(lab: &Lab, config: &str) -> Result<AgentProcess> {
+    let agent = lab.start_agent(config)?;
+    settled(&agent)?;
+    let first = lab.uplinks()[0].name();
+    wait_for_cut(&agent, first)?;
+    Ok(agent)
+}
+
+/// Waits until all uplinks are Up.
+pub(crate) fn settled(agent: &AgentProcess) -> Result<Status> {
+    wait_for_status(agent, "all uplinks Up", |status| {
+        let mut uplinks = status.uplinks.iter();
+        uplinks.all(|uplink| uplink.health == Health::Up)
+    })
+}
+
+pub(crate) fn status(agent: &AgentProcess) -> Result<Status> {
+    Ok(serde_json::from_value(agent.status_json()?)?)
+}
+
+/// Waits until the agent's status fulfils a condition, and returns it.
+pub(crate) fn wait_for_status(
+    agent: &AgentProcess,
+    what: &str,
+    condition: impl Fn(&Status) -> bool,
+) -> Result<Status> {
+    let what = format!("the agent's status shows {what}");
+    wait_for(&what, SOON, || match status(agent) {
+        Ok(status) if condition(&status) => Ok(status),
+        Ok(status) => Err(format!("{status:#?}")),
+        Err(error) => Err(format!("{error:#}")),
+    })
+}
+
+fn last_switch(status: &Status, family: Family) -> Option<&Switch> {
+    status
+        .switches
+        .iter()
+        .find(|switch| switch.family == family)
+}
+
+/// Waits until `uplink` is active in both families.
+pub(crate) fn wait_for_active(agent: &AgentProcess, name: &str) -> Result<Status> {
+    wait_for_status(agent, &format!("{name} active"), |status| {
+        Family::ALL.into_iter().all(|family| {
+            let active = status.active_in(family);
+            active.is_some_and(|active| active.name == name)
+        })
+    })
+}
+
+/// Waits until the agent has switched both families to an uplink and has cut the others.
+pub(crate) fn wait_for_cut(agent: &AgentProcess, to: &str) -> Result<Status> {
+    wait_for_status(agent, &format!("a cut in favour of {to}"), |status| {
+        Family::ALL.into_iter().all(|family| {
+            let active = status.active_in(family);
+            let switch = last_switch(status, family);
+            active.is_some_and(|active| active.name == to)
+                && switch.is_some_and(|switch| switch.to == to && switch.timeline.cut_us.is_some())
+        })
+    })
+}
+
+/// Makes an uplink fail silently and waits until the agent has cut it in favour of another.
+pub(crate) fn fail_over(lab: &Lab, agent: &AgentProcess, from: &str, to: &str) -> Result<Fault> {
+    let fault = lab.uplink(from).blackhole()?;
+    wait_for_cut(agent, to)?;
+    Ok(fault)
+}
+
+/// An uplink's part of a status.
+pub(crate) fn uplink<'a>(status: &'a Status, name: &str) -> &'a Uplink {
+    let mut uplinks = status.uplinks.iter();
+    let Some(uplink) = uplinks.find(|uplink| uplink.name == name) else {
+        panic!("no uplink {name} in {status:#?}")
+    };
+    uplink
+}
+
+/// An uplink's counters.
+pub(crate) fn counters(agent: &AgentProcess, name: &str) -> Result<Counters> {
+    Ok(uplink(&status(agent)?, name).counters)
+}
+
+/// An uplink's gate in a family.
+pub(crate) fn gate(status: &Status, name: &str, family: Family) -> Result<Gate> {
+    let state = uplink(status, name).families.get(family);
+    Ok(state
+        .with_context(|| format!("{name} has no {family}"))?
+        .gate)
+}
+
+/// Packets with a source that is not its own which any provider has seen, as the providers count them.
+pub(crate) fn foreign_packets(lab: &Lab) -> Result<Vec<(String, u64)>> {
+    let count = |uplink: &failover_tests::lab::Uplink| {
+        Ok((uplink.name().to_owned(), uplink.foreign_packets()?))
+    };
+    let counts: Vec<(String, u64)> = lab.uplinks().iter().map(count).collect::<Result<_>>()?;
+    Ok(counts.into_iter().filter(|(_, count)| *count > 0).collect())
+}
