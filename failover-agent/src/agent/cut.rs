@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use super::Agent;
 use crate::{
     config::{CutoffMode, Inbound},
-    cutoff::{Cutoff, Ended},
+    cutoff::{Cutoff, Ended, Scope},
     policy::{Cause, Family, Time, UplinkId},
     route::Link,
 };
@@ -70,15 +70,24 @@ impl Agent<'_> {
         });
         let mut addresses = own_addresses(&self.links, uplink);
         addresses.retain(|address| address.is_ipv4() == (family == Family::V4));
-        let spare_accepted = self.config.uplinks[uplink.0].inbound == Inbound::Keep;
+        let mut spared = self.config.cutoff.allow.clone();
+        match self.router.networks() {
+            Ok(networks) => spared.extend(networks),
+            Err(error) => warn!("connections on the links themselves are cut, too: {error:#}"),
+        }
+        let scope = Scope {
+            addresses,
+            spared,
+            spare_accepted: self.config.uplinks[uplink.0].inbound == Inbound::Keep,
+        };
         let (cutoff, sender) = (self.beside.cutoff.clone(), self.beside.sender.clone());
         tokio::task::spawn_blocking(move || {
             let cut = Cut {
                 family,
                 uplink,
                 decided,
-                flows: cutoff.delete_flows(&addresses),
-                sockets: cutoff.destroy_sockets(&addresses, spare_accepted),
+                flows: cutoff.delete_flows(&scope),
+                sockets: cutoff.destroy_sockets(&scope),
             };
             // The agent is stopping if nobody listens.
             sender.blocking_send(cut).ok();

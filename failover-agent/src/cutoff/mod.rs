@@ -23,7 +23,7 @@ use std::{
 
 use anyhow::Result;
 
-use crate::netlink::Refused;
+use crate::{netlink::Refused, route::contains};
 
 /// How many were ended, and in what time. What could not be ended does not keep the rest from being ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,6 +38,25 @@ pub struct Ended {
     pub took: Duration,
     /// What could not be done, one line each.
     pub problems: Vec<String>,
+}
+
+/// What is to be ended, and what not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scope {
+    /// The addresses of the uplink that is no longer to be used.
+    pub addresses: Vec<IpAddr>,
+    /// Networks (address, prefix length) whose hosts are reached without that uplink, or in spite of its closed gate: connections with
+    /// them go on.
+    pub spared: Vec<(IpAddr, u8)>,
+    /// Whether TCP connections go on whose local port is that of a listening socket: they came in by the uplink, and its gate
+    /// lets their answers pass.
+    pub spare_accepted: bool,
+}
+
+impl Scope {
+    fn spares(&self, remote: IpAddr) -> bool {
+        self.spared.iter().any(|network| contains(*network, remote))
+    }
 }
 
 /// What this kernel can end.
@@ -63,7 +82,7 @@ impl Cutoff {
         &self.missing
     }
 
-    /// Destroys the TCP connections and connected UDP sockets of this network namespace whose local address is one of `addresses`: the
+    /// Destroys the TCP connections and connected UDP sockets of this network namespace whose local address is in `scope`: the
     /// application gets `ECONNABORTED`, at once, also when it only waits. IPv4-mapped IPv6 sockets are found by their
     /// IPv4 address.
     ///
@@ -71,27 +90,24 @@ impl Cutoff {
     /// address without being connected, listening TCP sockets above all: they depend on no path, work again as soon as
     /// the uplink does (even if its address was gone in between), and a server whose listening socket fails does
     /// not open another but ends, or tries `accept` for ever.
-    ///
-    /// With `spare_accepted` connections whose local port is that of a listening socket go on: they came in by the uplink, and its
-    /// gate lets their answers pass.
-    pub fn destroy_sockets(&self, addresses: &[IpAddr], spare_accepted: bool) -> Ended {
+    pub fn destroy_sockets(&self, scope: &Scope) -> Ended {
         timed(|ended| {
             for &protocol in &self.protocols {
-                let result = sockets::destroy(protocol, addresses, spare_accepted, ended);
+                let result = sockets::destroy(protocol, scope, ended);
                 ended.note(result, &format!("sockets: {protocol}"));
             }
         })
     }
 
-    /// Deletes the conntrack entries of this network namespace that use one of `addresses` as the source of what goes
+    /// Deletes the conntrack entries of this network namespace that use an address of `scope` as the source of what goes
     /// out: original source (connections of this host), or destination of the replies (masqueraded and SNATed ones). Their next
     /// packet is a new flow, and gets an address of the uplink by which it leaves.
     ///
-    /// Flows that others began towards one of the addresses are spared: a server behind the router could not
+    /// Flows that others began towards one of the addresses are spared, too: a server behind the router could not
     /// answer without its entry, and goes on with it if the uplink still carries it.
-    pub fn delete_flows(&self, addresses: &[IpAddr]) -> Ended {
+    pub fn delete_flows(&self, scope: &Scope) -> Ended {
         timed(|ended| {
-            let result = conntrack::delete(addresses, ended);
+            let result = conntrack::delete(scope, ended);
             ended.note(result, "conntrack");
         })
     }

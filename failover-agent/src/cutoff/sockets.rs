@@ -8,7 +8,7 @@ use std::{collections::HashSet, fmt, net::IpAddr};
 use anyhow::{Context, Result};
 use rtnetlink::sys::protocols::NETLINK_SOCK_DIAG;
 
-use super::{Ended, Refusals};
+use super::{Ended, Refusals, Scope};
 use crate::netlink::{Message, Netlink, Refused};
 
 pub(super) const IPPROTO_TCP: u8 = 6;
@@ -107,17 +107,12 @@ fn try_out(protocol: Protocol) -> Result<()> {
     Ok(())
 }
 
-/// Destroys what holds one of `addresses` and counts it. With `spare_accepted` connections whose local port is that of a
-/// listening socket are spared: they came in.
-pub(super) fn destroy(
-    protocol: Protocol,
-    addresses: &[IpAddr],
-    spare_accepted: bool,
-    ended: &mut Ended,
-) -> Result<()> {
+/// Destroys what is in `scope` and counts it.
+pub(super) fn destroy(protocol: Protocol, scope: &Scope, ended: &mut Ended) -> Result<()> {
     let mut netlink = open()?;
-    let spared = match protocol {
-        Protocol::Tcp if spare_accepted => listening_ports(&mut netlink)?,
+    let addresses = scope.addresses.as_slice();
+    let accepting = match protocol {
+        Protocol::Tcp if scope.spare_accepted => listening_ports(&mut netlink)?,
         _ => HashSet::new(),
     };
     let mut refusals = Refusals::default();
@@ -130,7 +125,7 @@ pub(super) fn destroy(
                 protocol,
                 family,
                 addresses,
-                &spared,
+                |id| accepting.contains(&local_port(id)) || scope.spares(remote(id, family)),
                 ended,
                 &mut refusals,
             )?;
@@ -147,7 +142,7 @@ fn destroy_in_family(
     protocol: Protocol,
     family: u8,
     addresses: &[IpAddr],
-    spared: &HashSet<Port>,
+    spares: impl Fn(&SocketId) -> bool,
     ended: &mut Ended,
     refusals: &mut Refusals,
 ) -> Result<()> {
@@ -159,7 +154,7 @@ fn destroy_in_family(
         let found = list(netlink, protocol, family, states, addresses)?;
         let requests = found
             .iter()
-            .filter(|id| !spared.contains(&local_port(id)))
+            .filter(|id| !spares(id))
             .map(|id| (destruction(protocol, family, id), 0))
             .collect();
         let (mut destroyed, mut hidden) = (false, false);
@@ -223,6 +218,16 @@ fn listening_ports(netlink: &mut Netlink) -> Result<HashSet<Port>> {
 
 fn local_port(id: &SocketId) -> Port {
     [id[0], id[1]]
+}
+
+/// The far end's address; that of an IPv4 connection of an IPv6 socket is unmapped.
+fn remote(id: &SocketId, family: u8) -> IpAddr {
+    let mut octets = [0; 16];
+    octets.copy_from_slice(&id[20..36]);
+    if family == AF_INET {
+        return IpAddr::from([octets[0], octets[1], octets[2], octets[3]]);
+    }
+    IpAddr::from(octets).to_canonical()
 }
 
 fn dump(netlink: &mut Netlink, protocol: Protocol, message: &Message) -> Result<Vec<SocketId>> {
