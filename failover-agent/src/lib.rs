@@ -8,8 +8,9 @@
 //! probe    echo replies, losses ──┐              ┌──> route     main table: metrics, make before break
 //! route    carrier, addresses,    │   ┌────────┐ │              own tables and rules
 //!          routes of others     ──┼──>│ policy │─┼──> datapath  gates in BPF maps
-//! control  requests             ──┤   │ (pure) │ ├──> probe     a round out of turn
-//! clock    the time             ──┘   └────────┘ └──> log, control::status
+//! control  requests, orders     ──┤   │ (pure) │ ├──> cutoff    tracked flows, idle sockets
+//! clock    the time             ──┘   └────────┘ ├──> probe     a round out of turn
+//!                                                └──> log, control::status
 //!                    Input                Action
 //!                 └──────────── agent: the one select! loop ───────────┘
 //! ```
@@ -22,7 +23,8 @@
 //! | [`probe`] | edge: ICMP echo, one prober per uplink and family |
 //! | [`route`] | edge: discovery, tables and rules, the switch, displaced routes, netlink notifications |
 //! | [`datapath`] | edge: the eBPF programs and their maps; the only place that knows aya |
-//! | [`control`] | edge: lock, unix socket, status model |
+//! | [`cutoff`] | edge: local sockets and tracked flows that no packet reaches |
+//! | [`control`] | edge: lock, unix socket, status model, events |
 //! | [`agent`], [`clock`] | the loop that connects them, and its time |
 //!
 //! # Invariants
