@@ -9,10 +9,10 @@ use failover_ebpf::{CutMode, Gate};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use super::Agent;
+use super::{Agent, setup::on_link_prefixes};
 use crate::{
     config::{CutoffMode, Inbound},
-    cutoff::{Cutoff, Ended},
+    cutoff::{Cutoff, Ended, Spared},
     policy::{Cause, Family, Time, UplinkId},
     route::Link,
 };
@@ -70,7 +70,7 @@ impl Agent<'_> {
         });
         let mut addresses = own_addresses(&self.links, uplink);
         addresses.retain(|address| address.is_ipv4() == (family == Family::V4));
-        let spare_accepted = self.config.uplinks[uplink.0].inbound == Inbound::Keep;
+        let spared = self.spared(uplink);
         let (cutoff, sender) = (self.beside.cutoff.clone(), self.beside.sender.clone());
         tokio::task::spawn_blocking(move || {
             let cut = Cut {
@@ -78,11 +78,29 @@ impl Agent<'_> {
                 uplink,
                 decided,
                 flows: cutoff.delete_flows(&addresses),
-                sockets: cutoff.destroy_sockets(&addresses, spare_accepted),
+                sockets: cutoff.destroy_sockets(&addresses, &spared),
             };
             // The agent is stopping if nobody listens.
             sender.blocking_send(cut).ok();
         });
+    }
+
+    /// The sockets whose packets the closed gate of an uplink lets pass, or never sees.
+    fn spared(&self, uplink: UplinkId) -> Spared {
+        let paths = self
+            .links
+            .iter()
+            .flat_map(|link| link.families.iter().flatten());
+        let this_host = paths.flat_map(|path| path.addresses.iter());
+        let this_host =
+            this_host.map(|&address| (address, if address.is_ipv4() { 32 } else { 128 }));
+        let mut peers = on_link_prefixes(&self.links[uplink.0]);
+        peers.extend(this_host);
+        peers.extend(&self.config.cutoff.allow);
+        Spared {
+            accepted: self.config.uplinks[uplink.0].inbound == Inbound::Keep,
+            peers,
+        }
     }
 
     /// Completes the record of the switch and logs what was ended.

@@ -40,6 +40,35 @@ pub struct Ended {
     pub problems: Vec<String>,
 }
 
+/// Sockets that go on although they hold an address of the uplink, because its gate lets their packets pass.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Spared {
+    /// TCP connections whose local port is that of a listening socket: they came in by the uplink.
+    pub accepted: bool,
+    /// Whatever is connected to one of these prefixes: neighbours on the link, this host itself, networks that are always allowed.
+    pub peers: Vec<(IpAddr, u8)>,
+}
+
+impl Spared {
+    /// Whether `peer` lies in one of the prefixes.
+    fn has_peer(&self, peer: IpAddr) -> bool {
+        self.peers.iter().any(|&(prefix, length)| {
+            let (prefix, peer, bits) = match (prefix, peer) {
+                (IpAddr::V4(prefix), IpAddr::V4(peer)) => {
+                    (u32::from(prefix).into(), u32::from(peer).into(), 32)
+                }
+                (IpAddr::V6(prefix), IpAddr::V6(peer)) => {
+                    (u128::from(prefix), u128::from(peer), 128)
+                }
+                _ => return false,
+            };
+            let differing = prefix ^ peer;
+            let beyond = bits - u32::from(length).min(bits);
+            differing.checked_shr(beyond).unwrap_or(0) == 0
+        })
+    }
+}
+
 /// What this kernel can end.
 #[derive(Clone, Debug)]
 pub struct Cutoff {
@@ -72,12 +101,11 @@ impl Cutoff {
     /// the uplink does (even if its address was gone in between), and a server whose listening socket fails does
     /// not open another but ends, or tries `accept` for ever.
     ///
-    /// With `spare_accepted` connections whose local port is that of a listening socket go on: they came in by the uplink, and its
-    /// gate lets their answers pass.
-    pub fn destroy_sockets(&self, addresses: &[IpAddr], spare_accepted: bool) -> Ended {
+    /// What the gate lets pass is `spared`.
+    pub fn destroy_sockets(&self, addresses: &[IpAddr], spared: &Spared) -> Ended {
         timed(|ended| {
             for &protocol in &self.protocols {
-                let result = sockets::destroy(protocol, addresses, spare_accepted, ended);
+                let result = sockets::destroy(protocol, addresses, spared, ended);
                 ended.note(result, &format!("sockets: {protocol}"));
             }
         })
@@ -134,5 +162,35 @@ impl Refusals {
         self.0
             .into_iter()
             .map(move |(reason, count)| format!("{what}: {count} not ended: {reason}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peers_are_spared_by_prefix() {
+        let spares = |prefix: &str, length, peer: &str| {
+            let spared = Spared {
+                accepted: false,
+                peers: vec![(prefix.parse().unwrap(), length)],
+            };
+            spared.has_peer(peer.parse().unwrap())
+        };
+        assert!(spares("192.0.2.0", 24, "192.0.2.77"));
+        assert!(
+            spares("192.0.2.1", 24, "192.0.2.77"),
+            "host bits do not matter"
+        );
+        assert!(!spares("192.0.2.0", 24, "192.0.3.77"));
+        assert!(spares("192.0.2.1", 32, "192.0.2.1"));
+        assert!(!spares("192.0.2.1", 32, "192.0.2.0"));
+        assert!(spares("0.0.0.0", 0, "203.0.113.1"));
+        assert!(!spares("0.0.0.0", 0, "2001:db8::1"));
+        assert!(spares("2001:db8::", 64, "2001:db8::77"));
+        assert!(!spares("2001:db8::", 64, "2001:db8:0:1::77"));
+        assert!(spares("::", 0, "2001:db8::1"));
+        assert!(!Spared::default().has_peer([192, 0, 2, 1].into()));
     }
 }

@@ -8,7 +8,7 @@ use std::{collections::HashSet, fmt, net::IpAddr};
 use anyhow::{Context, Result};
 use rtnetlink::sys::protocols::NETLINK_SOCK_DIAG;
 
-use super::{Ended, Refusals};
+use super::{Ended, Refusals, Spared};
 use crate::netlink::{Message, Netlink, Refused};
 
 pub(super) const IPPROTO_TCP: u8 = 6;
@@ -107,18 +107,20 @@ fn try_out(protocol: Protocol) -> Result<()> {
     Ok(())
 }
 
-/// Destroys what holds one of `addresses` and counts it. With `spare_accepted` connections whose local port is that of a
-/// listening socket are spared: they came in.
+/// Destroys what holds one of `addresses` and is not `spared`, and counts it.
 pub(super) fn destroy(
     protocol: Protocol,
     addresses: &[IpAddr],
-    spare_accepted: bool,
+    spared: &Spared,
     ended: &mut Ended,
 ) -> Result<()> {
     let mut netlink = open()?;
-    let spared = match protocol {
-        Protocol::Tcp if spare_accepted => listening_ports(&mut netlink)?,
+    let served = match protocol {
+        Protocol::Tcp if spared.accepted => listening_ports(&mut netlink)?,
         _ => HashSet::new(),
+    };
+    let is_spared = |id: &SocketId, family| {
+        served.contains(&local_port(id)) || spared.has_peer(peer(id, family))
     };
     let mut refusals = Refusals::default();
     let of_v4: Vec<IpAddr> = addresses.iter().copied().filter(IpAddr::is_ipv4).collect();
@@ -130,7 +132,7 @@ pub(super) fn destroy(
                 protocol,
                 family,
                 addresses,
-                &spared,
+                &is_spared,
                 ended,
                 &mut refusals,
             )?;
@@ -147,7 +149,7 @@ fn destroy_in_family(
     protocol: Protocol,
     family: u8,
     addresses: &[IpAddr],
-    spared: &HashSet<Port>,
+    is_spared: &impl Fn(&SocketId, u8) -> bool,
     ended: &mut Ended,
     refusals: &mut Refusals,
 ) -> Result<()> {
@@ -159,7 +161,7 @@ fn destroy_in_family(
         let found = list(netlink, protocol, family, states, addresses)?;
         let requests = found
             .iter()
-            .filter(|id| !spared.contains(&local_port(id)))
+            .filter(|id| !is_spared(id, family))
             .map(|id| (destruction(protocol, family, id), 0))
             .collect();
         let (mut destroyed, mut hidden) = (false, false);
@@ -223,6 +225,18 @@ fn listening_ports(netlink: &mut Netlink) -> Result<HashSet<Port>> {
 
 fn local_port(id: &SocketId) -> Port {
     [id[0], id[1]]
+}
+
+/// The destination of a connected socket of `family`; an IPv4-mapped one as the IPv4 address that it means.
+fn peer(id: &SocketId, family: u8) -> IpAddr {
+    // Two ports, the source, the destination, both with room for IPv6.
+    let [_, _, _, _, addresses @ ..] = id;
+    let mut octets = [0; 16];
+    octets.copy_from_slice(&addresses[16..32]);
+    match octets {
+        [a, b, c, d, ..] if family == AF_INET => IpAddr::from([a, b, c, d]),
+        octets => IpAddr::from(octets).to_canonical(),
+    }
 }
 
 fn dump(netlink: &mut Netlink, protocol: Protocol, message: &Message) -> Result<Vec<SocketId>> {
