@@ -1,11 +1,11 @@
 //! Counting. Plain additions: every CPU has its own counters.
 
 use aya_ebpf::programs::TcContext;
-use failover_ebpf::{Answer, Counters, Inbound, Reason, Uplink};
+use failover_ebpf::{Answer, Counters, Gate, Inbound, Reason, Uplink};
 
 use crate::{
     flow, gate, is_exempt, now_ns,
-    packet::{self, Packet},
+    packet::{self, Family, Packet},
 };
 
 /// What one buffer of the kernel is on the wire.
@@ -57,7 +57,11 @@ pub(crate) fn ingress(ctx: &TcContext, ifindex: u32, uplink: &Uplink, counters: 
         return;
     };
     if keep {
-        flow::note_arrival(ctx, ifindex, packet);
+        let gate = match packet.family {
+            Family::V4 => uplink.gate_ipv4,
+            Family::V6 => uplink.gate_ipv6,
+        };
+        flow::note_arrival(ctx, ifindex, packet, gate == Gate::Open);
     }
     if is_from_beyond(ifindex, packet) {
         counters.last_rx_ns = now;

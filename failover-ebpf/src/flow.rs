@@ -5,7 +5,7 @@ use failover_ebpf::{Answer, Event, Flow, Inbound, Origin, Reason, Uplink};
 
 use crate::{
     ENDED, EVENTS, FLOWS, limit, now_ns,
-    packet::{self, Family, Packet, protocol},
+    packet::{self, Packet, protocol},
 };
 
 /// Shortest time between two events of one flow, in nanoseconds.
@@ -25,20 +25,21 @@ pub(crate) fn leaving(ctx: &TcContext, ifindex: u32, packet: &Packet) -> Flow {
     }
 }
 
-/// Remembers that a flow began at the far end: a TCP SYN, or the first UDP packet of either side.
+/// Remembers who began a flow of which a packet arrives. TCP tells by its SYN. UDP does not: what arrives while the gate is
+/// `open` may answer what has left, which is not watched, so that it costs nothing; what arrives first while it is closed
+/// has come in, as nothing can have left.
 #[inline(never)]
-pub(crate) fn note_arrival(ctx: &TcContext, ifindex: u32, packet: &Packet) {
+pub(crate) fn note_arrival(ctx: &TcContext, ifindex: u32, packet: &Packet, open: bool) {
     let Some(upper) = packet.upper else {
         return;
     };
-    let begins = match packet.protocol {
-        protocol::TCP => packet::tcp_flags(ctx, upper) & SYN_ACK == SYN,
-        protocol::UDP => true,
-        _ => false,
+    // A SYN begins a new connection, whatever was known; of UDP the first packet counts.
+    let (origin, flags) = match packet.protocol {
+        protocol::TCP if packet::tcp_flags(ctx, upper) & SYN_ACK == SYN => (Origin::Remote, 0),
+        protocol::UDP if open => (Origin::Local, u64::from(BPF_NOEXIST)),
+        protocol::UDP => (Origin::Remote, u64::from(BPF_NOEXIST)),
+        _ => return,
     };
-    if !begins {
-        return;
-    }
     let (remote_port, local_port) = packet::ports(ctx, packet);
     let flow = Flow {
         ifindex,
@@ -48,39 +49,17 @@ pub(crate) fn note_arrival(ctx: &TcContext, ifindex: u32, packet: &Packet) {
         local_port,
         remote_port,
     };
-    // A SYN begins a new connection; a UDP packet may belong to one that this side began.
-    let flags = if packet.protocol == protocol::UDP {
-        u64::from(BPF_NOEXIST)
-    } else {
-        0
-    };
-    remember(flow, Origin::Remote, flags);
+    remember(flow, origin, flags);
 }
 
 const SYN: u8 = 0x02;
 const SYN_ACK: u8 = 0x12;
 
-/// Remembers that this side began a UDP flow, so that the answers do not look as if they had begun it.
+/// Remembers that this side began a UDP flow, whose packet a closed gate cuts: a late answer must not look as if it had begun it.
 #[inline(never)]
-pub(crate) fn note_departure(
-    ctx: &TcContext,
-    ifindex: u32,
-    uplink: &Uplink,
-    family: Family,
-    at: usize,
-) {
-    if uplink.inbound == Inbound::Cut || !packet::is_udp(ctx, family, at) {
-        return;
-    }
-    let Some(packet) = packet::parse(ctx, family, at) else {
-        return;
-    };
-    if packet.upper.is_some() && packet.protocol == protocol::UDP {
-        remember(
-            leaving(ctx, ifindex, packet),
-            Origin::Local,
-            u64::from(BPF_NOEXIST),
-        );
+pub(crate) fn note_departure(uplink: &Uplink, flow: Flow) {
+    if uplink.inbound == Inbound::Keep {
+        remember(flow, Origin::Local, u64::from(BPF_NOEXIST));
     }
 }
 

@@ -41,11 +41,8 @@ pub(crate) fn decide(ctx: &TcContext, ifindex: u32, uplink: &Uplink) -> Verdict 
         Family::V6 => uplink.gate_ipv6,
     };
     let stale = is_foreign(ctx, ifindex, family, at);
-    if !stale {
-        flow::note_departure(ctx, ifindex, uplink, family, at);
-        if gate == Gate::Open {
-            return Verdict::Pass;
-        }
+    if !stale && gate == Gate::Open {
+        return Verdict::Pass;
     }
     if now_ns() >= settings.lease_until_ns {
         return Verdict::Pass;
@@ -87,7 +84,12 @@ fn is_foreign(ctx: &TcContext, ifindex: u32, family: Family, at: usize) -> bool 
 fn is_answer_from_here(ctx: &TcContext, ifindex: u32, uplink: &Uplink, packet: &Packet) -> bool {
     match (packet.protocol, packet.upper) {
         (protocol::TCP | protocol::UDP, Some(_)) => {
-            flow::is_kept(uplink, &flow::leaving(ctx, ifindex, packet))
+            let flow = flow::leaving(ctx, ifindex, packet);
+            let kept = flow::is_kept(uplink, &flow);
+            if !kept && packet.protocol == protocol::UDP {
+                flow::note_departure(uplink, flow);
+            }
+            kept
         }
         (protocol::ICMP | protocol::ICMPV6, Some(icmp)) => {
             // Echo replies: nothing else is sent by a host only because it was asked.

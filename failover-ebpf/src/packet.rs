@@ -204,16 +204,6 @@ fn load_early<const N: usize>(ctx: &TcContext, at: usize) -> Option<[u8; N]> {
     Some(unsafe { *(begin as *const [u8; N]) })
 }
 
-/// Whether the IP packet at `at` is UDP, as far as can be told at a glance: not behind extension headers.
-#[inline(always)]
-pub(crate) fn is_udp(ctx: &TcContext, family: Family, at: usize) -> bool {
-    let protocol_at = match family {
-        Family::V4 => 9,
-        Family::V6 => 6,
-    };
-    ctx.load::<u8>(at + protocol_at) == Ok(protocol::UDP)
-}
-
 /// The flags of the TCP header at `tcp` (RFC 9293, 3.1); none set if it is cut short.
 #[inline(always)]
 pub(crate) fn tcp_flags(ctx: &TcContext, tcp: usize) -> u8 {
