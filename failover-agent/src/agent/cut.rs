@@ -9,10 +9,10 @@ use failover_ebpf::{CutMode, Gate};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use super::{Agent, setup::on_link_prefixes};
+use super::Agent;
 use crate::{
     config::{CutoffMode, Inbound},
-    cutoff::{Cutoff, Ended, Spared},
+    cutoff::{Cutoff, Ended, Scope},
     policy::{Cause, Family, Time, UplinkId},
     route::Link,
 };
@@ -70,37 +70,28 @@ impl Agent<'_> {
         });
         let mut addresses = own_addresses(&self.links, uplink);
         addresses.retain(|address| address.is_ipv4() == (family == Family::V4));
-        let spared = self.spared(uplink);
+        let mut spared = self.config.cutoff.allow.clone();
+        match self.router.networks() {
+            Ok(networks) => spared.extend(networks),
+            Err(error) => warn!("connections on the links themselves are cut, too: {error:#}"),
+        }
+        let scope = Scope {
+            addresses,
+            spared,
+            spare_accepted: self.config.uplinks[uplink.0].inbound == Inbound::Keep,
+        };
         let (cutoff, sender) = (self.beside.cutoff.clone(), self.beside.sender.clone());
         tokio::task::spawn_blocking(move || {
             let cut = Cut {
                 family,
                 uplink,
                 decided,
-                flows: cutoff.delete_flows(&addresses),
-                sockets: cutoff.destroy_sockets(&addresses, &spared),
+                flows: cutoff.delete_flows(&scope),
+                sockets: cutoff.destroy_sockets(&scope),
             };
             // The agent is stopping if nobody listens.
             sender.blocking_send(cut).ok();
         });
-    }
-
-    /// The sockets whose packets the closed gate of an uplink lets pass, or never sees.
-    fn spared(&self, uplink: UplinkId) -> Spared {
-        let paths = self
-            .links
-            .iter()
-            .flat_map(|link| link.families.iter().flatten());
-        let this_host = paths.flat_map(|path| path.addresses.iter());
-        let this_host =
-            this_host.map(|&address| (address, if address.is_ipv4() { 32 } else { 128 }));
-        let mut peers = on_link_prefixes(&self.links[uplink.0]);
-        peers.extend(this_host);
-        peers.extend(&self.config.cutoff.allow);
-        Spared {
-            accepted: self.config.uplinks[uplink.0].inbound == Inbound::Keep,
-            peers,
-        }
     }
 
     /// Completes the record of the switch and logs what was ended.

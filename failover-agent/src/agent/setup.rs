@@ -79,8 +79,7 @@ pub(super) fn describe(
     datapath.set_addresses(link.ifindex, &addresses)
 }
 
-/// The networks that are reached without a router.
-pub(super) fn on_link_prefixes(link: &Link) -> Vec<(IpAddr, u8)> {
+fn on_link_prefixes(link: &Link) -> Vec<(IpAddr, u8)> {
     link.families
         .iter()
         .flatten()

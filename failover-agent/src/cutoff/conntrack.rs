@@ -15,7 +15,7 @@ use rtnetlink::{
     sys::protocols::NETLINK_NETFILTER,
 };
 
-use super::{Ended, Refusals};
+use super::{Ended, Refusals, Scope};
 use crate::netlink::{Message, Netlink};
 
 /// Number of entries in the network namespace of the thread that reads it. Only there if connection tracking is loaded.
@@ -66,8 +66,9 @@ pub(super) fn missing() -> Option<String> {
     })
 }
 
-/// Deletes what uses one of `addresses` and counts it.
-pub(super) fn delete(addresses: &[IpAddr], ended: &mut Ended) -> Result<()> {
+/// Deletes what is in `scope` and counts it.
+pub(super) fn delete(scope: &Scope, ended: &mut Ended) -> Result<()> {
+    let addresses = &scope.addresses;
     // Asking by netlink would load what the host does not use.
     if count()?.is_none_or(|count| count == 0) {
         return Ok(());
@@ -83,7 +84,7 @@ pub(super) fn delete(addresses: &[IpAddr], ended: &mut Ended) -> Result<()> {
         }
         let flows = netlink
             .dump(&message(IPCTNL_MSG_CT_GET, family), |payload| {
-                flow(payload, addresses)
+                flow(payload, scope)
             })
             .context("cannot list flows")?;
         let requests = flows.iter().map(|flow| (flow.deletion(), 0)).collect();
@@ -138,8 +139,8 @@ impl Flow {
     }
 }
 
-/// Reads an entry; None if it uses none of the addresses.
-fn flow(payload: &[u8], addresses: &[IpAddr]) -> Result<Option<Flow>> {
+/// Reads an entry; None if it is not in `scope`.
+fn flow(payload: &[u8], scope: &Scope) -> Result<Option<Flow>> {
     let (header, attributes) = payload
         .split_first_chunk::<HEADER>()
         .context("conntrack: entry too short")?;
@@ -156,8 +157,12 @@ fn flow(payload: &[u8], addresses: &[IpAddr]) -> Result<Option<Flow>> {
     let (Some(original), Some(reply)) = (original, reply) else {
         return Ok(None); // not an entry
     };
-    let uses = |tuple, v4, v6| address(tuple, v4, v6).is_some_and(|ip| addresses.contains(&ip));
+    let uses =
+        |tuple, v4, v6| address(tuple, v4, v6).is_some_and(|ip| scope.addresses.contains(&ip));
     if !uses(original, CTA_IP_V4_SRC, CTA_IP_V6_SRC) && !uses(reply, CTA_IP_V4_DST, CTA_IP_V6_DST) {
+        return Ok(None);
+    }
+    if address(original, CTA_IP_V4_DST, CTA_IP_V6_DST).is_some_and(|remote| scope.spares(remote)) {
         return Ok(None);
     }
     let protocol = value(original, CTA_TUPLE_PROTO).and_then(|proto| value(proto, CTA_PROTO_NUM));

@@ -23,7 +23,7 @@ use std::{
 
 use anyhow::Result;
 
-use crate::netlink::Refused;
+use crate::{netlink::Refused, route::contains};
 
 /// How many were ended, and in what time. What could not be ended does not keep the rest from being ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,32 +40,22 @@ pub struct Ended {
     pub problems: Vec<String>,
 }
 
-/// Sockets that go on although they hold an address of the uplink, because its gate lets their packets pass.
+/// What is to be ended, and what not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Spared {
-    /// TCP connections whose local port is that of a listening socket: they came in by the uplink.
-    pub accepted: bool,
-    /// Whatever is connected to one of these prefixes: neighbours on the link, this host itself, networks that are always allowed.
-    pub peers: Vec<(IpAddr, u8)>,
+pub struct Scope {
+    /// The addresses of the uplink that is no longer to be used.
+    pub addresses: Vec<IpAddr>,
+    /// Networks (address, prefix length) whose hosts are reached without that uplink, or in spite of its closed gate: connections with
+    /// them go on.
+    pub spared: Vec<(IpAddr, u8)>,
+    /// Whether TCP connections go on whose local port is that of a listening socket: they came in by the uplink, and its gate
+    /// lets their answers pass.
+    pub spare_accepted: bool,
 }
 
-impl Spared {
-    /// Whether `peer` lies in one of the prefixes.
-    fn has_peer(&self, peer: IpAddr) -> bool {
-        self.peers.iter().any(|&(prefix, length)| {
-            let (prefix, peer, bits) = match (prefix, peer) {
-                (IpAddr::V4(prefix), IpAddr::V4(peer)) => {
-                    (u32::from(prefix).into(), u32::from(peer).into(), 32)
-                }
-                (IpAddr::V6(prefix), IpAddr::V6(peer)) => {
-                    (u128::from(prefix), u128::from(peer), 128)
-                }
-                _ => return false,
-            };
-            let differing = prefix ^ peer;
-            let beyond = bits - u32::from(length).min(bits);
-            differing.checked_shr(beyond).unwrap_or(0) == 0
-        })
+impl Scope {
+    fn spares(&self, remote: IpAddr) -> bool {
+        self.spared.iter().any(|network| contains(*network, remote))
     }
 }
 
@@ -92,7 +82,7 @@ impl Cutoff {
         &self.missing
     }
 
-    /// Destroys the TCP connections and connected UDP sockets of this network namespace whose local address is one of `addresses`: the
+    /// Destroys the TCP connections and connected UDP sockets of this network namespace whose local address is in `scope`: the
     /// application gets `ECONNABORTED`, at once, also when it only waits. IPv4-mapped IPv6 sockets are found by their
     /// IPv4 address.
     ///
@@ -100,26 +90,24 @@ impl Cutoff {
     /// address without being connected, listening TCP sockets above all: they depend on no path, work again as soon as
     /// the uplink does (even if its address was gone in between), and a server whose listening socket fails does
     /// not open another but ends, or tries `accept` for ever.
-    ///
-    /// What the gate lets pass is `spared`.
-    pub fn destroy_sockets(&self, addresses: &[IpAddr], spared: &Spared) -> Ended {
+    pub fn destroy_sockets(&self, scope: &Scope) -> Ended {
         timed(|ended| {
             for &protocol in &self.protocols {
-                let result = sockets::destroy(protocol, addresses, spared, ended);
+                let result = sockets::destroy(protocol, scope, ended);
                 ended.note(result, &format!("sockets: {protocol}"));
             }
         })
     }
 
-    /// Deletes the conntrack entries of this network namespace that use one of `addresses` as the source of what goes
+    /// Deletes the conntrack entries of this network namespace that use an address of `scope` as the source of what goes
     /// out: original source (connections of this host), or destination of the replies (masqueraded and SNATed ones). Their next
     /// packet is a new flow, and gets an address of the uplink by which it leaves.
     ///
-    /// Flows that others began towards one of the addresses are spared: a server behind the router could not
+    /// Flows that others began towards one of the addresses are spared, too: a server behind the router could not
     /// answer without its entry, and goes on with it if the uplink still carries it.
-    pub fn delete_flows(&self, addresses: &[IpAddr]) -> Ended {
+    pub fn delete_flows(&self, scope: &Scope) -> Ended {
         timed(|ended| {
-            let result = conntrack::delete(addresses, ended);
+            let result = conntrack::delete(scope, ended);
             ended.note(result, "conntrack");
         })
     }
@@ -162,35 +150,5 @@ impl Refusals {
         self.0
             .into_iter()
             .map(move |(reason, count)| format!("{what}: {count} not ended: {reason}"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn peers_are_spared_by_prefix() {
-        let spares = |prefix: &str, length, peer: &str| {
-            let spared = Spared {
-                accepted: false,
-                peers: vec![(prefix.parse().unwrap(), length)],
-            };
-            spared.has_peer(peer.parse().unwrap())
-        };
-        assert!(spares("192.0.2.0", 24, "192.0.2.77"));
-        assert!(
-            spares("192.0.2.1", 24, "192.0.2.77"),
-            "host bits do not matter"
-        );
-        assert!(!spares("192.0.2.0", 24, "192.0.3.77"));
-        assert!(spares("192.0.2.1", 32, "192.0.2.1"));
-        assert!(!spares("192.0.2.1", 32, "192.0.2.0"));
-        assert!(spares("0.0.0.0", 0, "203.0.113.1"));
-        assert!(!spares("0.0.0.0", 0, "2001:db8::1"));
-        assert!(spares("2001:db8::", 64, "2001:db8::77"));
-        assert!(!spares("2001:db8::", 64, "2001:db8:0:1::77"));
-        assert!(spares("::", 0, "2001:db8::1"));
-        assert!(!Spared::default().has_peer([192, 0, 2, 1].into()));
     }
 }

@@ -8,7 +8,7 @@ use std::{collections::HashSet, fmt, net::IpAddr};
 use anyhow::{Context, Result};
 use rtnetlink::sys::protocols::NETLINK_SOCK_DIAG;
 
-use super::{Ended, Refusals, Spared};
+use super::{Ended, Refusals, Scope};
 use crate::netlink::{Message, Netlink, Refused};
 
 pub(super) const IPPROTO_TCP: u8 = 6;
@@ -107,20 +107,13 @@ fn try_out(protocol: Protocol) -> Result<()> {
     Ok(())
 }
 
-/// Destroys what holds one of `addresses` and is not `spared`, and counts it.
-pub(super) fn destroy(
-    protocol: Protocol,
-    addresses: &[IpAddr],
-    spared: &Spared,
-    ended: &mut Ended,
-) -> Result<()> {
+/// Destroys what is in `scope` and counts it.
+pub(super) fn destroy(protocol: Protocol, scope: &Scope, ended: &mut Ended) -> Result<()> {
     let mut netlink = open()?;
-    let served = match protocol {
-        Protocol::Tcp if spared.accepted => listening_ports(&mut netlink)?,
+    let addresses = scope.addresses.as_slice();
+    let accepting = match protocol {
+        Protocol::Tcp if scope.spare_accepted => listening_ports(&mut netlink)?,
         _ => HashSet::new(),
-    };
-    let is_spared = |id: &SocketId, family| {
-        served.contains(&local_port(id)) || spared.has_peer(peer(id, family))
     };
     let mut refusals = Refusals::default();
     let of_v4: Vec<IpAddr> = addresses.iter().copied().filter(IpAddr::is_ipv4).collect();
@@ -132,7 +125,7 @@ pub(super) fn destroy(
                 protocol,
                 family,
                 addresses,
-                &is_spared,
+                |id| accepting.contains(&local_port(id)) || scope.spares(remote(id, family)),
                 ended,
                 &mut refusals,
             )?;
@@ -149,7 +142,7 @@ fn destroy_in_family(
     protocol: Protocol,
     family: u8,
     addresses: &[IpAddr],
-    is_spared: &impl Fn(&SocketId, u8) -> bool,
+    spares: impl Fn(&SocketId) -> bool,
     ended: &mut Ended,
     refusals: &mut Refusals,
 ) -> Result<()> {
@@ -161,7 +154,7 @@ fn destroy_in_family(
         let found = list(netlink, protocol, family, states, addresses)?;
         let requests = found
             .iter()
-            .filter(|id| !is_spared(id, family))
+            .filter(|id| !spares(id))
             .map(|id| (destruction(protocol, family, id), 0))
             .collect();
         let (mut destroyed, mut hidden) = (false, false);
@@ -227,16 +220,14 @@ fn local_port(id: &SocketId) -> Port {
     [id[0], id[1]]
 }
 
-/// The destination of a connected socket of `family`; an IPv4-mapped one as the IPv4 address that it means.
-fn peer(id: &SocketId, family: u8) -> IpAddr {
-    // Two ports, the source, the destination, both with room for IPv6.
-    let [_, _, _, _, addresses @ ..] = id;
+/// The far end's address; that of an IPv4 connection of an IPv6 socket is unmapped.
+fn remote(id: &SocketId, family: u8) -> IpAddr {
     let mut octets = [0; 16];
-    octets.copy_from_slice(&addresses[16..32]);
-    match octets {
-        [a, b, c, d, ..] if family == AF_INET => IpAddr::from([a, b, c, d]),
-        octets => IpAddr::from(octets).to_canonical(),
+    octets.copy_from_slice(&id[20..36]);
+    if family == AF_INET {
+        return IpAddr::from([octets[0], octets[1], octets[2], octets[3]]);
     }
+    IpAddr::from(octets).to_canonical()
 }
 
 fn dump(netlink: &mut Netlink, protocol: Protocol, message: &Message) -> Result<Vec<SocketId>> {

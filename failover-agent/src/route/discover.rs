@@ -14,7 +14,7 @@ use tracing::warn;
 use super::{
     Link, Path, Router, Template, index,
     message::{self, Hop, hops, metric},
-    survey::{Address, Interface, Survey, contains, is_link_local},
+    survey::{self, Address, Interface, Survey, contains, is_link_local},
     table,
 };
 use crate::{
@@ -97,6 +97,14 @@ impl Router {
             link
         });
         Ok(links.collect())
+    }
+
+    /// The networks that this host is on, by whatever interface: no uplink is needed to reach them.
+    ///
+    /// # Errors
+    /// Netlink fails.
+    pub fn networks(&mut self) -> Result<Vec<(IpAddr, u8)>> {
+        survey::networks(&mut self.netlink)
     }
 
     fn survey(&mut self) -> Result<Survey> {

@@ -46,6 +46,7 @@ use crate::{
 pub use neighbour::Neighbour;
 pub use observe::{Change, Observer};
 pub use restore::reset;
+pub(crate) use survey::contains;
 
 /// An uplink as the kernel knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -65,12 +65,7 @@ impl Survey {
                 |payload| Ok(Some(interface(&LinkMessage::parse(payload)?))),
             )
             .context("cannot list interfaces")?;
-        let addresses = netlink
-            .list(
-                &RouteNetlinkMessage::GetAddress(AddressMessage::default()),
-                |payload| Ok(address(&AddressMessage::parse(payload)?)),
-            )
-            .context("cannot list addresses")?;
+        let addresses = addresses(netlink)?;
         let mut routes = [Vec::new(), Vec::new()];
         for family in Family::ALL {
             let found = &mut routes[index(family)];
@@ -252,7 +247,23 @@ fn network(ip: IpAddr, length: u8) -> IpAddr {
 }
 
 /// Whether the network contains the address.
-pub(super) fn contains((net, length): (IpAddr, u8), ip: IpAddr) -> bool {
+/// The networks of all addresses of this host, on whatever interface.
+pub(super) fn networks(netlink: &mut Netlink) -> Result<Vec<(IpAddr, u8)>> {
+    let addresses = addresses(netlink)?.into_iter();
+    Ok(addresses.map(|address| address.network).collect())
+}
+
+fn addresses(netlink: &mut Netlink) -> Result<Vec<Address>> {
+    netlink
+        .list(
+            &RouteNetlinkMessage::GetAddress(AddressMessage::default()),
+            |payload| Ok(address(&AddressMessage::parse(payload)?)),
+        )
+        .context("cannot list addresses")
+}
+
+/// Whether a network (address without host bits, prefix length) has `ip` in it.
+pub(crate) fn contains((net, length): (IpAddr, u8), ip: IpAddr) -> bool {
     net.is_ipv4() == ip.is_ipv4() && network(ip, length) == net
 }
 

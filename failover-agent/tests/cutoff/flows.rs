@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use failover_agent::cutoff::Cutoff;
+use failover_agent::cutoff::{Cutoff, Scope};
 
 use crate::lab::{Host, addresses, isolated, sh, wait_for};
 
@@ -211,7 +211,7 @@ fn deletes_by_source_in_every_zone_and_spares_inbound() {
         assert_eq!(ended.problems, Vec::<String>::new());
         assert_eq!(ended.udp, 9);
         assert_eq!((total(), count("-f ipv6 -s 2001:db8::1")), (36, 0));
-        assert_eq!(cutoff.delete_flows(&[]).udp, 0);
+        assert_eq!(cutoff.delete_flows(&Scope::default()).udp, 0);
         assert_eq!(total(), 36);
     });
 }

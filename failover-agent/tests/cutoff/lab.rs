@@ -1,13 +1,14 @@
 //! Network namespaces, and `ss`, `conntrack` and `nft` as independent tools.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     process::Command,
     sync::mpsc::{Sender, channel},
     thread,
     time::Duration,
 };
 
+use failover_agent::cutoff::Scope;
 use nix::{
     sched::{CloneFlags, unshare},
     unistd::{Uid, gettid},
@@ -95,10 +96,14 @@ pub(crate) fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 /// Addresses from text, separated by blanks.
-pub(crate) fn addresses(text: &str) -> Vec<IpAddr> {
-    text.split_whitespace()
-        .map(|address| address.parse().unwrap())
-        .collect()
+pub(crate) fn addresses(text: &str) -> Scope {
+    Scope {
+        addresses: text
+            .split_whitespace()
+            .map(|address| address.parse().unwrap())
+            .collect(),
+        ..Scope::default()
+    }
 }
 
 /// A socket that is bound to a local address. An IPv4 socket for `192.0.2.1:0`, an IPv6 one for `[::ffff:192.0.2.1]:0`.

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use failover_agent::cutoff::{Cutoff, Spared};
+use failover_agent::cutoff::{Cutoff, Scope};
 use nix::{
     errno::Errno,
     sys::resource::{Resource, getrlimit},
@@ -126,7 +126,7 @@ fn destroys_tcp_in_every_state_but_listening() {
 
         let cutoff = Cutoff::open();
         assert_eq!(cutoff.missing(), Vec::<String>::new());
-        let ended = cutoff.destroy_sockets(&addresses("192.0.2.1"), &Spared::default());
+        let ended = cutoff.destroy_sockets(&addresses("192.0.2.1"));
         assert_eq!(ended.problems, Vec::<String>::new());
         assert!(ended.tcp >= 8, "{ended:?}");
         assert_eq!((ended.udp, ended.other), (0, 0));
@@ -145,11 +145,11 @@ fn destroys_tcp_in_every_state_but_listening() {
 
         assert_eq!(
             cutoff
-                .destroy_sockets(&addresses("192.0.2.9 2001:db8::9"), &Spared::default())
+                .destroy_sockets(&addresses("192.0.2.9 2001:db8::9"))
                 .tcp,
             0
         );
-        assert_eq!(cutoff.destroy_sockets(&[], &Spared::default()).tcp, 0);
+        assert_eq!(cutoff.destroy_sockets(&Scope::default()).tcp, 0);
     });
 }
 
@@ -167,9 +167,7 @@ fn tells_an_application_that_only_waits() {
             let waiting = scope.spawn(|| receive(&client));
             thread::sleep(Duration::from_millis(50));
             assert_eq!(
-                Cutoff::open()
-                    .destroy_sockets(&addresses("192.0.2.1"), &Spared::default())
-                    .tcp,
+                Cutoff::open().destroy_sockets(&addresses("192.0.2.1")).tcp,
                 1
             );
             let error = waiting.join().unwrap().unwrap_err();
@@ -203,7 +201,7 @@ fn destroys_ipv6_and_mapped_sockets() {
         ];
         let cutoff = Cutoff::open();
         let check = |of: &str, dies: &[&Socket], lives: &[&Socket]| {
-            let ended = cutoff.destroy_sockets(&addresses(of), &Spared::default());
+            let ended = cutoff.destroy_sockets(&addresses(of));
             assert_eq!(ended.problems, Vec::<String>::new());
             assert_eq!(ended.tcp, dies.len(), "{ended:?}");
             for socket in dies {
@@ -253,8 +251,7 @@ fn destroys_connected_udp_only() {
             udp("192.0.2.2:0", "192.0.2.2:53"),
             udp("[2001:db8::2]:0", "[2001:db8::2]:53"),
         ];
-        let ended =
-            Cutoff::open().destroy_sockets(&addresses("192.0.2.1 2001:db8::1"), &Spared::default());
+        let ended = Cutoff::open().destroy_sockets(&addresses("192.0.2.1 2001:db8::1"));
         assert_eq!(ended.problems, Vec::<String>::new());
         assert_eq!((ended.tcp, ended.udp), (0, die.len()));
         for socket in &die {
@@ -297,7 +294,7 @@ fn destroys_ten_thousand() {
         };
         wait_for("all connections", || servers_ends() == count);
 
-        let ended = Cutoff::open().destroy_sockets(&addresses("192.0.2.1"), &Spared::default());
+        let ended = Cutoff::open().destroy_sockets(&addresses("192.0.2.1"));
         eprintln!(
             "{} of {count} TCP sockets destroyed in {:?}",
             ended.tcp, ended.took
