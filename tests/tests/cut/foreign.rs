@@ -104,7 +104,7 @@ fn no_foreign_source(uplinks: [UplinkSpec; 2]) -> Result<()> {
             None
         };
         wait_for_cut(&agent, "lte")?;
-        ended(&clients);
+        ended(&clients)?;
         let mut clients = connections(lab.host())?;
         clients.extend(connections(lab.client())?);
         match fault {
@@ -112,7 +112,7 @@ fn no_foreign_source(uplinks: [UplinkSpec; 2]) -> Result<()> {
             None => drop(agent.verb(&["switch", "auto"])?),
         }
         wait_for_cut(&agent, "cable")?;
-        ended(&clients);
+        ended(&clients)?;
     }
     streams[0].wait_for_echo_by("cable", Instant::now(), SOON)?;
 
@@ -127,12 +127,13 @@ fn no_foreign_source(uplinks: [UplinkSpec; 2]) -> Result<()> {
 }
 
 /// Those that send have learned by now that they are cut; an idle one behind a router cannot.
-fn ended(clients: &[TcpClient]) {
+fn ended(clients: &[TcpClient]) -> Result<()> {
     for client in clients {
         let state = client.state();
         let sends = state.sent_bytes > 0 || state.peer.port() == DISCARD_PORT;
         if sends {
-            client.wait_ended(SOON).unwrap();
+            client.wait_ended(SOON)?;
         }
     }
+    Ok(())
 }

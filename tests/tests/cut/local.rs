@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use failover_agent::{
     control::{Answer, Event, Reason},
     policy::Family,
@@ -192,11 +192,11 @@ fn what_is_cut_is_refused_counted_and_told() -> Result<()> {
             (address(cable, family), Reason::Stale),
         ] {
             let event = wait_for("the event is told", SOON, || {
-                let output = agent.verb(&["events", "--json"]).unwrap();
-                let event = events(&output).into_iter().find(|event| {
+                let told = events(&agent.verb(&["events", "--json"])?)?;
+                let mut these = told.iter().filter(|event| {
                     event.protocol == 6 && event.source == source && event.destination == target
                 });
-                event.ok_or(output)
+                these.next().cloned().with_context(|| format!("{told:?}"))
             })?;
             assert_eq!(event.uplink, "lte");
             assert_eq!(event.family, family);
@@ -213,10 +213,10 @@ fn what_is_cut_is_refused_counted_and_told() -> Result<()> {
 }
 
 /// The events of `events --json`, one a line.
-fn events(output: &str) -> Vec<Event> {
-    let parse = |line: &str| {
-        let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
-        serde_json::from_value(line["event"].take()).unwrap()
+fn events(output: &str) -> Result<Vec<Event>> {
+    let parse = |line| {
+        let mut line: serde_json::Value = serde_json::from_str(line)?;
+        Ok(serde_json::from_value(line["event"].take())?)
     };
     output.lines().map(parse).collect()
 }

@@ -6,6 +6,7 @@ mod by_hand;
 mod drain;
 mod foreign;
 mod inbound;
+mod link;
 mod local;
 mod outage;
 mod reachable;

@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use failover_tests::lab::{LAN_HOST_V4, LAN_HOST_V6, Lab, TARGET_V4, TARGET_V6, require_root};
+use failover_tests::lab::{
+    LAN_HOST_V4, LAN_HOST_V6, Lab, TARGET_V4, TARGET_V6, UplinkSpec, require_root,
+};
 
 use super::{
     scene::{SOON, WHILE, fail_over, settled, start, wait_for_cut},
@@ -15,7 +17,19 @@ fn connections_that_use_other_links_survive() -> Result<()> {
     if !require_root("connections_that_use_other_links_survive") {
         return Ok(());
     }
-    let lab = Lab::builder().lan().build()?;
+    survive(["cable", "lte"].map(UplinkSpec::veth))
+}
+
+#[test]
+fn connections_that_use_other_links_than_an_l3_uplink_survive() -> Result<()> {
+    if !require_root("connections_that_use_other_links_than_an_l3_uplink_survive") {
+        return Ok(());
+    }
+    survive(["cable", "lte"].map(UplinkSpec::tun))
+}
+
+fn survive(uplinks: [UplinkSpec; 2]) -> Result<()> {
+    let lab = Lab::builder().uplinks(uplinks).lan().build()?;
     let agent = start(&lab)?;
     let (host, client) = (lab.host().namespace(), lab.client().namespace());
     let localhost = |text: &str| text.parse::<std::net::IpAddr>();

@@ -1,0 +1,84 @@
+//! The link itself goes: what was begun on it ends all the same, although its addresses may be gone by then.
+
+use anyhow::Result;
+use failover_agent::policy::Health;
+use failover_tests::lab::{Fault, Lab, TARGET_V4, TARGET_V6, TcpClient, Uplink, require_root};
+
+use super::{
+    scene::{AT_ONCE, WHILE, foreign_packets, start, uplink, wait_for_cut, wait_for_status},
+    sockets::assert_cut,
+};
+
+#[test]
+fn sockets_end_when_the_carrier_is_lost() -> Result<()> {
+    if !require_root("sockets_end_when_the_carrier_is_lost") {
+        return Ok(());
+    }
+    sockets_end(Uplink::carrier_down)
+}
+
+#[test]
+fn sockets_end_when_the_interface_is_set_down() -> Result<()> {
+    if !require_root("sockets_end_when_the_interface_is_set_down") {
+        return Ok(());
+    }
+    sockets_end(Uplink::admin_down)
+}
+
+#[test]
+fn sockets_end_when_the_interface_is_unplugged() -> Result<()> {
+    if !require_root("sockets_end_when_the_interface_is_unplugged") {
+        return Ok(());
+    }
+    sockets_end(Uplink::unplug)
+}
+
+fn sockets_end(fail: impl Fn(&Uplink) -> Result<Fault>) -> Result<()> {
+    let lab = Lab::builder().build()?;
+    let agent = start(&lab)?;
+    // The second time all is as it was at first.
+    for _ in 0..2 {
+        let idle = [TARGET_V4, TARGET_V6].map(|target| lab.host().tcp_idle(target));
+        let idle: Vec<TcpClient> = idle.into_iter().collect::<Result<_>>()?;
+        let fault = fail(lab.uplink("cable"))?;
+        wait_for_cut(&agent, "lte")?;
+        for client in &idle {
+            let what = format!("idle with {}", client.state().peer);
+            assert_cut(&what, &client.wait_ended(AT_ONCE)?);
+        }
+        fault.repair()?;
+        wait_for_cut(&agent, "cable")?;
+    }
+    assert_eq!(foreign_packets(&lab)?, []);
+    Ok(())
+}
+
+#[test]
+fn sockets_of_an_unplugged_uplink_end_when_another_comes_up() -> Result<()> {
+    if !require_root("sockets_of_an_unplugged_uplink_end_when_another_comes_up") {
+        return Ok(());
+    }
+    let lab = Lab::builder().build()?;
+    let agent = start(&lab)?;
+    let idle = [TARGET_V4, TARGET_V6].map(|target| lab.host().tcp_idle(target));
+    let idle: Vec<TcpClient> = idle.into_iter().collect::<Result<_>>()?;
+    let outage = lab.uplink("lte").blackhole()?;
+    wait_for_status(&agent, "lte Down", |status| {
+        uplink(status, "lte").health == Health::Down
+    })?;
+    let _unplugged = lab.uplink("cable").unplug()?;
+    wait_for_status(&agent, "cable Down", |status| {
+        uplink(status, "cable").health == Health::Down
+    })?;
+    std::thread::sleep(WHILE);
+    for client in &idle {
+        assert_eq!(client.state().ended, None, "there is nothing better");
+    }
+    outage.repair()?;
+    wait_for_cut(&agent, "lte")?;
+    for client in &idle {
+        let what = format!("idle with {}", client.state().peer);
+        assert_cut(&what, &client.wait_ended(AT_ONCE)?);
+    }
+    Ok(())
+}
