@@ -79,6 +79,7 @@ fn run_once(datapath: &Datapath, ifindex: u32, repeat: u32) -> Result<f64> {
         ifindex,
         mark: 0,
         gso_segments: 0,
+        is_answer: false,
     };
     let run = datapath.test_run(Direction::Egress, &packet, repeat)?;
     ensure!(
