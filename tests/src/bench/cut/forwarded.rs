@@ -25,7 +25,7 @@ use crate::{
 pub(in crate::bench) const FORWARDED_TCP: Family = Family {
     figures: &[Figure {
         name: "cut-forwarded-ms",
-        about: "a TCP client behind the host (a segment every 20 ms), from its first segment after the switch to its error; asked is a round trip and 1 ms, and the round trip is not subtracted here",
+        about: "a TCP client behind the host (a segment every 20 ms), from its first segment after the new route's confirmation to its error; asked is a round trip and 1 ms, and the round trip is not subtracted here",
         unit: "ms",
         goal: Goal::AtMost(1.0),
     }],
@@ -35,7 +35,7 @@ pub(in crate::bench) const FORWARDED_TCP: Family = Family {
 pub(in crate::bench) const FORWARDED_UDP: Family = Family {
     figures: &[Figure {
         name: "cut-udp-packets",
-        about: "datagrams that a client behind the host (one every 1 ms) sends after the switch before the first one that arrives by the new uplink",
+        about: "datagrams of a client behind the host (one every 1 ms) that get lost on their way from the decision to switch until the first one arrives by the new uplink",
         unit: "",
         goal: Goal::AtMost(0.0),
     }],
@@ -62,7 +62,7 @@ fn tcp(settings: &Settings) -> Result<Measurement> {
         let client = start(&lab)?;
         let switched = switch(&agent, "lte", "lte")?;
         let end = client.wait(PATIENCE)?.context("the client was not told")?;
-        samples.push_ms(since_next_write(&end, switched)?);
+        samples.push_ms(since_next_write(&end, switched.routed)?);
         switch(&agent, "auto", "cable")?;
     }
     let mut reference = Samples::default();
@@ -82,7 +82,7 @@ fn tcp(settings: &Settings) -> Result<Measurement> {
     })
 }
 
-/// From the first write after the switch to the error. An error that came without one came at once.
+/// From the first write after the switch to the error; from the last one before it, should the error be the answer to that.
 fn since_next_write(end: &End, switched: Instant) -> Result<Duration> {
     let next = end.writes.iter().find(|write| **write >= switched);
     let from = next.or(end.writes.last()).context("nothing was written")?;
@@ -105,13 +105,13 @@ fn udp(settings: &Settings) -> Result<Measurement> {
     for _ in 0..settings.choose(25, 3) {
         let stream = start(&lab)?;
         let switched = switch(&agent, "lte", "lte")?;
-        samples.push(before_new_uplink(&lab, &stream, switched)?);
+        samples.push(lost(&lab, &stream, switched.decided)?);
         drop(stream);
         switch(&agent, "auto", "cable")?;
 
         let stream = start(&by_hand)?;
         let _script = Script::switch(&by_hand)?;
-        reference.push(before_new_uplink(&by_hand, &stream, Instant::now())?);
+        reference.push(lost(&by_hand, &stream, Instant::now())?);
     }
     Ok(Measurement {
         samples,
@@ -122,8 +122,8 @@ fn udp(settings: &Settings) -> Result<Measurement> {
     })
 }
 
-/// Datagrams sent after `switched` before the first that arrived by the new uplink.
-fn before_new_uplink(lab: &Lab, stream: &UdpStream, switched: Instant) -> Result<f64> {
+/// Datagrams sent after `switched` that did not arrive, before the first that arrived by the new uplink.
+fn lost(lab: &Lab, stream: &UdpStream, switched: Instant) -> Result<f64> {
     stream.wait_for_echo_by("lte", switched, SOON)?;
     let arrivals = lab.servers().arrivals(stream.id());
     let uplinks: BTreeMap<u64, _> = arrivals
@@ -132,8 +132,10 @@ fn before_new_uplink(lab: &Lab, stream: &UdpStream, switched: Instant) -> Result
         .collect();
     let report = stream.report();
     let sent = report.records.iter();
-    let before = sent
+    let lost = sent
         .filter(|record| record.sent >= switched)
-        .take_while(|record| uplinks.get(&record.sequence) != Some(&Some("lte")));
-    Ok(f64::from(u32::try_from(before.count())?))
+        .map(|record| uplinks.get(&record.sequence))
+        .take_while(|uplink| *uplink != Some(&Some("lte")))
+        .filter(Option::is_none);
+    Ok(f64::from(u32::try_from(lost.count())?))
 }

@@ -27,7 +27,7 @@ use crate::{
 pub(in crate::bench) const IDLE: Family = Family {
     figures: &[Figure {
         name: "cut-idle-ms",
-        about: "1,000 idle TCP connections of one application on the host, from the new route's confirmation, just before the old gate is closed, to the last one's error",
+        about: "1,000 idle TCP connections of one application on the host, from the decision to switch, with the new route still to be put in before the gate is closed, to the last one's error",
         unit: "ms",
         goal: Goal::AtMost(30.0),
     }],
@@ -51,7 +51,7 @@ fn idle(settings: &Settings) -> Result<Measurement> {
         let switched = switch(&agent, "lte", "lte")?;
         let last = application.last_error()?;
         let last = last.context("not every connection was told")?;
-        samples.push_ms(last.saturating_duration_since(switched));
+        samples.push_ms(last.saturating_duration_since(switched.decided));
         switch(&agent, "auto", "cable")?;
         drop(server);
     }

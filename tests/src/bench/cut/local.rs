@@ -21,7 +21,7 @@ use crate::{
 pub(in crate::bench) const LOCAL: Family = Family {
     figures: &[Figure {
         name: "cut-tcp-ms",
-        about: "a TCP sender on the host, from the new route's confirmation, just before the old gate is closed, to its error",
+        about: "a TCP sender on the host, from the decision to switch, with the new route still to be put in before the gate is closed, to its error",
         unit: "ms",
         goal: Goal::AtMost(1.0),
     }],
@@ -39,7 +39,7 @@ fn local(settings: &Settings) -> Result<Measurement> {
         thread::sleep(BEFORE);
         let switched = switch(&agent, "lte", "lte")?;
         let end = client.wait(PATIENCE)?.context("the sender was not told")?;
-        samples.push_ms(end.at.saturating_duration_since(switched));
+        samples.push_ms(end.at.saturating_duration_since(switched.decided));
         by_reset += usize::from(end.error.kind() == ErrorKind::ConnectionReset);
         switch(&agent, "auto", "cable")?;
     }

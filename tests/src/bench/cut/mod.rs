@@ -16,7 +16,6 @@ pub(super) use self::{
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
-use serde_json::Value;
 
 use super::{Settings, agent, datapath::command};
 use crate::lab::{AgentProcess, Lab, TARGET_V4};
@@ -38,27 +37,36 @@ fn start_agent(settings: &Settings, lab: &Lab) -> Result<AgentProcess> {
     agent::start(settings, lab, &probe)
 }
 
-/// Orders a switch (`switch UPLINK` or `switch auto`) and waits until it is carried out to the end. Returns when the new route was
-/// confirmed: what is counted from then on begins just before the gate is closed.
-fn switch(agent: &AgentProcess, order: &str, to: &str) -> Result<Instant> {
+/// When a switch of the agent's was at which step.
+struct Switched {
+    /// The policy had decided, and nothing was done yet: the strictest beginning.
+    decided: Instant,
+    /// The new route was confirmed, and the old uplink's gate about to be closed.
+    routed: Instant,
+}
+
+/// Orders a switch (`switch UPLINK` or `switch auto`) and waits until it is carried out to the end.
+fn switch(agent: &AgentProcess, order: &str, to: &str) -> Result<Switched> {
     agent.verb(&["switch", order])?;
     let status = agent.wait_for_status("the switch with its cut", SOON, |status| {
         let newest = &status["switches"][0];
         newest["to"] == to && newest["timeline"]["cut_us"].is_u64()
     })?;
-    routed(&status["switches"][0])
-}
-
-fn routed(switch: &Value) -> Result<Instant> {
-    let at = switch["at"].as_str().context("a switch without a time")?;
-    let routed = switch["timeline"]["routed_us"].as_u64();
-    let routed = routed.context("a switch without a confirmed route")?;
-    let at = humantime::parse_rfc3339(at)? + Duration::from_micros(routed);
-    // The agent's wall clock and this one are the same.
-    let ago = SystemTime::now().duration_since(at)?;
-    Instant::now()
-        .checked_sub(ago)
-        .context("a switch before the start of the machine")
+    let switch = &status["switches"][0];
+    let detected = switch["at"].as_str().context("a switch without a time")?;
+    let detected = humantime::parse_rfc3339(detected)?;
+    let step = |name: &str| {
+        let micros = switch["timeline"][name].as_u64();
+        let micros = micros.with_context(|| format!("no {name} in {switch}"))?;
+        // The agent's wall clock and this one are the same.
+        let ago = SystemTime::now().duration_since(detected + Duration::from_micros(micros))?;
+        let at = Instant::now().checked_sub(ago);
+        at.context("a switch before the start of the machine")
+    };
+    Ok(Switched {
+        decided: step("decided_us")?,
+        routed: step("routed_us")?,
+    })
 }
 
 /// The script's switch; undone when dropped.
