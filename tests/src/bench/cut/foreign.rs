@@ -11,7 +11,7 @@ use crate::{
         figure::{Figure, Goal, Measurement, Reference, ReferenceValue},
         sample::Samples,
     },
-    lab::{Lab, TARGET_V4, TcpClient, UdpStream},
+    lab::{Lab, TARGET_V4, TcpClient, UdpStream, Uplink},
 };
 
 pub(in crate::bench) const FOREIGN: Family = Family {
@@ -70,7 +70,7 @@ fn foreign(settings: &Settings) -> Result<Measurement> {
 fn seen(lab: &Lab, work: impl FnOnce() -> Result<()>) -> Result<u32> {
     let count = || -> Result<u64> {
         let uplinks = lab.uplinks().iter();
-        uplinks.map(|uplink| uplink.foreign_packets()).sum()
+        uplinks.map(Uplink::foreign_packets).sum()
     };
     let before = count()?;
     work()?;

@@ -44,7 +44,7 @@ fn local(settings: &Settings) -> Result<Measurement> {
         switch(&agent, "auto", "cable")?;
     }
     eprintln!(
-        "  {by_reset} of {} senders were told by the programs' RST, the others by the destruction of their socket",
+        "  the programs' RST was the first to tell {by_reset} of {} senders, before the destruction of their sockets",
         samples.count()
     );
     let mut reference = Samples::default();

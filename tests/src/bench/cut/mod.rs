@@ -43,6 +43,8 @@ struct Switched {
     decided: Instant,
     /// The new route was confirmed, and the old uplink's gate about to be closed.
     routed: Instant,
+    /// Everything was cut that was to be cut.
+    cut: Instant,
 }
 
 /// Orders a switch (`switch UPLINK` or `switch auto`) and waits until it is carried out to the end.
@@ -66,6 +68,7 @@ fn switch(agent: &AgentProcess, order: &str, to: &str) -> Result<Switched> {
     Ok(Switched {
         decided: step("decided_us")?,
         routed: step("routed_us")?,
+        cut: step("cut_us")?,
     })
 }
 

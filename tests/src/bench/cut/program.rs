@@ -38,7 +38,7 @@ pub(in crate::bench) const RESET: Family = Family {
     measure: |settings| Ok(vec![reset(settings)?]),
 };
 
-/// Opens the datapath on the uplink `cable`, which has `own` as its address.
+/// Opens the datapath on the uplink `cable`.
 fn open(lab: &Lab) -> Result<(Datapath, u32)> {
     let mut datapath = datapath::open(lab)?;
     let ifindex = if_nametoindex("cable")?;
@@ -137,17 +137,17 @@ fn run(
 /// An Ethernet frame with a TCP segment to the internet. Checksums are zero: the program does not look at them.
 fn segment(source: Ipv4Addr, payload: u16) -> Vec<u8> {
     /// With the timestamps that nearly every segment bears.
-    const TCP_HEADER: u16 = 32;
+    const TCP_HEADER: u8 = 32;
     const ACK: u8 = 0x10;
 
     let mut frame = vec![2; 12];
     frame.extend([0x08, 0x00, 0x45, 0]);
-    frame.extend((20 + TCP_HEADER + payload).to_be_bytes());
+    frame.extend((20 + u16::from(TCP_HEADER) + payload).to_be_bytes());
     frame.extend([0, 0, 0x40, 0, 64, 6, 0, 0]);
     frame.extend(source.octets());
     frame.extend([192, 0, 2, 1]);
     frame.extend([0x30, 0x39, 0, 9, 0, 0, 0, 1, 0, 0, 0, 1]);
-    frame.extend([(TCP_HEADER as u8 / 4) << 4, ACK, 0xff, 0xff, 0, 0, 0, 0]);
+    frame.extend([(TCP_HEADER / 4) << 4, ACK, 0xff, 0xff, 0, 0, 0, 0]);
     frame.extend([1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 1]);
     frame.resize(frame.len() + usize::from(payload), 0);
     frame
