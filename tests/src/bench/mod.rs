@@ -4,6 +4,7 @@
 //! doing hits both alike. `cargo xtask bench --list` names the figures.
 
 mod agent;
+mod cut;
 mod datapath;
 mod decision;
 mod figure;
@@ -71,7 +72,7 @@ struct Family {
     measure: fn(&Settings) -> Result<Vec<Measurement>>,
 }
 
-static FAMILIES: [Family; 7] = [
+static FAMILIES: [Family; 14] = [
     datapath::EGRESS,
     throughput::THROUGHPUT,
     datapath::GATE,
@@ -79,6 +80,13 @@ static FAMILIES: [Family; 7] = [
     outage::TENTH,
     outage::SECOND,
     idle::IDLE,
+    cut::LOCAL,
+    cut::IDLE,
+    cut::FORWARDED_TCP,
+    cut::FORWARDED_UDP,
+    cut::FOREIGN,
+    cut::STALE,
+    cut::RESET,
 ];
 
 /// Does what the command line says: measures, and prints a table or JSON.
