@@ -3,6 +3,7 @@
 mod cut;
 mod drill;
 mod events;
+mod former;
 mod orders;
 mod report;
 mod setup;
@@ -105,6 +106,7 @@ struct Agent<'a> {
     datapath: &'a mut Datapath,
     /// By uplink: what is known of its interface and its ways out.
     links: Vec<Link>,
+    former: former::Former,
     probers: Vec<Prober>,
     inputs: mpsc::Receiver<Input>,
     history: switch::History,
@@ -166,6 +168,7 @@ impl<'a> Agent<'a> {
             router,
             datapath,
             links,
+            former: former::Former::default(),
             inputs,
             history: switch::History::default(),
             drills,

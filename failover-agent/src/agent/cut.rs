@@ -70,11 +70,17 @@ impl Agent<'_> {
         });
         let mut addresses = own_addresses(&self.links, uplink);
         addresses.retain(|address| address.is_ipv4() == (family == Family::V4));
+        addresses.extend(self.former.take(uplink, family));
         let mut spared = self.config.cutoff.allow.clone();
         match self.router.networks() {
             Ok(networks) => spared.extend(networks),
             Err(error) => warn!("connections on the links themselves are cut, too: {error:#}"),
         }
+        // This host itself: a point-to-point link has no network that its own address lies in.
+        spared.extend(addresses.iter().map(|&address| match address {
+            IpAddr::V4(_) => (address, 32),
+            IpAddr::V6(_) => (address, 128),
+        }));
         let scope = Scope {
             addresses,
             spared,
@@ -160,15 +166,17 @@ fn total(ended: &Ended) -> u64 {
 
 /// The addresses that only `uplink` has: one that another uplink has too (two modems of the same make) tells nothing.
 pub(super) fn own_addresses(links: &[Link], uplink: UplinkId) -> Vec<IpAddr> {
-    let of = |link: &Link| -> Vec<IpAddr> {
-        let paths = link.families.iter().flatten();
-        paths.flat_map(|path| path.addresses.clone()).collect()
-    };
     let others: Vec<IpAddr> = (links.iter().enumerate())
         .filter(|(other, _)| *other != uplink.0)
-        .flat_map(|(_, link)| of(link))
+        .flat_map(|(_, link)| addresses(link))
         .collect();
-    let mut own = of(&links[uplink.0]);
+    let mut own: Vec<IpAddr> = addresses(&links[uplink.0]).collect();
     own.retain(|address| !others.contains(address));
     own
+}
+
+/// The addresses of both families.
+pub(super) fn addresses(link: &Link) -> impl Iterator<Item = IpAddr> {
+    let paths = link.families.iter().flatten();
+    paths.flat_map(|path| path.addresses.iter().copied())
 }

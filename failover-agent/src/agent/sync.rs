@@ -86,6 +86,7 @@ impl Agent<'_> {
             }
         };
         let known = std::mem::replace(&mut self.links, links);
+        self.former.note(&known, &self.links);
         for (uplink, known) in known.iter().enumerate() {
             self.follow(UplinkId(uplink), known);
         }

@@ -1,0 +1,45 @@
+//! Addresses that uplinks have lost since they were last cut. Sockets and tracked flows hold them all the same, for example those of a
+//! modem that was pulled out while there was nothing better.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::IpAddr,
+};
+
+use super::cut::{addresses, own_addresses};
+use crate::{
+    policy::{Family, UplinkId},
+    route::Link,
+};
+
+/// By uplink and family.
+#[derive(Debug, Default)]
+pub(super) struct Former(HashMap<(UplinkId, Family), BTreeSet<IpAddr>>);
+
+impl Former {
+    /// Notes what is no longer there, and forgets what is there again.
+    pub(super) fn note(&mut self, known: &[Link], now: &[Link]) {
+        for uplink in (0..known.len()).map(UplinkId) {
+            for address in own_addresses(known, uplink) {
+                let key = (uplink, family(address));
+                self.0.entry(key).or_default().insert(address);
+            }
+        }
+        let there: BTreeSet<IpAddr> = now.iter().flat_map(addresses).collect();
+        for former in self.0.values_mut() {
+            former.retain(|address| !there.contains(address));
+        }
+    }
+
+    /// Hands over those of an uplink, which is to be cut.
+    pub(super) fn take(&mut self, uplink: UplinkId, family: Family) -> BTreeSet<IpAddr> {
+        self.0.remove(&(uplink, family)).unwrap_or_default()
+    }
+}
+
+fn family(address: IpAddr) -> Family {
+    match address {
+        IpAddr::V4(_) => Family::V4,
+        IpAddr::V6(_) => Family::V6,
+    }
+}
