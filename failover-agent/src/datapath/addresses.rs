@@ -1,7 +1,7 @@
 //! Whose address is whose: a source that belongs to another uplink is stale.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::{IpAddr, Ipv6Addr},
 };
 
@@ -11,10 +11,18 @@ use aya::maps::{HashMap, MapData};
 /// Owner of an address that several uplinks have, as two modems of a kind give out: it is stale on none.
 const SEVERAL: u32 = 0;
 
+/// Owner of an address whose interface is gone: it is stale on all. No interface has this index.
+const GONE: u32 = u32::MAX;
+
+/// Addresses of gone interfaces that are remembered.
+const MAX_GONE: usize = 64;
+
 /// The map of addresses, and what it was made from.
 pub(super) struct Map {
     map: HashMap<MapData, [u8; 16], u32>,
     uplinks: BTreeMap<u32, BTreeSet<[u8; 16]>>,
+    /// Addresses of interfaces that are gone, oldest first: sockets and tracked flows may go on to use them.
+    gone: VecDeque<[u8; 16]>,
 }
 
 impl Map {
@@ -24,17 +32,37 @@ impl Map {
         let mut uplinks = BTreeMap::<_, BTreeSet<_>>::new();
         for entry in map.iter() {
             let (address, owner) = entry.context("listing the addresses")?;
-            if owner != SEVERAL {
+            if owner != SEVERAL && owner != GONE {
                 uplinks.entry(owner).or_default().insert(address);
             }
         }
-        Ok(Map { map, uplinks })
+        Ok(Map {
+            map,
+            uplinks,
+            gone: VecDeque::new(),
+        })
     }
 
     pub(super) fn set(&mut self, ifindex: u32, addresses: &[IpAddr]) -> Result<()> {
         let addresses = addresses.iter().filter_map(|&address| key(address));
         self.uplinks.insert(ifindex, addresses.collect());
-        let wanted = owners(&self.uplinks);
+        self.write(ifindex)
+    }
+
+    /// The interface is gone, its addresses belong to no uplink until another has them.
+    pub(super) fn retire(&mut self, ifindex: u32) -> Result<()> {
+        self.gone
+            .extend(self.uplinks.remove(&ifindex).unwrap_or_default());
+        let surplus = self.gone.len().saturating_sub(MAX_GONE);
+        self.gone.drain(..surplus);
+        self.write(ifindex)
+    }
+
+    /// Brings the map in line, after a change of `ifindex`.
+    fn write(&mut self, ifindex: u32) -> Result<()> {
+        let mut wanted = owners(&self.uplinks);
+        self.gone.retain(|address| !wanted.contains_key(address));
+        wanted.extend(self.gone.iter().map(|&address| (address, GONE)));
         let present = self
             .map
             .iter()

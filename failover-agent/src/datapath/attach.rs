@@ -118,7 +118,7 @@ pub(super) fn detach(datapath: &mut Datapath, ifindex: u32) -> Result<()> {
     errors.note(datapath.counters.forget(ifindex));
     errors.note(datapath.limits.forget(ifindex));
     errors.note(datapath.exempt.set(ifindex, &[]));
-    errors.note(datapath.addresses.set(ifindex, &[]));
+    errors.note(datapath.addresses.retire(ifindex));
     errors.into_result()
 }
 
