@@ -2,7 +2,9 @@
 
 use anyhow::Result;
 use failover_agent::policy::Health;
-use failover_tests::lab::{Fault, Lab, TARGET_V4, TARGET_V6, TcpClient, Uplink, require_root};
+use failover_tests::lab::{
+    Fault, Lab, TARGET_V4, TARGET_V6, TcpClient, UdpStream, Uplink, require_root,
+};
 
 use super::{
     scene::{AT_ONCE, WHILE, foreign_packets, start, uplink, wait_for_cut, wait_for_status},
@@ -66,7 +68,12 @@ fn sockets_of_an_unplugged_uplink_end_when_another_comes_up() -> Result<()> {
     wait_for_status(&agent, "lte Down", |status| {
         uplink(status, "lte").health == Health::Down
     })?;
-    let _unplugged = lab.uplink("cable").unplug()?;
+    // An application that holds on to an address which is no longer there.
+    let cable = lab.uplink("cable");
+    let bound = [(TARGET_V4, cable.host_v4()), (TARGET_V6, cable.host_v6())]
+        .map(|(target, source)| lab.host().udp_stream(target).from(source).start());
+    let _bound: Vec<UdpStream> = bound.into_iter().collect::<Result<_>>()?;
+    let _unplugged = cable.unplug()?;
     wait_for_status(&agent, "cable Down", |status| {
         uplink(status, "cable").health == Health::Down
     })?;
@@ -80,5 +87,6 @@ fn sockets_of_an_unplugged_uplink_end_when_another_comes_up() -> Result<()> {
         let what = format!("idle with {}", client.state().peer);
         assert_cut(&what, &client.wait_ended(AT_ONCE)?);
     }
+    assert_eq!(foreign_packets(&lab)?, []);
     Ok(())
 }

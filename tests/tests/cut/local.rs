@@ -1,8 +1,11 @@
 //! Sockets of the host itself.
 
 use std::{
-    io::ErrorKind,
+    io::{BufRead, BufReader, ErrorKind},
     net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
+    process::Stdio,
+    sync::mpsc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -13,8 +16,8 @@ use failover_agent::{
 };
 use failover_ebpf::Gate;
 use failover_tests::lab::{
-    ECHO_PORT, Lab, TARGET_V4, TARGET_V6, TARGETS_V4, TARGETS_V6, Uplink, UplinkSpec, require_root,
-    wait_for,
+    ECHO_PORT, Lab, TARGET_V4, TARGET_V6, TARGETS_V4, TARGETS_V6, Uplink, UplinkSpec, agent_path,
+    require_root, wait_for,
 };
 
 use super::{
@@ -244,4 +247,39 @@ fn reset_ends_the_far_end_too() -> Result<()> {
         ErrorKind::ConnectionReset
     );
     Ok(())
+}
+
+#[test]
+fn events_are_followed_as_they_happen() -> Result<()> {
+    if !require_root("events_are_followed_as_they_happen") {
+        return Ok(());
+    }
+    let lab = Lab::builder().build()?;
+    let agent = start(&lab)?;
+    let host = lab.host().namespace();
+    let mut reader = host
+        .command(agent_path()?)
+        .args(["events", "--follow"])
+        .args(lab.agent_dirs().flags())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let output = reader.stdout.take().context("no standard output")?;
+    let (sender, lines) = mpsc::channel();
+    thread::spawn(move || {
+        let lines = BufReader::new(output).lines().map_while(Result::ok);
+        // Nobody listens any more once it was told.
+        lines.for_each(|line| drop(sender.send(line)));
+    });
+    let lte = lab.uplink("lte").host_v4();
+    let server = SocketAddr::new(TARGET_V4, ECHO_PORT);
+    refusal_by(host, "lte", lte, server)?;
+    let told = wait_for("the event is told", SOON, || {
+        let line = lines.try_recv().map_err(|error| error.to_string())?;
+        let expected = line.contains("lte  TCP 10.64.2.2:")
+            && line.ends_with("-> 192.0.2.1:7: gate closed, reset");
+        if expected { Ok(()) } else { Err(line) }
+    });
+    reader.kill()?;
+    reader.wait()?;
+    told
 }
