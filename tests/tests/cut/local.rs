@@ -255,7 +255,7 @@ fn events_are_followed_as_they_happen() -> Result<()> {
         return Ok(());
     }
     let lab = Lab::builder().build()?;
-    let agent = start(&lab)?;
+    let _agent = start(&lab)?;
     let host = lab.host().namespace();
     let mut reader = host
         .command(agent_path()?)
