@@ -936,6 +936,14 @@ fn switches_between_ethernet_and_tunnel() {
         ip("-6 addr add 2001:db8:64::2/128 dev tun0 nodad");
         ip("route add default via 10.0.0.1 dev up0");
         ip("-6 route add default via 2001:db8::1 dev up0");
+        // The kernel adds the local route of an IPv6 address a moment after the address.
+        wait_for("the address is in place", || {
+            let entries = snapshot();
+            let of_address = entries
+                .iter()
+                .filter(|entry| entry.contains("2001:db8:64::2"));
+            of_address.count() == 2
+        });
         let before = snapshot();
         let config = config(&["up0", "tun0"]);
         let state = state();

@@ -223,6 +223,7 @@ impl Agent<'_> {
             decided_us = micros(record.decided),
             routed_us = micros(routed),
             gated_us = record.gated.map(micros),
+            logged_us = micros(self.clock.now()),
             "{}: {} is the active uplink for {}",
             record.cause,
             self.name(record.to),

@@ -126,8 +126,7 @@ fn switch(line: &LogLine, cause: String, to: String) -> Option<Switch> {
         micros("routed_us")?,
         micros("gated_us"),
     );
-    // The line is written when the last step is done.
-    let detected = time_of(line).checked_sub(gated.unwrap_or(routed))?;
+    let detected = time_of(line).checked_sub(micros("logged_us")?)?;
     Some(Switch {
         cause,
         from: line
@@ -169,6 +168,7 @@ mod tests {
         let line = line(&json!({
             "level": "INFO", "message": "failover: lte is the active uplink for IPv4", "family": "IPv4",
             "from": "cable", "to": "lte", "cause": "failover", "decided_us": 10, "routed_us": 571, "gated_us": 600,
+            "logged_us": 600,
         }));
         let Some(Said::Switch(switch)) = read(&line) else {
             panic!("{:?}", read(&line));
@@ -203,7 +203,7 @@ mod tests {
 
         let follow = json!({
             "level": "INFO", "message": "…", "family": "IPv6", "from": "cable", "to": "lte", "cause": "follow",
-            "decided_us": 0, "routed_us": 1, "gated_us": 2,
+            "decided_us": 0, "routed_us": 1, "gated_us": 2, "logged_us": 3,
         });
         let expected = Event::Follow {
             family: "IPv6".to_owned(),
