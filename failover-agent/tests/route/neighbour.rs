@@ -8,8 +8,10 @@ use nix::{
     unistd::gettid,
 };
 
-use super::{A, B, router, state};
-use crate::netns::{config, default_routes, ethernet_uplinks, ip, isolated, wait_for};
+use crate::{
+    netns::{self, config, default_routes, ethernet_uplinks, ip, isolated, wait_for},
+    scene::{A, B, router, state},
+};
 
 /// State of a gateway's entry, as `ip` names it; empty: none.
 fn entry(gateway: &str) -> String {
@@ -95,7 +97,7 @@ fn needs_no_neighbour_on_a_tunnel() {
         ip("link set tun0 up");
         ip("addr add 10.64.0.2/32 dev tun0");
         let mut config = config(&["up0", "tun0"]);
-        config.uplinks[1].probe.targets = super::netns::targets(&["192.0.2.1"]);
+        config.uplinks[1].probe.targets = netns::targets(&["192.0.2.1"]);
         let state = state();
         let (mut router, _) = router(&config, state.path());
         for family in Family::ALL {

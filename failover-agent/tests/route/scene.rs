@@ -1,0 +1,57 @@
+//! What the tests of the routing edge share.
+
+use std::{net::IpAddr, path::Path};
+
+use failover_agent::{
+    config::Config,
+    failure::Failure,
+    policy::UplinkId,
+    route::{Link, Router},
+};
+
+pub(crate) const A: UplinkId = UplinkId(0);
+pub(crate) const B: UplinkId = UplinkId(1);
+
+pub(crate) fn state() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+/// Discovered and prepared.
+pub(crate) fn router(config: &Config, state: &Path) -> (Router, Vec<Link>) {
+    let mut router = Router::connect(&config.route, state).unwrap();
+    let links = router.discover(config).unwrap();
+    let report = router.prepare(&links).unwrap();
+    assert_eq!(report.problems, Vec::<String>::new());
+    (router, links)
+}
+
+pub(crate) fn failure(result: anyhow::Result<Vec<Link>>) -> Failure {
+    result.unwrap_err().downcast::<Failure>().unwrap()
+}
+
+pub(crate) fn address(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+pub(crate) fn ours(dev: &str, gateway: &str, metric: u64) -> (String, Option<String>, u64, String) {
+    (
+        dev.to_owned(),
+        Some(gateway.to_owned()),
+        metric,
+        "136".to_owned(),
+    )
+}
+
+pub(crate) fn foreign(
+    dev: &str,
+    gateway: &str,
+    metric: u64,
+    protocol: &str,
+) -> (String, Option<String>, u64, String) {
+    (
+        dev.to_owned(),
+        Some(gateway.to_owned()),
+        metric,
+        protocol.to_owned(),
+    )
+}
