@@ -9,7 +9,7 @@ use std::{
     process::Command,
 };
 
-use crate::{cargo, packages::find_program, toolchain::major};
+use crate::{cargo, programs::find_program, toolchain::major};
 
 /// The bpf-linker that is built where none fits: any 0.13.x.
 pub(crate) const VERSION: &str = "~0.13";

@@ -16,6 +16,7 @@ mod libtest;
 mod linker;
 mod packages;
 mod privilege;
+mod programs;
 mod progress;
 mod run;
 mod setup;

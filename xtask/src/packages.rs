@@ -1,10 +1,6 @@
 //! Programs of the system, and Debian's packages that bring them.
 
-use std::{
-    env, fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, process::Command};
 
 use anyhow::{Context, Result, bail};
 
@@ -40,22 +36,6 @@ pub(crate) const TOOLS: [Tool; 5] = [
         package: "tcpdump",
     },
 ];
-
-/// Looks for a program on PATH and where administrators' programs live: on Debian these
-/// directories are not on a user's PATH, but root will find them.
-pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path)
-        .chain(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from))
-        .map(|dir| dir.join(name))
-        .find(|file| is_executable(file))
-}
-
-fn is_executable(file: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    file.metadata()
-        .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
-}
 
 /// Debian's package with the files for linking with this LLVM.
 pub(crate) fn llvm_package(llvm: u32) -> String {
@@ -236,13 +216,5 @@ llvm-23-dev:
     fn the_llvm_package_has_the_major_in_its_name() {
         assert_eq!(llvm_of_package(&llvm_package(22)), Some("22"));
         assert_eq!(llvm_of_package("iproute2"), None);
-    }
-
-    #[test]
-    fn programs_are_found_and_must_be_executable() {
-        assert!(find_program("sh").is_some_and(|path| path.is_absolute()));
-        assert_eq!(find_program("no-such-program-anywhere"), None);
-        assert!(!is_executable(Path::new("/etc/passwd")));
-        assert!(!is_executable(Path::new("/etc")));
     }
 }

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail};
 use nix::unistd::geteuid;
 
-use crate::packages::find_program;
+use crate::programs::find_program;
 
 /// What a user sets for the program and not for sudo, which would remove it.
 const KEPT: [&str; 5] = ["RUST_LOG", "RUST_BACKTRACE", "NO_COLOR", "COLUMNS", "CI"];

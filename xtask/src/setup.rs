@@ -6,7 +6,8 @@ use anyhow::{Result, bail};
 
 use crate::{
     linker,
-    packages::{self, TOOLS, find_program},
+    packages::{self, TOOLS},
+    programs::find_program,
     progress,
     survey::{Machine, Missing, Scope},
     toolchain::{Component, Toolchain},

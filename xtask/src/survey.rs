@@ -6,7 +6,8 @@ use anyhow::Result;
 
 use crate::{
     linker::{self, Linker},
-    packages::{self, TOOLS, Tool, find_program},
+    packages::{self, TOOLS, Tool},
+    programs::find_program,
     toolchain::{CHECKERS, Component, RUST_SRC, Toolchain},
 };
 

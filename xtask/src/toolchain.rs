@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{cargo, packages::find_program};
+use crate::{cargo, programs::find_program};
 
 /// What `rustc` says about itself.
 pub(crate) struct Toolchain {
