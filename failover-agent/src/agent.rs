@@ -25,7 +25,7 @@ pub(crate) use self::drill::remove as remove_drill;
 use self::{
     drill::Store,
     setup::{clean_up, prepare},
-    switch::Order,
+    switch::SwitchRecord,
     sync::Sync,
 };
 use crate::{
@@ -255,16 +255,9 @@ impl<'a> Agent<'a> {
                     cause,
                     detected,
                     decided,
-                } => {
-                    self.switch(Order {
-                        family,
-                        from,
-                        to,
-                        cause,
-                        detected,
-                        decided,
-                    });
-                }
+                } => self.switch(SwitchRecord::ordered(
+                    family, from, to, cause, detected, decided,
+                )),
                 Action::Cut {
                     family,
                     uplink,

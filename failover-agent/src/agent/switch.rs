@@ -41,6 +41,32 @@ pub(super) struct SwitchRecord {
 }
 
 impl SwitchRecord {
+    /// Of a switch that the policy has ordered, and of which nothing is done yet.
+    pub(super) fn ordered(
+        family: Family,
+        from: Option<UplinkId>,
+        to: UplinkId,
+        cause: Cause,
+        detected: Time,
+        decided: Time,
+    ) -> Self {
+        SwitchRecord {
+            family,
+            from,
+            to,
+            cause,
+            detected,
+            decided,
+            routed: None,
+            gated: None,
+            ungated: false,
+            cut: None,
+            sockets_ended: None,
+            flows_deleted: None,
+            logged: false,
+        }
+    }
+
     /// Takes note of one more gate that does or does not stand as it should.
     pub(super) fn gated(&mut self, stands: bool, now: Time) {
         self.ungated |= !stands;
@@ -92,43 +118,10 @@ impl History {
     }
 }
 
-/// What the policy ordered.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Order {
-    pub(super) family: Family,
-    pub(super) from: Option<UplinkId>,
-    pub(super) to: UplinkId,
-    pub(super) cause: Cause,
-    pub(super) detected: Time,
-    pub(super) decided: Time,
-}
-
 impl Agent<'_> {
-    /// Carries out `order` and tells the policy how it ended.
-    pub(super) fn switch(&mut self, order: Order) {
-        let Order {
-            family,
-            from,
-            to,
-            cause,
-            detected,
-            decided,
-        } = order;
-        let mut record = SwitchRecord {
-            family,
-            from,
-            to,
-            cause,
-            detected,
-            decided,
-            routed: None,
-            gated: None,
-            ungated: false,
-            cut: None,
-            sockets_ended: None,
-            flows_deleted: None,
-            logged: false,
-        };
+    /// Carries out what the policy ordered, completes its `record`, and tells the policy how it ended.
+    pub(super) fn switch(&mut self, mut record: SwitchRecord) {
+        let SwitchRecord { family, to, .. } = record;
 
         // Opening cuts nothing, and the new route must not lead to a closed gate for an instant.
         let gate_before = self.gate(to, family);
