@@ -12,8 +12,13 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("failover-agent: {error:#}");
-            let code = error.downcast_ref().map_or(1, Failure::exit_code);
+            // A failure tells its causes in its own words; of anything else the whole chain is worth telling.
+            let failure = error.downcast_ref::<Failure>();
+            match failure {
+                Some(failure) => eprintln!("failover-agent: {failure}"),
+                None => eprintln!("failover-agent: {error:#}"),
+            }
+            let code = failure.map_or(1, Failure::exit_code);
             ExitCode::from(code)
         }
     }

@@ -28,6 +28,9 @@ fn ensure_refused(what: &str, outcome: &Outcome, code: u8, parts: &[&str]) {
         outcome.stderr.starts_with("failover-agent: "),
         "{what}: {outcome:?}"
     );
+    // The system's words are part of the message, and not told again as its cause.
+    let system = outcome.stderr.matches("(os error").count();
+    assert!(system <= 1, "{what}: {outcome:?}");
     for part in parts {
         assert!(outcome.stderr.contains(part), "{what}, {part}: {outcome:?}");
     }
