@@ -4,37 +4,44 @@ mod cut;
 mod drill;
 mod events;
 mod former;
+mod memory;
 mod orders;
+mod reload;
 mod report;
+mod restart;
+mod rules;
 mod setup;
+mod signals;
 mod status;
 mod switch;
 mod sync;
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
-use anyhow::Context as _;
 use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
-    time::{Instant, MissedTickBehavior},
+    time::{Instant, Interval, MissedTickBehavior},
 };
 use tracing::{debug, info, warn};
 
-pub(crate) use self::drill::remove as remove_drill;
+pub use self::restart::Program;
 use self::{
     drill::Store,
+    memory::Memory,
+    rules::{machine_rules, probe_specs, targets},
     setup::{clean_up, prepare},
-    switch::SwitchRecord,
+    signals::{Asked, Signals},
+    switch::SwitchOrder,
     sync::Sync,
 };
+pub(crate) use self::{drill::remove as remove_drill, memory::forget};
 use crate::{
     clock::Clock,
-    config::{Config, UplinkConfig},
+    config::{Config, Origin},
     control::{Events, Lock, Server},
     datapath::{self, Datapath},
-    policy::{Action, Family, Input, Machine, Rules, TargetId, UplinkId, UplinkRules},
-    probe::{ProbeSpec, Prober},
+    policy::{Action, Family, Input, Machine, Members, Rules, UplinkId},
+    probe::Prober,
     route::{Link, Observer, Router},
 };
 
@@ -48,14 +55,27 @@ const REQUESTS: usize = 16;
 /// may forget them.
 const RESOLVE: Duration = Duration::from_secs(30);
 
-/// Runs the agent until SIGINT or SIGTERM, then restores what it displaced and removes everything of its own. `source` is the
-/// file that `config` came from, for the status.
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// What was displaced is restored, everything of ours is removed.
+    Stopped,
+    /// Everything stands, for the program that takes over in this process.
+    Restarting,
+}
+
+/// Runs the agent until SIGINT or SIGTERM, then restores what it displaced and removes everything of its own; or until it
+/// is to be started anew. `origin` is the file that `config` came from.
 ///
 /// # Errors
 ///
 /// A [`Failure`](crate::failure::Failure) when something that the user can cure prevents the start: nothing was changed
 /// then. Any other error after everything was cleaned up as far as possible.
-pub async fn run(config: Config, source: Option<PathBuf>) -> anyhow::Result<()> {
+pub async fn run(
+    config: Config,
+    origin: Option<Origin>,
+    program: &Program,
+) -> anyhow::Result<Ended> {
     let clock = Clock::start();
     let mut signals = Signals::install()?;
     let options = datapath::Options {
@@ -73,6 +93,7 @@ pub async fn run(config: Config, source: Option<PathBuf>) -> anyhow::Result<()> 
         .collect();
     let observer = Observer::open(&router, &interfaces)?;
     let links = router.discover(&config)?;
+    let state_dir = config.dirs.state.clone();
 
     // Up to here nothing was changed; from here on everything is cleaned up, whatever happens.
     let mut datapath = Datapath::open(&options)?;
@@ -80,8 +101,11 @@ pub async fn run(config: Config, source: Option<PathBuf>) -> anyhow::Result<()> 
         let active = prepare(&config, &links, &mut router, &mut datapath)?;
         let edges = Edges::open(&lock, observer, &mut datapath)?;
         Agent::new(
-            &config,
-            source,
+            Setting {
+                config,
+                origin,
+                program,
+            },
             clock,
             active,
             links,
@@ -92,14 +116,26 @@ pub async fn run(config: Config, source: Option<PathBuf>) -> anyhow::Result<()> 
         .await
     }
     .await;
+    if let Ok(Ended::Restarting) = result {
+        return result;
+    }
     let cleaned = clean_up(router, datapath);
-    result.and(cleaned)
+    let forgotten = forget(&state_dir).map(drop);
+    result.and_then(|ended| cleaned.and(forgotten).map(|()| ended))
+}
+
+/// What the agent was started with.
+struct Setting<'a> {
+    config: Config,
+    origin: Option<Origin>,
+    program: &'a Program,
 }
 
 /// The agent's state.
 struct Agent<'a> {
-    config: &'a Config,
-    source: Option<PathBuf>,
+    config: Config,
+    origin: Option<Origin>,
+    program: &'a Program,
     clock: Clock,
     machine: Machine,
     router: &'a mut Router,
@@ -109,11 +145,21 @@ struct Agent<'a> {
     former: former::Former,
     probers: Vec<Prober>,
     inputs: mpsc::Receiver<Input>,
+    /// Where probers put them.
+    sender: mpsc::Sender<Input>,
     history: switch::History,
     drills: Store,
     /// The policy's drill is not the one in the file.
     drill_unsaved: bool,
+    memory: Memory,
+    /// Health changed since it was put down.
+    health_unsaved: bool,
     sync: Sync,
+    lease: Interval,
+    /// The observer does not know the uplinks of a new configuration yet.
+    rewatch: bool,
+    /// When to end for a new start.
+    restart: Option<std::time::Instant>,
     beside: cut::Beside,
     events: Events,
 }
@@ -139,30 +185,34 @@ impl Edges {
 
 impl<'a> Agent<'a> {
     fn new(
-        config: &'a Config,
-        source: Option<PathBuf>,
+        setting: Setting<'a>,
         clock: Clock,
-        active: [Option<UplinkId>; 2],
+        active: [Members; 2],
         links: Vec<Link>,
         router: &'a mut Router,
         datapath: &'a mut Datapath,
     ) -> Self {
-        let uplinks = config
-            .uplinks
-            .iter()
-            .zip(&links)
-            .map(|(uplink, link)| rules(uplink, link));
+        let Setting {
+            config,
+            origin,
+            program,
+        } = setting;
         let drills = Store::new(&config.dirs.state);
+        let memory = Memory::load(&config.dirs.state);
         let machine = Machine::new(Rules {
-            uplinks: uplinks.collect(),
             active,
-            drill: orders::earlier_drill(&drills, config, clock),
+            drill: orders::earlier_drill(&drills, &config, clock),
+            ..machine_rules(&config, &links, memory.known())
         });
         let (sender, inputs) = mpsc::channel(INPUTS);
         Agent {
-            probers: start_probers(config, &links, clock, &sender),
+            probers: probe_specs(&config, &links)
+                .map(|spec| Prober::spawn(spec, clock, sender.clone()))
+                .collect(),
+            lease: lease_timer(config.cutoff.lease),
             config,
-            source,
+            origin,
+            program,
             clock,
             machine,
             router,
@@ -170,16 +220,21 @@ impl<'a> Agent<'a> {
             links,
             former: former::Former::default(),
             inputs,
+            sender,
             history: switch::History::default(),
             drills,
             drill_unsaved: false,
+            memory,
+            health_unsaved: false,
             sync: Sync::default(),
+            rewatch: false,
+            restart: None,
             beside: cut::Beside::open(),
             events: Events::default(),
         }
     }
 
-    async fn serve(mut self, edges: Edges, signals: &mut Signals) -> anyhow::Result<()> {
+    async fn serve(mut self, edges: Edges, signals: &mut Signals) -> anyhow::Result<Ended> {
         let Edges {
             mut observer,
             server,
@@ -189,25 +244,31 @@ impl<'a> Agent<'a> {
         let (sender, mut requests) = mpsc::channel(REQUESTS);
         let mut server = std::pin::pin!(server.serve(sender, self.events.clone()));
         let mut log = std::pin::pin!(log.forward());
-        // Three renewals per lease: two may be late or fail.
-        let mut lease = tokio::time::interval(self.config.cutoff.lease / 3);
-        lease.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // A drill that was over before the start leaves no file.
         self.keep_drill();
         let mut warm = tokio::time::interval(RESOLVE);
         info!(uplinks = self.links.len(), "running");
         loop {
             self.act();
+            if std::mem::take(&mut self.rewatch) {
+                let uplinks = self.config.uplinks.iter();
+                observer.watch(uplinks.map(|uplink| uplink.interface.as_str()));
+            }
             let timer = self
                 .machine
                 .poll_timeout()
                 .map(|time| self.clock.instant(time));
             tokio::select! {
-                signal = signals.next() => {
-                    info!("{signal}: stopping");
-                    return Ok(());
-                }
-                _ = lease.tick() => {
+                asked = signals.next() => match asked {
+                    Asked::Stop(signal) => {
+                        info!("{signal}: stopping");
+                        return Ok(Ended::Stopped);
+                    }
+                    Asked::Reload => {
+                        self.reload();
+                    }
+                },
+                _ = self.lease.tick() => {
                     if let Err(error) = self.datapath.renew_lease(self.config.cutoff.lease) {
                         warn!("the lease could not be renewed: {error:#}");
                     }
@@ -223,6 +284,7 @@ impl<'a> Agent<'a> {
                 }
                 change = observer.next() => self.changed(&change?),
                 () = sleep_until(self.sync.due()) => self.synchronize(),
+                () = sleep_until(self.restart) => return Ok(Ended::Restarting),
                 Some((request, reply)) = requests.recv() => {
                     if reply.send(self.respond(&request)).is_err() {
                         debug!("a control client left before its answer");
@@ -255,9 +317,14 @@ impl<'a> Agent<'a> {
                     cause,
                     detected,
                     decided,
-                } => self.switch(SwitchRecord::ordered(
-                    family, from, to, cause, detected, decided,
-                )),
+                } => self.switch(&SwitchOrder {
+                    family,
+                    from,
+                    to,
+                    cause,
+                    detected,
+                    decided,
+                }),
                 Action::Cut {
                     family,
                     uplink,
@@ -268,6 +335,9 @@ impl<'a> Agent<'a> {
                         prober.probe_now();
                     }
                 }
+                Action::Withdraw { family, uplinks } => self.withdraw(family, uplinks),
+                Action::Examine { uplink, family } => self.examine(uplink, family),
+                Action::Reset { uplink } => self.reset(uplink),
                 Action::Note(note) => self.report(&note),
             }
         }
@@ -275,6 +345,9 @@ impl<'a> Agent<'a> {
         // Writing to the disk takes its time: not before a switch.
         if std::mem::take(&mut self.drill_unsaved) {
             self.keep_drill();
+        }
+        if std::mem::take(&mut self.health_unsaved) {
+            self.keep_health();
         }
     }
 
@@ -289,90 +362,16 @@ impl<'a> Agent<'a> {
     }
 }
 
-fn start_probers(
-    config: &Config,
-    links: &[Link],
-    clock: Clock,
-    inputs: &mpsc::Sender<Input>,
-) -> Vec<Prober> {
-    let mut probers = Vec::new();
-    for (index, (uplink, link)) in config.uplinks.iter().zip(links).enumerate() {
-        for family in Family::ALL {
-            let targets: Vec<_> = targets(uplink, family).collect();
-            if targets.is_empty() {
-                continue;
-            }
-            let spec = ProbeSpec {
-                uplink: UplinkId(index),
-                family,
-                interface: link.interface.clone(),
-                targets,
-                interval: uplink.probe.interval,
-                timeout: uplink.probe.timeout,
-                mark: config.route.mark,
-                source: link.families[family as usize]
-                    .as_ref()
-                    .map(|path| path.source),
-            };
-            probers.push(Prober::spawn(spec, clock, inputs.clone()));
-        }
-    }
-    probers
-}
-
-/// The targets of one family, with their places in the whole list.
-fn targets(
-    uplink: &UplinkConfig,
-    family: Family,
-) -> impl Iterator<Item = (TargetId, std::net::IpAddr)> {
-    let all = uplink.probe.targets.iter().copied().enumerate();
-    all.filter(move |(_, target)| target.is_ipv4() == (family == Family::V4))
-        .map(|(index, target)| (TargetId(index), target))
-}
-
-fn rules(uplink: &UplinkConfig, link: &Link) -> UplinkRules {
-    let probe = &uplink.probe;
-    UplinkRules {
-        fall: probe.fall,
-        rise: probe.rise,
-        quorum: probe.quorum,
-        hold: probe.hold,
-        drain: uplink.drain,
-        interval: probe.interval,
-        timeout: probe.timeout,
-        targets: Family::ALL
-            .map(|family| u32::try_from(targets(uplink, family).count()).unwrap_or(u32::MAX)),
-        usable: Family::ALL.map(|family| link.families[family as usize].is_some()),
-    }
+/// Three renewals per lease: two may be late or fail.
+fn lease_timer(lease: Duration) -> Interval {
+    let mut timer = tokio::time::interval(lease / 3);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    timer
 }
 
 async fn sleep_until(due: Option<std::time::Instant>) {
     match due {
         Some(due) => tokio::time::sleep_until(Instant::from(due)).await,
         None => std::future::pending().await,
-    }
-}
-
-/// SIGINT and SIGTERM, taken over before anything is changed. Those that come during the clean-up are swallowed: a second Ctrl-C does not
-/// make it worse.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn install() -> anyhow::Result<Self> {
-        let install = |kind| signal(kind).context("installing a signal handler");
-        Ok(Signals {
-            interrupt: install(SignalKind::interrupt())?,
-            terminate: install(SignalKind::terminate())?,
-        })
-    }
-
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.terminate.recv() => "SIGTERM",
-        }
     }
 }

@@ -46,6 +46,12 @@ pub enum Verb {
     /// Treat an uplink as Down for a while, to see that everything goes on by another
     #[command(after_help = DRILL_EXAMPLES)]
     Drill(DrillArgs),
+    /// Have the running agent take over its changed configuration file, as SIGHUP does; a bad file changes nothing
+    #[command(after_help = RELOAD_EXAMPLES)]
+    Reload,
+    /// Start the running agent's program anew, for example a newer version, without letting go of routes and gates
+    #[command(after_help = RESTART_EXAMPLES)]
+    Restart,
     /// Show what was cut: the last ended flows, and with --follow those to come
     #[command(after_help = EVENTS_EXAMPLES)]
     Events(EventsArgs),
@@ -104,6 +110,20 @@ Examples:
   failover-agent drill cable --for 0s    (ends it)
 
 Refused when no other uplink is Up, and over as soon as that is so. A drill survives a restart of the agent; a second one replaces it.";
+
+const RELOAD_EXAMPLES: &str = "\
+Examples:
+  failover-agent check --config /etc/failover-agent.toml && failover-agent reload
+
+What did not change is not disturbed: probes, gates and counters of an uplink go on when another one is added. [dirs], [datapath], and
+`protocol`, `table`, `rule_priority` and `mark` of [route] can only change by stopping the agent and starting it again.";
+
+const RESTART_EXAMPLES: &str = "\
+Examples:
+  failover-agent restart
+
+The process stays the same one, with the same arguments; the program is read from its file again. Health, active uplinks, gates and
+connections are taken over. To stop and restore everything, end the process (SIGTERM).";
 
 const EVENTS_EXAMPLES: &str = "\
 Examples:

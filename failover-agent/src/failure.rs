@@ -210,7 +210,7 @@ pub const EXIT_CODES: [(u8, &str); 22] = [
     (24, "a route metric is taken by someone else"),
     (25, "the run directory cannot be written"),
     (26, "not allowed to use the control socket"),
-    (27, "the agent refuses a switch or a drill"),
+    (27, "the agent refuses an order"),
     (28, "no such uplink"),
 ];
 

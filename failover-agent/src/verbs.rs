@@ -1,18 +1,26 @@
 //! What each verb of the command line does.
 
-use std::io::{self, Write as _};
+use std::{
+    io::{self, Write as _},
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::{
-    agent,
+    agent::{self, Ended, Program},
     cli::{Cli, DirFlags, EventsArgs, ResetArgs, RunArgs, Verb},
-    config::{Config, Dirs, RouteConfig, nearest},
+    config::{Config, Dirs, Origin, RouteConfig, nearest},
     control::{self, Lock, Request, Response},
     datapath,
     failure::Failure,
     route,
 };
+
+/// How long the program may take to come up again, and how often it is asked.
+const RESTART: Duration = Duration::from_secs(10);
+const RESTART_POLL: Duration = Duration::from_millis(50);
 
 /// Does what the command line says.
 ///
@@ -40,6 +48,8 @@ pub fn run(cli: &Cli) -> Result<()> {
             };
             order(dirs, &args.uplink, &request)
         }
+        Verb::Reload => order(dirs, "", &Request::Reload),
+        Verb::Restart => restart(dirs),
         Verb::Events(args) => events(dirs, *args),
         Verb::Reset(args) => reset(args, dirs),
     }
@@ -47,7 +57,15 @@ pub fn run(cli: &Cli) -> Result<()> {
 
 fn run_agent(args: &RunArgs, dirs: &DirFlags) -> Result<()> {
     let config = Config::from_args(args, dirs)?;
-    runtime()?.block_on(agent::run(config, args.config.clone()))
+    let origin = args.config.clone().map(|file| Origin {
+        file,
+        dirs: dirs.clone(),
+    });
+    let program = Program::this()?;
+    match runtime()?.block_on(agent::run(config, origin, &program))? {
+        Ended::Stopped => Ok(()),
+        Ended::Restarting => program.execute().map(|never| match never {}),
+    }
 }
 
 fn status(dirs: &DirFlags, json: bool) -> Result<()> {
@@ -60,7 +78,7 @@ fn status(dirs: &DirFlags, json: bool) -> Result<()> {
     Ok(())
 }
 
-/// Has the agent carry out an order for the uplink called `name`.
+/// Has the agent carry out an order, for the uplink called `name` if it is for one.
 fn order(dirs: &DirFlags, name: &str, request: &Request) -> Result<()> {
     let dirs = Dirs::default().overridden(dirs)?;
     match runtime()?.block_on(control::query(&dirs.run, request))? {
@@ -77,6 +95,32 @@ fn order(dirs: &DirFlags, name: &str, request: &Request) -> Result<()> {
         other => return Err(unexpected(other)),
     }
     Ok(())
+}
+
+/// Has the agent start its program anew, and waits until that one answers.
+fn restart(dirs: &DirFlags) -> Result<()> {
+    let run_dir = Dirs::default().overridden(dirs)?.run;
+    let runtime = runtime()?;
+    let agent = || match runtime.block_on(control::query(&run_dir, &Request::Status))? {
+        Response::Status(status) => Ok(status.agent),
+        other => Err(unexpected(other)),
+    };
+    let before = agent()?;
+    order(dirs, "", &Request::Restart)?;
+    let deadline = Instant::now() + RESTART;
+    while Instant::now() < deadline {
+        thread::sleep(RESTART_POLL);
+        if let Ok(now) = agent()
+            && now.started != before.started
+        {
+            println!("it runs: version {}, process {}", now.version, now.pid);
+            return Ok(());
+        }
+    }
+    bail!(
+        "the program has not come up again within {} s: look at its log; routes stand as they were",
+        RESTART.as_secs()
+    )
 }
 
 fn unexpected(response: Response) -> anyhow::Error {
@@ -136,13 +180,22 @@ fn reset(args: &ResetArgs, flags: &DirFlags) -> Result<()> {
             Err(error) => problems.push(format!("{error:#}")),
         }
     }
-    match agent::remove_drill(&dirs.state) {
-        Ok(true) => {
-            changes += 1;
-            println!("removed the drill that was going on");
+    let remembered = [
+        (
+            "the drill that was going on",
+            agent::remove_drill(&dirs.state),
+        ),
+        ("what was known of health", agent::forget(&dirs.state)),
+    ];
+    for (what, removed) in remembered {
+        match removed {
+            Ok(true) => {
+                changes += 1;
+                println!("removed {what}");
+            }
+            Ok(false) => {}
+            Err(error) => problems.push(format!("{error:#}")),
         }
-        Ok(false) => {}
-        Err(error) => problems.push(format!("{error:#}")),
     }
     if !problems.is_empty() {
         bail!("not everything could be reset: {}", problems.join("; "));

@@ -21,7 +21,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Cut {
     family: Family,
-    uplink: UplinkId,
+    /// The uplink's name: a reload may have given its position to another.
+    name: String,
     /// When the switch that this belongs to was decided: its record may have been followed by another.
     decided: Option<Time>,
     flows: Ended,
@@ -86,11 +87,12 @@ impl Agent<'_> {
             spared,
             spare_accepted: self.config.uplinks[uplink.0].inbound == Inbound::Keep,
         };
+        let name = self.name(uplink).to_owned();
         let (cutoff, sender) = (self.beside.cutoff.clone(), self.beside.sender.clone());
         tokio::task::spawn_blocking(move || {
             let cut = Cut {
                 family,
-                uplink,
+                name,
                 decided,
                 flows: cutoff.delete_flows(&scope),
                 sockets: cutoff.destroy_sockets(&scope),
@@ -104,7 +106,7 @@ impl Agent<'_> {
     pub(super) fn finish_cut(&mut self, cut: &Cut) {
         let Cut {
             family,
-            uplink,
+            name,
             decided,
             flows,
             sockets,
@@ -119,7 +121,6 @@ impl Agent<'_> {
             add(&mut record.flows_deleted, flows);
             add(&mut record.sockets_ended, sockets);
         }
-        let name = self.name(*uplink);
         for problem in flows.problems.iter().chain(&sockets.problems) {
             warn!(uplink = name, "{name}: {problem}");
         }

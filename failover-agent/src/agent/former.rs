@@ -31,6 +31,20 @@ impl Former {
         }
     }
 
+    /// After a reload: the same under the uplinks' new positions. `old` says where each one was.
+    pub(super) fn renumbered(mut self, old: &[Option<UplinkId>]) -> Self {
+        let mut renumbered = HashMap::new();
+        for (uplink, old) in old.iter().enumerate() {
+            for family in Family::ALL {
+                let addresses = old.and_then(|old| self.0.remove(&(old, family)));
+                if let Some(addresses) = addresses {
+                    renumbered.insert((UplinkId(uplink), family), addresses);
+                }
+            }
+        }
+        Former(renumbered)
+    }
+
     /// Hands over those of an uplink, which is to be cut.
     pub(super) fn take(&mut self, uplink: UplinkId, family: Family) -> BTreeSet<IpAddr> {
         self.0.remove(&(uplink, family)).unwrap_or_default()

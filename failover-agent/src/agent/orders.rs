@@ -12,7 +12,7 @@ use crate::{
     clock::Clock,
     config::Config,
     control::{MAX_DRILL, Response},
-    policy::{Command, Family, Health, Refusal, Time, UplinkId},
+    policy::{Command, Family, Health, Members, Refusal, Time, UplinkId},
 };
 
 /// The drill that an earlier run has begun, in the terms of this one. What cannot be understood is no reason not to start.
@@ -49,14 +49,14 @@ impl Agent<'_> {
                 "nothing is ordered by hand any more: the ranks decide".to_owned()
             });
         }
-        let Some(uplink) = find(self.config, name) else {
+        let Some(uplink) = find(&self.config, name) else {
             return self.unknown();
         };
         self.order(Command::Switch(uplink), |agent| agent.chosen(uplink))
     }
 
     pub(super) fn order_drill(&mut self, name: &str, for_ms: u64) -> Response {
-        let Some(uplink) = find(self.config, name) else {
+        let Some(uplink) = find(&self.config, name) else {
             return self.unknown();
         };
         let duration = Duration::from_millis(for_ms);
@@ -107,7 +107,7 @@ impl Agent<'_> {
     fn chosen(&self, uplink: UplinkId) -> String {
         let chosen = |family: &Family| self.machine.pinned(*family) == Some(uplink);
         let told = Family::ALL.into_iter().filter(chosen).map(|family| {
-            match self.machine.active(family) == Some(uplink) {
+            match self.machine.active(family) == Members::only(uplink) {
                 true => format!("is active for {family}"),
                 false => format!("becomes active for {family} as soon as it can be confirmed"),
             }

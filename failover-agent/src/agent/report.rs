@@ -21,6 +21,7 @@ impl Agent<'_> {
                 from,
                 to,
             } => {
+                self.health_unsaved = true;
                 let name = self.name(uplink);
                 match to {
                     Health::Up => {

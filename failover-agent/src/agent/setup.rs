@@ -9,7 +9,7 @@ use super::cut;
 use crate::{
     config::{Config, Inbound},
     datapath::{self, Datapath},
-    policy::{Family, UplinkId},
+    policy::{Family, Members, UplinkId},
     route::{Link, Report, Router},
 };
 
@@ -19,7 +19,7 @@ pub(super) fn prepare(
     links: &[Link],
     router: &mut Router,
     datapath: &mut Datapath,
-) -> anyhow::Result<[Option<UplinkId>; 2]> {
+) -> anyhow::Result<[Members; 2]> {
     datapath.renew_lease(config.cutoff.lease)?;
     let ifindexes: Vec<u32> = links.iter().map(|link| link.ifindex).collect();
     datapath.retain(&ifindexes)?;
@@ -44,13 +44,7 @@ pub(super) fn attach(
     let attached = datapath
         .attach(link.ifindex, link.link_layer)
         .with_context(|| format!("uplink `{name}`: attaching to {}", link.interface))?;
-    datapath.set_inbound(
-        link.ifindex,
-        match uplink_config.inbound {
-            Inbound::Keep => datapath::Inbound::Keep,
-            Inbound::Cut => datapath::Inbound::Cut,
-        },
-    )?;
+    datapath.set_inbound(link.ifindex, inbound(uplink_config.inbound))?;
     describe(datapath, config, links, uplink)?;
     info!(
         uplink = name,
@@ -61,6 +55,14 @@ pub(super) fn attach(
         if attached.adopted { "adopted" } else { "attached" },
     );
     Ok(())
+}
+
+/// The datapath's word.
+pub(super) fn inbound(inbound: Inbound) -> datapath::Inbound {
+    match inbound {
+        Inbound::Keep => datapath::Inbound::Keep,
+        Inbound::Cut => datapath::Inbound::Cut,
+    }
 }
 
 /// Tells the programs an uplink's networks, which pass its closed gate, and its addresses, which no other uplink may send.

@@ -26,6 +26,8 @@ impl Agent<'_> {
             },
             Request::Switch { uplink } => self.order_switch(uplink),
             Request::Drill { uplink, for_ms } => self.order_drill(uplink, *for_ms),
+            Request::Reload => self.reload(),
+            Request::Restart => self.order_restart(),
             Request::Events { .. } => {
                 Response::Error("the control socket itself tells the events".to_owned())
             }
@@ -44,10 +46,7 @@ impl Agent<'_> {
             version: status::VERSION,
             at: self.clock.wall(now),
             primary,
-            active: self
-                .machine
-                .active(primary)
-                .map(|uplink| self.name(uplink).to_owned()),
+            active: self.names(self.machine.active(primary)),
             uplinks: uplinks.collect::<Result<_>>()?,
             switches: self
                 .history
@@ -63,7 +62,7 @@ impl Agent<'_> {
                 pid: std::process::id(),
                 started,
                 uptime_s: now.0.as_secs(),
-                config: self.source.clone(),
+                config: self.origin.as_ref().map(|origin| origin.file.clone()),
             },
         })
     }
@@ -97,7 +96,7 @@ impl Agent<'_> {
         let parts = UplinkParts {
             name: config.name.clone(),
             interface: config.interface.clone(),
-            rank: uplink.0,
+            rank: config.rank,
             metered: config.metered,
             drill_s: self.machine.drill().and_then(|(drilled, until)| {
                 (drilled == uplink).then(|| seconds(until.since(self.clock.now())))
@@ -128,7 +127,7 @@ impl Agent<'_> {
                 .loss(uplink, family)
                 .map(|loss| (loss * 1000.0).round() / 10.0),
             gate,
-            active: self.machine.active(family) == Some(uplink),
+            active: self.machine.active(family).contains(uplink),
             pinned: self.machine.pinned(family) == Some(uplink),
             draining_s: self
                 .machine
@@ -143,8 +142,8 @@ impl Agent<'_> {
         status::Switch {
             at: self.clock.wall(record.detected),
             family: record.family,
-            from: record.from.map(|uplink| self.name(uplink).to_owned()),
-            to: self.name(record.to).to_owned(),
+            from: record.from.clone(),
+            to: record.to.clone(),
             cause: record.cause,
             confirmed: record.routed.is_some(),
             sockets_ended: record.sockets_ended,

@@ -7,18 +7,33 @@ use tracing::{debug, error, info, warn};
 
 use super::Agent;
 use crate::{
-    control::status::MAX_SWITCHES,
-    policy::{Cause, Family, Input, Time, UplinkId},
+    control::status::{MAX_SWITCHES, joined},
+    policy::{Cause, Family, Input, Members, Time, UplinkId},
 };
+
+/// A switch that the policy has ordered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SwitchOrder {
+    pub(super) family: Family,
+    /// The active uplinks before.
+    pub(super) from: Members,
+    /// The new ones.
+    pub(super) to: Members,
+    pub(super) cause: Cause,
+    /// When the fact that made it necessary came in.
+    pub(super) detected: Time,
+    /// When the policy decided.
+    pub(super) decided: Time,
+}
 
 /// One switch, with the time of each step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SwitchRecord {
     pub(super) family: Family,
-    /// The active uplink before.
-    pub(super) from: Option<UplinkId>,
-    /// The new one.
-    pub(super) to: UplinkId,
+    /// The active uplinks before, by name: a reload may give their positions to others.
+    pub(super) from: Option<String>,
+    /// The new ones.
+    pub(super) to: String,
     pub(super) cause: Cause,
     /// When the fact that made it necessary came in.
     pub(super) detected: Time,
@@ -36,37 +51,13 @@ pub(super) struct SwitchRecord {
     pub(super) sockets_ended: Option<u64>,
     /// Tracked flows that were deleted; none: not looked at.
     pub(super) flows_deleted: Option<u64>,
+    /// The active uplinks before, as long as it is not in the log.
+    left: Members,
     /// Whether it is in the log.
     logged: bool,
 }
 
 impl SwitchRecord {
-    /// Of a switch that the policy has ordered, and of which nothing is done yet.
-    pub(super) fn ordered(
-        family: Family,
-        from: Option<UplinkId>,
-        to: UplinkId,
-        cause: Cause,
-        detected: Time,
-        decided: Time,
-    ) -> Self {
-        SwitchRecord {
-            family,
-            from,
-            to,
-            cause,
-            detected,
-            decided,
-            routed: None,
-            gated: None,
-            ungated: false,
-            cut: None,
-            sockets_ended: None,
-            flows_deleted: None,
-            logged: false,
-        }
-    }
-
     /// Takes note of one more gate that does or does not stand as it should.
     pub(super) fn gated(&mut self, stands: bool, now: Time) {
         self.ungated |= !stands;
@@ -119,13 +110,19 @@ impl History {
 }
 
 impl Agent<'_> {
-    /// Carries out what the policy ordered, completes its `record`, and tells the policy how it ended.
-    pub(super) fn switch(&mut self, mut record: SwitchRecord) {
-        let SwitchRecord { family, to, .. } = record;
+    /// Carries out what the policy ordered, records it, and tells the policy how it ended.
+    pub(super) fn switch(&mut self, order: &SwitchOrder) {
+        let SwitchOrder { family, to, .. } = *order;
+        let mut record = self.record(order);
 
         // Opening cuts nothing, and the new route must not lead to a closed gate for an instant.
-        let gate_before = self.gate(to, family);
-        self.set_gate(to, family, Gate::Open);
+        let gates: Vec<(UplinkId, Gate)> = to
+            .iter()
+            .map(|uplink| (uplink, self.gate(uplink, family)))
+            .collect();
+        for uplink in to.iter() {
+            self.set_gate(uplink, family, Gate::Open);
+        }
         match self.router.activate(family, to) {
             Ok(confirmed) => {
                 record.routed = Some(self.clock.now());
@@ -138,12 +135,14 @@ impl Agent<'_> {
             }
             Err(error) => {
                 error!(
-                    to = self.name(to),
+                    to = record.to,
                     %family,
                     "no switch to {}: its default route could not be confirmed, nothing was cut: {error:#}",
-                    self.name(to),
+                    record.to,
                 );
-                self.set_gate(to, family, gate_before);
+                for (uplink, gate) in gates {
+                    self.set_gate(uplink, family, gate);
+                }
             }
         }
         let confirmed = record.routed.is_some();
@@ -158,10 +157,35 @@ impl Agent<'_> {
         );
     }
 
+    fn record(&self, order: &SwitchOrder) -> SwitchRecord {
+        SwitchRecord {
+            family: order.family,
+            from: self.names(order.from),
+            to: self.names(order.to).unwrap_or_default(),
+            cause: order.cause,
+            detected: order.detected,
+            decided: order.decided,
+            routed: None,
+            gated: None,
+            ungated: false,
+            cut: None,
+            sockets_ended: None,
+            flows_deleted: None,
+            left: order.from,
+            logged: false,
+        }
+    }
+
+    /// The names of all of them; none if there are none.
+    pub(super) fn names(&self, members: Members) -> Option<String> {
+        joined(members.iter().map(|uplink| self.name(uplink)))
+    }
+
     /// Logs the switches that are carried out, with what was cut at once.
     pub(super) fn log_switches(&mut self) {
         for record in self.history.unlogged() {
             self.log(&record);
+            self.log_drains(record.family, record.left);
         }
     }
 
@@ -210,8 +234,8 @@ impl Agent<'_> {
             |time: Time| u64::try_from(time.since(record.detected).as_micros()).unwrap_or(u64::MAX);
         info!(
             family = %record.family,
-            from = record.from.map(|uplink| self.name(uplink)),
-            to = self.name(record.to),
+            from = record.from,
+            to = record.to,
             cause = %record.cause,
             decided_us = micros(record.decided),
             routed_us = micros(routed),
@@ -219,19 +243,22 @@ impl Agent<'_> {
             logged_us = micros(self.clock.now()),
             "{}: {} is the active uplink for {}",
             record.cause,
-            self.name(record.to),
+            record.to,
             record.family,
         );
-        if let Some(from) = record.from
-            && let Some(until) = self.machine.draining(from, record.family)
-        {
-            let (name, seconds) = (self.name(from), until.since(self.clock.now()).as_secs_f64());
+    }
+
+    fn log_drains(&self, family: Family, left: Members) {
+        for uplink in left.iter() {
+            let Some(until) = self.machine.draining(uplink, family) else {
+                continue;
+            };
+            let (name, seconds) = (self.name(uplink), until.since(self.clock.now()).as_secs_f64());
             info!(
                 uplink = name,
-                family = %record.family,
+                %family,
                 drain_s = seconds,
-                "{name} ({}): old connections may finish for {seconds:.1} s",
-                record.family,
+                "{name} ({family}): old connections may finish for {seconds:.1} s",
             );
         }
     }

@@ -77,7 +77,7 @@ impl Agent<'_> {
     /// Looks at all uplinks again and brings programs, tables, routes, probes and policy in line with what is there now.
     pub(super) fn synchronize(&mut self) {
         self.sync.begin();
-        let links = match self.router.rediscover(self.config) {
+        let links = match self.router.rediscover(&self.config) {
             Ok(links) => links,
             Err(error) => {
                 warn!("cannot look at the uplinks: {error:#}");
@@ -98,6 +98,11 @@ impl Agent<'_> {
         if let Err(error) = self.datapath.retain(&present.collect::<Vec<_>>()) {
             warn!("programs of a removed interface: {error:#}");
         }
+        self.align_routes();
+    }
+
+    /// Brings tables, rules and routes in line with the links.
+    pub(super) fn align_routes(&mut self) {
         let routes = self.router.prepare(&self.links).and_then(|tables| {
             self.log_report(&tables);
             self.router.reconcile()
@@ -141,9 +146,9 @@ impl Agent<'_> {
         }
         let appeared = link.ifindex != known.ifindex && link.ifindex != 0;
         let done = if appeared {
-            attach(self.datapath, self.config, &self.links, uplink)
+            attach(self.datapath, &self.config, &self.links, uplink)
         } else if link.ifindex != 0 {
-            describe(self.datapath, self.config, &self.links, uplink)
+            describe(self.datapath, &self.config, &self.links, uplink)
         } else {
             Ok(())
         };

@@ -9,6 +9,7 @@ mod draft;
 mod file;
 mod flags;
 mod kind;
+mod origin;
 mod raw;
 mod reference;
 mod render;
@@ -22,6 +23,7 @@ use std::{
     time::Duration,
 };
 
+pub use origin::Origin;
 pub use reference::reference;
 
 use crate::{
@@ -126,6 +128,17 @@ pub struct UplinkConfig {
     pub probe: ProbeConfig,
     /// `file:line:column` or flag where it was configured, for errors found later.
     pub place: String,
+}
+
+impl UplinkConfig {
+    /// Whether both say the same, wherever they were written.
+    pub fn means_the_same(&self, other: &UplinkConfig) -> bool {
+        let place = other.place.clone();
+        UplinkConfig {
+            place,
+            ..self.clone()
+        } == *other
+    }
 }
 
 /// Where an uplink's way out comes from.

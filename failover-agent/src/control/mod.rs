@@ -50,6 +50,10 @@ pub enum Request {
         /// For how many milliseconds, up to [`MAX_DRILL`]; 0 ends a drill.
         for_ms: u64,
     },
+    /// Read the configuration file anew.
+    Reload,
+    /// Start the program anew in the same process, without letting go of routes and gates.
+    Restart,
     /// The last events, oldest first.
     Events {
         /// And all that come, until the client hangs up.

@@ -33,7 +33,7 @@ pub struct Status {
     /// The family that `active` and the uplinks' own fields describe: IPv4 if it is probed, else IPv6.
     #[serde(with = "FamilyWord")]
     pub primary: Family,
-    /// Name of the uplink that carries new traffic of the primary family; null if there is none.
+    /// Name of the uplink that carries new traffic of the primary family, of a balance group the [`joined`] names; null if there is none.
     pub active: Option<String>,
     /// In order of preference.
     pub uplinks: Vec<Uplink>,
@@ -45,6 +45,11 @@ pub struct Status {
     pub agent: Agent,
 }
 
+/// The names of uplinks that share new traffic, as one word; None: no uplink.
+pub fn joined<'a>(names: impl Iterator<Item = &'a str>) -> Option<String> {
+    names.map(str::to_owned).reduce(|all, name| all + "," + &name)
+}
+
 /// One uplink. `gateway` to `gate` repeat the primary family's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Uplink {
@@ -52,8 +57,8 @@ pub struct Uplink {
     pub name: String,
     /// Its interface.
     pub interface: String,
-    /// Its position in the order of preference; 0 is the most preferred.
-    pub rank: usize,
+    /// Its rank: the lowest is the most preferred, equal ones are a balance group.
+    pub rank: u32,
     /// Its gateway; null on a point-to-point link, or if none is known.
     pub gateway: Option<IpAddr>,
     /// `Unknown`, `Up`, `Down` or `Blind`.
@@ -185,9 +190,9 @@ pub struct Switch {
     /// `ipv4` or `ipv6`.
     #[serde(with = "FamilyWord")]
     pub family: Family,
-    /// Name of the active uplink until then; null if there was none.
+    /// Name of the active uplink until then, of a balance group the [`joined`] names; null if there was none.
     pub from: Option<String>,
-    /// Name of the new one.
+    /// The new one, likewise.
     pub to: String,
     /// `start-up`, `failover`, `failback`, `follow` or `manual`.
     #[serde(with = "CauseWord")]
@@ -249,8 +254,8 @@ pub struct UplinkParts {
     pub name: String,
     /// Its interface.
     pub interface: String,
-    /// Its position in the order of preference.
-    pub rank: usize,
+    /// Its rank.
+    pub rank: u32,
     /// Whether traffic on it costs money.
     pub metered: bool,
     /// Seconds until the end of its drill.

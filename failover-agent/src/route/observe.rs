@@ -85,6 +85,16 @@ struct Watched {
     carrier: Option<bool>,
 }
 
+impl Watched {
+    fn new(name: &str) -> Self {
+        Watched {
+            name: name.to_owned(),
+            ifindex: if_nametoindex(name).ok(),
+            carrier: None,
+        }
+    }
+}
+
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 const RTM_NEWADDR: u16 = 20;
@@ -121,14 +131,7 @@ impl Observer {
             socket.socket_mut().bind(&SocketAddr::new(0, mask))?;
             Ok(socket)
         };
-        let uplinks = interfaces
-            .iter()
-            .map(|name| Watched {
-                name: (*name).to_owned(),
-                ifindex: if_nametoindex(*name).ok(),
-                carrier: None,
-            })
-            .collect();
+        let uplinks = interfaces.iter().map(|name| Watched::new(name)).collect();
         Ok(Observer {
             socket: open().context("cannot observe routing changes")?,
             buffer: Vec::with_capacity(RECEIVE_BUFFER),
@@ -137,6 +140,11 @@ impl Observer {
             addresses: HashSet::new(),
             changes: VecDeque::new(),
         })
+    }
+
+    /// Observes the interfaces with these names from now on, in place of the ones before.
+    pub fn watch<'a>(&mut self, interfaces: impl Iterator<Item = &'a str>) {
+        self.uplinks = interfaces.map(Watched::new).collect();
     }
 
     /// The next change. Cancelling loses nothing.

@@ -6,6 +6,7 @@ mod clsact;
 mod counters;
 mod log;
 mod neighbours;
+mod reload;
 mod reset;
 mod restart;
 mod status;

@@ -6,7 +6,9 @@ use anyhow::{Context, Result};
 use failover_tests::lab::{AgentProcess, Lab, TARGET_V4, TARGETS_V4, require_root};
 use serde_json::Value;
 
-use super::support::{Everything, SOON, config, counter, start, uplink, wait_active, wait_sent};
+use super::support::{
+    Everything, PROBE, SOON, config, counter, start, uplink, wait_active, wait_sent,
+};
 
 /// Longer than any restart takes.
 const LONG_LEASE: &str = "[cutoff]\nlease = \"1m\"";
@@ -162,5 +164,81 @@ fn a_dead_agents_gate_opens_when_its_lease_is_past() -> Result<()> {
     assert_eq!(first.map(|(_, echo)| echo.at), Some(echo.at));
     left.ensure_same(&Everything::of(&lab)?)?;
     assert!(lab.host().ping(TARGET_V4, SOON)?.is_some());
+    Ok(())
+}
+
+#[test]
+fn the_program_is_started_anew_in_place() -> Result<()> {
+    if !require_root("the_program_is_started_anew_in_place") {
+        return Ok(());
+    }
+    let lab = Lab::builder().build()?;
+    let agent = start(&lab, LONG_LEASE)?;
+    let _fault = lab.uplink("cable").blackhole()?;
+    let before = wait_active(&agent, "lte")?;
+    let steady = lab.host().udp_stream(TARGET_V4).start()?;
+    let connection = lab
+        .host()
+        .tcp_stream(TARGET_V4, Duration::from_millis(10))?;
+    wait_sent(&steady, 20)?;
+    let lines = agent.log().len();
+    let routes = Everything::of(&lab)?;
+
+    let said = agent.verb(&["restart"])?;
+    let version = env!("CARGO_PKG_VERSION");
+    let expected = format!(
+        "starting anew\nit runs: version {version}, process {}\n",
+        agent.pid()
+    );
+    assert_eq!(said, expected);
+    let after = agent.status_json()?;
+    assert_eq!(after["agent"]["pid"], agent.pid());
+    assert_ne!(after["agent"]["started"], before["agent"]["started"]);
+    assert_eq!(after["active"], "lte");
+    assert_eq!(uplink(&after, "cable")["health"], "Down");
+    let status = wait_active(&agent, "lte")?;
+    assert_eq!(status["switches"][0]["cause"], "start-up", "{status:#}");
+    wait_sent(&steady, 20)?;
+    for line in agent.log().iter().skip(lines) {
+        assert!(
+            line.field("gate").is_none(),
+            "a gate was touched: {}",
+            line.text
+        );
+    }
+    let kernel = lab.host().snapshot()?;
+    let diff = routes.kernel().diff(&kernel);
+    let changed = diff.lines().iter().filter(|line| !line.contains(" tcx "));
+    assert_eq!(changed.count(), 0, "{diff}");
+    let steady = steady.stop()?;
+    assert_eq!(steady.lost(), 0, "longest gap {:?}", steady.longest_gap());
+    connection.wait_received_after(Instant::now(), SOON)?;
+    Ok(())
+}
+
+#[test]
+fn an_uplink_that_was_down_is_not_preferred_because_of_a_restart() -> Result<()> {
+    if !require_root("an_uplink_that_was_down_is_not_preferred_because_of_a_restart") {
+        return Ok(());
+    }
+    let lab = Lab::builder().build()?;
+    // It comes back, but is not trusted again for a long time.
+    let patient = format!("{PROBE}\nrise = 1000").replace("\nrise = 2", "");
+    let config = format!("{}{LONG_LEASE}\n", lab.config(&patient));
+    let mut agent = lab.start_agent(&config)?;
+    wait_active(&agent, "cable")?;
+    let fault = lab.uplink("cable").blackhole()?;
+    wait_active(&agent, "lte")?;
+    fault.repair()?;
+    let answered = |status: &Value| uplink(status, "cable")["loss_pct"].as_f64() < Some(50.0);
+    agent.wait_for_status("answers by cable", SOON, answered)?;
+    agent.kill9()?;
+    let agent = lab.start_agent(&config)?;
+    wait_active(&agent, "lte")?;
+    let status = agent.wait_for_status("ten rounds", SOON, |status| {
+        counter(status, "cable", "probes_passed") > 10 && answered(status)
+    })?;
+    assert_eq!(status["active"], "lte");
+    assert_eq!(uplink(&status, "cable")["health"], "Down");
     Ok(())
 }

@@ -1,0 +1,130 @@
+//! What a run has found out and the next one should know: an uplink that was Down when the agent ended is not preferred again
+//! merely because the agent was started anew.
+
+use std::{collections::BTreeMap, path::Path};
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+use super::Agent;
+use crate::{
+    policy::{Family, Health, UplinkId},
+    state::{Life, StateFile},
+};
+
+const FILE: &str = "health.json";
+
+/// What was known, by interface.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Known {
+    down: BTreeMap<String, Families>,
+}
+
+/// In which families an uplink is Down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Families {
+    ipv4: bool,
+    ipv6: bool,
+}
+
+impl Known {
+    /// Takes in one uplink's health, by [`Family::ALL`](crate::policy::Family::ALL)'s order.
+    pub(super) fn note(&mut self, interface: &str, health: [Health; 2]) {
+        let [ipv4, ipv6] = health.map(|health| health == Health::Down);
+        if ipv4 || ipv6 {
+            self.down
+                .insert(interface.to_owned(), Families { ipv4, ipv6 });
+        }
+    }
+
+    /// What an earlier run has noted of an uplink.
+    pub(super) fn health(&self, interface: &str) -> [Health; 2] {
+        let down = self.down.get(interface);
+        let down = down.map_or([false, false], |down| [down.ipv4, down.ipv6]);
+        down.map(|down| if down { Health::Down } else { Health::Unknown })
+    }
+}
+
+/// The file.
+#[derive(Debug)]
+pub(super) struct Memory {
+    file: StateFile,
+    stored: Known,
+}
+
+impl Memory {
+    /// Reads what an earlier run of this boot has left; what cannot be read is no reason not to start.
+    pub(super) fn load(state_dir: &Path) -> Self {
+        let file = file(state_dir);
+        let stored = file.load_or_forget().unwrap_or_default();
+        Memory { file, stored }
+    }
+
+    /// What is on disk.
+    pub(super) fn known(&self) -> &Known {
+        &self.stored
+    }
+
+    /// Brings the file in line; writes only what has changed.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written.
+    pub(super) fn keep(&mut self, known: Known) -> Result<()> {
+        if known != self.stored {
+            self.file.store(&known)?;
+            self.stored = known;
+        }
+        Ok(())
+    }
+}
+
+impl Agent<'_> {
+    /// Puts down what is known now.
+    pub(super) fn keep_health(&mut self) {
+        let mut known = Known::default();
+        for (id, uplink) in self.config.uplinks.iter().enumerate() {
+            let health = |family| self.machine.measured(UplinkId(id), family);
+            known.note(&uplink.interface, Family::ALL.map(health));
+        }
+        if let Err(error) = self.memory.keep(known) {
+            warn!("a restart would not know which uplinks are Down: {error:#}");
+        }
+    }
+}
+
+/// Removes what a run has left; whether there was something.
+///
+/// # Errors
+///
+/// It cannot be removed.
+pub(crate) fn forget(state_dir: &Path) -> Result<bool> {
+    file(state_dir).remove()
+}
+
+fn file(state_dir: &Path) -> StateFile {
+    StateFile::new(state_dir, FILE, Life::Boot)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_down_is_known_to_the_next_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut memory = Memory::load(dir.path());
+        let mut known = Known::default();
+        known.note("eth0", [Health::Down, Health::Up]);
+        known.note("eth1", [Health::Up, Health::Blind]);
+        memory.keep(known).unwrap();
+        let memory = Memory::load(dir.path());
+        let health = |interface| memory.known().health(interface);
+        assert_eq!(health("eth0"), [Health::Down, Health::Unknown]);
+        assert_eq!(health("eth1"), [Health::Unknown; 2]);
+        assert_eq!(health("eth2"), [Health::Unknown; 2]);
+        assert!(forget(dir.path()).unwrap());
+        assert_eq!(Memory::load(dir.path()).known(), &Known::default());
+    }
+}

@@ -1,0 +1,207 @@
+//! A changed configuration file, taken over while the agent runs: as a whole or not at all, and without touching what did not
+//! change.
+
+use anyhow::{Context as _, bail};
+use tracing::{info, warn};
+
+use super::{
+    Agent, former,
+    rules::{machine_rules, probe_specs},
+    setup::{attach, describe, inbound},
+};
+use crate::{
+    config::Config,
+    control::Response,
+    policy::{Family, UplinkId},
+    probe::Prober,
+    route::Link,
+};
+
+impl Agent<'_> {
+    /// Reads the file anew. What is wrong with it changes nothing.
+    pub(super) fn reload(&mut self) -> Response {
+        match self.try_reload() {
+            Ok(changes) => {
+                info!("configuration reloaded: {changes}");
+                Response::Done(format!("reloaded: {changes}"))
+            }
+            Err(error) => {
+                warn!("configuration not reloaded, the old one goes on: {error:#}");
+                Response::Refused(format!("{error:#} (the old configuration goes on)"))
+            }
+        }
+    }
+
+    fn try_reload(&mut self) -> anyhow::Result<String> {
+        let origin = self.origin.as_ref();
+        let origin =
+            origin.context("there is no file to reload: the agent was started with --uplink")?;
+        let config = origin.read()?;
+        check_fixed(&self.config, &config)?;
+        let links = self.router.discover(&config)?;
+        // What waits was measured under the old configuration.
+        self.take_inputs();
+
+        // Up to here nothing was changed; from here on nothing can be refused.
+        let old = origins(&self.config, &config);
+        let changes = changes(&self.config, &config, &old);
+        let before = std::mem::replace(&mut self.config, config);
+        let links_before = std::mem::replace(&mut self.links, links);
+        self.machine.reconfigure(
+            machine_rules(&self.config, &self.links),
+            &old,
+            self.clock.now(),
+        );
+        self.router.reconfigure(&self.config.route, &old)?;
+        self.former = std::mem::take(&mut self.former).renumbered(&old);
+        self.replace_probers(&old);
+        if let Err(error) = self.tell_datapath(&before, &links_before, &old) {
+            warn!("the programs were not told everything: {error:#}");
+        }
+        self.lease = super::lease_timer(self.config.cutoff.lease);
+        self.rewatch = true;
+        self.align_routes();
+        self.act();
+        Ok(changes)
+    }
+
+    /// Those whose uplink is still there go on, renumbered; the others begin or end.
+    fn replace_probers(&mut self, old: &[Option<UplinkId>]) {
+        let mut known = std::mem::take(&mut self.probers);
+        for spec in probe_specs(&self.config, &self.links) {
+            let uplink = old[spec.uplink.0];
+            let position = known
+                .iter()
+                .position(|prober| uplink.is_some_and(|uplink| prober.probes(uplink, spec.family)));
+            let prober = match position {
+                Some(position) => {
+                    let prober = known.swap_remove(position);
+                    prober.update(spec);
+                    prober
+                }
+                None => Prober::spawn(spec, self.clock, self.sender.clone()),
+            };
+            self.probers.push(prober);
+        }
+    }
+
+    /// Uplinks that are gone lose their programs, new ones get them; settings that changed are set.
+    fn tell_datapath(
+        &mut self,
+        before: &Config,
+        links: &[Link],
+        old: &[Option<UplinkId>],
+    ) -> anyhow::Result<()> {
+        let present = self.links.iter().map(|link| link.ifindex);
+        let present: Vec<u32> = present.filter(|&ifindex| ifindex != 0).collect();
+        self.datapath.retain(&present)?;
+        self.datapath.set_exempt(0, &self.config.cutoff.allow)?;
+        self.datapath
+            .set_allow_marks(&self.config.cutoff.allow_marks)?;
+        self.datapath.renew_lease(self.config.cutoff.lease)?;
+        for (uplink, old) in old.iter().enumerate() {
+            let link = &self.links[uplink];
+            if link.ifindex == 0 {
+                continue;
+            }
+            let attached = old.is_some_and(|old| links[old.0].ifindex == link.ifindex);
+            let uplink = UplinkId(uplink);
+            if !attached {
+                attach(self.datapath, &self.config, &self.links, uplink)?;
+                continue;
+            }
+            describe(self.datapath, &self.config, &self.links, uplink)?;
+            let kept = self.config.uplinks[uplink.0].inbound;
+            if old.is_some_and(|old| before.uplinks[old.0].inbound != kept) {
+                self.datapath.set_inbound(link.ifindex, inbound(kept))?;
+            }
+        }
+        // The mode of what is cut already may be another one now.
+        for uplink in (0..self.links.len()).map(UplinkId) {
+            for family in Family::ALL {
+                if let Some(cause) = self.machine.cut(uplink, family) {
+                    self.gate_off(uplink, family, cause);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// By new uplink: which of the old ones it is. An uplink is its interface, whatever it is called.
+fn origins(before: &Config, now: &Config) -> Vec<Option<UplinkId>> {
+    let find = |interface: &str| {
+        let mut old = before.uplinks.iter();
+        old.position(|uplink| uplink.interface == interface)
+            .map(UplinkId)
+    };
+    let now = now.uplinks.iter();
+    now.map(|uplink| find(&uplink.interface)).collect()
+}
+
+/// What cannot change while the agent runs: by these things it finds again what is its own.
+fn check_fixed(before: &Config, now: &Config) -> anyhow::Result<()> {
+    let fixed = [
+        ("[dirs]", before.dirs == now.dirs),
+        ("[datapath]", before.datapath == now.datapath),
+        (
+            "route.protocol",
+            before.route.protocol == now.route.protocol,
+        ),
+        ("route.table", before.route.table == now.route.table),
+        (
+            "route.rule_priority",
+            before.route.rule_priority == now.route.rule_priority,
+        ),
+        ("route.mark", before.route.mark == now.route.mark),
+    ];
+    let changed = fixed.iter().filter(|(_, same)| !same).map(|(key, _)| *key);
+    let changed: Vec<&str> = changed.collect();
+    if !changed.is_empty() {
+        bail!(
+            "{} cannot change while the agent runs: stop it and start it again, or put the old value back",
+            changed.join(", ")
+        );
+    }
+    Ok(())
+}
+
+/// In words, for whoever reloads.
+fn changes(before: &Config, now: &Config, old: &[Option<UplinkId>]) -> String {
+    let mut words = Vec::new();
+    let mut list = |what: &str, names: Vec<&str>| {
+        if !names.is_empty() {
+            words.push(format!("{what} {}", names.join(", ")));
+        }
+    };
+    let origin = || now.uplinks.iter().zip(old);
+    let added = origin().filter(|(_, old)| old.is_none());
+    list(
+        "added",
+        added.map(|(uplink, _)| uplink.name.as_str()).collect(),
+    );
+    let removed = before.uplinks.iter().enumerate();
+    let removed = removed.filter(|(id, _)| !old.contains(&Some(UplinkId(*id))));
+    list(
+        "removed",
+        removed.map(|(_, uplink)| uplink.name.as_str()).collect(),
+    );
+    let changed = origin().filter(|(uplink, old)| {
+        old.is_some_and(|old| !uplink.means_the_same(&before.uplinks[old.0]))
+    });
+    list(
+        "changed",
+        changed.map(|(uplink, _)| uplink.name.as_str()).collect(),
+    );
+    let common = [
+        ("[route]", before.route == now.route),
+        ("[cutoff]", before.cutoff == now.cutoff),
+        ("[hooks]", before.hooks == now.hooks),
+    ];
+    let common = common.iter().filter(|(_, same)| !same);
+    list("changed", common.map(|(table, _)| *table).collect());
+    if words.is_empty() {
+        return "nothing has changed".to_owned();
+    }
+    words.join("; ")
+}

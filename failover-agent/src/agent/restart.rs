@@ -1,0 +1,85 @@
+//! Starting the program anew in the same process, without letting go of routes and gates: for a new version of it.
+
+use std::{
+    convert::Infallible,
+    env,
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use nix::unistd::{AccessFlags, access};
+use tracing::info;
+
+use super::Agent;
+use crate::control::Response;
+
+/// For the answer to reach whoever ordered it.
+const GRACE: Duration = Duration::from_millis(100);
+
+/// The program as it was called, found before somebody replaces its file.
+#[derive(Clone, Debug)]
+pub struct Program(PathBuf);
+
+impl Program {
+    /// This process's.
+    ///
+    /// # Errors
+    ///
+    /// `/proc` is not there.
+    pub fn this() -> Result<Program> {
+        let path = env::current_exe().context("finding the program's file")?;
+        Ok(Program(path))
+    }
+
+    /// Its file.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Runs what stands in its file now, with the same arguments, in this process.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be executed. Returns only then.
+    pub fn execute(&self) -> Result<Infallible> {
+        let mut arguments = env::args_os();
+        let mut command = Command::new(&self.0);
+        if let Some(name) = arguments.next() {
+            command.arg0(name);
+        }
+        let error = command.args(arguments).exec();
+        Err(error).with_context(|| {
+            format!(
+                "cannot execute {}: routes stand as they were, gates open with the end of the lease",
+                self.0.display()
+            )
+        })
+    }
+}
+
+impl Agent<'_> {
+    /// Orders it, if a new start can be expected to succeed.
+    pub(super) fn order_restart(&mut self) -> Response {
+        match self.check_restart() {
+            Ok(()) => {
+                info!("starting anew: routes, gates and programs stay as they are");
+                self.restart = Some(Instant::now() + GRACE);
+                Response::Done("starting anew".to_owned())
+            }
+            Err(error) => Response::Refused(format!("{error:#} (the agent goes on)")),
+        }
+    }
+
+    fn check_restart(&self) -> Result<()> {
+        let path = self.program.path();
+        access(path, AccessFlags::X_OK)
+            .with_context(|| format!("{} cannot be executed", path.display()))?;
+        match &self.origin {
+            Some(origin) => Ok(origin.read().map(drop)?),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! What policy and probers must know, read off the configuration and the links.
+
+use std::net::IpAddr;
+
+use crate::{
+    config::{Config, UplinkConfig},
+    policy::{Family, TargetId, UplinkId, UplinkRules},
+    probe::ProbeSpec,
+    route::Link,
+};
+
+/// What each prober does: one for every uplink and family that has targets.
+pub(super) fn probe_specs<'a>(
+    config: &'a Config,
+    links: &'a [Link],
+) -> impl Iterator<Item = ProbeSpec> + 'a {
+    let uplinks = config.uplinks.iter().zip(links).enumerate();
+    uplinks.flat_map(move |(index, (uplink, link))| {
+        let of_family = move |family: Family| {
+            let targets: Vec<_> = targets(uplink, family).collect();
+            (!targets.is_empty()).then(|| ProbeSpec {
+                uplink: UplinkId(index),
+                family,
+                interface: link.interface.clone(),
+                targets,
+                interval: uplink.probe.interval,
+                timeout: uplink.probe.timeout,
+                mark: config.route.mark,
+                source: link.families[family as usize]
+                    .as_ref()
+                    .map(|path| path.source),
+            })
+        };
+        Family::ALL.into_iter().filter_map(of_family)
+    })
+}
+
+/// The targets of one family, with their places in the whole list.
+pub(super) fn targets(
+    uplink: &UplinkConfig,
+    family: Family,
+) -> impl Iterator<Item = (TargetId, IpAddr)> {
+    let all = uplink.probe.targets.iter().copied().enumerate();
+    all.filter(move |(_, target)| target.is_ipv4() == (family == Family::V4))
+        .map(|(index, target)| (TargetId(index), target))
+}
+
+/// What the policy must know, as long as nothing is active and no drill goes on. `known` is what an earlier run has found out.
+pub(super) fn machine_rules(config: &Config, links: &[Link], known: &Known) -> Rules {
+    let uplinks = config.uplinks.iter().zip(links);
+    Rules {
+        uplinks: uplinks
+            .map(|(uplink, link)| rules(uplink, link, known))
+            .collect(),
+        active: [Members::NONE; 2],
+        drill: None,
+        withdraw: config.route.on_down == OnDown::Withdraw,
+    }
+}
+
+/// What the policy must know of one uplink.
+pub(super) fn rules(uplink: &UplinkConfig, link: &Link) -> UplinkRules {
+    let probe = &uplink.probe;
+    UplinkRules {
+        fall: probe.fall,
+        rise: probe.rise,
+        quorum: probe.quorum,
+        hold: probe.hold,
+        drain: uplink.drain,
+        interval: probe.interval,
+        timeout: probe.timeout,
+        targets: Family::ALL
+            .map(|family| u32::try_from(targets(uplink, family).count()).unwrap_or(u32::MAX)),
+        usable: Family::ALL.map(|family| link.families[family as usize].is_some()),
+    }
+}
