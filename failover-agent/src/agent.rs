@@ -4,6 +4,7 @@ mod cut;
 mod drill;
 mod events;
 mod former;
+mod hooks;
 mod orders;
 mod report;
 mod setup;
@@ -22,6 +23,7 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 pub(crate) use self::drill::remove as remove_drill;
+pub(crate) use self::hooks::warn_of_missing_programs;
 use self::{
     drill::Store,
     setup::{clean_up, prepare},
@@ -33,6 +35,7 @@ use crate::{
     config::{Config, UplinkConfig},
     control::{Events, Lock, Server},
     datapath::{self, Datapath},
+    hook::Runner,
     policy::{Action, Family, Input, Machine, Rules, TargetId, UplinkId, UplinkRules},
     probe::{ProbeSpec, Prober},
     route::{Link, Observer, Router},
@@ -73,9 +76,11 @@ pub async fn run(config: Config, source: Option<PathBuf>) -> anyhow::Result<()> 
         .collect();
     let observer = Observer::open(&router, &interfaces)?;
     let links = router.discover(&config)?;
+    warn_of_missing_programs(&config);
 
     // Up to here nothing was changed; from here on everything is cleaned up, whatever happens.
     let mut datapath = Datapath::open(&options)?;
+    let mut hooks = Runner::new();
     let result = async {
         let active = prepare(&config, &links, &mut router, &mut datapath)?;
         let edges = Edges::open(&lock, observer, &mut datapath)?;
@@ -87,11 +92,14 @@ pub async fn run(config: Config, source: Option<PathBuf>) -> anyhow::Result<()> 
             links,
             &mut router,
             &mut datapath,
+            &mut hooks,
         )
         .serve(edges, &mut signals)
         .await
     }
     .await;
+    // Before the routes change under their feet.
+    hooks.stop().await;
     let cleaned = clean_up(router, datapath);
     result.and(cleaned)
 }
@@ -104,6 +112,7 @@ struct Agent<'a> {
     machine: Machine,
     router: &'a mut Router,
     datapath: &'a mut Datapath,
+    hooks: &'a mut Runner,
     /// By uplink: what is known of its interface and its ways out.
     links: Vec<Link>,
     former: former::Former,
@@ -146,6 +155,7 @@ impl<'a> Agent<'a> {
         links: Vec<Link>,
         router: &'a mut Router,
         datapath: &'a mut Datapath,
+        hooks: &'a mut Runner,
     ) -> Self {
         let uplinks = config
             .uplinks
@@ -167,6 +177,7 @@ impl<'a> Agent<'a> {
             machine,
             router,
             datapath,
+            hooks,
             links,
             former: former::Former::default(),
             inputs,

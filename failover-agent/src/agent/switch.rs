@@ -158,10 +158,11 @@ impl Agent<'_> {
         );
     }
 
-    /// Logs the switches that are carried out, with what was cut at once.
+    /// Logs the switches that are carried out, with what was cut at once, and has the user's program told.
     pub(super) fn log_switches(&mut self) {
         for record in self.history.unlogged() {
             self.log(&record);
+            self.run_on_switch(&record);
         }
     }
 
