@@ -80,11 +80,10 @@ pub async fn run(config: Config, source: Option<PathBuf>) -> anyhow::Result<()> 
 
     // Up to here nothing was changed; from here on everything is cleaned up, whatever happens.
     let mut datapath = Datapath::open(&options)?;
-    let mut hooks = Runner::new();
     let result = async {
         let active = prepare(&config, &links, &mut router, &mut datapath)?;
         let edges = Edges::open(&lock, observer, &mut datapath)?;
-        Agent::new(
+        let mut agent = Agent::new(
             &config,
             source,
             clock,
@@ -92,14 +91,13 @@ pub async fn run(config: Config, source: Option<PathBuf>) -> anyhow::Result<()> 
             links,
             &mut router,
             &mut datapath,
-            &mut hooks,
-        )
-        .serve(edges, &mut signals)
-        .await
+        );
+        let served = agent.serve(edges, &mut signals).await;
+        // Before the routes change under their feet.
+        agent.hooks.stop().await;
+        served
     }
     .await;
-    // Before the routes change under their feet.
-    hooks.stop().await;
     let cleaned = clean_up(router, datapath);
     result.and(cleaned)
 }
@@ -112,7 +110,7 @@ struct Agent<'a> {
     machine: Machine,
     router: &'a mut Router,
     datapath: &'a mut Datapath,
-    hooks: &'a mut Runner,
+    hooks: Runner,
     /// By uplink: what is known of its interface and its ways out.
     links: Vec<Link>,
     former: former::Former,
@@ -155,7 +153,6 @@ impl<'a> Agent<'a> {
         links: Vec<Link>,
         router: &'a mut Router,
         datapath: &'a mut Datapath,
-        hooks: &'a mut Runner,
     ) -> Self {
         let uplinks = config
             .uplinks
@@ -177,7 +174,7 @@ impl<'a> Agent<'a> {
             machine,
             router,
             datapath,
-            hooks,
+            hooks: Runner::new(),
             links,
             former: former::Former::default(),
             inputs,
@@ -190,7 +187,7 @@ impl<'a> Agent<'a> {
         }
     }
 
-    async fn serve(mut self, edges: Edges, signals: &mut Signals) -> anyhow::Result<()> {
+    async fn serve(&mut self, edges: Edges, signals: &mut Signals) -> anyhow::Result<()> {
         let Edges {
             mut observer,
             server,
