@@ -4,6 +4,7 @@ mod cut;
 mod drill;
 mod events;
 mod former;
+mod hooks;
 mod memory;
 mod orders;
 mod reload;
@@ -24,6 +25,7 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
+pub(crate) use self::hooks::warn_of_missing_programs;
 pub use self::restart::Program;
 use self::{
     drill::Store,
@@ -40,6 +42,7 @@ use crate::{
     config::{Config, Origin},
     control::{Events, Lock, Server},
     datapath::{self, Datapath},
+    hook::Runner,
     policy::{Action, Family, Input, Machine, Members, Rules, UplinkId},
     probe::Prober,
     route::{Link, Observer, Router},
@@ -94,13 +97,14 @@ pub async fn run(
     let observer = Observer::open(&router, &interfaces)?;
     let links = router.discover(&config)?;
     let state_dir = config.dirs.state.clone();
+    warn_of_missing_programs(&config);
 
     // Up to here nothing was changed; from here on everything is cleaned up, whatever happens.
     let mut datapath = Datapath::open(&options)?;
     let result = async {
         let active = prepare(&config, &links, &mut router, &mut datapath)?;
         let edges = Edges::open(&lock, observer, &mut datapath)?;
-        Agent::new(
+        let mut agent = Agent::new(
             Setting {
                 config,
                 origin,
@@ -111,9 +115,11 @@ pub async fn run(
             links,
             &mut router,
             &mut datapath,
-        )
-        .serve(edges, &mut signals)
-        .await
+        );
+        let served = agent.serve(edges, &mut signals).await;
+        // Before the routes change under their feet.
+        agent.hooks.stop().await;
+        served
     }
     .await;
     if let Ok(Ended::Restarting) = result {
@@ -140,6 +146,7 @@ struct Agent<'a> {
     machine: Machine,
     router: &'a mut Router,
     datapath: &'a mut Datapath,
+    hooks: Runner,
     /// By uplink: what is known of its interface and its ways out.
     links: Vec<Link>,
     former: former::Former,
@@ -217,6 +224,7 @@ impl<'a> Agent<'a> {
             machine,
             router,
             datapath,
+            hooks: Runner::new(),
             links,
             former: former::Former::default(),
             inputs,
@@ -234,7 +242,7 @@ impl<'a> Agent<'a> {
         }
     }
 
-    async fn serve(mut self, edges: Edges, signals: &mut Signals) -> anyhow::Result<Ended> {
+    async fn serve(&mut self, edges: Edges, signals: &mut Signals) -> anyhow::Result<Ended> {
         let Edges {
             mut observer,
             server,
@@ -337,7 +345,7 @@ impl<'a> Agent<'a> {
                 }
                 Action::Withdraw { family, uplinks } => self.withdraw(family, uplinks),
                 Action::Examine { uplink, family } => self.examine(uplink, family),
-                Action::Reset { uplink } => self.reset(uplink),
+                Action::Reset { uplink } => self.run_reset(uplink),
                 Action::Note(note) => self.report(&note),
             }
         }

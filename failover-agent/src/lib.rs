@@ -10,6 +10,7 @@
 //!          routes of others     ──┼──>│ policy │─┼──> datapath  gates in BPF maps
 //! control  requests, orders     ──┤   │ (pure) │ ├──> cutoff    tracked flows, idle sockets
 //! clock    the time             ──┘   └────────┘ ├──> probe     a round out of turn
+//!                                                ├──> hook      programs of the user's
 //!                                                └──> log, control::status
 //!                    Input                Action
 //!                 └──────────── agent: the one select! loop ───────────┘
@@ -25,6 +26,7 @@
 //! | [`datapath`] | edge: the eBPF programs and their maps; the only place that knows aya |
 //! | [`cutoff`] | edge: local sockets and tracked flows that no packet reaches |
 //! | [`control`] | edge: lock, unix socket, status model, events |
+//! | [`hook`] | edge: programs that the user wants run |
 //! | `state` | files that outlive the process: atomic and durable |
 //! | [`agent`], [`clock`] | the loop that connects them, and its time |
 //!
@@ -54,6 +56,7 @@ pub mod control;
 pub mod cutoff;
 pub mod datapath;
 pub mod failure;
+pub mod hook;
 pub mod logging;
 mod netlink;
 pub mod policy;

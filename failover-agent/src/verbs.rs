@@ -32,7 +32,9 @@ pub fn run(cli: &Cli) -> Result<()> {
     match &cli.verb {
         Verb::Run(args) => run_agent(args, dirs),
         Verb::Check(args) => {
-            print!("{}", Config::from_file(&args.config)?);
+            let config = Config::from_file(&args.config)?;
+            agent::warn_of_missing_programs(&config);
+            print!("{config}");
             Ok(())
         }
         Verb::Status(args) => status(dirs, args.json),

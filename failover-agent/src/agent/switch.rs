@@ -51,10 +51,8 @@ pub(super) struct SwitchRecord {
     pub(super) sockets_ended: Option<u64>,
     /// Tracked flows that were deleted; none: not looked at.
     pub(super) flows_deleted: Option<u64>,
-    /// The active uplinks before, as long as it is not in the log.
-    left: Members,
-    /// Whether it is in the log.
-    logged: bool,
+    /// What was ordered, as long as it is not in the log.
+    order: Option<SwitchOrder>,
 }
 
 impl SwitchRecord {
@@ -94,13 +92,10 @@ impl History {
     }
 
     /// Those that are not in the log yet, oldest first.
-    fn unlogged(&mut self) -> Vec<SwitchRecord> {
-        let unlogged = self.0.iter_mut().filter(|record| !record.logged);
-        unlogged
-            .map(|record| {
-                record.logged = true;
-                record.clone()
-            })
+    fn unlogged(&mut self) -> Vec<(SwitchOrder, SwitchRecord)> {
+        let records = self.0.iter_mut();
+        records
+            .filter_map(|record| Some((record.order.take()?, record.clone())))
             .collect()
     }
 
@@ -171,8 +166,7 @@ impl Agent<'_> {
             cut: None,
             sockets_ended: None,
             flows_deleted: None,
-            left: order.from,
-            logged: false,
+            order: Some(*order),
         }
     }
 
@@ -181,11 +175,14 @@ impl Agent<'_> {
         joined(members.iter().map(|uplink| self.name(uplink)))
     }
 
-    /// Logs the switches that are carried out, with what was cut at once.
+    /// Logs the switches that are carried out, with what was cut at once, and has the user's program told.
     pub(super) fn log_switches(&mut self) {
-        for record in self.history.unlogged() {
+        for (order, record) in self.history.unlogged() {
             self.log(&record);
-            self.log_drains(record.family, record.left);
+            if record.routed.is_some() {
+                self.log_drains(order.family, order.from);
+                self.run_on_switch(&order);
+            }
         }
     }
 

@@ -1,0 +1,79 @@
+//! Has the user's programs run.
+
+use tracing::warn;
+
+use super::{Agent, switch::SwitchOrder};
+use crate::{
+    config::{Config, HooksConfig, UplinkConfig},
+    hook::{Program, Switch, Uplink},
+    policy::{Family, UplinkId},
+};
+
+/// Warns of every configured program that cannot be run just now. That is no reason to refuse the configuration: it may be there
+/// when it is needed.
+pub(crate) fn warn_of_missing_programs(config: &Config) {
+    let resets = config
+        .uplinks
+        .iter()
+        .map(|uplink| reset(&config.hooks, uplink));
+    let programs = std::iter::once(on_switch(&config.hooks)).chain(resets);
+    for problem in programs.filter_map(|program| program.problem()) {
+        warn!("{problem}");
+    }
+}
+
+fn on_switch(hooks: &HooksConfig) -> Program {
+    Program {
+        name: "hooks.on_switch".to_owned(),
+        command: hooks.on_switch.clone(),
+        timeout: hooks.timeout,
+    }
+}
+
+fn reset(hooks: &HooksConfig, uplink: &UplinkConfig) -> Program {
+    Program {
+        name: format!("reset of {}", uplink.name),
+        command: uplink.reset.clone(),
+        timeout: hooks.timeout,
+    }
+}
+
+impl Agent<'_> {
+    /// Has `hooks.on_switch` run for a switch that is carried out.
+    pub(super) fn run_on_switch(&mut self, order: &SwitchOrder) {
+        if self.config.hooks.on_switch.is_empty() {
+            return;
+        }
+        let switch = Switch {
+            family: match order.family {
+                Family::V4 => "ipv4",
+                Family::V6 => "ipv6",
+            },
+            reason: order.cause.to_string(),
+            active: (order.to.iter())
+                .map(|uplink| self.describe(uplink, order.family))
+                .collect(),
+            previous: (order.from.iter())
+                .map(|uplink| self.name(uplink).to_owned())
+                .collect(),
+        };
+        self.hooks.on_switch(on_switch(&self.config.hooks), switch);
+    }
+
+    /// Has an uplink's `reset` run, if it has one.
+    pub(super) fn run_reset(&mut self, uplink: UplinkId) {
+        let config = &self.config.uplinks[uplink.0];
+        let program = reset(&self.config.hooks, config);
+        self.hooks.reset(program, &config.name, &config.interface);
+    }
+
+    fn describe(&self, uplink: UplinkId, family: Family) -> Uplink {
+        let link = &self.links[uplink.0];
+        let path = link.families[family as usize].as_ref();
+        Uplink {
+            name: self.name(uplink).to_owned(),
+            interface: link.interface.clone(),
+            gateway: path.and_then(|path| path.gateway),
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! Edge: programs that the user wants run when something has happened.
+//!
+//! A program of one kind runs at a time, in the order of what happened, and nobody waits for it. Switches that come while it runs are told
+//! to it afterwards, of each family the newest only: what it is to react to is the state, not its history. A reset that is still
+//! running is not begun again.
+//!
+//! What a program finds: no shell in between; standard input is empty; of the agent's environment `PATH`, `HOME` and `LANG`; `/` as
+//! working directory; a process group of its own. What it writes is logged (see `output`); how it is ended, `run` says.
+
+mod output;
+mod run;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::VecDeque, fs, net::IpAddr, os::unix::fs::PermissionsExt, time::Duration};
+
+use tokio::{
+    sync::{
+        mpsc::{self, UnboundedReceiver, UnboundedSender},
+        watch,
+    },
+    task::JoinHandle,
+};
+use tracing::{debug, error, warn};
+
+/// A program to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// What the log calls it: the key that it is the value of, and of whom.
+    pub name: String,
+    /// Its path and its arguments; none: nothing is run.
+    pub command: Vec<String>,
+    /// How long it may run before it is ended.
+    pub timeout: Duration,
+}
+
+impl Program {
+    /// Why it could not be run just now, if that can be seen; it may be there when it is needed.
+    pub fn problem(&self) -> Option<String> {
+        let path = self.command.first()?;
+        let problem = match fs::metadata(path) {
+            Err(error) => error.to_string(),
+            Ok(metadata) if !metadata.is_file() => "not a file".to_owned(),
+            Ok(metadata) if metadata.permissions().mode() & 0o111 == 0 => {
+                "not executable (chmod +x)".to_owned()
+            }
+            Ok(_) => return None,
+        };
+        Some(format!("{}: {path} cannot be run: {problem}", self.name))
+    }
+}
+
+/// What a program is told of a switch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Switch {
+    /// `ipv4` or `ipv6`.
+    pub family: &'static str,
+    /// Why.
+    pub reason: String,
+    /// What is active now: one uplink, or a balance group in order of preference.
+    pub active: Vec<Uplink>,
+    /// Names of the uplinks that were active before; none at the start.
+    pub previous: Vec<String>,
+}
+
+/// An uplink in the terms of a program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uplink {
+    /// Its name.
+    pub name: String,
+    /// Its interface.
+    pub interface: String,
+    /// Its gateway; none on a point-to-point link.
+    pub gateway: Option<IpAddr>,
+}
+
+/// Runs programs. Must be used within a tokio runtime.
+#[derive(Debug)]
+pub struct Runner {
+    lanes: Vec<Lane>,
+    stop: watch::Sender<bool>,
+}
+
+impl Default for Runner {
+    fn default() -> Self {
+        Runner::new()
+    }
+}
+
+impl Runner {
+    /// Runs nothing yet.
+    pub fn new() -> Self {
+        Runner {
+            lanes: Vec::new(),
+            stop: watch::Sender::new(false),
+        }
+    }
+
+    /// Has `program` told of a switch: `UPLINK`, `INTERFACE`, `GATEWAY`, `PREVIOUS`, `REASON` and `FAMILY` in its environment, several of
+    /// them separated by commas. Returns at once.
+    pub fn on_switch(&mut self, program: Program, switch: Switch) {
+        let list = |value: fn(&Uplink) -> String| {
+            let values: Vec<String> = switch.active.iter().map(value).collect();
+            values.join(",")
+        };
+        let gateway = |uplink: &Uplink| {
+            let gateway = uplink.gateway.map(|gateway| gateway.to_string());
+            gateway.unwrap_or_default()
+        };
+        let variables = vec![
+            ("UPLINK", list(|uplink| uplink.name.clone())),
+            ("INTERFACE", list(|uplink| uplink.interface.clone())),
+            ("GATEWAY", list(gateway)),
+            (PREVIOUS, switch.previous.join(",")),
+            ("REASON", switch.reason),
+            ("FAMILY", switch.family.to_owned()),
+        ];
+        let meanwhile = Meanwhile::Newest {
+            family: switch.family,
+        };
+        self.order(
+            "on_switch",
+            Job {
+                program,
+                variables,
+                meanwhile,
+            },
+        );
+    }
+
+    /// Has `program` bring a faulty uplink back to life: `UPLINK`, `INTERFACE` and `REASON=reset` in its environment. Returns at once.
+    pub fn reset(&mut self, program: Program, uplink: &str, interface: &str) {
+        self.order(
+            &format!("reset {uplink}"),
+            Job {
+                program,
+                variables: vec![
+                    ("UPLINK", uplink.to_owned()),
+                    ("INTERFACE", interface.to_owned()),
+                    ("REASON", "reset".to_owned()),
+                ],
+                meanwhile: Meanwhile::Nothing,
+            },
+        );
+    }
+
+    /// Ends what is running, children included, and returns when that is done: after twice [`run::GRACE`] at the latest.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        for lane in self.lanes {
+            // Nothing more comes: that ends an idle one.
+            drop(lane.jobs);
+            if let Err(error) = lane.task.await {
+                error!("the task that runs programs has failed: {error}");
+            }
+        }
+    }
+
+    fn order(&mut self, name: &str, job: Job) {
+        if job.program.command.is_empty() {
+            return;
+        }
+        let place = self.lanes.iter().position(|lane| lane.name == name);
+        let place = place.unwrap_or_else(|| {
+            self.lanes.push(Lane::open(name, self.stop.subscribe()));
+            self.lanes.len() - 1
+        });
+        if self.lanes[place].jobs.send(job).is_err() {
+            error!("{name}: the task that runs programs is gone");
+        }
+    }
+}
+
+/// The variable that tells what was before.
+const PREVIOUS: &str = "PREVIOUS";
+
+/// One program to run once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Job {
+    program: Program,
+    variables: Vec<(&'static str, String)>,
+    meanwhile: Meanwhile,
+}
+
+/// What becomes of a job that comes while another one of its lane is running.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Meanwhile {
+    /// It waits, and takes the place of one that waits for the same family.
+    Newest { family: &'static str },
+    /// It is not done.
+    Nothing,
+}
+
+/// Jobs that are done one after the other.
+#[derive(Debug)]
+struct Lane {
+    name: String,
+    jobs: UnboundedSender<Job>,
+    task: JoinHandle<()>,
+}
+
+impl Lane {
+    fn open(name: &str, stop: watch::Receiver<bool>) -> Self {
+        let (jobs, receiver) = mpsc::unbounded_channel();
+        Lane {
+            name: name.to_owned(),
+            jobs,
+            task: tokio::spawn(work(receiver, stop)),
+        }
+    }
+}
+
+/// Does the jobs of a lane until it is closed.
+async fn work(mut jobs: UnboundedReceiver<Job>, stop: watch::Receiver<bool>) {
+    let mut waiting = VecDeque::new();
+    loop {
+        let job = match waiting.pop_front() {
+            Some(job) => job,
+            None => match jobs.recv().await {
+                Some(job) => job,
+                None => return,
+            },
+        };
+        let mut running = std::pin::pin!(run::run(job, stop.clone()));
+        loop {
+            tokio::select! {
+                () = &mut running => break,
+                Some(job) = jobs.recv() => wait(&mut waiting, job),
+            }
+        }
+        if *stop.borrow() {
+            return;
+        }
+    }
+}
+
+/// Puts a job that comes while another one is running where it belongs.
+fn wait(waiting: &mut VecDeque<Job>, mut job: Job) {
+    let name = &job.program.name;
+    let Meanwhile::Newest { family } = &job.meanwhile else {
+        warn!("{name}: not begun again, it is still running");
+        return;
+    };
+    debug!("{name}: the switch of {family} is told when the running program has ended");
+    let same = waiting
+        .iter()
+        .position(|other| other.meanwhile == job.meanwhile);
+    // The program never hears of the one that is passed over: what was before is what was before that.
+    if let Some(passed_over) = same.and_then(|place| waiting.remove(place)) {
+        let before = variable(&passed_over.variables, PREVIOUS).map(ToOwned::to_owned);
+        for (key, value) in &mut job.variables {
+            if *key == PREVIOUS
+                && let Some(before) = &before
+            {
+                value.clone_from(before);
+            }
+        }
+    }
+    waiting.push_back(job);
+}
+
+fn variable<'a>(variables: &'a [(&str, String)], name: &str) -> Option<&'a str> {
+    let mut variables = variables.iter();
+    let (_, value) = variables.find(|(key, _)| *key == name)?;
+    Some(value)
+}
