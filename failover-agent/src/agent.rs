@@ -3,6 +3,7 @@
 mod cut;
 mod drill;
 mod events;
+mod examine;
 mod former;
 mod hooks;
 mod memory;
@@ -168,6 +169,7 @@ struct Agent<'a> {
     /// When to end for a new start.
     restart: Option<std::time::Instant>,
     beside: cut::Beside,
+    reasons: examine::Reasons,
     events: Events,
 }
 
@@ -238,6 +240,7 @@ impl<'a> Agent<'a> {
             rewatch: false,
             restart: None,
             beside: cut::Beside::open(),
+            reasons: examine::Reasons::default(),
             events: Events::default(),
         }
     }

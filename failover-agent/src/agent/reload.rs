@@ -55,6 +55,8 @@ impl Agent<'_> {
         self.router.reconfigure(&self.config.route, &old)?;
         self.former = std::mem::take(&mut self.former).renumbered(&old);
         self.replace_probers(&old);
+        // Found again when it still matters.
+        self.reasons.clear();
         if let Err(error) = self.tell_datapath(&before, &links_before, &old) {
             warn!("the programs were not told everything: {error:#}");
         }

@@ -27,7 +27,12 @@ impl Agent<'_> {
                     Health::Up => {
                         info!(uplink = name, %family, %from, %to, "{name} is {to} ({family})");
                     }
-                    _ => warn!(uplink = name, %family, %from, %to, "{name} is {to} ({family})"),
+                    _ => {
+                        let reason = self.blind_reason(uplink, family);
+                        let because = reason.as_ref().map(|reason| format!(": {reason}"));
+                        let because = because.unwrap_or_default();
+                        warn!(uplink = name, %family, %from, %to, reason, "{name} is {to} ({family}){because}");
+                    }
                 }
             }
             Note::NowhereToGo { family, active } => {

@@ -120,6 +120,7 @@ impl Agent<'_> {
             gateway: path.and_then(|path| path.gateway),
             source: path.map(|path| path.source),
             health: self.machine.health(uplink, family),
+            reason: self.blind_reason(uplink, family),
             since: self.clock.wall(self.machine.since(uplink, family)),
             rtt_ms: self.machine.last_rtt(uplink, family).map(milliseconds),
             loss_pct: self

@@ -250,7 +250,10 @@ impl Agent<'_> {
             let Some(until) = self.machine.draining(uplink, family) else {
                 continue;
             };
-            let (name, seconds) = (self.name(uplink), until.since(self.clock.now()).as_secs_f64());
+            let (name, seconds) = (
+                self.name(uplink),
+                until.since(self.clock.now()).as_secs_f64(),
+            );
             info!(
                 uplink = name,
                 %family,

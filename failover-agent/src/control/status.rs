@@ -47,7 +47,9 @@ pub struct Status {
 
 /// The names of uplinks that share new traffic, as one word; None: no uplink.
 pub fn joined<'a>(names: impl Iterator<Item = &'a str>) -> Option<String> {
-    names.map(str::to_owned).reduce(|all, name| all + "," + &name)
+    names
+        .map(str::to_owned)
+        .reduce(|all, name| all + "," + &name)
 }
 
 /// One uplink. `gateway` to `gate` repeat the primary family's.
@@ -113,6 +115,8 @@ pub struct FamilyState {
     /// `Unknown`, `Up`, `Down` or `Blind`.
     #[serde(with = "HealthWord")]
     pub health: Health,
+    /// Why it is `Blind`, and the cure; null if it is not, or nobody knows.
+    pub reason: Option<String>,
     /// Since when it has had this health.
     #[serde(with = "rfc3339")]
     pub since: SystemTime,

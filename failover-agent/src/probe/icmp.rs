@@ -40,6 +40,8 @@ pub(super) struct Answer {
     pub(super) outcome: Outcome,
     /// The socket is of no more use.
     pub(super) reopen: bool,
+    /// Why it is blind.
+    pub(super) obstacle: Option<String>,
 }
 
 impl Answer {
@@ -47,6 +49,23 @@ impl Answer {
         Answer {
             outcome: Outcome::Lost,
             reopen: false,
+            obstacle: None,
+        }
+    }
+
+    /// The same, and the socket with it.
+    fn link_lost() -> Self {
+        Answer {
+            reopen: true,
+            ..Answer::lost()
+        }
+    }
+
+    fn blind(obstacle: String) -> Self {
+        Answer {
+            outcome: Outcome::Blind,
+            reopen: true,
+            obstacle: Some(obstacle),
         }
     }
 }
@@ -134,14 +153,12 @@ fn answer_to(result: Result<(IcmpPacket, Duration), SurgeError>) -> Answer {
         Ok((packet, rtt)) if is_echo_reply(&packet) => Answer {
             outcome: Outcome::Reply { rtt },
             reopen: false,
+            obstacle: None,
         },
         // surge-ping returns Ok for ICMP errors too: the network says that it cannot reach the target.
         Ok(_) | Err(SurgeError::Timeout { .. }) => Answer::lost(),
         Err(SurgeError::IOError(error)) => answer_to_io_error(&error),
-        Err(_) => Answer {
-            outcome: Outcome::Blind,
-            reopen: true,
-        },
+        Err(error) => Answer::blind(format!("probes cannot be sent: {error}")),
     }
 }
 
@@ -161,20 +178,15 @@ fn answer_to_io_error(error: &io::Error) -> Answer {
         }
         // The interface or its address is gone or down: the same, and the socket with it.
         Some(libc::ENETDOWN | libc::ENODEV | libc::ENXIO | libc::EADDRNOTAVAIL | libc::EINVAL) => {
-            Answer {
-                outcome: Outcome::Lost,
-                reopen: true,
-            }
+            Answer::link_lost()
         }
-        None if error.kind() == io::ErrorKind::AddrNotAvailable => Answer {
-            outcome: Outcome::Lost,
-            reopen: true,
-        },
-        // A local firewall (EPERM), no memory, no descriptors: says nothing about the link.
-        _ => Answer {
-            outcome: Outcome::Blind,
-            reopen: true,
-        },
+        None if error.kind() == io::ErrorKind::AddrNotAvailable => Answer::link_lost(),
+        // `NF_DROP` in an output chain.
+        Some(libc::EPERM | libc::EACCES) => Answer::blind(format!(
+            "a firewall of this host refuses the probes ({error}): let ICMP echo requests pass"
+        )),
+        // No memory, no descriptors: says nothing about the link.
+        _ => Answer::blind(format!("probes cannot be sent: {error}")),
     }
 }
 

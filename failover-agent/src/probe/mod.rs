@@ -49,6 +49,7 @@ pub struct Prober {
     task: JoinHandle<()>,
     out_of_turn: watch::Sender<u64>,
     spec: watch::Sender<ProbeSpec>,
+    obstacle: watch::Receiver<Option<String>>,
 }
 
 impl Prober {
@@ -56,11 +57,13 @@ impl Prober {
     pub fn spawn(spec: ProbeSpec, clock: Clock, inputs: mpsc::Sender<Input>) -> Self {
         let (out_of_turn, now) = watch::channel(0);
         let (spec, specs) = watch::channel(spec);
-        let task = tokio::spawn(run(clock, inputs, now, specs));
+        let (told, obstacle) = watch::channel(None);
+        let task = tokio::spawn(run(clock, inputs, now, specs, told));
         Prober {
             task,
             out_of_turn,
             spec,
+            obstacle,
         }
     }
 
@@ -78,6 +81,11 @@ impl Prober {
     /// Sends a round now, beside the regular ones.
     pub fn probe_now(&self) {
         self.out_of_turn.send_modify(|count| *count += 1);
+    }
+
+    /// Why the last probe could not be sent, if it could not for a reason of this host.
+    pub fn obstacle(&self) -> Option<String> {
+        self.obstacle.borrow().clone()
     }
 
     /// Does this from now on, in the same family. Rounds go on counting, and what is not changed is not disturbed: probes under way are
@@ -108,6 +116,7 @@ async fn run(
     inputs: mpsc::Sender<Input>,
     mut out_of_turn: watch::Receiver<u64>,
     mut specs: watch::Receiver<ProbeSpec>,
+    obstacle: watch::Sender<Option<String>>,
 ) {
     let mut spec = specs.borrow_and_update().clone();
     let mut beat = beat(clock, spec.interval);
@@ -122,6 +131,11 @@ async fn run(
                 if answer.reopen {
                     link.close();
                 }
+                obstacle.send_if_modified(|told| {
+                    let changed = *told != answer.obstacle;
+                    *told = answer.obstacle;
+                    changed
+                });
                 let input = Input::Probe {
                     uplink: spec.uplink,
                     family: spec.family,

@@ -1,0 +1,53 @@
+//! Why an uplink's probes fail: for a reason of this host it is Blind, not Down.
+
+use std::{collections::HashMap, net::IpAddr};
+
+use tracing::{debug, warn};
+
+use super::{Agent, rules::targets};
+use crate::{
+    doctor,
+    policy::{Family, Health, Input, UplinkId},
+};
+
+/// Why probes say nothing, by uplink and family, as found last.
+pub(super) type Reasons = HashMap<(UplinkId, Family), String>;
+
+impl Agent<'_> {
+    /// Looks for a reason why the answers to probes cannot come, and tells the policy whether there is one.
+    pub(super) fn examine(&mut self, uplink: UplinkId, family: Family) {
+        let config = &self.config.uplinks[uplink.0];
+        let targets: Vec<IpAddr> = targets(config, family).map(|(_, target)| target).collect();
+        let link = &self.links[uplink.0];
+        let reason = doctor::blindness(link, family, &targets, self.config.route.mark);
+        let reason = reason.unwrap_or_else(|error| {
+            debug!("{}: no reason could be looked for: {error:#}", config.name);
+            None
+        });
+        let blind = reason.is_some();
+        let known = match reason.clone() {
+            Some(reason) => self.reasons.insert((uplink, family), reason),
+            None => self.reasons.remove(&(uplink, family)),
+        };
+        if let Some(reason) = reason.filter(|reason| known.as_ref() != Some(reason)) {
+            let name = self.name(uplink);
+            warn!(uplink = name, %family, "{name} ({family}): probes say nothing: {reason}");
+        }
+        let now = self.clock.now();
+        let examined = Input::Examined {
+            uplink,
+            family,
+            blind,
+        };
+        self.machine.handle(examined, now);
+    }
+
+    /// Why an uplink is Blind; None if it is not, or nobody knows.
+    pub(super) fn blind_reason(&self, uplink: UplinkId, family: Family) -> Option<String> {
+        if self.machine.health(uplink, family) != Health::Blind {
+            return None;
+        }
+        let found = self.reasons.get(&(uplink, family)).cloned();
+        found.or_else(|| self.prober(uplink, family)?.obstacle())
+    }
+}
