@@ -33,7 +33,7 @@ use crate::{
     config::{Config, UplinkConfig},
     control::{Events, Lock, Server},
     datapath::{self, Datapath},
-    policy::{Action, Family, Input, Machine, Rules, TargetId, UplinkId, UplinkRules},
+    policy::{Action, Family, Health, Input, Machine, Rules, TargetId, UplinkId, UplinkRules},
     probe::{ProbeSpec, Prober},
     route::{Link, Observer, Router},
 };
@@ -151,12 +151,14 @@ impl<'a> Agent<'a> {
             .uplinks
             .iter()
             .zip(&links)
-            .map(|(uplink, link)| rules(uplink, link));
+            .enumerate()
+            .map(|(rank, (uplink, link))| rules(rank, uplink, link));
         let drills = Store::new(&config.dirs.state);
         let machine = Machine::new(Rules {
             uplinks: uplinks.collect(),
-            active,
+            active: active.map(|active| active.into_iter().collect()),
             drill: orders::earlier_drill(&drills, config, clock),
+            withdraw: false,
         });
         let (sender, inputs) = mpsc::channel(INPUTS);
         Agent {
@@ -255,9 +257,15 @@ impl<'a> Agent<'a> {
                     cause,
                     detected,
                     decided,
-                } => self.switch(SwitchRecord::ordered(
-                    family, from, to, cause, detected, decided,
-                )),
+                } => {
+                    // Every uplink is a group of its own so far.
+                    if let Some(to) = to.first() {
+                        let from = from.first();
+                        self.switch(SwitchRecord::ordered(
+                            family, from, to, cause, detected, decided,
+                        ));
+                    }
+                }
                 Action::Cut {
                     family,
                     uplink,
@@ -267,6 +275,9 @@ impl<'a> Agent<'a> {
                     if let Some(prober) = self.prober(uplink, family) {
                         prober.probe_now();
                     }
+                }
+                Action::Withdraw { .. } | Action::Examine { .. } | Action::Reset { .. } => {
+                    debug!("not carried out: {action:?}");
                 }
                 Action::Note(note) => self.report(&note),
             }
@@ -330,9 +341,10 @@ fn targets(
         .map(|(index, target)| (TargetId(index), target))
 }
 
-fn rules(uplink: &UplinkConfig, link: &Link) -> UplinkRules {
+fn rules(rank: usize, uplink: &UplinkConfig, link: &Link) -> UplinkRules {
     let probe = &uplink.probe;
     UplinkRules {
+        rank: u32::try_from(rank).unwrap_or(u32::MAX),
         fall: probe.fall,
         rise: probe.rise,
         quorum: probe.quorum,
@@ -343,6 +355,9 @@ fn rules(uplink: &UplinkConfig, link: &Link) -> UplinkRules {
         targets: Family::ALL
             .map(|family| u32::try_from(targets(uplink, family).count()).unwrap_or(u32::MAX)),
         usable: Family::ALL.map(|family| link.families[family as usize].is_some()),
+        carrier: link.carrier,
+        earlier: [Health::Unknown; 2],
+        reset_grace: None,
     }
 }
 

@@ -113,7 +113,7 @@ impl Agent<'_> {
     fn chosen(&self, uplink: UplinkId) -> String {
         let chosen = |family: &Family| self.machine.pinned(*family) == Some(uplink);
         let told = Family::ALL.into_iter().filter(chosen).map(|family| {
-            match self.machine.active(family) == Some(uplink) {
+            match self.machine.active(family).contains(uplink) {
                 true => format!("is active for {family}"),
                 false => format!("becomes active for {family} as soon as it can be confirmed"),
             }

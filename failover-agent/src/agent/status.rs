@@ -47,6 +47,7 @@ impl Agent<'_> {
             active: self
                 .machine
                 .active(primary)
+                .first()
                 .map(|uplink| self.name(uplink).to_owned()),
             uplinks: uplinks.collect::<Result<_>>()?,
             switches: self
@@ -128,7 +129,7 @@ impl Agent<'_> {
                 .loss(uplink, family)
                 .map(|loss| (loss * 1000.0).round() / 10.0),
             gate,
-            active: self.machine.active(family) == Some(uplink),
+            active: self.machine.active(family).contains(uplink),
             pinned: self.machine.pinned(family) == Some(uplink),
             draining_s: self
                 .machine

@@ -8,7 +8,7 @@ use tracing::{debug, error, info, warn};
 use super::Agent;
 use crate::{
     control::status::MAX_SWITCHES,
-    policy::{Cause, Family, Input, Time, UplinkId},
+    policy::{Cause, Family, Input, Members, Time, UplinkId},
 };
 
 /// One switch, with the time of each step.
@@ -151,7 +151,7 @@ impl Agent<'_> {
         self.machine.handle(
             Input::Switched {
                 family,
-                to,
+                to: Members::only(to),
                 confirmed,
             },
             self.clock.now(),
