@@ -48,7 +48,7 @@ impl Agent<'_> {
         let before = std::mem::replace(&mut self.config, config);
         let links_before = std::mem::replace(&mut self.links, links);
         self.machine.reconfigure(
-            machine_rules(&self.config, &self.links),
+            machine_rules(&self.config, &self.links, self.memory.known()),
             &old,
             self.clock.now(),
         );

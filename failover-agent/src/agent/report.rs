@@ -36,7 +36,7 @@ impl Agent<'_> {
                 }
             }
             Note::NowhereToGo { family, active } => {
-                let active = active.map(|uplink| self.name(uplink));
+                let active = active.first().map(|uplink| self.name(uplink));
                 warn!(%family, active, "no uplink is proven Up for {family}: nothing changes");
             }
             Note::Holding {

@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 
+use super::memory::Known;
 use crate::{
-    config::{Config, UplinkConfig},
-    policy::{Family, TargetId, UplinkId, UplinkRules},
+    config::{Config, OnDown, UplinkConfig},
+    policy::{Family, Members, Rules, TargetId, UplinkId, UplinkRules},
     probe::ProbeSpec,
     route::Link,
 };
@@ -59,9 +60,13 @@ pub(super) fn machine_rules(config: &Config, links: &[Link], known: &Known) -> R
 }
 
 /// What the policy must know of one uplink.
-pub(super) fn rules(uplink: &UplinkConfig, link: &Link) -> UplinkRules {
+fn rules(uplink: &UplinkConfig, link: &Link, known: &Known) -> UplinkRules {
     let probe = &uplink.probe;
     UplinkRules {
+        rank: uplink.rank,
+        carrier: link.carrier,
+        earlier: known.health(&uplink.interface),
+        reset_grace: (!uplink.reset.is_empty()).then_some(uplink.reset_grace),
         fall: probe.fall,
         rise: probe.rise,
         quorum: probe.quorum,

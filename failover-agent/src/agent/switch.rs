@@ -145,7 +145,7 @@ impl Agent<'_> {
         self.machine.handle(
             Input::Switched {
                 family,
-                to,
+                to: Members::only(to),
                 confirmed,
             },
             self.clock.now(),

@@ -4,7 +4,8 @@ use core::time::Duration;
 use std::collections::VecDeque;
 
 use super::health::Tracker;
-use super::{Action, Cause, Family, Health, Time, UplinkId};
+use super::reload::Renumbering;
+use super::{Action, Cause, Family, Health, Members, Time, UplinkId};
 
 /// How one uplink stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,10 +19,10 @@ enum Standing {
 }
 
 /// The cutoff of one family.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Cutoff {
     family: Family,
-    /// By rank.
+    /// In order of preference.
     standings: Vec<Standing>,
     /// The end of the next drain.
     deadline: Option<Time>,
@@ -58,9 +59,9 @@ impl Cutoff {
 
     /// A switch to `to` was confirmed: all others are to be cut, after their drain if they were left for a better one. A
     /// drain that is running already goes on: what a second switch is about lies elsewhere.
-    pub(super) fn switched(&mut self, to: UplinkId, cause: Cause, trackers: &[Tracker], now: Time) {
+    pub(super) fn switched(&mut self, to: Members, cause: Cause, trackers: &[Tracker], now: Time) {
         for (id, (standing, tracker)) in self.standings.iter_mut().zip(trackers).enumerate() {
-            if to == UplinkId(id) {
+            if to.contains(UplinkId(id)) {
                 *standing = Standing::Passing;
             } else if *standing == Standing::Passing {
                 let drain = match cause {
@@ -71,6 +72,18 @@ impl Cutoff {
                 *standing = Standing::Leaving { due, cause };
             }
         }
+    }
+
+    /// The uplinks are others. A new one is cut like any other standby, if there are `standbys`.
+    pub(super) fn reconfigure(&mut self, uplinks: &Renumbering, standbys: bool, now: Time) {
+        let new = match standbys {
+            true => Standing::Leaving {
+                due: now,
+                cause: Cause::Startup,
+            },
+            false => Standing::Passing,
+        };
+        self.standings = uplinks.carry(&self.standings, |_| new);
     }
 
     /// Orders what is due. Only while the active uplink is `proven`: nothing is ever cut in favour of another. `judges` knows

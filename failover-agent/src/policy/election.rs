@@ -1,88 +1,93 @@
-//! Which uplink carries a family's new traffic, and when that changes.
+//! Which uplinks carry a family's new traffic, and when that changes.
 
-use core::ops::Range;
 use core::time::Duration;
 use std::collections::VecDeque;
 
 use super::health::Tracker;
-use super::{Action, Cause, Family, Health, Note, Time, UplinkId};
+use super::pick::Pick;
+use super::reload::Renumbering;
+use super::{Action, Cause, Family, Health, Members, Note, Time, UplinkId};
 
 /// First and longest wait after a switch that could not be confirmed, before the same destination is tried again.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 /// What the election remembers of one uplink.
-#[derive(Clone, Debug, Default)]
-struct Candidate {
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Candidate {
     /// When it was asked for a proof.
-    asked: Option<Time>,
+    pub(super) asked: Option<Time>,
     /// Until when, and for how long, it is passed over because a switch to it was not confirmed.
-    refused: Option<(Time, Duration)>,
+    pub(super) refused: Option<(Time, Duration)>,
+    /// It was among several that could not be confirmed together: which of them it was is not known.
+    pub(super) doubted: bool,
     /// The end of the hold time that was told.
     told: Option<Time>,
 }
 
-/// What a search for a destination found.
-enum Pick {
-    Take(UplinkId),
-    /// Somebody may be able to prove itself soon.
-    Wait,
-    Nobody,
-}
-
 /// The election of one family.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Election {
-    family: Family,
-    active: Option<UplinkId>,
+    pub(super) family: Family,
+    active: Members,
     /// Whether a switch was confirmed in this run: until then `active` is only adopted.
     started: bool,
+    /// All that was active has been removed: whoever is proven first will do.
+    bereft: bool,
     /// The switch that waits for its confirmation.
-    in_flight: Option<(UplinkId, Cause)>,
+    in_flight: Option<(Members, Cause)>,
     /// Why the last confirmed switch happened.
     cause: Option<Cause>,
-    /// The last confirmed failback.
+    /// The last confirmed failback to a better group.
     failback: Option<Time>,
     /// The uplink that was chosen by hand.
     pin: Option<UplinkId>,
     /// Whether it was told that there is nowhere to go.
     told_nowhere: bool,
-    candidates: Vec<Candidate>,
+    pub(super) candidates: Vec<Candidate>,
+    /// Whether a proof was asked for that may still come in time.
+    pub(super) asking: bool,
     /// When to look again even if nothing happens.
     deadline: Option<Time>,
 }
 
 impl Election {
-    pub(super) fn new(family: Family, uplinks: usize, adopted: Option<UplinkId>) -> Self {
+    pub(super) fn new(family: Family, uplinks: usize, adopted: Members) -> Self {
+        let known = |id: &UplinkId| id.0 < uplinks;
         Election {
             family,
-            active: adopted.filter(|active| active.0 < uplinks),
+            active: adopted.iter().filter(known).collect(),
             started: false,
+            bereft: false,
             in_flight: None,
             cause: None,
             failback: None,
             pin: None,
             told_nowhere: false,
             candidates: vec![Candidate::default(); uplinks],
+            asking: false,
             deadline: None,
         }
     }
 
-    pub(super) fn active(&self) -> Option<UplinkId> {
+    pub(super) fn active(&self) -> Members {
         self.active
     }
 
-    /// The active uplink as far as it was confirmed in this run.
-    pub(super) fn confirmed(&self) -> Option<UplinkId> {
-        self.active.filter(|_| self.started)
+    /// The active uplinks as far as they were confirmed in this run.
+    pub(super) fn confirmed(&self) -> Members {
+        match self.started {
+            true => self.active,
+            false => Members::NONE,
+        }
     }
 
     pub(super) fn deadline(&self) -> Option<Time> {
         self.deadline
     }
 
-    /// Whether a switch waits for its confirmation.
-    pub(super) fn in_flight(&self) -> bool {
-        self.in_flight.is_some()
+    /// Where the switch leads that waits for its confirmation.
+    pub(super) fn in_flight(&self) -> Option<Members> {
+        self.in_flight.map(|(to, _)| to)
     }
 
     /// Why the last confirmed switch happened.
@@ -101,53 +106,73 @@ impl Election {
     }
 
     /// Takes the answer to a switch; one that does not belong to the switch in flight says nothing. If it was confirmed:
-    /// the active uplink until then, and the cause.
+    /// the active uplinks until then, and the cause.
     pub(super) fn switched(
         &mut self,
-        to: UplinkId,
+        to: Members,
         confirmed: bool,
         now: Time,
-    ) -> Option<(Option<UplinkId>, Cause)> {
+    ) -> Option<(Members, Cause)> {
         let (_, cause) = self
             .in_flight
             .take_if(|(destination, _)| *destination == to)?;
-        let candidate = &mut self.candidates[to.0];
-        if confirmed {
-            candidate.refused = None;
-            let from = self.active.replace(to);
-            (self.started, self.told_nowhere, self.cause) = (true, false, Some(cause));
-            if cause == Cause::Failback {
-                self.failback = Some(now);
+        if !confirmed {
+            self.back_off(to, now);
+            return None;
+        }
+        for id in to.iter() {
+            let candidate = &mut self.candidates[id.0];
+            (candidate.refused, candidate.doubted) = (None, false);
+        }
+        let from = core::mem::replace(&mut self.active, to);
+        (self.started, self.bereft) = (true, false);
+        (self.told_nowhere, self.cause) = (false, Some(cause));
+        // Who joins the others moves nothing: only what is left makes it a failback that the next one must wait for.
+        if cause == Cause::Failback && !from.within(to) {
+            self.failback = Some(now);
+        }
+        Some((from, cause))
+    }
+
+    /// Passes over for a while what could not be switched to. Of several new ones it may be any: each is tried alone first.
+    fn back_off(&mut self, to: Members, now: Time) {
+        let new = to.minus(self.active);
+        if new.len() > 1 {
+            for id in new.iter() {
+                self.candidates[id.0].doubted = true;
             }
-            Some((from, cause))
-        } else {
+            return;
+        }
+        for id in if new.is_empty() { to } else { new }.iter() {
+            let candidate = &mut self.candidates[id.0];
             let wait = candidate
                 .refused
                 .map_or(BACKOFF.0, |(_, wait)| (wait * 2).min(BACKOFF.1));
             candidate.refused = Some((now + wait, wait));
-            None
         }
     }
 
     /// Looks at the family anew. Decides the same however often it is asked.
     pub(super) fn decide(&mut self, trackers: &[Tracker], now: Time, out: &mut VecDeque<Action>) {
-        self.deadline = None;
+        (self.deadline, self.asking) = (None, false);
         self.release(trackers, out);
         if self.in_flight.is_some() {
             return;
         }
-        let Some(active) = self.confirmed() else {
+        let active = self.confirmed();
+        if active.is_empty() {
             return self.start(trackers, now, out);
-        };
-        let down = trackers[active.0].health() == Health::Down;
-        self.told_nowhere &= down;
-        if self.obey(active, trackers, now, out) {
+        }
+        let is_down = |id: &UplinkId| trackers[id.0].health() == Health::Down;
+        let down: Members = active.iter().filter(is_down).collect();
+        self.told_nowhere &= down == active;
+        if self.obey(down, trackers, now, out) {
             return;
         }
-        if down {
-            self.fail_over(active, trackers, now, out);
-        } else if self.pin.is_none() {
-            self.fail_back(active, trackers, now, out);
+        if down == active {
+            self.fail_over(trackers, now, out);
+        } else if !self.leave(down, trackers, now, out) && self.pin.is_none() {
+            self.fail_back(trackers, now, out);
         }
     }
 
@@ -160,26 +185,26 @@ impl Election {
         }
     }
 
-    /// Goes where somebody wants it; whether it does.
+    /// Goes where somebody wants it; whether it does. `down` are the active uplinks that are Down.
     fn obey(
         &mut self,
-        active: UplinkId,
+        down: Members,
         trackers: &[Tracker],
         now: Time,
         out: &mut VecDeque<Action>,
     ) -> bool {
-        let Some(pin) = self.pin.filter(|pin| *pin != active) else {
+        let elsewhere = |pin: &UplinkId| self.active != Members::only(*pin);
+        let Some(pin) = self.pin.filter(elsewhere) else {
             return false;
         };
-        let old = &trackers[active.0];
-        let down = old.health() == Health::Down;
-        let trouble = old.trouble().filter(|_| down);
-        let only = pin.0..pin.0 + 1;
-        let Pick::Take(to) = self.pick(only, |_| true, trackers, trouble, now, out) else {
+        let all_down = down == self.active;
+        let trouble = trouble(down, trackers).filter(|_| all_down);
+        let wanted = |tracker: &Tracker| tracker.uplink() == pin;
+        let Pick::Take(to) = self.pick(wanted, trackers, trouble, now, out) else {
             return false;
         };
-        if down {
-            let detected = old.since().max(trackers[to.0].since());
+        if all_down {
+            let detected = detected(down, to, trackers);
             self.switch(to, Cause::Failover, detected, now, out);
         } else {
             self.switch(to, Cause::Manual, now, now, out);
@@ -187,68 +212,83 @@ impl Election {
         true
     }
 
-    /// Does what the other family did, whose confirmed active uplink is `leader`.
+    /// Does what the other family did, whose confirmed active uplinks are `leader`, as far as they can carry this one.
     pub(super) fn follow(
         &mut self,
-        leader: UplinkId,
+        leader: Members,
         trackers: &[Tracker],
         now: Time,
         out: &mut VecDeque<Action>,
     ) {
-        self.deadline = None;
-        if self.in_flight.is_some()
-            || self.confirmed() == Some(leader)
-            || !trackers[leader.0].present()
-        {
+        (self.deadline, self.asking) = (None, false);
+        let present = |id: &UplinkId| trackers[id.0].present();
+        let wanted: Members = leader.iter().filter(present).collect();
+        if self.in_flight.is_some() || wanted.is_empty() || wanted == self.confirmed() {
             return;
         }
-        match self.refused(leader, now) {
-            Some(until) => self.wake(until),
-            None => self.switch(leader, Cause::Follow, now, now, out),
+        let mut new = wanted.minus(self.active);
+        let kept = wanted.minus(new);
+        for id in wanted.iter() {
+            // One that stays is only in the way when nobody else is new: then it was the leaving that failed.
+            if let Some(until) = self.refused(id, now) {
+                self.wake(until);
+                new = new.without(id);
+            }
         }
+        let refused = kept.iter().any(|id| self.refused(id, now).is_some());
+        let to = kept.union(self.together(new));
+        if to.is_empty() || to == self.confirmed() || new.is_empty() && refused {
+            return;
+        }
+        self.switch(to, Cause::Follow, now, now, out);
     }
 
-    /// Waits until nobody better can turn up by its first round, then takes the best.
+    /// Waits until nobody better, and nobody of the same group, can turn up by its first round; then takes the best.
     fn start(&mut self, trackers: &[Tracker], now: Time, out: &mut VecDeque<Action>) {
-        let undecided = |(id, tracker): (usize, &Tracker)| {
-            // An adopted uplink that is Blind may be as good as ever; only a better one may replace it.
-            let adopted_blind =
-                self.active == Some(UplinkId(id)) && tracker.health() == Health::Blind;
-            tracker.undecided() || adopted_blind && tracker.probed() && tracker.present()
+        let adopted = |tracker: &&Tracker| self.active.contains(tracker.uplink());
+        // An adopted uplink that is Blind may be as good as ever; only a better group may replace it.
+        let blind = |tracker: &&Tracker| {
+            tracker.health() == Health::Blind && tracker.probed() && tracker.present()
         };
-        let end = trackers.iter().enumerate().position(undecided);
-        match self.pick(
-            0..end.unwrap_or(trackers.len()),
-            |_| true,
-            trackers,
-            None,
-            now,
-            out,
-        ) {
-            Pick::Take(to) => self.switch(to, Cause::Startup, trackers[to.0].since(), now, out),
-            Pick::Nobody if end.is_none() => self.tell_nowhere(out),
+        let undecided = trackers.iter().find(|tracker| tracker.undecided());
+        let undecided = undecided.map(Tracker::rank);
+        let blind = trackers.iter().filter(adopted).find(blind);
+        let blind = blind.map(Tracker::rank);
+        let bereft = self.bereft;
+        let decided = |tracker: &Tracker| {
+            let rank = tracker.rank();
+            bereft
+                || undecided.is_none_or(|first| rank < first)
+                    && blind.is_none_or(|first| rank <= first)
+        };
+        match self.pick(decided, trackers, None, now, out) {
+            Pick::Take(to) => {
+                let detected = detected(Members::NONE, to, trackers);
+                let to = to.union(self.staying(to, trackers));
+                self.switch(to, Cause::Startup, detected, now, out);
+            }
+            Pick::Nobody if undecided.or(blind).is_none() => self.tell_nowhere(out),
             Pick::Nobody | Pick::Wait => {}
         }
     }
 
-    fn fail_over(
-        &mut self,
-        active: UplinkId,
-        trackers: &[Tracker],
-        now: Time,
-        out: &mut VecDeque<Action>,
-    ) {
-        let down = &trackers[active.0];
-        match self.pick(
-            0..trackers.len(),
-            |id| id != active,
-            trackers,
-            down.trouble(),
-            now,
-            out,
-        ) {
+    /// Adopted members of the group of `to` that are not proven, but have not failed either: they stay.
+    fn staying(&self, to: Members, trackers: &[Tracker]) -> Members {
+        let rank = rank(to, trackers);
+        let stays = |id: &UplinkId| {
+            let tracker = &trackers[id.0];
+            let failed = matches!(tracker.health(), Health::Down | Health::Unknown);
+            tracker.present() && !failed && Some(tracker.rank()) == rank
+        };
+        self.active.iter().filter(stays).collect()
+    }
+
+    /// All active uplinks are Down.
+    fn fail_over(&mut self, trackers: &[Tracker], now: Time, out: &mut VecDeque<Action>) {
+        let trouble = trouble(self.active, trackers);
+        match self.pick(|_| true, trackers, trouble, now, out) {
             Pick::Take(to) => {
-                let detected = down.since().max(trackers[to.0].since());
+                let detected = detected(self.active, to, trackers);
                 self.switch(to, Cause::Failover, detected, now, out);
             }
             Pick::Nobody => self.tell_nowhere(out),
@@ -256,106 +296,82 @@ impl Election {
         }
     }
 
-    /// The hold time runs from the start of the good rounds and from the last failback, so that neither one flapping uplink
-    /// nor several coming back one after the other move the traffic more often than that.
-    fn fail_back(
+    /// Some of the active uplinks are `down`: leaves them, if one of the others is proven. Others that have not failed stay.
+    fn leave(
         &mut self,
-        active: UplinkId,
+        down: Members,
         trackers: &[Tracker],
         now: Time,
         out: &mut VecDeque<Action>,
-    ) {
-        let after = self.failback;
-        for (id, tracker) in trackers.iter().enumerate().take(active.0) {
-            if let Some(until) = tracker.held_until(after).filter(|until| *until > now) {
-                self.wake(until);
-                if self.candidates[id].told.replace(until) != Some(until) {
-                    out.push_back(Action::Note(Note::Holding {
-                        uplink: UplinkId(id),
-                        family: self.family,
-                        until,
-                    }));
-                }
-            }
+    ) -> bool {
+        if down.is_empty() {
+            return false;
         }
-        let held = |id: UplinkId| {
-            trackers[id.0]
-                .held_until(after)
-                .is_some_and(|until| until <= now)
+        let rest = self.active.minus(down);
+        let trouble = trouble(down, trackers);
+        let stays = |tracker: &Tracker| rest.contains(tracker.uplink());
+        let Pick::Take(proven) = self.pick(stays, trackers, trouble, now, out) else {
+            return false;
         };
-        if let Pick::Take(to) = self.pick(0..active.0, held, trackers, None, now, out) {
-            self.switch(to, Cause::Failback, trackers[to.0].since(), now, out);
-        }
+        let detected = detected(down, proven, trackers);
+        self.switch(rest, Cause::Failover, detected, now, out);
+        true
     }
 
-    /// The best-ranked uplink that is proven just now.
+    /// To a better group, or members that join the active one.
     ///
-    /// One that looks good without being proven is asked for a round at once. A lower-ranked one that is proven already waits
-    /// for the answer, but no longer than a probe's timeout: going to the worse one first would end all connections twice and
-    /// keep the traffic there for the hold time, to save what is one round trip if the better one is well. A destination
-    /// that could not be confirmed holds up nobody.
-    fn pick(
-        &mut self,
-        uplinks: Range<usize>,
-        fit: impl Fn(UplinkId) -> bool,
-        trackers: &[Tracker],
-        trouble: Option<Time>,
-        now: Time,
-        out: &mut VecDeque<Action>,
-    ) -> Pick {
-        let mut nobody = Pick::Nobody;
-        let mut asking = false;
-        for id in uplinks.map(UplinkId) {
-            let tracker = &trackers[id.0];
-            if !tracker.good() || !fit(id) {
-                continue;
-            }
-            if let Some(until) = self.refused(id, now) {
-                self.wake(until);
-                nobody = Pick::Wait;
-            } else if !tracker.proven(trouble, now) {
-                let deadline = self.ask(id, tracker, now, out) + tracker.timeout();
-                if now < deadline {
-                    self.wake(deadline);
-                    (nobody, asking) = (Pick::Wait, true);
-                }
-            } else if asking {
-                return Pick::Wait;
-            } else {
-                return Pick::Take(id);
+    /// The hold time runs from the start of the good rounds and, for a better group, from the last failback, so that neither
+    /// one flapping uplink nor several coming back one after the other move the traffic more often than that.
+    fn fail_back(&mut self, trackers: &[Tracker], now: Time, out: &mut VecDeque<Action>) {
+        let (active, after) = (self.active, self.failback);
+        let ranks = || active.iter().map(|id| trackers[id.0].rank());
+        let (Some(best), Some(worst)) = (ranks().min(), ranks().max()) else {
+            return;
+        };
+        let better = |tracker: &Tracker| tracker.rank() < worst;
+        // After a reload the active ones may be of several ranks: then the best of them are what it goes back to.
+        let joins = |tracker: &Tracker| {
+            best == worst && tracker.rank() == best && !active.contains(tracker.uplink())
+        };
+        let held_until = |tracker: &Tracker| match better(tracker) {
+            true => tracker.held_until(after),
+            false => tracker.held_until(None),
+        };
+        for tracker in trackers
+            .iter()
+            .filter(|tracker| better(tracker) || joins(tracker))
+        {
+            if let Some(until) = held_until(tracker).filter(|until| *until > now) {
+                self.hold(tracker.uplink(), until, out);
             }
         }
-        nobody
+        let held = |tracker: &Tracker| held_until(tracker).is_some_and(|until| until <= now);
+        let to_better = |tracker: &Tracker| better(tracker) && held(tracker);
+        let to_join = |tracker: &Tracker| joins(tracker) && held(tracker);
+        let (to, new) = match self.pick(to_better, trackers, None, now, out) {
+            Pick::Take(to) => (to, to),
+            Pick::Wait | Pick::Nobody => match self.pick(to_join, trackers, None, now, out) {
+                Pick::Take(new) => (active.union(new), new),
+                Pick::Wait | Pick::Nobody => return,
+            },
+        };
+        let detected = detected(Members::NONE, new, trackers);
+        self.switch(to, Cause::Failback, detected, now, out);
     }
 
-    /// When the proof was asked for that is still to come: now, if there is none.
-    fn ask(
-        &mut self,
-        id: UplinkId,
-        tracker: &Tracker,
-        now: Time,
-        out: &mut VecDeque<Action>,
-    ) -> Time {
-        let candidate = &mut self.candidates[id.0];
-        match candidate.asked.filter(|asked| !tracker.answered(*asked)) {
-            Some(asked) => asked,
-            None => {
-                candidate.asked = Some(now);
-                out.push_back(Action::ProbeNow {
-                    uplink: id,
-                    family: self.family,
-                });
-                now
-            }
+    fn hold(&mut self, uplink: UplinkId, until: Time, out: &mut VecDeque<Action>) {
+        self.wake(until);
+        let family = self.family;
+        if self.candidates[uplink.0].told.replace(until) != Some(until) {
+            out.push_back(Action::Note(Note::Holding {
+                uplink,
+                family,
+                until,
+            }));
         }
     }
 
-    fn refused(&self, id: UplinkId, now: Time) -> Option<Time> {
-        let (until, _) = self.candidates[id.0].refused?;
-        (now < until).then_some(until)
-    }
-
-    fn wake(&mut self, at: Time) {
+    pub(super) fn wake(&mut self, at: Time) {
         self.deadline = Some(self.deadline.map_or(at, |deadline| deadline.min(at)));
     }
 
@@ -371,7 +387,7 @@ impl Election {
 
     fn switch(
         &mut self,
-        to: UplinkId,
+        to: Members,
         cause: Cause,
         detected: Time,
         now: Time,
@@ -387,4 +403,36 @@ impl Election {
             decided: now,
         });
     }
+
+    /// The uplinks are others. Without any of the active ones left, the family elects anew.
+    pub(super) fn reconfigure(&mut self, uplinks: &Renumbering) {
+        self.candidates = uplinks.carry(&self.candidates, |_| Candidate::default());
+        self.active = uplinks.members(self.active);
+        self.pin = self.pin.and_then(|pin| uplinks.uplink(pin));
+        let in_flight = self
+            .in_flight
+            .map(|(to, cause)| (uplinks.members(to), cause));
+        self.in_flight = in_flight.filter(|(to, _)| !to.is_empty());
+        if self.started && self.active.is_empty() {
+            (self.started, self.bereft, self.told_nowhere) = (false, true, false);
+        }
+    }
+}
+
+/// The best rank among some uplinks.
+pub(super) fn rank(uplinks: Members, trackers: &[Tracker]) -> Option<u32> {
+    uplinks.iter().map(|id| trackers[id.0].rank()).min()
+}
+
+/// When the trouble began that made uplinks Down: what was sent before proves nothing.
+fn trouble(down: Members, trackers: &[Tracker]) -> Option<Time> {
+    let troubles = down.iter().filter_map(|id| trackers[id.0].trouble());
+    troubles.max()
+}
+
+/// When it became possible to leave `left` for `to`: all of the ones were Down, and the first of the others was Up.
+fn detected(left: Members, to: Members, trackers: &[Tracker]) -> Time {
+    let since = |id: UplinkId| trackers[id.0].since();
+    let down = left.iter().map(since).max().unwrap_or_default();
+    down.max(to.iter().map(since).min().unwrap_or_default())
 }

@@ -7,7 +7,7 @@ use super::round::{Rounds, Verdict};
 use super::{Action, Family, Health, Note, Outcome, TargetId, Time, UplinkId, UplinkRules};
 
 /// Health of one uplink in one family, and what it rests on.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Tracker {
     uplink: UplinkId,
     family: Family,
@@ -25,6 +25,12 @@ pub(super) struct Tracker {
     good: u32,
     bad: u32,
     blind: u32,
+    /// Bad rounds since the last good one, also those that count as blind.
+    failing: u32,
+    /// A reason of our own explains them.
+    explained: bool,
+    /// Whether it is time to look for one.
+    examine: bool,
     /// When the current run of good rounds began to count.
     good_since: Time,
     /// When the first bad round of the last bad run was sent. `None` when carrier or address were lost.
@@ -40,27 +46,43 @@ pub(super) struct Tracker {
 
 impl Tracker {
     pub(super) fn new(uplink: UplinkId, family: Family, rules: &UplinkRules) -> Self {
-        let [v4, v6] = rules.targets;
+        let found_down = rules.earlier[family as usize] == Health::Down;
+        let probed = rules.targets[family as usize] > 0;
         Tracker {
             uplink,
             family,
             rules: rules.clone(),
-            carrier: true,
+            carrier: rules.carrier,
             usable: rules.usable[family as usize],
-            health: Health::Unknown,
+            health: match probed && (found_down || !rules.carrier) {
+                true => Health::Down,
+                false => Health::Unknown,
+            },
             drilled: false,
             since: Time::default(),
             rounds: Rounds::new(family, rules),
             good: 0,
             bad: 0,
             blind: 0,
+            failing: 0,
+            explained: false,
+            examine: false,
             good_since: Time::default(),
             trouble: None,
             latest: None,
             epoch: Time::default(),
-            failed: vec![0; (v4 + v6) as usize],
+            failed: vec![0; targets(rules)],
             last_rtt: None,
         }
+    }
+
+    pub(super) fn uplink(&self) -> UplinkId {
+        self.uplink
+    }
+
+    /// Order of preference, the lowest first.
+    pub(super) fn rank(&self) -> u32 {
+        self.rules.rank
     }
 
     /// What it counts as.
@@ -101,6 +123,16 @@ impl Tracker {
         self.rules.timeout
     }
 
+    /// Time from one round to the next.
+    pub(super) fn interval(&self) -> Duration {
+        self.rules.interval
+    }
+
+    /// Least time between two resets.
+    pub(super) fn reset_grace(&self) -> Option<Duration> {
+        self.rules.reset_grace
+    }
+
     /// Whether the uplink is probed in this family.
     pub(super) fn probed(&self) -> bool {
         self.rules.targets[self.family as usize] > 0
@@ -119,6 +151,12 @@ impl Tracker {
     /// The same as measured, whatever a drill makes of it.
     fn sound(&self) -> bool {
         self.health == Health::Up && self.present() && self.good > 0 && self.blind == 0
+    }
+
+    /// Whether measurement has found it Down: `None` where there is nothing to measure.
+    pub(super) fn found_down(&self) -> Option<bool> {
+        let measurable = self.usable || self.health != Health::Unknown;
+        (self.probed() && measurable).then_some(self.health == Health::Down)
     }
 
     /// Whether it may turn out to be Up by its first round.
@@ -188,12 +226,73 @@ impl Tracker {
     /// The link is another one than before: nothing that was measured holds for it. Lost, it is Down; back again it stays so
     /// until `rise` rounds are good.
     fn restart(&mut self, back: bool, now: Time, out: &mut VecDeque<Action>) {
-        (self.good, self.bad, self.blind) = (0, 0, 0);
+        (self.good, self.blind) = (0, 0);
         (self.trouble, self.latest, self.epoch) = (None, None, now);
-        self.failed.fill(0);
+        self.forgive();
         if !back && self.probed() {
             self.set_health(Health::Down, now, out);
         }
+    }
+
+    /// Failures so far count for nothing any more.
+    fn forgive(&mut self) {
+        (self.bad, self.failing) = (0, 0);
+        (self.explained, self.examine) = (false, false);
+        self.failed.fill(0);
+    }
+
+    /// Probes leave by another way from now on: what failed, or has no answer yet, may have failed because of that.
+    pub(super) fn moved(&mut self, now: Time) {
+        self.rounds.restart(now);
+        self.forgive();
+    }
+
+    /// Takes the answer to an examination. Without failures there is nothing to explain.
+    pub(super) fn examined(&mut self, explained: bool) {
+        self.explained = explained && self.failing > 0;
+    }
+
+    /// Whether the failures should be looked into, once each time.
+    pub(super) fn take_examination(&mut self) -> bool {
+        core::mem::take(&mut self.examine)
+    }
+
+    /// Other rules, and another place among the uplinks. What was measured holds as long as there is something to measure.
+    pub(super) fn reconfigure(
+        &mut self,
+        uplink: UplinkId,
+        rules: &UplinkRules,
+        now: Time,
+        out: &mut VecDeque<Action>,
+    ) {
+        let (health, probed) = (self.health(), self.probed());
+        let old = core::mem::replace(&mut self.rules, rules.clone());
+        self.uplink = uplink;
+        let probing = |rules: &UplinkRules| {
+            let UplinkRules {
+                targets,
+                quorum,
+                interval,
+                timeout,
+                ..
+            } = *rules;
+            (targets, quorum, interval, timeout)
+        };
+        if probing(&old) != probing(rules) {
+            self.failed = vec![0; targets(rules)];
+            self.rounds.reconfigure(self.family, rules, now);
+            self.forgive();
+        }
+        if probed != self.probed() {
+            (self.good, self.blind, self.latest, self.trouble) = (0, 0, None, None);
+            self.health = match self.probed() && !self.carrier {
+                true => Health::Down,
+                false => Health::Unknown,
+            };
+        }
+        self.tell_change(health, now, out);
+        self.set_carrier(rules.carrier, now, out);
+        self.set_usable(rules.usable[self.family as usize], now, out);
     }
 
     /// Takes the result of one probe of the round `number`.
@@ -239,10 +338,31 @@ impl Tracker {
         while let Some((verdict, sent)) = self.rounds.count() {
             if self.present() && sent >= self.epoch {
                 self.latest = Some(sent);
+                let verdict = self.explain(verdict);
                 let health = self.judge(verdict, sent, now);
                 self.set_health(health, now, out);
             }
         }
+    }
+
+    /// What a round counts as: a bad one says nothing while a reason of our own explains it. That is looked for at the first
+    /// failure and after each `fall` more.
+    fn explain(&mut self, verdict: Verdict) -> Verdict {
+        match verdict {
+            Verdict::Good => {
+                self.failing = 0;
+                (self.explained, self.examine) = (false, false);
+            }
+            Verdict::Bad => {
+                self.examine |= self.failing.is_multiple_of(self.rules.fall);
+                self.failing = self.failing.wrapping_add(1);
+                if self.explained {
+                    return Verdict::Blind;
+                }
+            }
+            Verdict::Blind => {}
+        }
+        verdict
     }
 
     /// The health after one more round.
@@ -312,4 +432,9 @@ impl Tracker {
             }));
         }
     }
+}
+
+/// Number of targets in both families.
+fn targets(rules: &UplinkRules) -> usize {
+    rules.targets.iter().map(|count| *count as usize).sum()
 }

@@ -4,23 +4,45 @@ use core::time::Duration;
 use std::collections::VecDeque;
 
 use super::cutoff::Cutoff;
-use super::election::Election;
+use super::election::{Election, rank};
 use super::health::Tracker;
-use super::{Action, Cause, Command, Family, Health, Input, Note, Refusal, Rules, Time, UplinkId};
+use super::reset::Resets;
+use super::withdrawal::Withdrawal;
+use super::{
+    Action, Cause, Command, Family, Health, Input, Members, Refusal, Rules, Time, UplinkId,
+};
 
 /// What one family knows and decides.
-#[derive(Debug)]
-struct Side {
-    /// By rank.
-    trackers: Vec<Tracker>,
-    election: Election,
-    cutoff: Cutoff,
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Side {
+    /// In order of preference.
+    pub(super) trackers: Vec<Tracker>,
+    pub(super) election: Election,
+    pub(super) cutoff: Cutoff,
+    pub(super) withdrawal: Withdrawal,
 }
 
 impl Side {
     /// A family that is not probed follows the other one.
-    fn probed(&self) -> bool {
+    pub(super) fn probed(&self) -> bool {
         self.trackers.iter().any(Tracker::probed)
+    }
+
+    /// The uplinks that are Down and in nobody's way, while there is an active one.
+    fn idle(&self) -> Members {
+        let active = self.election.confirmed();
+        if active.is_empty() {
+            return Members::NONE;
+        }
+        let down = |tracker: &&Tracker| tracker.health() == Health::Down;
+        let down: Members = self
+            .trackers
+            .iter()
+            .filter(down)
+            .map(Tracker::uplink)
+            .collect();
+        let coming = self.election.in_flight().unwrap_or_default();
+        down.minus(active).minus(coming)
     }
 }
 
@@ -30,12 +52,15 @@ impl Side {
 ///
 /// Time must not run backwards from call to call. Facts that wait while a timeout is due should be handed in first: results
 /// that are in a queue are not missing. Facts about uplinks or targets that the rules do not have are ignored.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Machine {
-    sides: [Side; 2],
+    pub(super) sides: [Side; 2],
     /// The uplink in a drill, and the end of it.
-    drill: Option<(UplinkId, Time)>,
-    actions: VecDeque<Action>,
+    pub(super) drill: Option<(UplinkId, Time)>,
+    /// Whether an uplink that is Down loses its default routes.
+    pub(super) withdraw: bool,
+    pub(super) resets: Resets,
+    pub(super) actions: VecDeque<Action>,
 }
 
 impl Machine {
@@ -45,6 +70,7 @@ impl Machine {
             uplinks,
             active,
             drill,
+            withdraw,
         } = rules;
         let sides = Family::ALL.map(|family| Side {
             trackers: (uplinks.iter().enumerate())
@@ -52,10 +78,13 @@ impl Machine {
                 .collect(),
             election: Election::new(family, uplinks.len(), active[family as usize]),
             cutoff: Cutoff::new(family, uplinks.len()),
+            withdrawal: Withdrawal::new(family),
         });
         let mut machine = Machine {
             sides,
             drill: None,
+            withdraw,
+            resets: Resets::new(&uplinks),
             actions: VecDeque::new(),
         };
         let drill = drill.filter(|(uplink, _)| uplink.0 < uplinks.len());
@@ -100,6 +129,26 @@ impl Machine {
                 to,
                 confirmed,
             } => self.switched(family, to, confirmed, now),
+            Input::Examined {
+                uplink,
+                family,
+                blind,
+            } => {
+                if let Some(tracker) = self.sides[family as usize].trackers.get_mut(uplink.0) {
+                    tracker.examined(blind);
+                }
+            }
+            Input::Suspect { uplink, family } => {
+                let side = &mut self.sides[family as usize];
+                if let Some(tracker) = side.trackers.get(uplink.0) {
+                    side.election.suspect(tracker, now, out);
+                }
+            }
+            Input::Moved { uplink, family } => {
+                if let Some(tracker) = self.sides[family as usize].trackers.get_mut(uplink.0) {
+                    tracker.moved(now);
+                }
+            }
         }
         self.decide(now);
     }
@@ -137,7 +186,8 @@ impl Machine {
             rounds.into_iter().chain(decisions).min()
         };
         let drill = self.drill.map(|(_, until)| until);
-        self.sides.iter().filter_map(of_side).chain(drill).min()
+        let others = drill.into_iter().chain(self.resets.deadline());
+        self.sides.iter().filter_map(of_side).chain(others).min()
     }
 
     /// Tells the time. Harmless when nothing is due.
@@ -153,8 +203,8 @@ impl Machine {
         self.actions.pop_front()
     }
 
-    /// The uplink that carries the family's new traffic, as far as confirmed (or adopted, before the first switch).
-    pub fn active(&self, family: Family) -> Option<UplinkId> {
+    /// The uplinks that carry the family's new traffic, as far as confirmed (or adopted, before the first switch).
+    pub fn active(&self, family: Family) -> Members {
         self.sides[family as usize].election.active()
     }
 
@@ -178,6 +228,11 @@ impl Machine {
     /// The uplink in a drill, and the end of it.
     pub fn drill(&self) -> Option<(UplinkId, Time)> {
         self.drill
+    }
+
+    /// The uplinks whose default routes must not stand ([`Action::Withdraw`]).
+    pub fn withdrawn(&self, family: Family) -> Members {
+        self.sides[family as usize].withdrawal.told()
     }
 
     /// When an uplink will be cut on which old connections may still finish. May be past while the active uplink is not proven.
@@ -205,12 +260,13 @@ impl Machine {
     }
 
     /// Takes the answer to a switch.
-    fn switched(&mut self, family: Family, to: UplinkId, confirmed: bool, now: Time) {
+    fn switched(&mut self, family: Family, to: Members, confirmed: bool, now: Time) {
         let side = &mut self.sides[family as usize];
         let Some((from, cause)) = side.election.switched(to, confirmed, now) else {
             return;
         };
-        let better = from.is_some_and(|from| to < from);
+        let better =
+            rank(from, &side.trackers).is_some_and(|from| rank(to, &side.trackers) < Some(from));
         let cause = match cause {
             Cause::Follow => self.sides[1 - family as usize].election.cause(),
             cause => Some(cause),
@@ -245,73 +301,18 @@ impl Machine {
         Ok(())
     }
 
-    /// Whether every family could do without `uplink`, if that is what is wanted.
-    fn check_drill(&self, uplink: UplinkId, begin: bool, now: Time) -> Result<(), Refusal> {
-        if uplink.0 >= self.sides[0].trackers.len() {
-            return Err(Refusal::Unknown);
-        }
-        for (family, side) in Family::ALL.into_iter().zip(&self.sides) {
-            let needed = side.trackers[uplink.0].measured() == Health::Up
-                || side.election.active() == Some(uplink);
-            let other =
-                |(id, tracker): (usize, &Tracker)| uplink != UplinkId(id) && tracker.reliable(now);
-            if begin && side.probed() && needed && !side.trackers.iter().enumerate().any(other) {
-                return Err(Refusal::NoOther { family });
-            }
-        }
-        Ok(())
-    }
-
-    /// Begins, replaces or ends a drill.
-    fn set_drill(&mut self, drill: Option<(UplinkId, Time)>, alone: Option<Family>, now: Time) {
-        let old = core::mem::replace(&mut self.drill, drill);
-        let (old, new) = (old.map(|(id, _)| id), drill.map(|(id, _)| id));
-        if old == new {
-            return;
-        }
-        let sides = &mut self.sides;
-        for (uplink, drilled) in [(old, false), (new, true)] {
-            let Some(uplink) = uplink else { continue };
-            if !drilled {
-                let note = Note::DrillEnded { uplink, alone };
-                self.actions.push_back(Action::Note(note));
-            }
-            for side in sides.iter_mut() {
-                side.trackers[uplink.0].set_drilled(drilled, now, &mut self.actions);
-            }
-        }
-    }
-
-    /// A drill must end by its time, and must not be what keeps a family from its last uplink.
-    fn check_drill_end(&mut self, now: Time) {
-        let Some((uplink, until)) = self.drill else {
-            return;
-        };
-        let alone = |(family, side): (Family, &Side)| {
-            let other = |(id, tracker): (usize, &Tracker)| {
-                uplink != UplinkId(id) && (tracker.health() == Health::Up || tracker.undecided())
-            };
-            let last = side.trackers[uplink.0].measured() == Health::Up
-                && !side.trackers.iter().enumerate().any(other);
-            last.then_some(family)
-        };
-        let alone = Family::ALL.into_iter().zip(&self.sides).find_map(alone);
-        if until <= now {
-            self.set_drill(None, None, now);
-        } else if alone.is_some() {
-            self.set_drill(None, alone, now);
-        }
-    }
-
     /// Families that are probed elect; one that is not follows the other. What one family leaves is cut before the next one
     /// switches.
-    fn decide(&mut self, now: Time) {
+    pub(super) fn decide(&mut self, now: Time) {
         self.check_drill_end(now);
-        let mut leader = None;
+        let mut leader = Members::NONE;
         let mut follower = None;
         for family in Family::ALL {
             let side = &mut self.sides[family as usize];
             if side.probed() {
+                if self.withdraw {
+                    side.withdrawal.give_back(side.idle(), &mut self.actions);
+                }
                 side.election.decide(&side.trackers, now, &mut self.actions);
                 leader = side.election.confirmed();
                 self.cut_off(family, now);
@@ -319,12 +320,15 @@ impl Machine {
                 follower = Some(family);
             }
         }
-        if let (Some(leader), Some(family)) = (leader, follower) {
+        if let Some(family) = follower
+            && !leader.is_empty()
+        {
             let side = &mut self.sides[family as usize];
             side.election
                 .follow(leader, &side.trackers, now, &mut self.actions);
             self.cut_off(family, now);
         }
+        self.attend(now);
     }
 
     /// Orders the cuts that are due. While a switch waits for its confirmation none is: it may lead to what would be cut.
@@ -340,7 +344,35 @@ impl Machine {
             &others.trackers
         };
         let good = |active: UplinkId| judges[active.0].good() && side.trackers[active.0].present();
-        let proven = !side.election.in_flight() && side.election.confirmed().is_some_and(good);
+        let in_flight = side.election.in_flight().is_some();
+        let proven = !in_flight && side.election.confirmed().iter().any(good);
         side.cutoff.decide(proven, judges, now, &mut self.actions);
+    }
+
+    /// What may take its time, after all that a failover needs.
+    fn attend(&mut self, now: Time) {
+        for (family, side) in Family::ALL.into_iter().zip(&mut self.sides) {
+            let uplinks = match self.withdraw {
+                true => side.idle(),
+                false => Members::NONE,
+            };
+            side.withdrawal.tell(uplinks, &mut self.actions);
+            for tracker in &mut side.trackers {
+                if tracker.take_examination() {
+                    let uplink = tracker.uplink();
+                    self.actions.push_back(Action::Examine { uplink, family });
+                }
+            }
+        }
+        let busy = |side: &Side| side.election.in_flight().is_some() || side.election.asking;
+        if !self.sides.iter().any(busy) {
+            let [v4, v6] = &self.sides;
+            let dead = v4.trackers.iter().zip(&v6.trackers).filter_map(|(v4, v6)| {
+                let down = [v4.found_down(), v6.found_down()];
+                let dead = down.contains(&Some(true)) && !down.contains(&Some(false));
+                Some((v4.uplink(), v4.reset_grace().filter(|_| dead)?))
+            });
+            self.resets.decide(dead, now, &mut self.actions);
+        }
     }
 }

@@ -58,6 +58,18 @@ impl Members {
             .filter(move |uplink| self.contains(*uplink))
     }
 
+    /// These and `others`.
+    #[must_use]
+    pub fn union(self, others: Members) -> Self {
+        Members(self.0 | others.0)
+    }
+
+    /// These without `others`.
+    #[must_use]
+    pub fn minus(self, others: Members) -> Self {
+        Members(self.0 & !others.0)
+    }
+
     /// Whether all of these are among `others`.
     pub fn within(self, others: Members) -> bool {
         self.0 & !others.0 == 0
@@ -101,6 +113,8 @@ mod tests {
         assert_eq!((set.len(), set.first()), (3, Some(UplinkId(0))));
         let rest = set.without(UplinkId(0));
         assert!(!rest.contains(UplinkId(0)) && rest.within(set) && !set.within(rest));
+        assert_eq!(set.minus(rest), Members::only(UplinkId(0)));
+        assert_eq!(set.minus(rest).union(rest), set);
         assert_eq!(Members::NONE.with(UplinkId(64)), Members::NONE);
         assert_eq!(format!("{rest:?}"), "{3, 63}");
     }

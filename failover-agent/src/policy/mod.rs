@@ -25,19 +25,30 @@
 //! * An uplink in a drill counts as Down. The drill ends by its time, or as soon as no other uplink is left that could be Up.
 //! * A family without targets of its own is where the other one is, if the uplink can carry it.
 
+mod action;
 mod command;
 mod cutoff;
+mod drill;
 mod election;
 mod health;
+mod input;
 mod machine;
 mod members;
+mod pick;
+mod reload;
+mod reset;
 mod round;
+mod rules;
 #[cfg(test)]
 mod tests;
+mod withdrawal;
 
+pub use action::{Action, Cause, Note};
 pub use command::{Command, Refusal};
+pub use input::{Input, Outcome};
 pub use machine::Machine;
 pub use members::{MAX_MEMBERS, Members};
+pub use rules::{Rules, UplinkRules};
 
 use core::time::Duration;
 
@@ -60,7 +71,7 @@ impl core::ops::Add<Duration> for Time {
     }
 }
 
-/// Position of an uplink in the configuration, which is its rank: 0 is the most preferred.
+/// Position of an uplink in the configuration: 0 is the most preferred, but for others of its rank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UplinkId(pub usize);
 
@@ -114,222 +125,4 @@ impl core::fmt::Display for Health {
             Health::Blind => "Blind",
         })
     }
-}
-
-/// The rules for one uplink.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UplinkRules {
-    /// Consecutive bad rounds to become Down, at least 1.
-    pub fall: u32,
-    /// Consecutive good rounds to become Up, at least 1.
-    pub rise: u32,
-    /// Targets that must answer for a round to be good, from 1 to the number of targets in the family.
-    pub quorum: u32,
-    /// How long it must have been good without interruption before a failback to it.
-    pub hold: Duration,
-    /// How long old connections may finish on it when it is left for a more preferred uplink.
-    pub drain: Duration,
-    /// Time from one round to the next.
-    pub interval: Duration,
-    /// How long a probe waits for its answer.
-    pub timeout: Duration,
-    /// Number of targets in each family, by [`Family::ALL`]'s order.
-    pub targets: [u32; 2],
-    /// Families in which the uplink can carry traffic (it has an address and a way out), by [`Family::ALL`]'s order.
-    pub usable: [bool; 2],
-}
-
-/// Everything that the machine must know at the start.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rules {
-    /// In order of preference.
-    pub uplinks: Vec<UplinkRules>,
-    /// The uplink that carries new traffic already, by [`Family::ALL`]'s order: adopted from an earlier run of the agent.
-    pub active: [Option<UplinkId>; 2],
-    /// A drill that an earlier run of the agent has begun, and its end.
-    pub drill: Option<(UplinkId, Time)>,
-}
-
-/// How one probe ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The target answered in time.
-    Reply {
-        /// Round-trip time.
-        rtt: Duration,
-    },
-    /// It did not, or the network said that it cannot.
-    Lost,
-    /// The probe could not be sent for a reason that lies in this host, not in the link.
-    Blind,
-}
-
-/// A fact.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Input {
-    /// A probe ended.
-    Probe {
-        /// The uplink it left by.
-        uplink: UplinkId,
-        /// Its family.
-        family: Family,
-        /// Its round; grows by one from round to round of one uplink and family.
-        round: u64,
-        /// When the round was sent.
-        sent: Time,
-        /// Whom it asked.
-        target: TargetId,
-        /// How it ended.
-        outcome: Outcome,
-    },
-    /// The carrier of an uplink came or went (an interface that is set down or removed has none).
-    Carrier {
-        /// Which uplink.
-        uplink: UplinkId,
-        /// Whether it has carrier now.
-        up: bool,
-    },
-    /// An uplink got or lost the means (address, way out) to carry a family's traffic.
-    Usable {
-        /// Which uplink.
-        uplink: UplinkId,
-        /// Which family.
-        family: Family,
-        /// Whether it can carry it now.
-        usable: bool,
-    },
-    /// The answer to an [`Action::Switch`].
-    Switched {
-        /// The family of the switch.
-        family: Family,
-        /// Its destination.
-        to: UplinkId,
-        /// Whether the new route stands and was confirmed. If not, the machine tries again after a while, as long as its reason lasts.
-        confirmed: bool,
-    },
-}
-
-/// Why a switch happens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Cause {
-    /// The start-up check chose the first active uplink.
-    Startup,
-    /// The active uplink is Down.
-    Failover,
-    /// A more preferred uplink is Up again.
-    Failback,
-    /// The family has no targets of its own and does what the other one did.
-    Follow,
-    /// Somebody wanted it.
-    Manual,
-}
-
-impl core::fmt::Display for Cause {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(match self {
-            Cause::Startup => "start-up",
-            Cause::Failover => "failover",
-            Cause::Failback => "failback",
-            Cause::Follow => "follow",
-            Cause::Manual => "manual",
-        })
-    }
-}
-
-/// What should be done, or should be told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Make `to` the active uplink of `family`: routes first, then gates. Must be answered with [`Input::Switched`].
-    Switch {
-        /// Which family.
-        family: Family,
-        /// The active uplink until now, if there was one.
-        from: Option<UplinkId>,
-        /// The new one.
-        to: UplinkId,
-        /// Why.
-        cause: Cause,
-        /// When the fact came in that made the decision possible: the end of the round that made the old uplink Down, or the new one Up.
-        detected: Time,
-        /// When the decision fell.
-        decided: Time,
-    },
-    /// End what is still going on by an uplink that is no longer active: close its gate, then see to connections.
-    Cut {
-        /// In which family.
-        family: Family,
-        /// Which uplink.
-        uplink: UplinkId,
-        /// Why it was left, in the end: [`Cause::Failback`] for a more preferred one while it worked (its drain is over), by
-        /// hand too; never [`Cause::Follow`].
-        cause: Cause,
-    },
-    /// Send a round now, out of turn.
-    ProbeNow {
-        /// By which uplink.
-        uplink: UplinkId,
-        /// In which family.
-        family: Family,
-    },
-    /// Something that the log and the status should tell.
-    Note(Note),
-}
-
-/// Something worth telling.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Note {
-    /// A probe of one target failed while its uplink was not Down: the `failed`-th in a row for that target; `fall` bad rounds make the uplink Down.
-    ProbeFailed {
-        /// Which uplink.
-        uplink: UplinkId,
-        /// In which family.
-        family: Family,
-        /// Which target.
-        target: TargetId,
-        /// Consecutive failures of this target.
-        failed: u32,
-        /// Failed rounds in a row that make the uplink Down.
-        fall: u32,
-    },
-    /// Health changed.
-    Health {
-        /// Which uplink.
-        uplink: UplinkId,
-        /// In which family.
-        family: Family,
-        /// What it was.
-        from: Health,
-        /// What it is.
-        to: Health,
-    },
-    /// The active uplink is Down and nothing better is proven: nothing changes.
-    NowhereToGo {
-        /// In which family.
-        family: Family,
-        /// The active uplink, if there is one.
-        active: Option<UplinkId>,
-    },
-    /// A more preferred uplink is Up but must stay good until `until` before the failback.
-    Holding {
-        /// Which uplink.
-        uplink: UplinkId,
-        /// In which family.
-        family: Family,
-        /// When the failback is due.
-        until: Time,
-    },
-    /// An uplink that was chosen by hand is Down: the ranks decide again.
-    Released {
-        /// Which uplink.
-        uplink: UplinkId,
-        /// In which family.
-        family: Family,
-    },
-    /// A drill is over.
-    DrillEnded {
-        /// Which uplink.
-        uplink: UplinkId,
-        /// The family that has no other uplink any more, if that ended it before its time.
-        alone: Option<Family>,
-    },
 }

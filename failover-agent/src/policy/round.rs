@@ -19,7 +19,7 @@ pub(super) enum Verdict {
     Blind,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Round {
     sent: Time,
     outcomes: Vec<(TargetId, Outcome)>,
@@ -73,16 +73,20 @@ impl Round {
 }
 
 /// The last rounds. The first `counted` of them are counted, the others open; their numbers run on without a gap.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Rounds {
     targets: u32,
     quorum: u32,
     /// From being sent to being given up: a timeout, and an interval of grace for the result to be handed in.
     patience: Duration,
     queue: VecDeque<Round>,
-    /// Number of the first round in the queue.
-    first: u64,
+    /// Number of the first round in the queue; may be below zero, since numbers may begin anew while counted rounds are kept.
+    first: i128,
     counted: usize,
+    /// Numbers begin anew with the next result.
+    anew: bool,
+    /// Rounds that were sent before are of no use.
+    begun: Time,
 }
 
 impl Rounds {
@@ -94,7 +98,26 @@ impl Rounds {
             queue: VecDeque::new(),
             first: 0,
             counted: 0,
+            anew: true,
+            begun: Time::default(),
         }
+    }
+
+    /// Forgets the open rounds, and takes none any more that was sent before. What was counted stays, for the loss.
+    pub(super) fn restart(&mut self, now: Time) {
+        self.queue.truncate(self.counted);
+        (self.anew, self.begun) = (true, now);
+    }
+
+    /// Other rules from now on. What was counted by other targets is forgotten.
+    pub(super) fn reconfigure(&mut self, family: Family, rules: &UplinkRules, now: Time) {
+        let mut rounds = Rounds::new(family, rules);
+        if rounds.targets == self.targets {
+            rounds.queue = core::mem::take(&mut self.queue);
+            rounds.counted = self.counted;
+        }
+        rounds.restart(now);
+        *self = rounds;
     }
 
     /// Takes the result of one probe. False when it is of no use: known already, or of a round too old to matter.
@@ -106,6 +129,9 @@ impl Rounds {
         outcome: Outcome,
     ) -> bool {
         let targets = self.targets as usize;
+        if sent < self.begun {
+            return false;
+        }
         let Some(round) = self.round(number, sent) else {
             return false;
         };
@@ -120,10 +146,11 @@ impl Rounds {
     /// Rounds between the newest known one and this one are on their way too, without a result so far; they cannot have
     /// been sent later than this one.
     fn round(&mut self, number: u64, sent: Time) -> Option<&mut Round> {
-        if self.queue.is_empty() {
-            self.first = number;
+        let number = i128::from(number);
+        if core::mem::take(&mut self.anew) {
+            self.first = number - self.queue.len() as i128;
         }
-        let mut index = usize::try_from(number.checked_sub(self.first)?).ok()?;
+        let mut index = usize::try_from(number - self.first).ok()?;
         if index > self.queue.len() + OPEN_ROUNDS {
             self.queue.clear();
             (self.first, self.counted, index) = (number, 0, 0);

@@ -1,0 +1,75 @@
+//! Drills: an uplink counts as Down for a while.
+
+use super::health::Tracker;
+use super::machine::Side;
+use super::{Action, Family, Health, Machine, Note, Refusal, Time, UplinkId};
+
+impl Machine {
+    /// Whether every family could do without `uplink`, if that is what is wanted.
+    pub(super) fn check_drill(
+        &self,
+        uplink: UplinkId,
+        begin: bool,
+        now: Time,
+    ) -> Result<(), Refusal> {
+        if uplink.0 >= self.sides[0].trackers.len() {
+            return Err(Refusal::Unknown);
+        }
+        for (family, side) in Family::ALL.into_iter().zip(&self.sides) {
+            let needed = side.trackers[uplink.0].measured() == Health::Up
+                || side.election.active().contains(uplink);
+            let other =
+                |(id, tracker): (usize, &Tracker)| uplink != UplinkId(id) && tracker.reliable(now);
+            if begin && side.probed() && needed && !side.trackers.iter().enumerate().any(other) {
+                return Err(Refusal::NoOther { family });
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins, replaces or ends a drill.
+    pub(super) fn set_drill(
+        &mut self,
+        drill: Option<(UplinkId, Time)>,
+        alone: Option<Family>,
+        now: Time,
+    ) {
+        let old = core::mem::replace(&mut self.drill, drill);
+        let (old, new) = (old.map(|(id, _)| id), drill.map(|(id, _)| id));
+        if old == new {
+            return;
+        }
+        let sides = &mut self.sides;
+        for (uplink, drilled) in [(old, false), (new, true)] {
+            let Some(uplink) = uplink else { continue };
+            if !drilled {
+                let note = Note::DrillEnded { uplink, alone };
+                self.actions.push_back(Action::Note(note));
+            }
+            for side in sides.iter_mut() {
+                side.trackers[uplink.0].set_drilled(drilled, now, &mut self.actions);
+            }
+        }
+    }
+
+    /// A drill must end by its time, and must not be what keeps a family from its last uplink.
+    pub(super) fn check_drill_end(&mut self, now: Time) {
+        let Some((uplink, until)) = self.drill else {
+            return;
+        };
+        let alone = |(family, side): (Family, &Side)| {
+            let other = |(id, tracker): (usize, &Tracker)| {
+                uplink != UplinkId(id) && (tracker.health() == Health::Up || tracker.undecided())
+            };
+            let last = side.trackers[uplink.0].measured() == Health::Up
+                && !side.trackers.iter().enumerate().any(other);
+            last.then_some(family)
+        };
+        let alone = Family::ALL.into_iter().zip(&self.sides).find_map(alone);
+        if until <= now {
+            self.set_drill(None, None, now);
+        } else if alone.is_some() {
+            self.set_drill(None, alone, now);
+        }
+    }
+}

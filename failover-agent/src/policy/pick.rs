@@ -1,0 +1,113 @@
+//! The search for uplinks to switch to.
+
+use std::collections::VecDeque;
+
+use super::election::Election;
+use super::health::Tracker;
+use super::{Action, Health, Members, Time, UplinkId};
+
+/// What a search for a destination found.
+pub(super) enum Pick {
+    /// All of one group that can be taken.
+    Take(Members),
+    /// Somebody may be able to prove itself soon.
+    Wait,
+    Nobody,
+}
+
+impl Election {
+    /// The uplinks of the best group that are `fit` and proven just now.
+    ///
+    /// One that looks good without being proven is asked for a round at once. A lower-ranked one that is proven already waits
+    /// for the answer, but no longer than a probe's timeout: going to the worse one first would end all connections twice and
+    /// keep the traffic there for the hold time, to save what is one round trip if the better one is well. Members of one
+    /// group do not wait for each other: who is late joins. A destination that could not be confirmed holds up nobody.
+    pub(super) fn pick(
+        &mut self,
+        fit: impl Fn(&Tracker) -> bool,
+        trackers: &[Tracker],
+        trouble: Option<Time>,
+        now: Time,
+        out: &mut VecDeque<Action>,
+    ) -> Pick {
+        let mut nobody = Pick::Nobody;
+        let mut asking = false;
+        for group in trackers.chunk_by(|one, next| one.rank() == next.rank()) {
+            let better_asked = asking;
+            let mut proven = Members::NONE;
+            for tracker in group
+                .iter()
+                .filter(|tracker| tracker.good() && fit(tracker))
+            {
+                let id = tracker.uplink();
+                if let Some(until) = self.refused(id, now) {
+                    self.wake(until);
+                    nobody = Pick::Wait;
+                } else if tracker.proven(trouble, now) {
+                    proven = proven.with(id);
+                } else {
+                    let deadline = self.ask(tracker, now, out) + tracker.timeout();
+                    if now < deadline {
+                        self.wake(deadline);
+                        (nobody, asking) = (Pick::Wait, true);
+                        self.asking = true;
+                    }
+                }
+            }
+            match (proven.is_empty(), better_asked) {
+                (true, _) => {}
+                (false, true) => return Pick::Wait,
+                (false, false) => return Pick::Take(self.together(proven)),
+            }
+        }
+        nobody
+    }
+
+    /// Those of `proven` that may be switched to at once: who was among several that could not be confirmed together is tried
+    /// alone, so that one that cannot be routed to does not keep the others out.
+    pub(super) fn together(&self, proven: Members) -> Members {
+        let doubted = |id: &UplinkId| self.candidates[id.0].doubted;
+        let sure: Members = proven.iter().filter(|id| !doubted(id)).collect();
+        match proven.first() {
+            Some(first) if sure.is_empty() => Members::only(first),
+            _ => sure,
+        }
+    }
+
+    /// When the proof was asked for that is still to come: now, if there is none.
+    fn ask(&mut self, tracker: &Tracker, now: Time, out: &mut VecDeque<Action>) -> Time {
+        let asked = self.candidates[tracker.uplink().0].asked;
+        match asked.filter(|asked| !tracker.answered(*asked)) {
+            Some(asked) => asked,
+            None => {
+                self.probe_now(tracker, now, out);
+                now
+            }
+        }
+    }
+
+    /// An uplink may be dead: asks it, unless that is known or was asked just now.
+    pub(super) fn suspect(&mut self, tracker: &Tracker, now: Time, out: &mut VecDeque<Action>) {
+        let asked = self.candidates[tracker.uplink().0].asked;
+        let lately = asked.is_some_and(|asked| now.since(asked) * 2 < tracker.interval());
+        let alive = tracker.present() && tracker.health() != Health::Down;
+        if tracker.probed() && alive && !lately {
+            self.probe_now(tracker, now, out);
+        }
+    }
+
+    fn probe_now(&mut self, tracker: &Tracker, now: Time, out: &mut VecDeque<Action>) {
+        let uplink = tracker.uplink();
+        self.candidates[uplink.0].asked = Some(now);
+        out.push_back(Action::ProbeNow {
+            uplink,
+            family: self.family,
+        });
+    }
+
+    /// Until when an uplink is passed over.
+    pub(super) fn refused(&self, id: UplinkId, now: Time) -> Option<Time> {
+        let (until, _) = self.candidates[id.0].refused?;
+        (now < until).then_some(until)
+    }
+}

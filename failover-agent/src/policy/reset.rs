@@ -1,0 +1,60 @@
+//! When the program runs that may bring a dead uplink back.
+
+use std::collections::VecDeque;
+
+use super::reload::Renumbering;
+use super::{Action, Health, Time, UplinkId, UplinkRules};
+
+/// The resets of all uplinks.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Resets {
+    /// When each uplink was reset last.
+    last: Vec<Option<Time>>,
+    /// When the next reset is due.
+    deadline: Option<Time>,
+}
+
+impl Resets {
+    pub(super) fn new(uplinks: &[UplinkRules]) -> Self {
+        let at_start = |rules| reset_before(rules, Time::default());
+        Resets {
+            last: uplinks.iter().map(at_start).collect(),
+            deadline: None,
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Time> {
+        self.deadline
+    }
+
+    /// Orders what is due. `dead` are the uplinks that nothing is expected of any more, with their grace.
+    pub(super) fn decide(
+        &mut self,
+        dead: impl Iterator<Item = (UplinkId, core::time::Duration)>,
+        now: Time,
+        out: &mut VecDeque<Action>,
+    ) {
+        self.deadline = None;
+        for (uplink, grace) in dead {
+            let last = &mut self.last[uplink.0];
+            if last.is_none_or(|last| last + grace <= now) {
+                *last = Some(now);
+                out.push_back(Action::Reset { uplink });
+            }
+            let next = last.map(|last| last + grace);
+            self.deadline = self.deadline.into_iter().chain(next).min();
+        }
+    }
+
+    /// The uplinks are others.
+    pub(super) fn reconfigure(&mut self, uplinks: &Renumbering, rules: &[UplinkRules], now: Time) {
+        self.last = uplinks.carry(&self.last, |new| reset_before(&rules[new.0], now));
+    }
+}
+
+/// An uplink that starts as Down may have been reset a moment ago by an earlier run, or may be on its way: its grace begins
+/// with the start.
+fn reset_before(rules: &UplinkRules, start: Time) -> Option<Time> {
+    let down = !rules.carrier || rules.earlier.contains(&Health::Down);
+    down.then_some(start)
+}

@@ -1,0 +1,52 @@
+//! What the machine must know at the start, and again after a reload.
+
+use core::time::Duration;
+
+#[cfg(doc)]
+use super::{Action, Family};
+use super::{Health, Members, Time, UplinkId};
+
+/// The rules for one uplink.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UplinkRules {
+    /// Order of preference: the lowest wins, uplinks of equal rank are a balance group. Does not decrease from one uplink to
+    /// the next.
+    pub rank: u32,
+    /// Consecutive bad rounds to become Down, at least 1.
+    pub fall: u32,
+    /// Consecutive good rounds to become Up, at least 1.
+    pub rise: u32,
+    /// Targets that must answer for a round to be good, from 1 to the number of targets in the family.
+    pub quorum: u32,
+    /// How long it must have been good without interruption before a failback to it.
+    pub hold: Duration,
+    /// How long old connections may finish on it when it is left for a more preferred uplink.
+    pub drain: Duration,
+    /// Time from one round to the next.
+    pub interval: Duration,
+    /// How long a probe waits for its answer.
+    pub timeout: Duration,
+    /// Number of targets in each family, by [`Family::ALL`]'s order.
+    pub targets: [u32; 2],
+    /// Families in which the uplink can carry traffic (it has an address and a way out), by [`Family::ALL`]'s order.
+    pub usable: [bool; 2],
+    /// Whether its interface exists and has carrier. Without, it starts as Down.
+    pub carrier: bool,
+    /// What an earlier run of the agent has found, by [`Family::ALL`]'s order: what was [`Health::Down`] starts as Down.
+    pub earlier: [Health; 2],
+    /// Least time between two [`Action::Reset`]s; `None`: there is no program for that.
+    pub reset_grace: Option<Duration>,
+}
+
+/// Everything that the machine must know at the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// In order of preference, at most [`MAX_MEMBERS`](super::MAX_MEMBERS).
+    pub uplinks: Vec<UplinkRules>,
+    /// The uplinks that carry new traffic already, by [`Family::ALL`]'s order: adopted from an earlier run of the agent.
+    pub active: [Members; 2],
+    /// A drill that an earlier run of the agent has begun, and its end.
+    pub drill: Option<(UplinkId, Time)>,
+    /// Whether the default routes of an uplink that is Down are withdrawn ([`Action::Withdraw`]).
+    pub withdraw: bool,
+}
