@@ -1,0 +1,118 @@
+//! Questions to the kernel's routing about one packet (`RTM_GETROUTE`). They change nothing.
+//!
+//! `inet_rtm_getroute` in `net/ipv4/route.c` and `inet6_rtm_getroute` in `net/ipv6/route.c` decide as they would for the packet
+//! itself: rules, tables and, for a received one, reverse path filtering.
+
+use std::net::IpAddr;
+
+use anyhow::{Context, Result};
+use rtnetlink::{
+    packet_core::Parseable,
+    packet_route::{
+        RouteNetlinkMessage,
+        route::{RouteAttribute, RouteFlags, RouteMessage},
+    },
+};
+
+use super::{
+    list::address_family,
+    message::{self, hops},
+};
+use crate::{
+    netlink::{Netlink, Refused},
+    policy::Family,
+};
+
+/// A packet that this host sends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) source: IpAddr,
+    pub(crate) destination: IpAddr,
+    /// 0: none.
+    pub(crate) mark: u32,
+    /// The interface that its socket is bound to; None: not bound.
+    pub(crate) bound_to: Option<u32>,
+}
+
+/// A route that the kernel has found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Way {
+    /// Indexes of the interfaces by which it leads.
+    pub(crate) ifindexes: Vec<u32>,
+    pub(crate) table: u32,
+    pub(crate) prefix_length: u8,
+}
+
+/// By which route a packet leaves, or the error number with which the kernel refuses it.
+pub(crate) fn outgoing(netlink: &mut Netlink, packet: Outgoing) -> Result<Result<Way, i32>> {
+    let mut request = request(packet.source, packet.destination);
+    // The entry in the table, not what became of it: IPv4 takes everything for on-link when a bound socket has no route
+    // (`ip_route_output_key_hash_rcu`), and only an entry of a table is told apart from that.
+    request.header.flags = RouteFlags::FibMatch;
+    if packet.mark != 0 {
+        request.attributes.push(RouteAttribute::Mark(packet.mark));
+    }
+    request
+        .attributes
+        .extend(packet.bound_to.map(RouteAttribute::Oif));
+    let found = ask(netlink, request)?;
+    Ok(found.and_then(|route| {
+        let ifindexes: Vec<u32> = hops(&route).iter().map(|hop| hop.ifindex).collect();
+        // IPv6 may name another interface's route, which the socket would not take (`ip6_route_output_flags_noref`).
+        if packet.bound_to.is_some_and(|ifindex| !ifindexes.contains(&ifindex)) {
+            return Err(nix::libc::ENETUNREACH);
+        }
+        Ok(Way {
+            ifindexes,
+            table: message::table(&route),
+            prefix_length: route.header.destination_prefix_length,
+        })
+    }))
+}
+
+/// Whether the kernel takes a packet that arrives on an interface, or the error number with which it discards it. Strict reverse
+/// path filtering gives EXDEV, from Linux 6.14 on EINVAL.
+pub(crate) fn incoming(
+    netlink: &mut Netlink,
+    source: IpAddr,
+    destination: IpAddr,
+    ifindex: u32,
+) -> Result<Result<(), i32>> {
+    let mut request = request(source, destination);
+    request.attributes.push(RouteAttribute::Iif(ifindex));
+    Ok(ask(netlink, request)?.map(drop))
+}
+
+/// The family of an address.
+pub(crate) fn family_of(ip: IpAddr) -> Family {
+    match ip {
+        IpAddr::V4(_) => Family::V4,
+        IpAddr::V6(_) => Family::V6,
+    }
+}
+
+fn request(source: IpAddr, destination: IpAddr) -> RouteMessage {
+    let length = if destination.is_ipv4() { 32 } else { 128 };
+    let mut request = RouteMessage::default();
+    request.header.address_family = address_family(family_of(destination));
+    request.header.source_prefix_length = length;
+    request.header.destination_prefix_length = length;
+    request.attributes = vec![
+        RouteAttribute::Source(source.into()),
+        RouteAttribute::Destination(destination.into()),
+    ];
+    request
+}
+
+fn ask(netlink: &mut Netlink, request: RouteMessage) -> Result<Result<RouteMessage, i32>> {
+    let answer = netlink.get(RouteNetlinkMessage::GetRoute(request), |payload| {
+        Ok(Some(RouteMessage::parse(payload)?))
+    });
+    match answer {
+        Ok(route) => Ok(Ok(route.context("the kernel names no route")?)),
+        Err(error) => match error.downcast_ref::<Refused>() {
+            Some(refused) => Ok(Err(refused.errno)),
+            None => Err(error),
+        },
+    }
+}
