@@ -25,6 +25,7 @@
 //! | [`datapath`] | edge: the eBPF programs and their maps; the only place that knows aya |
 //! | [`cutoff`] | edge: local sockets and tracked flows that no packet reaches |
 //! | [`control`] | edge: lock, unix socket, status model, events |
+//! | [`doctor`] | diagnosis: facts about the host, checks, cures |
 //! | [`agent`], [`clock`] | the loop that connects them, and its time |
 //!
 //! # Invariants
@@ -52,6 +53,7 @@ pub mod config;
 pub mod control;
 pub mod cutoff;
 pub mod datapath;
+pub mod doctor;
 pub mod failure;
 pub mod logging;
 mod netlink;

@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use aya::programs::{SchedClassifier, links::{FdLink, PinnedLink}};
+use aya::programs::{
+    SchedClassifier,
+    links::{FdLink, PinnedLink},
+};
 use rtnetlink::{
     packet_core::NlasIterator,
     packet_route::{

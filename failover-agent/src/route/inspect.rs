@@ -103,15 +103,17 @@ pub(crate) fn foreign_defaults(netlink: &mut Netlink, ours: u8) -> Result<Vec<De
         let routes = netlink.routes(family, &main_table(), |header| {
             message::is_default(header) && header.protocol != ours
         })?;
-        defaults.extend(routes.iter().map(|route| DefaultRoute {
-            family,
-            metric: message::metric(route),
-            protocol: route.header.protocol.into(),
-            hops: message::hops(route)
-                .iter()
-                .map(|hop| (hop.ifindex, hop.gateway))
-                .collect(),
-            text: message::describe(route),
+        defaults.extend(routes.iter().map(|route| {
+            DefaultRoute {
+                family,
+                metric: message::metric(route),
+                protocol: route.header.protocol.into(),
+                hops: message::hops(route)
+                    .iter()
+                    .map(|hop| (hop.ifindex, hop.gateway))
+                    .collect(),
+                text: message::describe(route),
+            }
         }));
     }
     Ok(defaults)
@@ -136,7 +138,9 @@ pub(crate) fn neighbours(netlink: &mut Netlink) -> Result<Vec<(u32, IpAddr, Vec<
                     _ => {}
                 }
             }
-            Ok(ip.zip(link_layer).map(|(ip, bytes)| (message.header.ifindex, ip, bytes)))
+            Ok(ip
+                .zip(link_layer)
+                .map(|(ip, bytes)| (message.header.ifindex, ip, bytes)))
         })
         .context("cannot list neighbours")
 }
@@ -181,8 +185,7 @@ fn address(message: &AddressMessage) -> Option<Address> {
     let ip = local.or(peer)?;
     let state = if flags.contains(AddressFlags::Dadfailed) {
         AddressState::Duplicate
-    } else if flags.contains(AddressFlags::Tentative) && !flags.contains(AddressFlags::Optimistic)
-    {
+    } else if flags.contains(AddressFlags::Tentative) && !flags.contains(AddressFlags::Optimistic) {
         AddressState::Tentative
     } else if flags.contains(AddressFlags::Deprecated)
         || message.header.scope != AddressScope::Universe

@@ -59,7 +59,10 @@ pub(crate) fn outgoing(netlink: &mut Netlink, packet: Outgoing) -> Result<Result
     Ok(found.and_then(|route| {
         let ifindexes: Vec<u32> = hops(&route).iter().map(|hop| hop.ifindex).collect();
         // IPv6 may name another interface's route, which the socket would not take (`ip6_route_output_flags_noref`).
-        if packet.bound_to.is_some_and(|ifindex| !ifindexes.contains(&ifindex)) {
+        if packet
+            .bound_to
+            .is_some_and(|ifindex| !ifindexes.contains(&ifindex))
+        {
             return Err(nix::libc::ENETUNREACH);
         }
         Ok(Way {
