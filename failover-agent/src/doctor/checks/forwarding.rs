@@ -1,6 +1,6 @@
 //! Whether hosts behind this one take part in a failover.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::{
     Finding,
@@ -9,7 +9,7 @@ use super::{
 use crate::{
     doctor::Severity,
     policy::Family,
-    route::{inspect::Interface, lookup::family_of},
+    route::{contains, inspect::Interface, lookup::family_of},
 };
 
 /// Where the cures put their rules.
@@ -140,8 +140,10 @@ fn has(interface: &Interface, family: Family, test: impl Fn(IpAddr) -> bool) -> 
 /// Whether the internet has no route to it: RFC 1918, RFC 6598 (100.64.0.0/10), RFC 4193.
 fn is_private(ip: IpAddr) -> bool {
     match ip {
-        IpAddr::V4(ip) => ip.is_private() || ip.to_bits() >> 22 == 0b01_1001_0001,
-        IpAddr::V6(ip) => ip.is_unique_local(),
+        IpAddr::V4(v4) => {
+            v4.is_private() || contains((Ipv4Addr::new(100, 64, 0, 0).into(), 10), ip)
+        }
+        IpAddr::V6(v6) => v6.is_unique_local(),
     }
 }
 
