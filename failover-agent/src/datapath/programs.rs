@@ -88,7 +88,7 @@ fn filters(ifindex: u32, direction: Direction) -> Result<Vec<Program>> {
         minor: clsact::parent_minor(direction),
     };
     let request = RouteNetlinkMessage::GetTrafficFilter(request);
-    netlink
+    let mut filters = netlink
         .dump(&request, |payload| {
             let Some((header, attributes)) = payload.split_first_chunk::<HEADER>() else {
                 return Ok(None);
@@ -113,10 +113,13 @@ fn filters(ifindex: u32, direction: Direction) -> Result<Vec<Program>> {
                 ours: priority == u32::from(clsact::PRIORITY)
                     && handle == u32::from(clsact::HANDLE),
                 what: format!(
-                    "clsact filter {} (pref {priority}, handle {handle:#x})",
+                    "clsact filter {} (pref {priority})",
                     kind.unwrap_or_default()
                 ),
             }))
         })
-        .with_context(|| format!("listing the {direction} filters of interface {ifindex}"))
+        .with_context(|| format!("listing the {direction} filters of interface {ifindex}"))?;
+    // Some kinds (u32) list their parts.
+    filters.dedup();
+    Ok(filters)
 }

@@ -111,7 +111,7 @@ impl Report {
     }
 }
 
-/// Examines this host for a configuration. Takes about two probe timeouts.
+/// Examines this host for a configuration. Takes up to three probe timeouts.
 ///
 /// # Errors
 ///

@@ -14,10 +14,7 @@ use rtnetlink::{
     },
 };
 
-use super::{
-    list::address_family,
-    message::{self, hops},
-};
+use super::{list::address_family, message};
 use crate::{
     netlink::{Netlink, Refused},
     policy::Family,
@@ -37,15 +34,19 @@ pub(crate) struct Outgoing {
 /// A route that the kernel has found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Way {
-    /// Indexes of the interfaces by which it leads.
-    pub(crate) ifindexes: Vec<u32>,
     pub(crate) table: u32,
     pub(crate) prefix_length: u8,
 }
 
 /// By which route a packet leaves, or the error number with which the kernel refuses it.
 pub(crate) fn outgoing(netlink: &mut Netlink, packet: Outgoing) -> Result<Result<Way, i32>> {
-    let mut request = request(packet.source, packet.destination);
+    // For a bound socket IPv6 heeds the interface strictly (`RT6_LOOKUP_F_IFACE` in `ip6_route_output_flags_noref`), here only
+    // when no source is named.
+    let source = match (packet.destination, packet.bound_to) {
+        (IpAddr::V6(_), Some(_)) => None,
+        _ => Some(packet.source),
+    };
+    let mut request = request(source, packet.destination);
     // The entry in the table, not what became of it: IPv4 takes everything for on-link when a bound socket has no route
     // (`ip_route_output_key_hash_rcu`), and only an entry of a table is told apart from that.
     request.header.flags = RouteFlags::FibMatch;
@@ -55,21 +56,9 @@ pub(crate) fn outgoing(netlink: &mut Netlink, packet: Outgoing) -> Result<Result
     request
         .attributes
         .extend(packet.bound_to.map(RouteAttribute::Oif));
-    let found = ask(netlink, request)?;
-    Ok(found.and_then(|route| {
-        let ifindexes: Vec<u32> = hops(&route).iter().map(|hop| hop.ifindex).collect();
-        // IPv6 may name another interface's route, which the socket would not take (`ip6_route_output_flags_noref`).
-        if packet
-            .bound_to
-            .is_some_and(|ifindex| !ifindexes.contains(&ifindex))
-        {
-            return Err(nix::libc::ENETUNREACH);
-        }
-        Ok(Way {
-            ifindexes,
-            table: message::table(&route),
-            prefix_length: route.header.destination_prefix_length,
-        })
+    Ok(ask(netlink, request)?.map(|route| Way {
+        table: message::table(&route),
+        prefix_length: route.header.destination_prefix_length,
     }))
 }
 
@@ -81,7 +70,7 @@ pub(crate) fn incoming(
     destination: IpAddr,
     ifindex: u32,
 ) -> Result<Result<(), i32>> {
-    let mut request = request(source, destination);
+    let mut request = request(Some(source), destination);
     request.attributes.push(RouteAttribute::Iif(ifindex));
     Ok(ask(netlink, request)?.map(drop))
 }
@@ -94,16 +83,18 @@ pub(crate) fn family_of(ip: IpAddr) -> Family {
     }
 }
 
-fn request(source: IpAddr, destination: IpAddr) -> RouteMessage {
+fn request(source: Option<IpAddr>, destination: IpAddr) -> RouteMessage {
     let length = if destination.is_ipv4() { 32 } else { 128 };
     let mut request = RouteMessage::default();
     request.header.address_family = address_family(family_of(destination));
-    request.header.source_prefix_length = length;
     request.header.destination_prefix_length = length;
-    request.attributes = vec![
-        RouteAttribute::Source(source.into()),
-        RouteAttribute::Destination(destination.into()),
-    ];
+    request.attributes = vec![RouteAttribute::Destination(destination.into())];
+    if let Some(source) = source {
+        request.header.source_prefix_length = length;
+        request
+            .attributes
+            .push(RouteAttribute::Source(source.into()));
+    }
     request
 }
 

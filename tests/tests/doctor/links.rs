@@ -19,6 +19,8 @@ fn a_missing_interface_is_named() -> Result<()> {
         "--uplink",
         "cable",
         "--uplink",
+        "lte",
+        "--uplink",
         "wwan9",
         "--target",
         "192.0.2.1",
@@ -74,7 +76,7 @@ fn an_uplink_without_an_address_and_one_without_a_gateway() -> Result<()> {
     }
     let lab = Lab::builder().build()?;
     let host = lab.host().namespace();
-    host.ip_batch("-4 route del default dev lte\n-4 address flush dev lte")?;
+    host.ip_batch("route del 0.0.0.0/0 dev lte\naddress del 10.64.2.2/24 dev lte")?;
     let diagnosis = Diagnosis::make(&lab, PROBE_BOTH)?;
     let finding = diagnosis.only("no-address", "warning");
     assert_eq!(finding["family"], "ipv4");

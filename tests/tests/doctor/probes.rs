@@ -13,10 +13,10 @@ fn a_firewall_is_told_to_let_probes_pass() -> Result<()> {
     let lab = Lab::builder().build()?;
     lab.host().namespace().nft(
         "table inet guard {
-             chain out { type filter hook output priority filter; meta l4proto { icmp, ipv6-icmp } oifname lte drop }
+             chain out { type filter hook output priority filter; meta l4proto { icmp, ipv6-icmp } oifname lte drop; }
          }
          table ip other {
-             chain out { type filter hook output priority 10; ip protocol icmp oifname lte reject }
+             chain out { type filter hook output priority 10; ip protocol icmp oifname lte reject; }
          }",
     )?;
     let diagnosis = Diagnosis::make(&lab, PROBE)?;

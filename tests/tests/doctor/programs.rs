@@ -10,7 +10,10 @@ use failover_agent::{
 use failover_tests::lab::{Lab, require_root};
 use nix::{net::if_::if_nametoindex, sys::signal::Signal};
 
-use super::diagnosis::{Diagnosis, PROBE};
+use super::{
+    diagnosis::{Diagnosis, PROBE},
+    xdp,
+};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -23,7 +26,7 @@ fn programs_before_the_gate_are_warnings_others_hints() -> Result<()> {
     let host = lab.host().namespace();
     for arguments in [
         "qdisc add dev cable clsact",
-        "filter add dev cable egress pref 10 handle 7 matchall action pass",
+        "filter add dev cable egress pref 10 protocol all u32 match u32 0 0 flowid 1:1",
     ] {
         let arguments: Vec<&str> = arguments.split(' ').collect();
         host.exec("tc", &arguments)?;
@@ -34,7 +37,7 @@ fn programs_before_the_gate_are_warnings_others_hints() -> Result<()> {
         finding["problem"]
             .as_str()
             .unwrap()
-            .contains("matchall (pref 10"),
+            .contains("filter u32 (pref 10)"),
         "{finding}"
     );
 
@@ -85,5 +88,27 @@ fn clsact_programs_of_the_agent_are_its_own() -> Result<()> {
         uplinks.all(|uplink| uplink["health"] == "Up")
     })?;
     Diagnosis::with(&lab, &[])?.assert_healthy();
+    Ok(())
+}
+
+#[test]
+fn an_xdp_program_is_a_hint() -> Result<()> {
+    if !require_root("an_xdp_program_is_a_hint") {
+        return Ok(());
+    }
+    let lab = Lab::builder().build()?;
+    let link = lab.host().namespace().run(|| xdp::attach("lte"))?;
+    let diagnosis = Diagnosis::make(&lab, PROBE)?;
+    let finding = diagnosis.only("other-programs", "hint");
+    assert!(
+        finding["problem"]
+            .as_str()
+            .unwrap()
+            .starts_with("XDP program (id "),
+        "{finding}"
+    );
+    assert_eq!(finding["uplink"], "lte");
+    drop(link);
+    Diagnosis::make(&lab, PROBE)?.assert_healthy();
     Ok(())
 }

@@ -13,7 +13,7 @@ fn better_default_routes_of_an_uplink_are_moved_behind() -> Result<()> {
     let lab = Lab::builder().build()?;
     lab.host().namespace().ip_batch(
         "route add default via 10.64.2.1 dev lte proto dhcp\n\
-         -6 route add default via fe80::1 dev lte proto ra metric 50",
+         route add ::/0 via fe80::1 dev lte proto ra metric 50",
     )?;
     let diagnosis = Diagnosis::make(&lab, PROBE)?;
     let found = diagnosis.of("default-route");

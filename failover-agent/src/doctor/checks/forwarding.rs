@@ -17,9 +17,7 @@ const TABLE: &str = "inet failover";
 
 /// Other interfaces, and no forwarding between them and the uplinks.
 pub(super) fn off(facts: &Facts) -> Option<Vec<Finding>> {
-    let lan = facts
-        .lans()
-        .find(|lan| has(lan, Family::V4, |ip| is_private(ip)));
+    let lan = facts.lans().find(|lan| has(lan, Family::V4, is_private));
     let finding = lan
         .filter(|_| !facts.forwarding[index(Family::V4)])
         .map(|lan| {

@@ -77,6 +77,18 @@ mod tests {
     }
 
     #[test]
+    fn every_check_is_documented() {
+        const DOCUMENT: &str = include_str!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../docs/configuration.md"
+        ));
+        for check in ALL {
+            let row = format!("\n| `{}` | ", check.id);
+            assert!(DOCUMENT.contains(&row), "{row}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_known_is_not_checked() {
         let mut facts = healthy();
         facts.firewall = None;

@@ -29,7 +29,7 @@ pub(super) fn default_route(facts: &Facts) -> Option<Vec<Finding>> {
             ),
             false if beats || standby => (
                 Severity::Error,
-                "has a metric of the agent's, which will not start",
+                "has one of the agent's metrics, which refuses to start or to switch because of it",
             ),
             _ => continue,
         };
