@@ -55,6 +55,9 @@ pub enum Verb {
     /// Show what was cut: the last ended flows, and with --follow those to come
     #[command(after_help = EVENTS_EXAMPLES)]
     Events(EventsArgs),
+    /// Find out what keeps failover from working here, with a cure for each finding; changes nothing
+    #[command(override_usage = DOCTOR_USAGE, after_help = DOCTOR_EXAMPLES)]
+    Doctor(Box<DoctorArgs>),
     /// Remove every trace of an agent that did not stop by itself: routes, rules, tables, pins, programs
     #[command(after_help = RESET_EXAMPLES)]
     Reset(ResetArgs),
@@ -130,6 +133,19 @@ Examples:
   failover-agent events
   failover-agent events --follow
   failover-agent events --follow --json | jq -r .event.uplink";
+
+const DOCTOR_USAGE: &str = "\
+failover-agent doctor [--json] [--config FILE]
+       failover-agent doctor [--json] --uplink IF --uplink IF [OPTIONS]";
+
+const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  failover-agent doctor    (with the file of the running agent)
+  failover-agent doctor --config /etc/failover-agent.toml
+  failover-agent doctor --uplink eth0 --uplink wwan0 --target 1.1.1.1
+  failover-agent doctor --json | jq -r '.findings[].cure'
+
+Needs no running agent, and root like one. Every target is probed by every uplink; nothing is changed.";
 
 const RESET_EXAMPLES: &str = "\
 Examples:
@@ -284,6 +300,20 @@ pub struct EventsArgs {
     pub json: bool,
 }
 
+/// `doctor`.
+#[derive(Args, Clone, Debug)]
+pub struct DoctorArgs {
+    /// The TOML file to examine this host for [default: that of the running agent]
+    #[arg(long, value_name = "FILE", conflicts_with = "UplinkFlags")]
+    pub config: Option<PathBuf>,
+    /// Print the documented, versioned JSON instead of text
+    #[arg(long)]
+    pub json: bool,
+    /// The simple case.
+    #[command(flatten)]
+    pub flags: UplinkFlags,
+}
+
 /// `reset`.
 #[derive(Args, Clone, Debug)]
 pub struct ResetArgs {
@@ -387,7 +417,7 @@ mod tests {
             assert!(help.contains(&format!("{code:>2}  {meaning}")), "{help}");
         }
         for verb in [
-            "run", "check", "status", "switch", "drill", "events", "reset",
+            "run", "check", "status", "switch", "drill", "events", "doctor", "reset",
         ] {
             let verb = command.find_subcommand_mut(verb).unwrap();
             let help = verb.render_help().to_string();

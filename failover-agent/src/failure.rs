@@ -183,10 +183,20 @@ pub enum Failure {
         /// The socket.
         socket: PathBuf,
     },
+    /// The diagnosis has found something.
+    #[error(
+        "{errors} errors and {warnings} warnings were found: apply the cures above, then look again"
+    )]
+    Unwell {
+        /// Findings that keep failover from working.
+        errors: usize,
+        /// Findings that impair it.
+        warnings: usize,
+    },
 }
 
 /// Every exit code and what it means, for `--help` and `docs/configuration.md`.
-pub const EXIT_CODES: [(u8, &str); 22] = [
+pub const EXIT_CODES: [(u8, &str); 23] = [
     (
         0,
         "success; after SIGTERM or SIGINT: everything is restored",
@@ -212,6 +222,7 @@ pub const EXIT_CODES: [(u8, &str); 22] = [
     (26, "not allowed to use the control socket"),
     (27, "the agent refuses an order"),
     (28, "no such uplink"),
+    (29, "doctor has found errors or warnings"),
 ];
 
 impl Failure {
@@ -237,6 +248,7 @@ impl Failure {
             Failure::ControlDenied { .. } => 26,
             Failure::Refused { .. } => 27,
             Failure::UnknownUplink { .. } => 28,
+            Failure::Unwell { .. } => 29,
         }
     }
 }
@@ -323,6 +335,10 @@ mod tests {
             Failure::UnknownUplink {
                 uplink: text(),
                 cure: text(),
+            },
+            Failure::Unwell {
+                errors: 1,
+                warnings: 2,
             },
         ]
     }

@@ -28,6 +28,7 @@
 //! | [`control`] | edge: lock, unix socket, status model, events |
 //! | [`hook`] | edge: programs that the user wants run |
 //! | `state` | files that outlive the process: atomic and durable |
+//! | [`doctor`] | diagnosis: facts about the host, checks, cures |
 //! | [`agent`], [`clock`] | the loop that connects them, and its time |
 //!
 //! # Invariants
@@ -55,6 +56,7 @@ pub mod config;
 pub mod control;
 pub mod cutoff;
 pub mod datapath;
+pub mod doctor;
 pub mod failure;
 pub mod hook;
 pub mod logging;

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Write as _},
+    path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
@@ -10,10 +11,10 @@ use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::{
     agent::{self, Ended, Program},
-    cli::{Cli, DirFlags, EventsArgs, ResetArgs, RunArgs, Verb},
+    cli::{Cli, DirFlags, DoctorArgs, EventsArgs, ResetArgs, RunArgs, Verb},
     config::{Config, Dirs, Origin, RouteConfig, nearest},
     control::{self, Lock, Request, Response},
-    datapath,
+    datapath, doctor,
     failure::Failure,
     route,
 };
@@ -53,6 +54,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Verb::Reload => order(dirs, "", &Request::Reload),
         Verb::Restart => restart(dirs),
         Verb::Events(args) => events(dirs, *args),
+        Verb::Doctor(args) => doctor(args, dirs),
         Verb::Reset(args) => reset(args, dirs),
     }
 }
@@ -149,6 +151,50 @@ fn events(dirs: &DirFlags, args: EventsArgs) -> Result<()> {
         }
     };
     runtime()?.block_on(control::events(&dirs.run, args.follow, tell))
+}
+
+fn doctor(args: &DoctorArgs, flags: &DirFlags) -> Result<()> {
+    let runtime = runtime()?;
+    let mut config = match &args.config {
+        Some(file) => Config::from_file(file)?,
+        None if !args.flags.uplink.is_empty() => Config::from_flags(&args.flags)?,
+        None => Config::from_file(&runtime.block_on(running_config(flags))?)?,
+    };
+    config.dirs = config.dirs.overridden(flags)?;
+    let report = runtime.block_on(doctor::examine(&config))?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print!("{}", doctor::render(&report));
+    }
+    match report.failure() {
+        Some(failure) => Err(failure.into()),
+        None => Ok(()),
+    }
+}
+
+/// The file that the running agent was configured from.
+async fn running_config(flags: &DirFlags) -> Result<PathBuf> {
+    let dirs = Dirs::default().overridden(flags)?;
+    let unknown = |problem: &str| Failure::ConfigInvalid {
+        place: "doctor".to_owned(),
+        problem: problem.to_owned(),
+        cure: "give --config FILE, or --uplink for each uplink".to_owned(),
+    };
+    let status = match control::query(&dirs.run, &Request::Status).await {
+        Ok(Response::Status(status)) => status,
+        Ok(other) => return Err(unexpected(other)),
+        Err(error) => match error.downcast_ref() {
+            Some(Failure::NotRunning { .. }) => {
+                return Err(unknown("no configuration, and no agent runs that has one").into());
+            }
+            _ => return Err(error),
+        },
+    };
+    let file = status.agent.config;
+    let file = file.ok_or_else(|| unknown("the running agent was configured by flags"))?;
+    // A relative path is meant from where the agent was started.
+    Ok(Path::new(&format!("/proc/{}/cwd", status.agent.pid)).join(file))
 }
 
 fn reset(args: &ResetArgs, flags: &DirFlags) -> Result<()> {

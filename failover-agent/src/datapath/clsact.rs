@@ -21,9 +21,9 @@ use rtnetlink::{
 use super::Direction;
 
 /// Before the filters of others: one of them that accepts a packet ends the run.
-const PRIORITY: u16 = 1;
+pub(super) const PRIORITY: u16 = 1;
 /// Unlike any that `tc` or the kernel would choose by itself.
-const HANDLE: TcHandle = TcHandle::new(0xfa11, 0x0001);
+pub(super) const HANDLE: TcHandle = TcHandle::new(0xfa11, 0x0001);
 
 /// Adds the clsact qdisc if it is missing; says whether it is ours. `before`: whose it was in an earlier run.
 pub(super) fn ensure_qdisc(name: &str, before: Option<Hook>) -> Result<Hook> {
@@ -135,7 +135,7 @@ fn is_unused(ifindex: u32) -> Result<bool> {
 }
 
 /// Minor number of a side of clsact, include/uapi/linux/pkt_sched.h: TC_H_MIN_INGRESS, TC_H_MIN_EGRESS.
-fn parent_minor(direction: Direction) -> u16 {
+pub(super) fn parent_minor(direction: Direction) -> u16 {
     match direction {
         Direction::Ingress => 0xfff2,
         Direction::Egress => 0xfff3,

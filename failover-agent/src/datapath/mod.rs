@@ -27,6 +27,7 @@ mod limits;
 mod load;
 mod log;
 mod pins;
+mod programs;
 mod readable;
 mod requirements;
 mod test_run;
@@ -41,6 +42,7 @@ pub use self::{
     events::{EndedFlow, Events},
     log::Log,
     pins::remove_pins,
+    programs::{Program, has_tcx, on_interface as programs_on},
     requirements::check_requirements,
     test_run::{Direction, TestPacket, TestRun, Verdict},
 };

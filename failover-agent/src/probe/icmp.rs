@@ -13,7 +13,7 @@ use nix::libc;
 use surge_ping::{Client, Config, ICMP, IcmpPacket, PingIdentifier, PingSequence, SurgeError};
 
 use super::ProbeSpec;
-use crate::policy::{Family, Outcome};
+use crate::policy::Outcome;
 
 /// Type 0 of RFC 792.
 const ICMP_ECHO_REPLY: u8 = 0;
@@ -26,7 +26,6 @@ const PAYLOAD: Bytes = Bytes::from_static(b"failover-agent probe");
 /// The socket by which one uplink is probed in one family.
 pub(super) struct Link {
     interface: String,
-    family: Family,
     source: Option<IpAddr>,
     mark: u32,
     timeout: Duration,
@@ -77,7 +76,6 @@ impl Link {
         let identifier = u16::try_from(number % usize::from(u16::MAX)).unwrap_or_default();
         Link {
             interface: spec.interface.clone(),
-            family: spec.family,
             source: spec.source,
             mark: spec.mark,
             timeout: spec.timeout,
@@ -123,21 +121,27 @@ impl Link {
             return Ok(client.clone());
         }
         let source = self.source.ok_or(io::ErrorKind::AddrNotAvailable)?;
-        let config = Config::builder()
-            .kind(match self.family {
-                Family::V4 => ICMP::V4,
-                Family::V6 => ICMP::V6,
-            })
-            // A datagram ICMP socket would need net.ipv4.ping_group_range; we have CAP_NET_RAW anyway.
-            .sock_type_hint(socket2::Type::RAW)
-            .interface(&self.interface)
-            .bind(SocketAddr::new(source, 0))
-            .build();
-        let client = Client::new(&config)?;
-        set_mark(&client, self.mark)?;
+        let client = open(&self.interface, source, self.mark)?;
         self.client = Some(client.clone());
         Ok(client)
     }
+}
+
+/// Opens a socket that probes by one interface and from one address.
+pub(crate) fn open(interface: &str, source: IpAddr, mark: u32) -> io::Result<Client> {
+    let config = Config::builder()
+        .kind(match source {
+            IpAddr::V4(_) => ICMP::V4,
+            IpAddr::V6(_) => ICMP::V6,
+        })
+        // A datagram ICMP socket would need net.ipv4.ping_group_range; we have CAP_NET_RAW anyway.
+        .sock_type_hint(socket2::Type::RAW)
+        .interface(interface)
+        .bind(SocketAddr::new(source, 0))
+        .build();
+    let client = Client::new(&config)?;
+    set_mark(&client, mark)?;
+    Ok(client)
 }
 
 /// Marks everything that the client sends, so that our rules route it and the egress program lets it pass a closed gate.
@@ -162,7 +166,8 @@ fn answer_to(result: Result<(IcmpPacket, Duration), SurgeError>) -> Answer {
     }
 }
 
-fn is_echo_reply(packet: &IcmpPacket) -> bool {
+/// Whether it is what was asked for: surge-ping takes every ICMP message about a probe for an answer.
+pub(crate) fn is_echo_reply(packet: &IcmpPacket) -> bool {
     match packet {
         IcmpPacket::V4(packet) => packet.get_icmp_type().0 == ICMP_ECHO_REPLY,
         IcmpPacket::V6(packet) => packet.get_icmpv6_type().0 == ICMPV6_ECHO_REPLY,

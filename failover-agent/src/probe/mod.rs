@@ -3,7 +3,7 @@
 //! One [`Prober`] per uplink and family sends a round to all its targets at once, every interval, on a common beat. Several rounds
 //! may be in flight when the timeout is longer than the interval. Each probe ends as exactly one [`Input::Probe`].
 
-mod icmp;
+pub(crate) mod icmp;
 
 use std::{
     net::IpAddr,

@@ -25,7 +25,7 @@ const EAFNOSUPPORT: i32 = 97;
 
 impl Netlink {
     /// Opens a socket for the kernel's routing.
-    pub(super) fn open_route() -> Result<Netlink> {
+    pub(crate) fn open_route() -> Result<Netlink> {
         Netlink::open(NETLINK_ROUTE).context("cannot open a NETLINK_ROUTE socket")
     }
 

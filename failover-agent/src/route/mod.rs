@@ -18,11 +18,15 @@
 //! | `displaced.rs` | the record of foreign routes that made way |
 //! | `restore.rs` | giving everything back |
 //! | `observe.rs` | the kernel's notifications |
+//! | `lookup.rs` | questions about one packet |
+//! | `inspect.rs` | what the diagnosis wants to know |
 
 mod apply;
 mod discover;
 mod displaced;
+pub(crate) mod inspect;
 mod list;
+pub(crate) mod lookup;
 mod message;
 mod neighbour;
 mod observe;

@@ -1,0 +1,100 @@
+//! The checks. Each is a function from facts to findings, and nothing else.
+
+mod addresses;
+mod forwarding;
+mod kernel;
+mod networks;
+mod probes;
+mod programs;
+mod reverse_path;
+mod routes;
+#[cfg(test)]
+mod testing;
+
+use super::{
+    Finding,
+    facts::{self, Facts},
+};
+
+/// One check.
+pub(super) struct Check {
+    /// Stable, in kebab-case.
+    pub(super) id: &'static str,
+    /// None: the facts do not allow it.
+    pub(super) find: fn(&Facts) -> Option<Vec<Finding>>,
+}
+
+const fn check(id: &'static str, find: fn(&Facts) -> Option<Vec<Finding>>) -> Check {
+    Check { id, find }
+}
+
+/// All of them, from causes to consequences.
+pub(super) const ALL: [Check; 24] = [
+    check("requirements", kernel::requirements),
+    check("no-tcx", kernel::no_tcx),
+    check("cannot-end", kernel::cannot_end),
+    check("interface-missing", addresses::interface_missing),
+    check("interface-down", addresses::interface_down),
+    check("no-carrier", addresses::no_carrier),
+    check("ipv6-disabled", addresses::ipv6_disabled),
+    check(
+        "router-advertisements-ignored",
+        addresses::advertisements_ignored,
+    ),
+    check("duplicate-address", addresses::duplicate_address),
+    check("no-address", addresses::no_address),
+    check("no-gateway", addresses::no_gateway),
+    check("arp-flux", networks::arp_flux),
+    check("same-network", networks::same_network),
+    check("target-on-link", networks::target_on_link),
+    check("default-route", routes::default_route),
+    check("other-programs", programs::others),
+    check("reverse-path", reverse_path::probes),
+    check("reverse-path-forwarded", reverse_path::forwarded),
+    check("forwarding-off", forwarding::off),
+    check("no-masquerade", forwarding::no_masquerade),
+    check("invalid-forwarded", forwarding::invalid),
+    check("mtu-differs", forwarding::mtu),
+    check("probe-refused", probes::refused),
+    check("no-answer", probes::no_answer),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::{testing::healthy, *};
+    use crate::doctor::diagnose;
+
+    #[test]
+    fn a_healthy_host_passes_every_check() {
+        let report = diagnose(&healthy());
+        assert_eq!(report.findings, []);
+        assert_eq!(report.checks_run.len(), ALL.len());
+        let ids: HashSet<_> = report.checks_run.iter().collect();
+        assert_eq!(ids.len(), ALL.len());
+        assert_eq!(report.failure().map(|failure| failure.exit_code()), None);
+    }
+
+    #[test]
+    fn every_check_is_documented() {
+        const DOCUMENT: &str = include_str!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../docs/configuration.md"
+        ));
+        for check in ALL {
+            let row = format!("\n| `{}` | ", check.id);
+            assert!(DOCUMENT.contains(&row), "{row}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_known_is_not_checked() {
+        let mut facts = healthy();
+        facts.firewall = None;
+        let report = diagnose(&facts);
+        assert_eq!(report.findings, []);
+        assert!(!report.checks_run.contains(&"no-masquerade"));
+        assert!(report.checks_run.contains(&"forwarding-off"));
+    }
+}

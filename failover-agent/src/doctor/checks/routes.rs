@@ -1,0 +1,162 @@
+//! Default routes of others that beat or tie with those of the agent.
+
+use super::{Finding, facts::Facts};
+use crate::{config::RouteConfig, doctor::Severity, policy::Family, route::inspect::DefaultRoute};
+
+/// How far behind ours the cure puts a route: behind 64 uplinks, with room.
+const BEHIND: u32 = 1000;
+
+/// A default route of an uplink is displaced by the agent, and comes back with the next lease; one of another interface is left alone,
+/// and takes the traffic.
+pub(super) fn default_route(facts: &Facts) -> Option<Vec<Finding>> {
+    let route = &facts.config.route;
+    let mut findings = Vec::new();
+    for other in &facts.defaults {
+        let of_uplink = other
+            .hops
+            .iter()
+            .any(|(ifindex, _)| facts.is_uplink(*ifindex));
+        let standby = standby_metrics(route, facts.config.uplinks.len()).contains(&other.metric);
+        let beats = other.metric <= route.active_metric;
+        let (severity, what) = match of_uplink {
+            true if beats => (
+                Severity::Warning,
+                "beats the agent's, which will displace it each time it comes back",
+            ),
+            false if beats && other.metric < route.active_metric => (
+                Severity::Error,
+                "beats the agent's: all traffic leaves by an interface that is no uplink",
+            ),
+            false if beats || standby => (
+                Severity::Error,
+                "has one of the agent's metrics, which refuses to start or to switch because of it",
+            ),
+            _ => continue,
+        };
+        let problem = format!("`{}` {what}", other.text);
+        let finding = Finding::new(severity, problem, cure(facts, other)).family(other.family);
+        let uplink = facts.present().find(|(_, _, interface)| {
+            other
+                .hops
+                .iter()
+                .any(|(ifindex, _)| *ifindex == interface.index)
+        });
+        findings.push(match uplink {
+            Some((config, _, _)) => finding.on(&config.name),
+            None => finding,
+        });
+    }
+    Some(findings)
+}
+
+fn standby_metrics(route: &RouteConfig, uplinks: usize) -> std::ops::Range<u32> {
+    let count = u32::try_from(uplinks).unwrap_or(u32::MAX);
+    route.standby_metric..route.standby_metric.saturating_add(count)
+}
+
+/// Puts the route behind ours now, and says where to do so for good.
+fn cure(facts: &Facts, route: &DefaultRoute) -> String {
+    let metric = facts.config.route.standby_metric + BEHIND + route.metric;
+    let [(ifindex, gateway)] = route.hops[..] else {
+        return format!("for good: {}", manager(route, metric));
+    };
+    let family = match route.family {
+        Family::V4 => "-4",
+        Family::V6 => "-6",
+    };
+    let via = gateway
+        .map(|gateway| format!(" via {gateway}"))
+        .unwrap_or_default();
+    let interface = facts.interface_name(ifindex);
+    let words = |metric| {
+        format!(
+            "default{via} dev {interface} proto {} metric {metric}",
+            route.protocol
+        )
+    };
+    format!(
+        "ip {family} route add {} && ip {family} route del {} # for good: {}",
+        words(metric),
+        words(route.metric),
+        manager(route, metric)
+    )
+}
+
+/// Who makes routes with this protocol number (/etc/iproute2/rt_protos), and how to have a metric put on them.
+fn manager(route: &DefaultRoute, metric: u32) -> String {
+    let (file, network_manager) = match route.family {
+        Family::V4 => ("[DHCPv4]", "ipv4"),
+        Family::V6 => ("[IPv6AcceptRA]", "ipv6"),
+    };
+    let managers = format!(
+        "NetworkManager: {network_manager}.route-metric {metric}; systemd-networkd: {file} RouteMetric={metric}"
+    );
+    match route.protocol {
+        // boot: whatever does not say: ip, dhclient, udhcpc, ifupdown, pppd.
+        3 => format!(
+            "ifupdown: `metric {metric}`; pppd: `defaultroute-metric {metric}`; udhcpc: IF_METRIC={metric}"
+        ),
+        4 => format!(
+            "NetworkManager: {network_manager}.route-metric {metric}; systemd-networkd: [Route] Metric={metric}"
+        ),
+        9 => format!("kernel: sysctl ra_defrtr_metric={metric} of the interface; {managers}"),
+        16 => format!("{managers}; dhcpcd: `metric {metric}`"),
+        11 | 12 | 42 | 186..=189 | 192 => {
+            "filter the default route in the routing daemon (zebra, bird, babeld)".to_owned()
+        }
+        other => format!("find what makes routes of protocol {other} (/etc/iproute2/rt_protos)"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::testing::{LAN, LTE, found, healthy, only},
+        *,
+    };
+
+    fn with_default(ifindex: u32, metric: u32, protocol: u8) -> Facts {
+        let mut facts = healthy();
+        facts.defaults = vec![DefaultRoute {
+            family: Family::V4,
+            metric,
+            protocol,
+            hops: vec![(ifindex, Some("10.64.2.1".parse().unwrap()))],
+            text: "default via 10.64.2.1".to_owned(),
+        }];
+        facts
+    }
+
+    #[test]
+    fn an_uplinks_better_route_is_moved_behind_ours() {
+        let finding = only("default-route", &with_default(LTE, 0, 16));
+        assert_eq!(finding.severity, Severity::Warning);
+        assert_eq!(finding.uplink.as_deref(), Some("lte"));
+        let command = "ip -4 route add default via 10.64.2.1 dev lte proto 16 metric 1100 && ip -4 route del default via 10.64.2.1 dev lte proto 16 metric 0 #";
+        assert!(finding.cure.starts_with(command), "{}", finding.cure);
+        assert!(
+            finding.cure.contains("dhcpcd: `metric 1100`"),
+            "{}",
+            finding.cure
+        );
+        assert_eq!(
+            only("default-route", &with_default(LTE, 50, 3)).severity,
+            Severity::Warning
+        );
+        // Displaced at the start, and put back at the end: nobody minds.
+        assert_eq!(found("default-route", &with_default(LTE, 100, 16)), []);
+        assert_eq!(found("default-route", &with_default(LTE, 1024, 9)), []);
+    }
+
+    #[test]
+    fn a_route_of_another_interface_is_an_error_if_it_beats_or_ties() {
+        for metric in [0, 49, 50, 100, 101] {
+            let finding = only("default-route", &with_default(LAN, metric, 4));
+            assert_eq!(finding.severity, Severity::Error, "{metric}");
+            assert_eq!(finding.uplink, None);
+        }
+        for metric in [51, 99, 102] {
+            assert_eq!(found("default-route", &with_default(LAN, metric, 4)), []);
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! What is known of the host, as plain data.
+
+use std::net::IpAddr;
+
+use super::{firewall::Firewall, obstacle::Obstacle};
+use crate::{
+    config::{Config, UplinkConfig},
+    datapath,
+    policy::Family,
+    route::{
+        self,
+        inspect::{DefaultRoute, Interface},
+        lookup::family_of,
+    },
+};
+
+/// Everything at one time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Facts {
+    pub(super) config: Config,
+    /// What the agent would refuse to start for: problem and cure.
+    pub(super) requirement: Option<(String, String)>,
+    /// Whether the kernel has TCX.
+    pub(super) tcx: bool,
+    /// What the kernel cannot end at a cutoff, one line each.
+    pub(super) cannot_end: Vec<String>,
+    pub(super) interfaces: Vec<Interface>,
+    /// In the order of `config.uplinks`.
+    pub(super) uplinks: Vec<Uplink>,
+    /// Those of others.
+    pub(super) defaults: Vec<DefaultRoute>,
+    /// Whether the host forwards, by [`Family::ALL`]'s order.
+    pub(super) forwarding: [bool; 2],
+    /// None: it cannot be read.
+    pub(super) firewall: Option<Firewall>,
+}
+
+/// One uplink.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Uplink {
+    /// None while there is no such interface.
+    pub(super) interface: Option<Interface>,
+    /// How each family leaves by it, by [`Family::ALL`]'s order.
+    pub(super) paths: [Option<route::Path>; 2],
+    /// Link-layer address of each family's gateway, if it is known.
+    pub(super) gateways: [Option<Vec<u8>>; 2],
+    pub(super) settings: Settings,
+    pub(super) programs: Vec<datapath::Program>,
+    /// For each target whose family has a path.
+    pub(super) probes: Vec<Probe>,
+}
+
+/// Kernel settings of an interface (`sysctl`), as they take effect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Settings {
+    pub(super) rp_filter: u8,
+    pub(super) arp_ignore: u8,
+    pub(super) arp_announce: u8,
+    pub(super) disable_ipv6: u8,
+    pub(super) accept_ra: u8,
+    pub(super) forwarding_v6: u8,
+}
+
+/// How probing one target by one uplink ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Probe {
+    pub(super) target: IpAddr,
+    pub(super) end: End,
+}
+
+/// How it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The target answered in time.
+    Answered,
+    /// It did not.
+    Silent,
+    /// A firewall of this host refused the probe (EPERM).
+    Refused,
+    /// It was not sent, because its answer could not come.
+    Prevented(Obstacle),
+    /// It was not sent: the link is down, or something else failed here.
+    NotSent,
+}
+
+impl Facts {
+    /// Configuration and facts of each uplink.
+    pub(super) fn uplinks(&self) -> impl Iterator<Item = (&UplinkConfig, &Uplink)> {
+        self.config.uplinks.iter().zip(&self.uplinks)
+    }
+
+    /// The uplinks whose interface exists, with it.
+    pub(super) fn present(&self) -> impl Iterator<Item = (&UplinkConfig, &Uplink, &Interface)> {
+        self.uplinks().filter_map(|(config, uplink)| {
+            let interface = uplink.interface.as_ref()?;
+            Some((config, uplink, interface))
+        })
+    }
+
+    /// Name of the interface with this index.
+    pub(super) fn interface_name(&self, index: u32) -> String {
+        self.interfaces
+            .iter()
+            .find(|interface| interface.index == index)
+            .map_or_else(|| format!("if{index}"), |interface| interface.name.clone())
+    }
+
+    /// Whether an uplink is on the interface with this index.
+    pub(super) fn is_uplink(&self, index: u32) -> bool {
+        self.present()
+            .any(|(_, _, interface)| interface.index == index)
+    }
+
+    /// Interfaces that are no uplinks, behind which others may be.
+    pub(super) fn lans(&self) -> impl Iterator<Item = &Interface> {
+        self.interfaces.iter().filter(|interface| {
+            interface.network
+                && interface.up
+                && !interface.addresses.is_empty()
+                && !self.is_uplink(interface.index)
+        })
+    }
+}
+
+/// Position of a family in [`Family::ALL`].
+pub(super) fn index(family: Family) -> usize {
+    match family {
+        Family::V4 => 0,
+        Family::V6 => 1,
+    }
+}
+
+/// The configured targets of one family.
+pub(super) fn targets(uplink: &UplinkConfig, family: Family) -> impl Iterator<Item = IpAddr> {
+    let targets = uplink.probe.targets.iter().copied();
+    targets.filter(move |target| family_of(*target) == family)
+}
+
+/// How a kernel setting of an interface is written for `sysctl`: with slashes where the name has dots.
+pub(super) fn sysctl_key(family: Family, interface: &str, name: &str) -> String {
+    let protocol = match family {
+        Family::V4 => "ipv4",
+        Family::V6 => "ipv6",
+    };
+    if interface.contains('.') {
+        format!("net/{protocol}/conf/{interface}/{name}")
+    } else {
+        format!("net.{protocol}.conf.{interface}.{name}")
+    }
+}

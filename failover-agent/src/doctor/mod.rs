@@ -1,0 +1,154 @@
+//! What keeps failover from working on this host, each with a cure: `failover-agent doctor`.
+//!
+//! Reads, and sends probes; changes nothing, needs no running agent, and takes what a running one has set up for granted.
+//!
+//! ```text
+//! kernel ──gather──> Facts ──checks──> Vec<Finding> ──render──> text, JSON
+//! ```
+//!
+//! | file | concern |
+//! |---|---|
+//! | `facts.rs` | what is known of the host, as plain data |
+//! | `gather.rs` | finding it out: the only file here that asks the kernel, with `probes.rs` and `firewall.rs` |
+//! | `checks/` | facts to findings, a file for each subject: pure |
+//! | `obstacle.rs` | why an answer to a probe cannot come for a reason of this host; also what makes an uplink Blind |
+//! | `render.rs` | text for people |
+
+mod checks;
+mod facts;
+mod firewall;
+mod gather;
+mod obstacle;
+mod probes;
+mod render;
+
+use anyhow::Result;
+use serde::{Serialize, Serializer};
+
+pub use self::{obstacle::blindness, render::render};
+use crate::{config::Config, failure::Failure, policy::Family};
+
+/// Version of the schema of [`Report`]; grows when a key's meaning changes or a key goes away.
+pub const VERSION: u32 = 1;
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Failover does not work, or not on this uplink.
+    Error,
+    /// It works, but not always, or not for all traffic.
+    Warning,
+    /// Worth knowing.
+    Hint,
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The check that found it: stable, in kebab-case.
+    pub check: &'static str,
+    /// How bad it is.
+    pub severity: Severity,
+    /// Name of the uplink that it concerns; None: the host.
+    pub uplink: Option<String>,
+    /// The family that it concerns; None: both, or neither.
+    #[serde(serialize_with = "family_word")]
+    pub family: Option<Family>,
+    /// What is wrong, in one line.
+    pub problem: String,
+    /// What helps, in one line; a shell command where there is one.
+    pub cure: String,
+}
+
+impl Finding {
+    fn new(severity: Severity, problem: impl Into<String>, cure: impl Into<String>) -> Finding {
+        Finding {
+            check: "",
+            severity,
+            uplink: None,
+            family: None,
+            problem: problem.into(),
+            cure: cure.into(),
+        }
+    }
+
+    fn on(mut self, uplink: &str) -> Finding {
+        self.uplink = Some(uplink.to_owned());
+        self
+    }
+
+    fn family(mut self, family: Family) -> Finding {
+        self.family = Some(family);
+        self
+    }
+}
+
+/// Everything that was found. Its JSON is documented in `docs/configuration.md`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The worst first.
+    pub findings: Vec<Finding>,
+    /// Ids of the checks that could be made.
+    pub checks_run: Vec<&'static str>,
+}
+
+impl Report {
+    /// What the program ends with: nothing when there are only hints.
+    pub fn failure(&self) -> Option<Failure> {
+        let (errors, warnings) = (self.count(Severity::Error), self.count(Severity::Warning));
+        (errors + warnings > 0).then_some(Failure::Unwell { errors, warnings })
+    }
+
+    /// Findings of one severity.
+    pub fn count(&self, severity: Severity) -> usize {
+        let findings = self.findings.iter();
+        findings
+            .filter(|finding| finding.severity == severity)
+            .count()
+    }
+}
+
+/// Examines this host for a configuration. Takes up to three probe timeouts.
+///
+/// # Errors
+///
+/// [`Failure::Privilege`] without root: half a diagnosis misleads. What cannot be read at all.
+pub async fn examine(config: &Config) -> Result<Report> {
+    Ok(diagnose(&gather::facts(config).await?))
+}
+
+/// Makes every check that the facts allow.
+fn diagnose(facts: &facts::Facts) -> Report {
+    let mut report = Report {
+        version: VERSION,
+        findings: Vec::new(),
+        checks_run: Vec::new(),
+    };
+    for check in checks::ALL {
+        let Some(findings) = (check.find)(facts) else {
+            continue;
+        };
+        report.checks_run.push(check.id);
+        report
+            .findings
+            .extend(findings.into_iter().map(|finding| Finding {
+                check: check.id,
+                ..finding
+            }));
+    }
+    // Stable: within a severity in the order of the checks, which goes from causes to consequences.
+    report.findings.sort_by_key(|finding| finding.severity);
+    report
+}
+
+/// The words of the status.
+fn family_word<S: Serializer>(family: &Option<Family>, serializer: S) -> Result<S::Ok, S::Error> {
+    match family {
+        Some(Family::V4) => serializer.serialize_some("ipv4"),
+        Some(Family::V6) => serializer.serialize_some("ipv6"),
+        None => serializer.serialize_none(),
+    }
+}

@@ -1,0 +1,146 @@
+//! Why an answer to a probe cannot come for a reason that lies in this host: then silence says nothing about the link.
+//!
+//! A few netlink requests that cost microseconds; nothing is sent and nothing changed.
+
+use std::{fs, net::IpAddr};
+
+use anyhow::Result;
+use nix::libc::{EACCES, EHOSTUNREACH, EINVAL, EXDEV};
+
+use super::facts::sysctl_key;
+use crate::{
+    netlink::Netlink,
+    policy::Family,
+    route::{
+        Link,
+        lookup::{self, Outgoing, family_of},
+    },
+};
+
+/// `RT_TABLE_MAIN`.
+const MAIN_TABLE: u32 = 254;
+/// RFC 3704, 2.2: a packet must arrive by the interface by which its answer leaves.
+const STRICT: u8 = 1;
+
+/// Why an answer cannot come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Obstacle {
+    /// Strict reverse path filtering discards it.
+    ReversePath {
+        /// Only because the main table's default route leads elsewhere: the agent's own rules for the uplink cure that.
+        until_start: bool,
+    },
+    /// No route leads to the target by the uplink, and nobody said that there should be none.
+    NoRoute,
+}
+
+/// Why probes of one uplink and family get no answer for a reason of this host, with a cure; None if an answer can come. To be called
+/// while the agent's rules and tables stand.
+///
+/// Not among the reasons are a link without carrier, address or way out, and routes of type `unreachable`, `blackhole` or
+/// `prohibit` to a target: somebody wants the probes to fail.
+///
+/// # Errors
+///
+/// Netlink fails.
+pub fn blindness(
+    link: &Link,
+    family: Family,
+    targets: &[IpAddr],
+    mark: u32,
+) -> Result<Option<String>> {
+    let path = link.families[super::facts::index(family)].as_ref();
+    let (Some(path), true) = (path, link.carrier) else {
+        return Ok(None);
+    };
+    let mut netlink = Netlink::open_route()?;
+    let mut reason = None;
+    for target in targets
+        .iter()
+        .filter(|target| family_of(**target) == family)
+    {
+        let probe = Outgoing {
+            source: path.source,
+            destination: *target,
+            mark,
+            bound_to: Some(link.ifindex),
+        };
+        // Whatever stands in the way of one, another can still tell.
+        let Some(found) = obstacle(&mut netlink, probe, link.ifindex, &link.interface)? else {
+            return Ok(None);
+        };
+        reason.get_or_insert_with(|| describe(&found, &link.interface, *target));
+    }
+    Ok(reason)
+}
+
+fn describe(obstacle: &Obstacle, interface: &str, target: IpAddr) -> String {
+    match obstacle {
+        Obstacle::ReversePath { .. } => format!(
+            "strict reverse path filtering on {interface} discards the answers of {target}: {}",
+            loosen(interface)
+        ),
+        Obstacle::NoRoute => format!(
+            "no route to {target} by {interface}: look for who removes the agent's rules or tables (ip monitor rule route)"
+        ),
+    }
+}
+
+/// The command that makes reverse path filtering loose (RFC 3704, 2.4).
+pub(super) fn loosen(interface: &str) -> String {
+    let key = sysctl_key(Family::V4, interface, "rp_filter");
+    format!("sysctl -w {key}=2")
+}
+
+/// What keeps the answer to `probe` from coming in by its interface.
+pub(super) fn obstacle(
+    netlink: &mut Netlink,
+    probe: Outgoing,
+    ifindex: u32,
+    interface: &str,
+) -> Result<Option<Obstacle>> {
+    let unbound = Outgoing {
+        mark: 0,
+        bound_to: None,
+        ..probe
+    };
+    if lookup::outgoing(netlink, probe)?.is_err() {
+        // Without the interface the kernel tells whether a route refuses (`fib_props` in net/ipv4/fib_semantics.c).
+        let wanted = matches!(
+            lookup::outgoing(netlink, unbound)?,
+            Err(EHOSTUNREACH | EINVAL | EACCES)
+        );
+        return Ok((!wanted).then_some(Obstacle::NoRoute));
+    }
+    // The kernel has no such filter for IPv6.
+    if family_of(probe.destination) == Family::V6
+        || effective(Family::V4, interface, "rp_filter") != STRICT
+    {
+        return Ok(None);
+    }
+    match lookup::incoming(netlink, probe.destination, probe.source, ifindex)? {
+        Err(EXDEV | EINVAL) => {
+            let until_start = lookup::outgoing(netlink, unbound)?
+                .is_ok_and(|way| way.prefix_length == 0 && way.table == MAIN_TABLE);
+            Ok(Some(Obstacle::ReversePath { until_start }))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// A kernel setting that takes effect as the greater one of the interface's and that of `all` (Documentation/networking/ip-sysctl.rst).
+pub(super) fn effective(family: Family, interface: &str, name: &str) -> u8 {
+    setting(family, interface, name).max(setting(family, "all", name))
+}
+
+/// A kernel setting of an interface; 0 if there is none (a kernel without IPv6).
+pub(super) fn setting(family: Family, interface: &str, name: &str) -> u8 {
+    let protocol = match family {
+        Family::V4 => "ipv4",
+        Family::V6 => "ipv6",
+    };
+    // /proc/sys/net shows the network namespace of whoever reads it.
+    let path = format!("/proc/sys/net/{protocol}/conf/{interface}/{name}");
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.trim().parse().unwrap_or_default()
+}

@@ -1,0 +1,112 @@
+//! Questions to the kernel's routing about one packet (`RTM_GETROUTE`). They change nothing.
+//!
+//! `inet_rtm_getroute` in `net/ipv4/route.c` and `inet6_rtm_getroute` in `net/ipv6/route.c` decide as they would for the packet
+//! itself: rules, tables and, for a received one, reverse path filtering.
+
+use std::net::IpAddr;
+
+use anyhow::{Context, Result};
+use rtnetlink::{
+    packet_core::Parseable,
+    packet_route::{
+        RouteNetlinkMessage,
+        route::{RouteAttribute, RouteFlags, RouteMessage},
+    },
+};
+
+use super::{list::address_family, message};
+use crate::{
+    netlink::{Netlink, Refused},
+    policy::Family,
+};
+
+/// A packet that this host sends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) source: IpAddr,
+    pub(crate) destination: IpAddr,
+    /// 0: none.
+    pub(crate) mark: u32,
+    /// The interface that its socket is bound to; None: not bound.
+    pub(crate) bound_to: Option<u32>,
+}
+
+/// A route that the kernel has found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Way {
+    pub(crate) table: u32,
+    pub(crate) prefix_length: u8,
+}
+
+/// By which route a packet leaves, or the error number with which the kernel refuses it.
+pub(crate) fn outgoing(netlink: &mut Netlink, packet: Outgoing) -> Result<Result<Way, i32>> {
+    // For a bound socket IPv6 heeds the interface strictly (`RT6_LOOKUP_F_IFACE` in `ip6_route_output_flags_noref`), here only
+    // when no source is named.
+    let source = match (packet.destination, packet.bound_to) {
+        (IpAddr::V6(_), Some(_)) => None,
+        _ => Some(packet.source),
+    };
+    let mut request = request(source, packet.destination);
+    // The entry in the table, not what became of it: IPv4 takes everything for on-link when a bound socket has no route
+    // (`ip_route_output_key_hash_rcu`), and only an entry of a table is told apart from that.
+    request.header.flags = RouteFlags::FibMatch;
+    if packet.mark != 0 {
+        request.attributes.push(RouteAttribute::Mark(packet.mark));
+    }
+    request
+        .attributes
+        .extend(packet.bound_to.map(RouteAttribute::Oif));
+    Ok(ask(netlink, request)?.map(|route| Way {
+        table: message::table(&route),
+        prefix_length: route.header.destination_prefix_length,
+    }))
+}
+
+/// Whether the kernel takes a packet that arrives on an interface, or the error number with which it discards it. Strict reverse
+/// path filtering gives EXDEV, from Linux 6.14 on EINVAL.
+pub(crate) fn incoming(
+    netlink: &mut Netlink,
+    source: IpAddr,
+    destination: IpAddr,
+    ifindex: u32,
+) -> Result<Result<(), i32>> {
+    let mut request = request(Some(source), destination);
+    request.attributes.push(RouteAttribute::Iif(ifindex));
+    Ok(ask(netlink, request)?.map(drop))
+}
+
+/// The family of an address.
+pub(crate) fn family_of(ip: IpAddr) -> Family {
+    match ip {
+        IpAddr::V4(_) => Family::V4,
+        IpAddr::V6(_) => Family::V6,
+    }
+}
+
+fn request(source: Option<IpAddr>, destination: IpAddr) -> RouteMessage {
+    let length = if destination.is_ipv4() { 32 } else { 128 };
+    let mut request = RouteMessage::default();
+    request.header.address_family = address_family(family_of(destination));
+    request.header.destination_prefix_length = length;
+    request.attributes = vec![RouteAttribute::Destination(destination.into())];
+    if let Some(source) = source {
+        request.header.source_prefix_length = length;
+        request
+            .attributes
+            .push(RouteAttribute::Source(source.into()));
+    }
+    request
+}
+
+fn ask(netlink: &mut Netlink, request: RouteMessage) -> Result<Result<RouteMessage, i32>> {
+    let answer = netlink.get(RouteNetlinkMessage::GetRoute(request), |payload| {
+        Ok(Some(RouteMessage::parse(payload)?))
+    });
+    match answer {
+        Ok(route) => Ok(Ok(route.context("the kernel names no route")?)),
+        Err(error) => match error.downcast_ref::<Refused>() {
+            Some(refused) => Ok(Err(refused.errno)),
+            None => Err(error),
+        },
+    }
+}

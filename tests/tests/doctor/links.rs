@@ -1,0 +1,144 @@
+//! Interfaces, addresses and gateways.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use failover_tests::lab::{Lab, require_root, wait_until};
+
+use super::diagnosis::{Diagnosis, PROBE, PROBE_BOTH, apply};
+
+const SOON: Duration = Duration::from_secs(20);
+
+#[test]
+fn a_missing_interface_is_named() -> Result<()> {
+    if !require_root("a_missing_interface_is_named") {
+        return Ok(());
+    }
+    let lab = Lab::builder().build()?;
+    let flags = [
+        "--uplink",
+        "cable",
+        "--uplink",
+        "lte",
+        "--uplink",
+        "wwan9",
+        "--target",
+        "192.0.2.1",
+    ];
+    let diagnosis = Diagnosis::with(&lab, &flags)?;
+    let finding = diagnosis.only("interface-missing", "error");
+    assert_eq!(finding["uplink"], "wwan9");
+    assert_eq!(diagnosis.findings().count(), 1, "{diagnosis:#?}");
+    Ok(())
+}
+
+#[test]
+fn an_interface_that_is_set_down_is_set_up() -> Result<()> {
+    if !require_root("an_interface_that_is_set_down_is_set_up") {
+        return Ok(());
+    }
+    let lab = Lab::builder().build()?;
+    lab.host().namespace().ip_batch("link set dev lte down")?;
+    let diagnosis = Diagnosis::make(&lab, PROBE)?;
+    assert_eq!(diagnosis.findings().count(), 1, "{diagnosis:#?}");
+    apply(&lab, diagnosis.only("interface-down", "error"))?;
+    // Its route went with it.
+    let diagnosis = Diagnosis::make(&lab, PROBE)?;
+    assert!(diagnosis.of("interface-down").is_empty(), "{diagnosis:#?}");
+    diagnosis.only("no-gateway", "error");
+    Ok(())
+}
+
+#[test]
+fn a_lost_carrier_is_told() -> Result<()> {
+    if !require_root("a_lost_carrier_is_told") {
+        return Ok(());
+    }
+    let lab = Lab::builder().build()?;
+    lab.uplink("lte")
+        .provider()
+        .ip_batch("link set dev customer down")?;
+    let diagnosis = Diagnosis::make(&lab, PROBE)?;
+    assert_eq!(diagnosis.only("no-carrier", "warning")["uplink"], "lte");
+    assert_eq!(diagnosis.findings().count(), 1, "{diagnosis:#?}");
+    lab.uplink("lte")
+        .provider()
+        .ip_batch("link set dev customer up")?;
+    wait_until("no finding", SOON, || {
+        Diagnosis::make(&lab, PROBE).is_ok_and(|diagnosis| diagnosis.code == 0)
+    })
+}
+
+#[test]
+fn an_uplink_without_an_address_and_one_without_a_gateway() -> Result<()> {
+    if !require_root("an_uplink_without_an_address_and_one_without_a_gateway") {
+        return Ok(());
+    }
+    let lab = Lab::builder().build()?;
+    let host = lab.host().namespace();
+    host.ip_batch("route del 0.0.0.0/0 dev lte\naddress del 10.64.2.2/24 dev lte")?;
+    let diagnosis = Diagnosis::make(&lab, PROBE_BOTH)?;
+    let finding = diagnosis.only("no-address", "warning");
+    assert_eq!(finding["family"], "ipv4");
+    assert_eq!(finding["uplink"], "lte");
+    assert_eq!(diagnosis.findings().count(), 1, "{diagnosis:#?}");
+
+    host.ip_batch("address add 10.64.2.2/24 dev lte")?;
+    let diagnosis = Diagnosis::make(&lab, PROBE_BOTH)?;
+    assert_eq!(diagnosis.only("no-gateway", "warning")["family"], "ipv4");
+    host.ip_batch("route add default via 10.64.2.1 dev lte metric 200")?;
+    Diagnosis::make(&lab, PROBE_BOTH)?.assert_healthy();
+
+    let flags = [
+        "--uplink",
+        "cable",
+        "--uplink",
+        "lte,gateway=10.9.9.9",
+        "--target",
+        "192.0.2.1",
+    ];
+    let diagnosis = Diagnosis::with(&lab, &flags)?;
+    let finding = diagnosis.of("no-gateway")[0];
+    assert!(
+        finding["problem"].as_str().unwrap().contains("10.9.9.9"),
+        "{finding}"
+    );
+    Ok(())
+}
+
+#[test]
+fn ipv6_that_is_switched_off_is_switched_on() -> Result<()> {
+    if !require_root("ipv6_that_is_switched_off_is_switched_on") {
+        return Ok(());
+    }
+    let lab = Lab::builder().build()?;
+    lab.host()
+        .namespace()
+        .set_sysctl("net/ipv6/conf/lte/disable_ipv6", "1")?;
+    let diagnosis = Diagnosis::make(&lab, PROBE_BOTH)?;
+    assert_eq!(diagnosis.findings().count(), 1, "{diagnosis:#?}");
+    apply(&lab, diagnosis.only("ipv6-disabled", "error"))?;
+    let diagnosis = Diagnosis::make(&lab, PROBE_BOTH)?;
+    assert!(diagnosis.of("ipv6-disabled").is_empty(), "{diagnosis:#?}");
+    Ok(())
+}
+
+#[test]
+fn an_address_that_somebody_else_has_is_removed() -> Result<()> {
+    if !require_root("an_address_that_somebody_else_has_is_removed") {
+        return Ok(());
+    }
+    let lab = Lab::builder().build()?;
+    let host = lab.host().namespace();
+    host.set_sysctl("net/ipv6/conf/lte/accept_dad", "1")?;
+    let taken = lab.uplink("lte").addresses().gateway_v6;
+    host.ip_batch(&format!("address add {taken}/64 dev lte"))?;
+    wait_until("the duplicate is detected", SOON, || {
+        host.exec("ip", &["-6", "address", "show", "dev", "lte"])
+            .is_ok_and(|text| text.contains("dadfailed"))
+    })?;
+    let diagnosis = Diagnosis::make(&lab, PROBE_BOTH)?;
+    apply(&lab, diagnosis.only("duplicate-address", "warning"))?;
+    Diagnosis::make(&lab, PROBE_BOTH)?.assert_healthy();
+    Ok(())
+}

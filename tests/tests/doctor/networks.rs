@@ -1,0 +1,81 @@
+//! Uplinks that share a segment or a range of addresses, and targets in it.
+
+use anyhow::Result;
+use failover_tests::lab::{Lab, require_root};
+
+use super::diagnosis::{Diagnosis, PROBE, apply};
+
+#[test]
+fn two_uplinks_on_one_segment_need_arp_settings() -> Result<()> {
+    if !require_root("two_uplinks_on_one_segment_need_arp_settings") {
+        return Ok(());
+    }
+    let lab = Lab::builder().build()?;
+    lab.host().namespace().ip_batch(
+        "link add link cable name second type macvlan mode bridge\n\
+         link set dev second up\n\
+         address add 10.64.1.3/24 dev second\n\
+         route add default via 10.64.1.1 dev second metric 300",
+    )?;
+    let flags = [
+        "--uplink",
+        "cable",
+        "--uplink",
+        "second",
+        "--target",
+        "192.0.2.1",
+    ];
+    let diagnosis = Diagnosis::with(&lab, &flags)?;
+    assert!(diagnosis.of("same-network").is_empty(), "{diagnosis:#?}");
+    apply(&lab, diagnosis.only("arp-flux", "warning"))?;
+    let diagnosis = Diagnosis::with(&lab, &flags)?;
+    assert!(diagnosis.of("arp-flux").is_empty(), "{diagnosis:#?}");
+    Ok(())
+}
+
+#[test]
+fn the_same_range_on_two_links_is_a_hint() -> Result<()> {
+    if !require_root("the_same_range_on_two_links_is_a_hint") {
+        return Ok(());
+    }
+    let lab = Lab::builder().build()?;
+    let host = lab.host().namespace();
+    host.ip_batch("address add 10.64.1.77/24 dev lte noprefixroute")?;
+    let diagnosis = Diagnosis::make(&lab, PROBE)?;
+    let finding = diagnosis.only("same-network", "hint");
+    assert!(
+        finding["problem"]
+            .as_str()
+            .unwrap()
+            .contains("10.64.1.0/24"),
+        "{finding}"
+    );
+    host.ip_batch("address del 10.64.1.77/24 dev lte")?;
+    Diagnosis::make(&lab, PROBE)?.assert_healthy();
+    Ok(())
+}
+
+#[test]
+fn a_target_on_the_link_is_refused() -> Result<()> {
+    if !require_root("a_target_on_the_link_is_refused") {
+        return Ok(());
+    }
+    let lab = Lab::builder().build()?;
+    let flags = [
+        "--uplink",
+        "cable",
+        "--uplink",
+        "lte",
+        "--target",
+        "192.0.2.1",
+        "--target",
+        "10.64.2.1",
+        "--timeout",
+        "500ms",
+    ];
+    let diagnosis = Diagnosis::with(&lab, &flags)?;
+    assert_eq!(diagnosis.only("target-on-link", "error")["uplink"], "lte");
+    let diagnosis = Diagnosis::with(&lab, &flags[..6])?;
+    diagnosis.assert_healthy();
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! What keeps probes from being answered.
+
+use anyhow::Result;
+use failover_tests::lab::{Lab, UplinkSpec, require_root};
+
+use super::diagnosis::{Diagnosis, PROBE, PROBE_BOTH, apply, doctor};
+
+#[test]
+fn a_firewall_is_told_to_let_probes_pass() -> Result<()> {
+    if !require_root("a_firewall_is_told_to_let_probes_pass") {
+        return Ok(());
+    }
+    let lab = Lab::builder().build()?;
+    lab.host().namespace().nft(
+        "table inet guard {
+             chain out { type filter hook output priority filter; meta l4proto { icmp, ipv6-icmp } oifname lte drop; }
+         }
+         table ip other {
+             chain out { type filter hook output priority 10; ip protocol icmp oifname lte reject; }
+         }",
+    )?;
+    let diagnosis = Diagnosis::make(&lab, PROBE)?;
+    let finding = diagnosis.only("probe-refused", "error");
+    assert_eq!(finding["uplink"], "lte");
+    apply(&lab, finding)?;
+    Diagnosis::make(&lab, PROBE)?.assert_healthy();
+    Ok(())
+}
+
+#[test]
+fn silent_targets_and_silent_uplinks_are_told_apart() -> Result<()> {
+    if !require_root("silent_targets_and_silent_uplinks_are_told_apart") {
+        return Ok(());
+    }
+    let lab = Lab::builder().build()?;
+    let silent = "targets = [\"192.0.2.1\", \"203.0.113.99\"]\ntimeout = \"500ms\"";
+    let diagnosis = Diagnosis::make(&lab, silent)?;
+    let finding = diagnosis.only("no-answer", "warning");
+    assert!(
+        finding["problem"]
+            .as_str()
+            .unwrap()
+            .contains("203.0.113.99"),
+        "{finding}"
+    );
+    assert!(finding["uplink"].is_null(), "{finding}");
+
+    let fault = lab.uplink("lte").blackhole()?;
+    let diagnosis = Diagnosis::make(&lab, PROBE_BOTH)?;
+    let uplinks: Vec<_> = diagnosis
+        .of("no-answer")
+        .iter()
+        .map(|finding| (finding["uplink"].clone(), finding["family"].clone()))
+        .collect();
+    assert_eq!(
+        uplinks,
+        [("lte".into(), "ipv4".into()), ("lte".into(), "ipv6".into())]
+    );
+
+    // As text, with another exit code than that of a wrong command line.
+    let file = lab.write_config(&lab.config(PROBE))?;
+    let output = doctor(&lab, &["--config", &file.to_string_lossy()])?;
+    let text = String::from_utf8(output.stdout)?;
+    assert!(
+        text.starts_with("warnings:\n  lte, IPv4: no target answers"),
+        "{text}"
+    );
+    assert_eq!(output.status.code(), Some(29));
+    fault.repair()?;
+    Diagnosis::make(&lab, PROBE_BOTH)?.assert_healthy();
+    Ok(())
+}
+
+#[test]
+fn an_uplink_without_routes_waits_for_the_agent() -> Result<()> {
+    if !require_root("an_uplink_without_routes_waits_for_the_agent") {
+        return Ok(());
+    }
+    let lab = Lab::builder()
+        .uplinks([
+            UplinkSpec::veth("cable"),
+            UplinkSpec::veth("lte").without_default_routes(),
+        ])
+        .build()?;
+    let diagnosis = Diagnosis::make(&lab, PROBE)?;
+    assert_eq!(diagnosis.only("no-answer", "hint")["uplink"], "lte");
+    let agent = lab.start_agent(&lab.config(PROBE))?;
+    agent.wait_for_status("lte is Up", std::time::Duration::from_secs(20), |status| {
+        status["uplinks"][1]["health"] == "Up"
+    })?;
+    Diagnosis::with(&lab, &[])?.assert_healthy();
+    Ok(())
+}

@@ -1,0 +1,105 @@
+//! A host that forwards for a LAN.
+
+use anyhow::Result;
+use failover_tests::lab::{Lab, require_root};
+
+use super::diagnosis::{Diagnosis, PROBE, PROBE_BOTH, apply};
+
+#[test]
+fn a_router_is_cured_of_one_fault_after_the_other() -> Result<()> {
+    if !require_root("a_router_is_cured_of_one_fault_after_the_other") {
+        return Ok(());
+    }
+    let lab = Lab::builder().lan().build()?;
+    let host = lab.host().namespace();
+    let cure_all = |check: &str, severity: &str, count: usize| -> Result<()> {
+        let diagnosis = Diagnosis::make(&lab, PROBE)?;
+        let found = diagnosis.of(check);
+        assert_eq!(found.len(), count, "{diagnosis:#?}");
+        for finding in found {
+            assert_eq!(finding["severity"], severity);
+            apply(&lab, finding)?;
+        }
+        let diagnosis = Diagnosis::make(&lab, PROBE)?;
+        assert!(diagnosis.of(check).is_empty(), "{diagnosis:#?}");
+        Ok(())
+    };
+    cure_all("invalid-forwarded", "hint", 1)?;
+    Diagnosis::make(&lab, PROBE)?.assert_healthy();
+
+    host.nft("delete table inet lan")?;
+    // In IPv4 and IPv6, by both uplinks.
+    cure_all("no-masquerade", "warning", 4)?;
+    host.ip_batch("link set dev lte mtu 1400")?;
+    cure_all("mtu-differs", "warning", 1)?;
+    host.set_sysctl("net/ipv4/conf/cable/rp_filter", "1")?;
+    cure_all("reverse-path-forwarded", "warning", 1)?;
+    host.set_sysctl("net/ipv4/ip_forward", "0")?;
+    cure_all("forwarding-off", "hint", 1)?;
+    Diagnosis::make(&lab, PROBE)?.assert_healthy();
+    // The cures work: a client behind the host is online.
+    let answer = lab
+        .client()
+        .ping("192.0.2.1".parse()?, std::time::Duration::from_secs(10))?;
+    assert!(answer.is_some());
+    Ok(())
+}
+
+#[test]
+fn a_router_must_be_told_to_heed_router_advertisements() -> Result<()> {
+    if !require_root("a_router_must_be_told_to_heed_router_advertisements") {
+        return Ok(());
+    }
+    let lab = Lab::builder().lan().build()?;
+    let diagnosis = Diagnosis::make(&lab, PROBE_BOTH)?;
+    let found = diagnosis.of("router-advertisements-ignored");
+    assert_eq!(found.len(), 2, "{diagnosis:#?}");
+    for finding in found {
+        apply(&lab, finding)?;
+    }
+    let diagnosis = Diagnosis::make(&lab, PROBE_BOTH)?;
+    assert!(
+        diagnosis.of("router-advertisements-ignored").is_empty(),
+        "{diagnosis:#?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn rules_of_iptables_count() -> Result<()> {
+    if !require_root("rules_of_iptables_count") {
+        return Ok(());
+    }
+    let lab = Lab::builder().lan().build()?;
+    let host = lab.host().namespace();
+    host.nft("delete table inet lan")?;
+    for (program, uplink) in [("iptables-nft", "cable"), ("ip6tables-nft", "lte")] {
+        host.exec(
+            program,
+            &[
+                "-t",
+                "nat",
+                "-A",
+                "POSTROUTING",
+                "-o",
+                uplink,
+                "-j",
+                "MASQUERADE",
+            ],
+        )?;
+    }
+    let diagnosis = Diagnosis::make(&lab, PROBE)?;
+    let left: Vec<_> = diagnosis
+        .of("no-masquerade")
+        .iter()
+        .map(|finding| (finding["uplink"].clone(), finding["family"].clone()))
+        .collect();
+    assert_eq!(
+        left,
+        [
+            ("lte".into(), "ipv4".into()),
+            ("cable".into(), "ipv6".into())
+        ]
+    );
+    Ok(())
+}

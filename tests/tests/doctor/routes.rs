@@ -1,0 +1,92 @@
+//! Default routes of others, and reverse path filtering.
+
+use anyhow::Result;
+use failover_tests::lab::{Lab, require_root};
+
+use super::diagnosis::{Diagnosis, PROBE, apply};
+
+#[test]
+fn better_default_routes_of_an_uplink_are_moved_behind() -> Result<()> {
+    if !require_root("better_default_routes_of_an_uplink_are_moved_behind") {
+        return Ok(());
+    }
+    let lab = Lab::builder().build()?;
+    lab.host().namespace().ip_batch(
+        "route add default via 10.64.2.1 dev lte proto dhcp\n\
+         route add ::/0 via fe80::1 dev lte proto ra metric 50",
+    )?;
+    let diagnosis = Diagnosis::make(&lab, PROBE)?;
+    let found = diagnosis.of("default-route");
+    assert_eq!(found.len(), 2, "{diagnosis:#?}");
+    for (finding, manager) in found.iter().zip(["RouteMetric=", "ra_defrtr_metric="]) {
+        assert_eq!(finding["severity"], "warning");
+        assert_eq!(finding["uplink"], "lte");
+        assert!(
+            finding["cure"].as_str().unwrap().contains(manager),
+            "{finding}"
+        );
+        apply(&lab, finding)?;
+    }
+    Diagnosis::make(&lab, PROBE)?.assert_healthy();
+    // Moved, not lost.
+    let metrics: Vec<u32> = lab
+        .host()
+        .default_routes_v4()?
+        .iter()
+        .map(|route| route.metric)
+        .collect();
+    assert_eq!(metrics, [100, 101, 1100]);
+    Ok(())
+}
+
+#[test]
+fn default_routes_of_other_interfaces_are_errors() -> Result<()> {
+    if !require_root("default_routes_of_other_interfaces_are_errors") {
+        return Ok(());
+    }
+    let lab = Lab::builder().build()?;
+    lab.host().namespace().ip_batch(
+        "link add name office type veth peer name far\n\
+         link set dev far up\n\
+         link set dev office up\n\
+         address add 10.9.0.2/24 dev office\n\
+         route add default via 10.9.0.1 dev office proto static metric 10\n\
+         route append default via 10.9.0.1 dev office metric 50",
+    )?;
+    let diagnosis = Diagnosis::make(&lab, PROBE)?;
+    let found = diagnosis.of("default-route");
+    assert_eq!(found.len(), 2, "{diagnosis:#?}");
+    for finding in found {
+        assert_eq!(finding["severity"], "error");
+        apply(&lab, finding)?;
+    }
+    let diagnosis = Diagnosis::make(&lab, PROBE)?;
+    assert!(diagnosis.of("default-route").is_empty(), "{diagnosis:#?}");
+    assert_eq!(diagnosis.code, 0, "{diagnosis:#?}");
+    Ok(())
+}
+
+#[test]
+fn strict_reverse_path_filtering_is_loosened_where_it_hurts() -> Result<()> {
+    if !require_root("strict_reverse_path_filtering_is_loosened_where_it_hurts") {
+        return Ok(());
+    }
+    let lab = Lab::builder().build()?;
+    let host = lab.host().namespace();
+    host.set_sysctl("net/ipv4/conf/all/rp_filter", "1")?;
+    // The agent's rules will do.
+    let diagnosis = Diagnosis::make(&lab, PROBE)?;
+    assert_eq!(diagnosis.only("no-answer", "hint")["uplink"], "lte");
+    assert_eq!(diagnosis.findings().count(), 1, "{diagnosis:#?}");
+    // They will not do for a target with a route of its own.
+    host.ip_batch(
+        "route add 192.0.2.1 via 10.64.1.1 dev cable\n\
+         route add 198.51.100.1 via 10.64.1.1 dev cable",
+    )?;
+    let diagnosis = Diagnosis::make(&lab, PROBE)?;
+    let finding = diagnosis.only("reverse-path", "error");
+    assert_eq!(finding["uplink"], "lte");
+    apply(&lab, finding)?;
+    Diagnosis::make(&lab, PROBE)?.assert_healthy();
+    Ok(())
+}
