@@ -29,7 +29,10 @@ pub(super) fn prepare(
         attach(datapath, config, links, uplink)?;
     }
     log_report("routing tables", &router.prepare(links)?);
-    Ok([router.current(Family::V4)?, router.current(Family::V6)?])
+    Ok([
+        router.current(Family::V4)?.first(),
+        router.current(Family::V6)?.first(),
+    ])
 }
 
 /// Attaches the programs to one uplink's interface and tells them what they must know of it.

@@ -8,7 +8,7 @@ use tracing::{debug, error, info, warn};
 use super::Agent;
 use crate::{
     control::status::MAX_SWITCHES,
-    policy::{Cause, Family, Input, Time, UplinkId},
+    policy::{Cause, Family, Input, Members, Time, UplinkId},
 };
 
 /// One switch, with the time of each step.
@@ -126,7 +126,7 @@ impl Agent<'_> {
         // Opening cuts nothing, and the new route must not lead to a closed gate for an instant.
         let gate_before = self.gate(to, family);
         self.set_gate(to, family, Gate::Open);
-        match self.router.activate(family, to) {
+        match self.router.activate(family, Members::only(to)) {
             Ok(confirmed) => {
                 record.routed = Some(self.clock.now());
                 for change in &confirmed.changes {
