@@ -144,11 +144,9 @@ pub enum Failure {
         socket: PathBuf,
     },
     /// A route metric that we need is taken by someone else.
-    #[error(
-        "route.{key} = {metric} is already the metric of `{route}`: choose another value for route.{key}"
-    )]
+    #[error("{key} = {metric} is already the metric of `{route}`: choose another value for {key}")]
     MetricTaken {
-        /// `active_metric` or `standby_metric`.
+        /// `route.active_metric`, `route.standby_metric`, or an uplink's `metric`.
         key: &'static str,
         /// The metric.
         metric: u32,
@@ -322,7 +320,7 @@ mod tests {
             },
             Failure::NotRunning { socket: path() },
             Failure::MetricTaken {
-                key: "active_metric",
+                key: "route.active_metric",
                 metric: 50,
                 route: text(),
             },

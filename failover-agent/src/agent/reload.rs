@@ -5,7 +5,7 @@ use anyhow::{Context as _, bail};
 use tracing::{info, warn};
 
 use super::{
-    Agent, former,
+    Agent,
     rules::{machine_rules, probe_specs},
     setup::{attach, describe, inbound},
 };
@@ -52,7 +52,7 @@ impl Agent<'_> {
             &old,
             self.clock.now(),
         );
-        self.router.reconfigure(&self.config.route, &old)?;
+        self.router.reconfigure(&self.config.route)?;
         self.former = std::mem::take(&mut self.former).renumbered(&old);
         self.replace_probers(&old);
         // Found again when it still matters.

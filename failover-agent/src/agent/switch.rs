@@ -145,7 +145,7 @@ impl Agent<'_> {
         self.machine.handle(
             Input::Switched {
                 family,
-                to: Members::only(to),
+                to,
                 confirmed,
             },
             self.clock.now(),

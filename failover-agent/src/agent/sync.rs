@@ -9,7 +9,7 @@ use super::{
     setup::{attach, describe, log_report},
 };
 use crate::{
-    policy::{Family, Input, UplinkId},
+    policy::{Family, Input, Members, UplinkId},
     route::{Change, Link, Report},
 };
 
@@ -112,6 +112,14 @@ impl Agent<'_> {
             Err(error) => warn!("routes could not be brought in line: {error:#}"),
         }
         self.resolve_gateways();
+    }
+
+    /// Takes the default routes of these uplinks out, and puts those of the others back.
+    pub(super) fn withdraw(&mut self, family: Family, uplinks: Members) {
+        match self.router.set_withdrawn(family, uplinks) {
+            Ok(report) => self.log_report(&report),
+            Err(error) => warn!("default routes could not be withdrawn: {error:#}"),
+        }
     }
 
     /// Has the kernel find out the gateways' link-layer addresses before they are needed. Probes do that by the way; families without

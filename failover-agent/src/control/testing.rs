@@ -21,6 +21,7 @@ fn state(health: Health, seconds: u64, active: bool) -> FamilyState {
         gateway: None,
         source: Some([192, 0, 2, 7].into()),
         health,
+        reason: None,
         since: now() - Duration::from_secs(seconds),
         rtt_ms: Some(41.268),
         loss_pct: Some(1.7),

@@ -214,6 +214,12 @@ impl Machine {
             .map_or(Health::Unknown, Tracker::health)
     }
 
+    /// The same as measured, whatever a drill makes of it.
+    pub fn measured(&self, uplink: UplinkId, family: Family) -> Health {
+        self.tracker(uplink, family)
+            .map_or(Health::Unknown, Tracker::measured)
+    }
+
     /// When that health changed last; the start of time when it never did.
     pub fn since(&self, uplink: UplinkId, family: Family) -> Time {
         self.tracker(uplink, family)

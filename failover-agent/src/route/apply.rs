@@ -1,49 +1,58 @@
 //! The switch: make before break in the main table.
 //!
-//! The active uplink's default route stands at `active_metric`, those of the others at `standby_metric` + rank. A switch
+//! `plan.rs` says which routes of ours are wanted, the active one first and with the lowest metric. A switch
 //!
 //! 1. records on disk the foreign default routes that would beat or tie with ours;
-//! 2. adds the old active uplink's route at its standby metric, then puts the new one at the active metric, in one
-//!    request: in place of ours where ours stands there (the kernel swaps atomically), as a new route otherwise;
-//! 3. reads our routes back;
-//! 4. removes what is superfluous, and the foreign routes of step 1.
+//! 2. puts the group of nexthop objects together, if the new active route is a balance group's;
+//! 3. adds in one request what cannot take traffic yet (a standby behind the active route that stands), then the new active
+//!    route: in place of ours where ours stands there (the kernel swaps atomically), as a new route otherwise; then the rest;
+//! 4. reads our routes back;
+//! 5. removes what is superfluous and the foreign routes of step 1, the worst first: while one stands that beats the new
+//!    active route, it is the old active one.
 //!
-//! If step 2 or 3 fails, our routes are made again what they were.
+//! If step 2, 3 or 4 fails, or a route of ours that beats the new active one cannot be removed, our routes are made again what
+//! they were.
 //!
 //! Two peculiarities of the kernel decide the flags. IPv4 (`fib_table_insert` in `net/ipv4/fib_trie.c`) lets any number of
 //! routes share a metric: a plain create goes in front of them, a replace hits the first, whoever owns it. IPv6
 //! (`fib6_add_rt2node` in `net/ipv6/ip6_fib.c`) makes routes of one metric siblings of a multipath route, and
 //! refuses a second one with the same gateway, whoever owns it.
 
-use std::time::Instant;
+use std::{cmp::Reverse, net::IpAddr, time::Instant};
 
 use anyhow::{Context, Result, bail};
 use rtnetlink::{
     packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE},
     packet_route::{
         RouteNetlinkMessage,
-        route::{RouteAttribute, RouteMessage},
+        route::{RouteAttribute, RouteMessage, RouteMetric},
     },
 };
 
 use super::{
-    Confirmed, Path, Report, Router, index,
+    Confirmed, Link, Path, Report, Router, displaced,
+    group::Laid,
+    index,
     list::Request,
     message::{self, Hop, MAIN_TABLE, metric, same},
+    plan::{self, Wanted, Way, plan},
     table,
 };
 use crate::{
     failure::Failure,
-    policy::{Family, UplinkId},
+    policy::{Family, Members, UplinkId},
 };
 
 impl Router {
-    /// Makes `to` the active uplink of `family`. When it returns, its default route has been read back from the kernel;
-    /// there was no instant without a default route. Without anything to change it changes nothing.
+    /// Makes `to` the active uplinks of `family`: one, or members of a balance group. When it returns, their default route has
+    /// been read back from the kernel; there was no instant without a default route. Without anything to change it changes
+    /// nothing.
+    ///
+    /// A member that the kernel refuses (its interface is down) is left out and named in [`Confirmed::problems`].
     ///
     /// # Errors
     /// The new route was refused or is not there: then everything is as it was before.
-    pub fn activate(&mut self, family: Family, to: UplinkId) -> Result<Confirmed> {
+    pub fn activate(&mut self, family: Family, to: Members) -> Result<Confirmed> {
         let started = Instant::now();
         let result = match self.try_activate(family, to, started)? {
             Attempt::Done(confirmed) => confirmed,
@@ -58,31 +67,46 @@ impl Router {
                 }
             }
         };
-        self.active[index(family)] = Some(to);
+        self.active[index(family)] = to;
         Ok(result)
     }
 
-    fn try_activate(&mut self, family: Family, to: UplinkId, started: Instant) -> Result<Attempt> {
-        let wanted = self.wanted(family, to)?;
-        let (active, standbys) = wanted.split_first().context("no route to activate")?;
-        let rivals = self.rivals(family)?;
-        let before = self.ours(family)?;
-
-        let snapshot = self.displaced.snapshot();
-        if !rivals.is_empty() {
-            self.displaced.record(&rivals)?;
+    fn try_activate(&mut self, family: Family, to: Members, started: Instant) -> Result<Attempt> {
+        let withdrawn = self.withdrawn[index(family)];
+        let plan = plan(&self.links, family, &self.config, to, withdrawn);
+        let first = *plan
+            .first()
+            .with_context(|| format!("uplinks {to:?} have no way out for {family}"))?;
+        let rivals = self.rivals(family, to, first.metric)?;
+        let former = Former {
+            rivals,
+            routes: self.ours(family)?,
+            displaced: self.displaced.snapshot(),
+        };
+        if !former.rivals.is_empty() {
+            self.displaced.record(&former.rivals)?;
         }
 
         let mut confirmed = Confirmed::default();
-        let mut installs = Vec::new();
-        for route in standbys.iter().chain([active]) {
-            if !before.iter().any(|other| same(route, other)) {
-                installs.push(route);
-            }
-        }
+        let group = match first.way {
+            Way::Group(members) => self.lay_group(
+                family,
+                members,
+                &mut confirmed.changes,
+                &mut confirmed.problems,
+            )?,
+            Way::One(_) => None,
+        };
+        let wanted: Vec<RouteMessage> = plan
+            .iter()
+            .map(|wanted| self.route(family, *wanted, group.as_ref()))
+            .collect();
+        let active = &wanted[0];
+
+        let installs = in_order(&wanted, &former.routes);
         let requests = installs
             .iter()
-            .map(|route| install(family, route, &before, &rivals))
+            .map(|route| install(family, route, &former.routes, &former.rivals))
             .collect();
         let mut refusal = None;
         for (route, answer) in installs.iter().zip(self.netlink.commit(requests)?) {
@@ -91,7 +115,7 @@ impl Router {
                 Ok(()) => confirmed.changes.push(format!("added {line}")),
                 Err(refused) if refused.exists() => {
                     return self
-                        .undo(family, &before, &rivals, snapshot)
+                        .undo(family, &former, group.as_ref())
                         .map(|()| Attempt::Taken);
                 }
                 Err(refused) if std::ptr::eq(*route, active) => {
@@ -105,88 +129,89 @@ impl Router {
         confirmed.routed = started.elapsed();
 
         let after = if installs.is_empty() {
-            before.clone()
+            former.routes.clone()
         } else {
             self.ours(family)?
         };
-        if refusal.is_none() && !after.iter().any(|route| same(route, active)) {
+        let stands = after.iter().any(|route| same(route, active));
+        let stands = match &group {
+            Some(group) => stands && self.group_stands(group)?,
+            None => stands,
+        };
+        if refusal.is_none() && !stands {
             refusal = Some(format!(
                 "the kernel does not show {} after accepting it",
                 message::describe(active)
             ));
         }
         if let Some(refusal) = refusal {
-            self.undo(family, &before, &rivals, snapshot)
-                .with_context(|| format!("{refusal}, and undoing failed"))?;
-            bail!("{refusal}");
+            return self.fail(family, &former, group.as_ref(), &refusal);
         }
         confirmed.confirmed = started.elapsed();
 
-        let superfluous: Vec<&RouteMessage> = after
+        let superfluous = after
             .iter()
             .filter(|route| !wanted.iter().any(|other| same(route, other)))
+            .map(|route| ("removed", route));
+        let mut leaving: Vec<(&str, &RouteMessage)> = superfluous
+            .chain(former.rivals.iter().map(|route| ("displaced", route)))
             .collect();
-        let leaving = || {
-            let superfluous = superfluous.iter().map(|route| ("removed", *route));
-            superfluous.chain(rivals.iter().map(|route| ("displaced", route)))
-        };
-        let requests = leaving().map(|(_, route)| removal(route)).collect();
-        for ((done, route), answer) in leaving().zip(self.netlink.commit(requests)?) {
+        leaving.sort_by_key(|(_, route)| Reverse(metric(route)));
+        let requests = leaving.iter().map(|(_, route)| removal(route)).collect();
+        for ((done, route), answer) in leaving.iter().zip(self.netlink.commit(requests)?) {
             let line = format!("{done} {}", message::describe(route));
+            let beats = metric(route) < metric(active);
             match answer {
                 Err(refused) if !refused.missing() => {
-                    confirmed.problems.push(format!("not {line}: {refused}"));
+                    let line = format!("not {line}: {refused}");
+                    if beats && *done == "removed" {
+                        return self.fail(family, &former, group.as_ref(), &line);
+                    }
+                    confirmed.problems.push(line);
                 }
                 // A rival that tied in IPv6 has been replaced already.
                 _ => confirmed.changes.push(line),
             }
+            if beats {
+                confirmed.routed = started.elapsed();
+            }
         }
-        self.foreign[index(family)].retain(|route| !rivals.contains(route));
+        self.foreign[index(family)].retain(|route| !former.rivals.contains(route));
+        let mut report = Report::default();
+        self.tidy_objects(
+            family,
+            group.as_ref().map(|group| &group.group),
+            &mut report,
+        )?;
+        confirmed.changes.extend(report.changes);
+        confirmed.problems.extend(report.problems);
         confirmed.settled = started.elapsed();
         Ok(Attempt::Done(confirmed))
     }
 
-    /// Our routes as they should be, the active one first.
-    fn wanted(&self, family: Family, to: UplinkId) -> Result<Vec<RouteMessage>> {
-        let mut wanted = Vec::new();
-        for (rank, link) in self.links.iter().enumerate() {
-            let Some(path) = &link.families[index(family)] else {
-                continue;
-            };
-            if rank == to.0 {
-                wanted.insert(
-                    0,
-                    self.default_route(rank, family, path, MAIN_TABLE, self.config.active_metric),
-                );
-            } else {
-                wanted.push(self.default_route(
-                    rank,
-                    family,
-                    path,
-                    MAIN_TABLE,
-                    self.standby_metric(rank),
-                ));
-            }
-        }
-        if self
-            .links
-            .get(to.0)
-            .is_none_or(|link| link.families[index(family)].is_none())
-        {
-            bail!("uplink {} has no way out for {family}", to.0);
-        }
-        Ok(wanted)
-    }
-
-    /// Foreign default routes of the uplinks that beat or tie with one of ours.
-    fn rivals(&self, family: Family) -> Result<Vec<RouteMessage>> {
+    /// Foreign default routes of the uplinks that beat the active one, tie with one of ours, or belong to a withdrawn uplink.
+    fn rivals(
+        &self,
+        family: Family,
+        active: Members,
+        active_metric: u32,
+    ) -> Result<Vec<RouteMessage>> {
+        let withdrawn = self.withdrawn[index(family)];
         let mut rivals = Vec::new();
         for route in &self.foreign[index(family)] {
-            let of_uplink = message::hops(route)
+            let uplinks: Vec<Option<UplinkId>> = message::hops(route)
                 .iter()
-                .any(|hop| self.uplink(hop.ifindex).is_some());
-            let key = self.tie(metric(route));
-            if of_uplink && (key.is_some() || metric(route) < self.config.active_metric) {
+                .map(|hop| self.uplink(hop.ifindex))
+                .collect();
+            let of_uplink = uplinks.iter().any(Option::is_some);
+            let out = of_uplink
+                && uplinks.iter().all(|uplink| {
+                    uplink.is_some_and(|uplink| {
+                        withdrawn.contains(uplink) && !active.contains(uplink)
+                    })
+                });
+            let key = plan::key_of(&self.links, &self.config, metric(route));
+            if of_uplink && (out || key.is_some() || metric(route) < active_metric) {
                 rivals.push(route.clone());
             } else if let Some(key) = key {
                 return Err(Failure::MetricTaken {
@@ -200,35 +225,57 @@ impl Router {
         Ok(rivals)
     }
 
-    /// Which of our metrics this is.
-    pub(super) fn tie(&self, metric: u32) -> Option<&'static str> {
-        if metric == self.config.active_metric {
-            Some("active_metric")
-        } else if (0..self.links.len()).any(|rank| metric == self.standby_metric(rank)) {
-            Some("standby_metric")
-        } else {
-            None
+    /// A route of the plan. Without a group of nexthop objects, a balance group is a plain multipath route.
+    fn route(&self, family: Family, wanted: Wanted, group: Option<&Laid>) -> RouteMessage {
+        let Wanted { metric, way } = wanted;
+        let protocol = self.config.protocol;
+        let members = match way {
+            Way::One(uplink) => Members::only(uplink),
+            Way::Group(members) => group.map_or(members, |group| group.members),
+        };
+        let paths: Vec<(&Link, &Path)> = members
+            .iter()
+            .filter_map(|uplink| {
+                let link = self.links.get(uplink.0)?;
+                Some((link, link.families[index(family)].as_ref()?))
+            })
+            .collect();
+        let mut route = match (way, group, paths.as_slice()) {
+            (Way::Group(_), Some(group), _) => {
+                message::by_object(family, protocol, group.group.id, metric)
+            }
+            (_, _, [(link, path)]) => {
+                return self.default_route(link, family, path, MAIN_TABLE, metric);
+            }
+            (_, _, paths) => {
+                let ways: Vec<(Hop, u32)> = paths
+                    .iter()
+                    .map(|(link, path)| (hop(link, path), link.weight))
+                    .collect();
+                message::multipath(family, protocol, &ways, metric)
+            }
+        };
+        // What all have in common: a source address is one uplink's, and so is an MTU that is not everybody's.
+        if let Some((_, first)) = paths.first()
+            && paths
+                .iter()
+                .all(|(_, path)| path.template.metrics == first.template.metrics)
+        {
+            let prefsrc = first.template.prefsrc.filter(|_| paths.len() == 1);
+            shape(&mut route, prefsrc, &first.template.metrics);
         }
-    }
-
-    fn standby_metric(&self, rank: usize) -> u32 {
-        self.config.standby_metric + table::rank_number(rank)
+        route
     }
 
     /// A default route of ours by one uplink.
     pub(super) fn default_route(
         &self,
-        rank: usize,
+        link: &Link,
         family: Family,
         path: &Path,
         table: u32,
         metric: u32,
     ) -> RouteMessage {
-        let hop = Hop {
-            ifindex: self.links[rank].ifindex,
-            gateway: path.gateway,
-            onlink: path.template.onlink,
-        };
         let everywhere = match family {
             Family::V4 => std::net::Ipv4Addr::UNSPECIFIED.into(),
             Family::V6 => std::net::Ipv6Addr::UNSPECIFIED.into(),
@@ -238,35 +285,36 @@ impl Router {
             table,
             self.config.protocol,
             (everywhere, 0),
-            hop,
+            hop(link, path),
             metric,
         );
-        let template = &path.template;
-        route.attributes.extend(
-            template
-                .prefsrc
-                .map(|source| RouteAttribute::PrefSource(source.into())),
-        );
-        if !template.metrics.is_empty() {
-            route
-                .attributes
-                .push(RouteAttribute::Metrics(template.metrics.clone()));
-        }
+        shape(&mut route, path.template.prefsrc, &path.template.metrics);
         route
     }
 
-    /// Makes our routes what they were: what is missing comes back first, then goes what was not there.
-    fn undo(
+    /// Gives a switch up: everything becomes what it was.
+    fn fail(
         &mut self,
         family: Family,
-        before: &[RouteMessage],
-        rivals: &[RouteMessage],
-        snapshot: super::displaced::Snapshot,
-    ) -> Result<()> {
+        former: &Former,
+        group: Option<&Laid>,
+        refusal: &str,
+    ) -> Result<Attempt> {
+        self.undo(family, former, group)
+            .with_context(|| format!("{refusal}, and undoing failed"))?;
+        bail!("{refusal}");
+    }
+
+    /// Makes our routes what they were: what is missing comes back first, then goes what was not there.
+    fn undo(&mut self, family: Family, former: &Former, group: Option<&Laid>) -> Result<()> {
+        if let Some(group) = group {
+            self.undo_group(group)?;
+        }
         let now = self.ours(family)?;
         let mut requests: Vec<Request> = Vec::new();
         let mut lines = Vec::new();
-        for route in before
+        for route in former
+            .routes
             .iter()
             .filter(|route| !now.iter().any(|other| same(route, other)))
         {
@@ -275,16 +323,17 @@ impl Router {
         }
         for route in now
             .iter()
-            .filter(|route| !before.iter().any(|other| same(route, other)))
+            .filter(|route| !former.routes.iter().any(|other| same(route, other)))
         {
             lines.push(format!("removed {}", message::describe(route)));
             requests.push(removal(route));
         }
         if family == Family::V6 {
             // One that tied with ours was replaced, not merely outranked.
-            for route in rivals
+            for route in former
+                .rivals
                 .iter()
-                .filter(|route| self.tie(metric(route)).is_some())
+                .filter(|route| plan::key_of(&self.links, &self.config, metric(route)).is_some())
             {
                 lines.push(format!("added {}", message::describe(route)));
                 requests.push((
@@ -295,7 +344,10 @@ impl Router {
         }
         let mut report = Report::default();
         table::commit(&mut self.netlink, requests, lines, &mut report)?;
-        self.displaced.rollback(snapshot)?;
+        self.displaced.rollback(&former.displaced)?;
+        if let Some(group) = group {
+            self.tidy_objects(family, group.before.as_ref(), &mut report)?;
+        }
         if !report.problems.is_empty() {
             bail!("{}", report.problems.join("; "));
         }
@@ -303,10 +355,52 @@ impl Router {
     }
 }
 
+/// What a switch finds, to be put back if it fails.
+struct Former {
+    /// Ours.
+    routes: Vec<RouteMessage>,
+    /// Others' that have to make way.
+    rivals: Vec<RouteMessage>,
+    displaced: displaced::Snapshot,
+}
+
 enum Attempt {
     Done(Confirmed),
     /// A route stands where none was expected.
     Taken,
+}
+
+/// What is wanted (the active one first) and does not stand, in the order in which it comes.
+fn in_order<'a>(wanted: &'a [RouteMessage], ours: &[RouteMessage]) -> Vec<&'a RouteMessage> {
+    let best = ours.iter().map(metric).min();
+    let behind = |route: &&RouteMessage| best.is_some_and(|best| metric(route) > best);
+    let (active, standbys) = wanted.split_at(wanted.len().min(1));
+    let (early, late): (Vec<_>, Vec<_>) = standbys.iter().partition(behind);
+    early
+        .into_iter()
+        .chain(active)
+        .chain(late)
+        .filter(|route| !ours.iter().any(|other| same(route, other)))
+        .collect()
+}
+
+/// The way out of an uplink.
+pub(super) fn hop(link: &Link, path: &Path) -> Hop {
+    Hop {
+        ifindex: link.ifindex,
+        gateway: path.gateway,
+        onlink: path.template.onlink,
+    }
+}
+
+/// What a route of ours copies from the one that was there.
+fn shape(route: &mut RouteMessage, prefsrc: Option<IpAddr>, metrics: &[RouteMetric]) {
+    let source = prefsrc.map(|source| RouteAttribute::PrefSource(source.into()));
+    route.attributes.extend(source);
+    if !metrics.is_empty() {
+        let metrics = RouteAttribute::Metrics(metrics.to_vec());
+        route.attributes.push(metrics);
+    }
 }
 
 /// How to put one of our routes in its place.

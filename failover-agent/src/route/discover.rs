@@ -14,6 +14,7 @@ use tracing::warn;
 use super::{
     Link, Path, Router, Template, index,
     message::{self, Hop, hops, metric},
+    plan,
     survey::{self, Address, Interface, Survey, contains, is_link_local},
     table,
 };
@@ -34,13 +35,15 @@ impl Router {
     /// enough: a modem without IPv6 is a warning); a gateway that is not on the link; a default route of someone else's
     /// interface with one of our metrics. Or netlink fails.
     pub fn discover(&mut self, config: &Config) -> Result<Vec<Link>> {
+        self.assign_slots(config)?;
         let survey = self.survey()?;
         let mut links = Vec::new();
-        for (rank, uplink) in config.uplinks.iter().enumerate() {
-            let mut link = survey.link(uplink)?;
+        for uplink in &config.uplinks {
+            let slot = self.slots.of(&uplink.interface);
+            let mut link = survey.link(uplink, slot)?;
             let mut failures = Vec::new();
             for family in Family::ALL {
-                match survey.path(uplink, self.uplink_table(rank), family) {
+                match survey.path(uplink, self.uplink_table(slot), family) {
                     Ok(path) => link.families[index(family)] = Some(path),
                     Err(failure @ Failure::GatewayOffLink { .. }) => return Err(failure.into()),
                     Err(failure) if has_targets(uplink, family) => failures.push(failure),
@@ -70,22 +73,28 @@ impl Router {
     /// # Errors
     /// Netlink fails.
     pub fn rediscover(&mut self, config: &Config) -> Result<Vec<Link>> {
+        self.assign_slots(config)?;
         let survey = self.survey()?;
-        let links = config.uplinks.iter().enumerate().map(|(rank, uplink)| {
-            let Ok(mut link) = survey.link(uplink) else {
+        let links = config.uplinks.iter().map(|uplink| {
+            let slot = self.slots.of(&uplink.interface);
+            let Ok(mut link) = survey.link(uplink, slot) else {
                 return Link {
                     ifindex: 0,
                     interface: uplink.interface.clone(),
                     link_layer: LinkLayer::None,
                     carrier: false,
+                    slot,
+                    rank: uplink.rank,
+                    weight: uplink.weight,
+                    metric: uplink.metric,
                     families: [None, None],
                 };
             };
             for family in Family::ALL {
-                let table = self.uplink_table(rank);
+                let table = self.uplink_table(slot);
                 let last = self
                     .remembered
-                    .get(rank)
+                    .get(&uplink.interface)
                     .and_then(|last| last[index(family)].as_ref());
                 link.families[index(family)] = match (survey.path(uplink, table, family), last) {
                     (Err(Failure::NoGateway { .. }), Some(last)) => {
@@ -115,14 +124,12 @@ impl Router {
         )
     }
 
-    fn uplink_table(&self, rank: usize) -> u32 {
-        table::uplink_table(&self.config, rank)
+    fn uplink_table(&self, slot: u32) -> u32 {
+        table::uplink_table(&self.config, slot)
     }
 
     /// A default route of an interface that is no uplink is not ours to displace: it must not have a metric of ours.
     fn check_metrics(&self, survey: &Survey, links: &[Link]) -> Result<(), Failure> {
-        let standbys = self.config.standby_metric
-            ..self.config.standby_metric + table::rank_number(links.len());
         for family in Family::ALL {
             if links
                 .iter()
@@ -134,10 +141,8 @@ impl Router {
                 let of_uplink = hops(route)
                     .iter()
                     .any(|hop| links.iter().any(|link| link.ifindex == hop.ifindex));
-                let key = match metric(route) {
-                    metric if metric == self.config.active_metric => "active_metric",
-                    metric if standbys.contains(&metric) => "standby_metric",
-                    _ => continue,
+                let Some(key) = plan::key_of(links, &self.config, metric(route)) else {
+                    continue;
                 };
                 if !of_uplink {
                     return Err(Failure::MetricTaken {
@@ -164,13 +169,17 @@ fn has_targets(uplink: &UplinkConfig, family: Family) -> bool {
 type WayOut<'a> = (Option<IpAddr>, Option<(&'a RouteMessage, Hop)>);
 
 impl Survey {
-    fn link(&self, uplink: &UplinkConfig) -> Result<Link, Failure> {
+    fn link(&self, uplink: &UplinkConfig, slot: u32) -> Result<Link, Failure> {
         let interface = self.interface(uplink)?;
         Ok(Link {
             ifindex: interface.index,
             interface: interface.name.clone(),
             link_layer: interface.layer,
             carrier: interface.flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
+            slot,
+            rank: uplink.rank,
+            weight: uplink.weight,
+            metric: uplink.metric,
             families: [None, None],
         })
     }

@@ -104,8 +104,8 @@ impl Displaced {
     }
 
     /// Puts back what was there before a [`record`](Self::record).
-    pub(super) fn rollback(&mut self, to: Snapshot) -> Result<()> {
-        self.replace(to.0)
+    pub(super) fn rollback(&mut self, to: &Snapshot) -> Result<()> {
+        self.replace(to.0.clone())
     }
 
     /// For [`rollback`](Self::rollback).

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use rtnetlink::{
-    packet_core::Parseable,
+    packet_core::{NetlinkSerializable, Parseable},
     packet_route::{
         AddressFamily, RouteNetlinkMessage,
         route::{RouteHeader, RouteMessage},
@@ -31,9 +31,9 @@ impl Netlink {
 
     /// Asks for a list. A routing table that nobody has put anything into yet, and a family that the kernel does not have,
     /// are empty.
-    pub(super) fn list<T>(
+    pub(super) fn list<T, M: NetlinkSerializable + Clone>(
         &mut self,
-        request: &RouteNetlinkMessage,
+        request: &M,
         decode: impl Fn(&[u8]) -> Result<Option<T>>,
     ) -> Result<Vec<T>> {
         match self.dump(request, decode) {

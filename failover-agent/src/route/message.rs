@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use nix::net::if_::if_indextoname;
 use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteNextHop,
     RouteNextHopFlags, RouteProtocol, RouteScope, RouteType, RouteVia,
 };
 
@@ -64,6 +64,16 @@ pub(super) fn hops(route: &RouteMessage) -> Vec<Hop> {
         })
         .into_iter()
         .collect()
+}
+
+/// Weight less one of each way out, in the order of [`hops`]; 0 for the only one.
+fn weights(route: &RouteMessage) -> Vec<u8> {
+    for attribute in &route.attributes {
+        if let RouteAttribute::MultiPath(next_hops) = attribute {
+            return next_hops.iter().map(|hop| hop.hops).collect();
+        }
+    }
+    vec![0]
 }
 
 fn gateway(attributes: &[RouteAttribute]) -> Option<IpAddr> {
@@ -155,15 +165,34 @@ fn unspecified(header: &RouteHeader) -> IpAddr {
     }
 }
 
+/// The nexthop object that a route leaves by.
+pub(super) fn nexthop_id(route: &RouteMessage) -> Option<u32> {
+    route
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            RouteAttribute::NhId(id) => Some(*id),
+            _ => None,
+        })
+}
+
 /// Whether two routes do the same: nothing has to be changed when one is wanted and the other stands.
 pub(super) fn same(a: &RouteMessage, b: &RouteMessage) -> bool {
-    let way = |route| {
-        hops(route)
-            .into_iter()
-            .map(|hop: Hop| (hop.ifindex, hop.gateway))
-            .collect::<Vec<_>>()
+    let way = |route: &RouteMessage| match nexthop_id(route) {
+        // The kernel reports what stands behind it, too.
+        Some(_) => Vec::new(),
+        None => {
+            // The kernel sorts them as it likes.
+            let hops = hops(route).into_iter().zip(weights(route));
+            let mut way: Vec<_> = hops
+                .map(|(hop, weight)| (hop.ifindex, hop.gateway, weight))
+                .collect();
+            way.sort_unstable();
+            way
+        }
     };
     table(a) == table(b)
+        && nexthop_id(a) == nexthop_id(b)
         && metric(a) == metric(b)
         && destination(a) == destination(b)
         && a.header.protocol == b.header.protocol
@@ -206,16 +235,62 @@ pub(super) fn unicast(
             .push(RouteAttribute::Destination(destination.into()));
     }
     route.attributes.push(RouteAttribute::Oif(hop.ifindex));
-    route
-        .attributes
-        .extend(hop.gateway.map(|gateway| match (family, gateway) {
-            // RFC 5549: an IPv4 route through an IPv6 gateway.
-            (Family::V4, IpAddr::V6(gateway)) => RouteAttribute::Via(RouteVia::Inet6(gateway)),
-            _ => RouteAttribute::Gateway(gateway.into()),
-        }));
+    route.attributes.extend(gateway_attribute(family, hop));
     if metric != 0 {
         route.attributes.push(RouteAttribute::Priority(metric));
     }
+    route
+}
+
+fn gateway_attribute(family: Family, hop: Hop) -> Option<RouteAttribute> {
+    hop.gateway.map(|gateway| match (family, gateway) {
+        // RFC 5549: an IPv4 route through an IPv6 gateway.
+        (Family::V4, IpAddr::V6(gateway)) => RouteAttribute::Via(RouteVia::Inet6(gateway)),
+        _ => RouteAttribute::Gateway(gateway.into()),
+    })
+}
+
+/// A default route of ours through a nexthop object.
+pub(super) fn by_object(family: Family, protocol: u8, id: u32, metric: u32) -> RouteMessage {
+    default_route(family, protocol, RouteAttribute::NhId(id), metric)
+}
+
+/// A default route of ours that shares connections out over several ways, each with its weight (1 to 256).
+pub(super) fn multipath(
+    family: Family,
+    protocol: u8,
+    ways: &[(Hop, u32)],
+    metric: u32,
+) -> RouteMessage {
+    let next_hop = |(hop, weight): &(Hop, u32)| {
+        let mut next_hop = RouteNextHop::default();
+        next_hop.interface_index = hop.ifindex;
+        next_hop.hops = u8::try_from(weight.saturating_sub(1)).unwrap_or(u8::MAX);
+        if hop.onlink {
+            next_hop.flags = RouteNextHopFlags::Onlink;
+        }
+        next_hop.attributes.extend(gateway_attribute(family, *hop));
+        next_hop
+    };
+    let ways = ways.iter().map(next_hop).collect();
+    default_route(family, protocol, RouteAttribute::MultiPath(ways), metric)
+}
+
+/// A default route of ours in the main table.
+fn default_route(family: Family, protocol: u8, way: RouteAttribute, metric: u32) -> RouteMessage {
+    let mut route = RouteMessage::default();
+    route.header = RouteHeader {
+        address_family: address_family(family),
+        protocol: RouteProtocol::from(protocol),
+        scope: RouteScope::Universe,
+        kind: RouteType::Unicast,
+        ..RouteHeader::default()
+    };
+    route.attributes = vec![
+        RouteAttribute::Table(MAIN_TABLE),
+        way,
+        RouteAttribute::Priority(metric),
+    ];
     route
 }
 
@@ -281,6 +356,9 @@ pub(super) fn describe(route: &RouteMessage) -> String {
             text += &format!(" via {gateway}");
         }
         text += &format!(" dev {}", interface_name(hop.ifindex));
+    }
+    if let Some(id) = nexthop_id(route) {
+        text += &format!(" nhid {id}");
     }
     if table(route) != MAIN_TABLE {
         text += &format!(" table {}", table(route));

@@ -2,7 +2,8 @@
 //! default route, and gives everything back.
 //!
 //! Ownership: every route of ours bears `route.protocol`, every rule that number and a priority from
-//! `route.rule_priority` on (three for each uplink). Nothing else is ever changed or removed, except default routes of the
+//! `route.rule_priority` on (three for each uplink), every nexthop object that number and an id from `route.table` on.
+//! The kernel's multipath hash policy is set while there is a balance group, its former value on record. Nothing else is ever changed or removed, except default routes of the
 //! uplinks whose metric beats or ties with ours: those are *displaced*, which means recorded on disk first, removed
 //! only when ours stand confirmed, and put back by [`Router::restore`] or [`reset`].
 //!
@@ -13,7 +14,11 @@
 //! | `survey.rs` | the kernel's interfaces, addresses and routes at one time |
 //! | `discover.rs` | the uplinks and their ways out, learned from a survey |
 //! | `table.rs` | routing tables and rules of the uplinks |
+//! | `slots.rs` | the number of each uplink's table, rules and nexthop objects |
+//! | `plan.rs` | which default routes are wanted: pure |
 //! | `apply.rs` | the switch: make before break in the main table |
+//! | `group.rs`, `nexthop.rs` | balance groups, and the nexthop objects that they are made of |
+//! | `hash.rs` | what a group's connections are told apart by |
 //! | `neighbour.rs` | the gateways' link-layer addresses, before they are needed |
 //! | `displaced.rs` | the record of foreign routes that made way |
 //! | `restore.rs` | giving everything back |
@@ -24,27 +29,32 @@
 mod apply;
 mod discover;
 mod displaced;
+mod group;
+mod hash;
 pub(crate) mod inspect;
 mod list;
 pub(crate) mod lookup;
 mod message;
 mod neighbour;
+mod nexthop;
 mod observe;
+mod plan;
 mod restore;
+mod slots;
 mod survey;
 mod table;
 
-use std::{net::IpAddr, path, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, path, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use failover_ebpf::LinkLayer;
 use rtnetlink::packet_route::route::{RouteHeader, RouteMessage, RouteMetric, RouteProtocol};
 
-use self::displaced::Displaced;
+use self::{displaced::Displaced, group::Groups, slots::Slots};
 use crate::{
     config::RouteConfig,
     netlink::Netlink,
-    policy::{Family, UplinkId},
+    policy::{Family, Members, UplinkId},
 };
 
 pub use neighbour::Neighbour;
@@ -63,6 +73,14 @@ pub struct Link {
     pub link_layer: LinkLayer,
     /// Whether it is up and has carrier (`IFF_UP` and `IFF_LOWER_UP`).
     pub carrier: bool,
+    /// Its table, rules and nexthop objects are numbered by it; stays when its position changes.
+    pub slot: u32,
+    /// Order of preference; uplinks of one rank are a balance group.
+    pub rank: u32,
+    /// Share of its balance group's new connections, 1 to 256 (255 counts as 256).
+    pub weight: u32,
+    /// Metric of its default route, if it has one of its own.
+    pub metric: Option<u32>,
     /// How each family leaves by it, by [`Family::ALL`]'s order; None: not at all.
     pub families: [Option<Path>; 2],
 }
@@ -93,15 +111,17 @@ pub struct Template {
 /// A switch that has been read back from the kernel. Durations count from the call of [`Router::activate`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Confirmed {
-    /// The kernel has accepted the new routes: from here on new connections leave by the new uplink.
+    /// From here on new connections leave by the new uplink: the kernel has accepted its route, and one with a better metric,
+    /// if the old uplink had one, is gone. The latter is after [`Confirmed::confirmed`].
     pub routed: Duration,
-    /// They have been read back.
+    /// The new routes have been read back.
     pub confirmed: Duration,
     /// Superfluous and displaced routes are gone.
     pub settled: Duration,
     /// What was changed, one line each.
     pub changes: Vec<String>,
-    /// What could not be done without endangering the switch itself, one line each: a standby whose interface is down.
+    /// What could not be done without endangering the switch itself, one line each: a standby whose interface is down, a group
+    /// that the kernel does not take (told once).
     pub problems: Vec<String>,
 }
 
@@ -120,10 +140,14 @@ pub struct Router {
     config: RouteConfig,
     displaced: Displaced,
     links: Vec<Link>,
-    /// The last way out of each uplink, by rank and family: the kernel forgets routes when an interface goes down.
-    remembered: Vec<[Option<Path>; 2]>,
+    slots: Slots,
+    groups: Groups,
+    /// The last way out of each uplink, by interface and family: the kernel forgets routes when an interface goes down.
+    remembered: BTreeMap<String, [Option<Path>; 2]>,
     /// Whom [`Router::activate`] has made active, by [`Family::ALL`]'s order.
-    active: [Option<UplinkId>; 2],
+    active: [Members; 2],
+    /// Whose default routes do not stand, by [`Family::ALL`]'s order.
+    withdrawn: [Members; 2],
     /// Default routes in the main table that are not ours, by [`Family::ALL`]'s order. Kept, because finding them
     /// means walking the whole table, which must not happen in the middle of a switch.
     foreign: [Vec<RouteMessage>; 2],
@@ -141,28 +165,41 @@ impl Router {
             config: config.clone(),
             displaced: Displaced::load(state_dir)?,
             links: Vec::new(),
-            remembered: Vec::new(),
-            active: [None; 2],
+            slots: Slots::default(),
+            groups: Groups::new(state_dir),
+            remembered: BTreeMap::new(),
+            active: [Members::NONE; 2],
+            withdrawn: [Members::NONE; 2],
             foreign: [Vec::new(), Vec::new()],
         })
     }
 
-    /// The uplink that holds our active metric in the kernel now, as an earlier run or a switch left it; from now on
-    /// [`Router::reconcile`] keeps it there. [`Router::prepare`] must have been called.
+    /// The uplinks whose route is the active one of ours in the kernel now, as an earlier run or a switch left it. Those of an
+    /// earlier run are kept active by [`Router::reconcile`] from now on. [`Router::prepare`] must have been called.
     ///
     /// # Errors
     /// The kernel's routes cannot be read.
-    pub fn current(&mut self, family: Family) -> Result<Option<UplinkId>> {
+    pub fn current(&mut self, family: Family) -> Result<Members> {
         let routes = self.ours(family)?;
-        let active = routes
-            .iter()
-            .find(|route| message::metric(route) == self.config.active_metric);
-        let ifindex = active.and_then(|route| message::hops(route).first().map(|hop| hop.ifindex));
-        let current = ifindex.and_then(|ifindex| self.uplink(ifindex));
-        if current.is_some() {
-            self.active[index(family)] = current;
+        let Some(best) = routes.iter().min_by_key(|route| message::metric(route)) else {
+            return Ok(Members::NONE);
+        };
+        let members = match message::nexthop_id(best) {
+            Some(group) => self.group_members(family, group)?,
+            None => message::hops(best)
+                .iter()
+                .filter_map(|hop| self.uplink(hop.ifindex))
+                .collect(),
+        };
+        // Otherwise it is a standby's.
+        if message::metric(best) != plan::active_metric(&self.links, &self.config, members) {
+            return Ok(Members::NONE);
         }
-        Ok(current)
+        let active = &mut self.active[index(family)];
+        if active.is_empty() {
+            *active = members;
+        }
+        Ok(members)
     }
 
     /// Does again what is missing or was undone: tables, rules, routes that the kernel removed with the interface, a better
@@ -175,18 +212,59 @@ impl Router {
         let mut report = self.lay_tables()?;
         self.refresh_foreign()?;
         for family in Family::ALL {
-            let Some(to) = self.active[index(family)] else {
-                continue;
-            };
-            match self.activate(family, to) {
-                Ok(confirmed) => {
-                    report.changes.extend(confirmed.changes);
-                    report.problems.extend(confirmed.problems);
-                }
-                Err(error) => report.problems.push(format!("{error:#}")),
-            }
+            self.hold(family, &mut report);
         }
         Ok(report)
+    }
+
+    /// Takes the default routes of these uplinks out of the main table, and those of all others in again, until told otherwise.
+    /// Active ones keep theirs until they are left.
+    ///
+    /// # Errors
+    /// Netlink itself fails. What the kernel refuses is in the report.
+    pub fn set_withdrawn(&mut self, family: Family, uplinks: Members) -> Result<Report> {
+        let mut report = Report::default();
+        let before = std::mem::replace(&mut self.withdrawn[index(family)], uplinks);
+        if before != uplinks {
+            self.hold(family, &mut report);
+        }
+        Ok(report)
+    }
+
+    /// Takes over other metrics; routes follow at the next [`Router::activate`] or [`Router::reconcile`]. Protocol, tables, rule
+    /// priorities and mark are what we know our own by, and stay as long as the router lives.
+    ///
+    /// # Errors
+    /// One of these is another. Nothing was taken over then; the caller tells the user to restart instead.
+    pub fn reconfigure(&mut self, config: &RouteConfig) -> Result<()> {
+        let fixed = RouteConfig {
+            active_metric: config.active_metric,
+            standby_metric: config.standby_metric,
+            on_down: config.on_down,
+            ..self.config.clone()
+        };
+        if fixed != *config {
+            bail!(
+                "route.protocol, table, rule_priority and mark cannot change while the agent runs"
+            );
+        }
+        self.config = fixed;
+        Ok(())
+    }
+
+    /// Makes the active uplinks' routes, and what follows from them, be there.
+    fn hold(&mut self, family: Family, report: &mut Report) {
+        let active = self.active[index(family)];
+        if active.is_empty() {
+            return;
+        }
+        match self.activate(family, active) {
+            Ok(confirmed) => {
+                report.changes.extend(confirmed.changes);
+                report.problems.extend(confirmed.problems);
+            }
+            Err(error) => report.problems.push(format!("{error:#}")),
+        }
     }
 
     /// Our routes in the main table.

@@ -11,11 +11,17 @@ use rtnetlink::{
 use super::{
     Report, Router, apply,
     displaced::{Displaced, Restorable},
+    group,
+    hash::HashPolicy,
     list::{Request, address_family},
     message::{self, MAIN_TABLE, metric},
     table,
 };
-use crate::{config::RouteConfig, netlink::Netlink, policy::Family};
+use crate::{
+    config::RouteConfig,
+    netlink::Netlink,
+    policy::{Family, Members},
+};
 
 /// Refusals that say nothing about the route: it stays on record for another attempt. All others mean that its interface
 /// is down, or its network no longer there: whoever sets that up again also brings the route.
@@ -26,18 +32,24 @@ const EACCES: i32 = 13;
 const ENOBUFS: i32 = 105;
 
 impl Router {
-    /// Puts the displaced routes back, then removes our routes, rules and tables. Goes on after a failure.
+    /// Puts the displaced routes back, then removes our routes, rules, tables and nexthop objects, and sets the multipath hash
+    /// policy back. Goes on after a failure.
     ///
     /// # Errors
     /// Netlink itself fails, or the record of displaced routes. What the kernel refuses is in the report.
     pub fn restore(&mut self) -> Result<Report> {
-        self.active = [None; 2];
-        withdraw(&mut self.netlink, &self.config, &mut self.displaced)
+        self.active = [Members::NONE; 2];
+        withdraw(
+            &mut self.netlink,
+            &self.config,
+            &mut self.displaced,
+            &mut self.groups.hash,
+        )
     }
 }
 
-/// The same as [`Router::restore`] without knowing the uplinks: from the record in `state_dir`, the protocol number and
-/// the range of priorities alone. For what a killed agent has left behind.
+/// The same as [`Router::restore`] without knowing the uplinks: from the records in `state_dir`, the protocol number and
+/// the ranges of priorities and ids alone. For what a killed agent has left behind.
 ///
 /// # Errors
 /// Netlink itself fails, or the record cannot be read. What the kernel refuses is in the report.
@@ -46,6 +58,7 @@ pub fn reset(config: &RouteConfig, state_dir: &Path) -> Result<Report> {
         &mut Netlink::open_route()?,
         config,
         &mut Displaced::load(state_dir)?,
+        &mut HashPolicy::new(state_dir),
     )
 }
 
@@ -53,6 +66,7 @@ fn withdraw(
     netlink: &mut Netlink,
     config: &RouteConfig,
     displaced: &mut Displaced,
+    hash: &mut HashPolicy,
 ) -> Result<Report> {
     let mut report = Report::default();
     put_back(netlink, config, displaced, &mut report)?;
@@ -81,6 +95,10 @@ fn withdraw(
             .collect();
         table::commit(netlink, requests, lines, &mut report)?;
     }
+    let objects = group::objects_of(netlink, config)?;
+    let ids: Vec<u32> = objects.iter().map(|object| object.id).collect();
+    group::delete(netlink, &ids, &mut report)?;
+    hash.restore(&mut report)?;
     Ok(report)
 }
 

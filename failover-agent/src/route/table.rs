@@ -1,7 +1,7 @@
 //! A routing table and rules for each uplink, so that probes, and connections that hold its address, leave by it
 //! whatever the main table says.
 //!
-//! Rules of uplink *i*, from priority `rule_priority` + 3 *i* on:
+//! Rules of the uplink in slot *i*, from priority `rule_priority` + 3 *i* on:
 //!
 //! 1. `from ADDRESS lookup main suppress_prefixlength 0`: local networks and VPNs in the main table still apply,
 //!    its default route does not;
@@ -25,7 +25,11 @@ use super::{
     list::{Request, address_family},
     message::{self, Hop, MAIN_TABLE},
 };
-use crate::{config::RouteConfig, netlink::Netlink, policy::Family};
+use crate::{
+    config::RouteConfig,
+    netlink::Netlink,
+    policy::{Family, Members, UplinkId},
+};
 
 /// Rules for each uplink.
 pub(super) const RULES_PER_UPLINK: u32 = 3;
@@ -36,8 +40,8 @@ pub(super) struct Rule {
     priority: u32,
     source: Option<IpAddr>,
     mark: Option<u32>,
-    interface: Option<String>,
-    table: u32,
+    pub(super) interface: Option<String>,
+    pub(super) table: u32,
     suppress_prefix_length: Option<u32>,
 }
 
@@ -48,9 +52,12 @@ impl Router {
     /// # Errors
     /// Netlink itself fails. What the kernel refuses (a route over an interface that is down) is in the report.
     pub fn prepare(&mut self, links: &[Link]) -> Result<Report> {
+        self.follow_positions(links);
         self.links = links.to_vec();
-        self.remembered.resize(links.len(), [None, None]);
-        for (last, link) in self.remembered.iter_mut().zip(links) {
+        self.remembered
+            .retain(|interface, _| links.iter().any(|link| link.interface == *interface));
+        for link in links {
+            let last = self.remembered.entry(link.interface.clone()).or_default();
             for (last, path) in last.iter_mut().zip(&link.families) {
                 if path.is_some() {
                     last.clone_from(path);
@@ -58,7 +65,20 @@ impl Router {
             }
         }
         self.refresh_foreign()?;
-        self.lay_tables()
+        let mut report = self.lay_tables()?;
+        self.adopt_objects(&mut report)?;
+        Ok(report)
+    }
+
+    /// Active and withdrawn uplinks are the same interfaces as before, wherever the configuration has put them.
+    fn follow_positions(&mut self, links: &[Link]) {
+        let position = |uplink: UplinkId| {
+            let interface = &self.links.get(uplink.0)?.interface;
+            links.iter().position(|link| link.interface == *interface)
+        };
+        let moved = |members: Members| members.iter().filter_map(position).map(UplinkId).collect();
+        self.active = self.active.map(moved);
+        self.withdrawn = self.withdrawn.map(moved);
     }
 
     /// Makes tables and rules agree with the links.
@@ -74,7 +94,7 @@ impl Router {
 
     fn lay_routes(&mut self, family: Family, report: &mut Report) -> Result<()> {
         let wanted: Vec<RouteMessage> = (0..self.links.len())
-            .flat_map(|rank| self.table_routes(rank, family))
+            .flat_map(|uplink| self.table_routes(uplink, family))
             .collect();
         let standing: Vec<RouteMessage> =
             routes_of(&mut self.netlink, family, self.config.protocol)?
@@ -94,7 +114,7 @@ impl Router {
             }
         }
         for route in &standing {
-            let replaced = || wanted.iter().any(|other| slot(other) == slot(route));
+            let replaced = || wanted.iter().any(|other| place(other) == place(route));
             if !wanted.iter().any(|other| message::same(route, other)) && !replaced() {
                 lines.push(format!("removed {}", message::describe(route)));
                 requests.push((RouteNetlinkMessage::DelRoute(message::deletion(route)), 0));
@@ -104,12 +124,12 @@ impl Router {
     }
 
     /// What belongs into the table of one uplink.
-    fn table_routes(&self, rank: usize, family: Family) -> Vec<RouteMessage> {
-        let link = &self.links[rank];
+    fn table_routes(&self, uplink: usize, family: Family) -> Vec<RouteMessage> {
+        let link = &self.links[uplink];
         let Some(path) = &link.families[index(family)] else {
             return Vec::new();
         };
-        let table = uplink_table(&self.config, rank);
+        let table = uplink_table(&self.config, link.slot);
         let on_link = Hop {
             ifindex: link.ifindex,
             gateway: None,
@@ -129,13 +149,13 @@ impl Router {
                 )
             })
             .collect();
-        routes.push(self.default_route(rank, family, path, table, TABLE_METRIC));
+        routes.push(self.default_route(link, family, path, table, TABLE_METRIC));
         routes
     }
 
     fn lay_rules(&mut self, family: Family, report: &mut Report) -> Result<()> {
         let wanted: Vec<Rule> = (0..self.links.len())
-            .flat_map(|rank| self.uplink_rules(rank, family))
+            .flat_map(|uplink| self.uplink_rules(uplink, family))
             .collect();
         let standing = rules_of(&mut self.netlink, family, &self.config)?;
         let mut lines = Vec::new();
@@ -156,13 +176,13 @@ impl Router {
         commit(&mut self.netlink, requests, lines, report)
     }
 
-    fn uplink_rules(&self, rank: usize, family: Family) -> Vec<Rule> {
-        let link = &self.links[rank];
+    fn uplink_rules(&self, uplink: usize, family: Family) -> Vec<Rule> {
+        let link = &self.links[uplink];
         let Some(path) = &link.families[index(family)] else {
             return Vec::new();
         };
-        let table = uplink_table(&self.config, rank);
-        let priority = self.config.rule_priority + RULES_PER_UPLINK * rank_number(rank);
+        let table = uplink_table(&self.config, link.slot);
+        let priority = self.config.rule_priority + RULES_PER_UPLINK * link.slot;
         let mut rules = vec![Rule {
             priority: priority + 1,
             source: None,
@@ -191,21 +211,21 @@ impl Router {
 const TABLE_METRIC: u32 = 1024;
 
 /// Number of an uplink's own routing table.
-pub(super) fn uplink_table(config: &RouteConfig, rank: usize) -> u32 {
-    config.table + rank_number(rank)
+pub(super) fn uplink_table(config: &RouteConfig, slot: u32) -> u32 {
+    config.table + slot
 }
 
-/// A rank as a number in netlink messages.
+/// A position among the uplinks, or their number, in netlink messages.
 #[expect(
     clippy::cast_possible_truncation,
-    reason = "ranks are positions among at most MAX_UPLINKS (64) uplinks"
+    reason = "there are at most MAX_UPLINKS (64) uplinks"
 )]
-pub(super) fn rank_number(rank: usize) -> u32 {
-    rank as u32
+pub(super) const fn number(uplinks: usize) -> u32 {
+    uplinks as u32
 }
 
-/// Routes in the same slot replace each other.
-fn slot(route: &RouteMessage) -> (u32, Option<(IpAddr, u8)>, u32) {
+/// Routes in the same place replace each other.
+fn place(route: &RouteMessage) -> (u32, Option<(IpAddr, u8)>, u32) {
     (
         message::table(route),
         message::destination(route),
@@ -235,7 +255,7 @@ pub(super) fn rules_of(
 ) -> Result<Vec<Rule>> {
     let ours = RuleAttribute::Protocol(RouteProtocol::from(config.protocol));
     let priorities = config.rule_priority
-        ..config.rule_priority + RULES_PER_UPLINK * rank_number(failover_ebpf::MAX_UPLINKS);
+        ..config.rule_priority + RULES_PER_UPLINK * number(failover_ebpf::MAX_UPLINKS);
     Ok(netlink
         .rules(family)?
         .iter()

@@ -156,7 +156,7 @@ fn names_what_is_wrong() {
         ip("route add default via 10.0.2.1 dev up2 metric 101");
         let wrong = failure(discover(&config(&["up0", "up1"])));
         assert!(
-            matches!(&wrong, Failure::MetricTaken { key: "standby_metric", metric: 101, route } if route.contains("dev up2")),
+            matches!(&wrong, Failure::MetricTaken { key: "route.standby_metric", metric: 101, route } if route.contains("dev up2")),
             "{wrong}"
         );
         ip("route del default dev up2");
@@ -166,7 +166,7 @@ fn names_what_is_wrong() {
             matches!(
                 &wrong,
                 Failure::MetricTaken {
-                    key: "active_metric",
+                    key: "route.active_metric",
                     metric: 50,
                     ..
                 }

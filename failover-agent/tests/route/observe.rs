@@ -18,7 +18,7 @@ fn reconciles_what_others_undo() {
         let state = state();
         let (mut router, _) = router(&config, state.path());
         for family in Family::ALL {
-            router.activate(family, B).unwrap();
+            router.activate(family, only(B)).unwrap();
         }
         let standing = snapshot();
         assert_eq!(
@@ -93,8 +93,8 @@ fn observes_what_others_do() {
             };
 
             // Our own changes, other networks and other interfaces are no news: the next thing seen is the address.
-            router.activate(Family::V4, A).unwrap();
-            router.activate(Family::V4, B).unwrap();
+            router.activate(Family::V4, only(A)).unwrap();
+            router.activate(Family::V4, only(B)).unwrap();
             ip("route add 198.51.100.0/24 via 10.0.0.1");
             ip("addr add 10.9.0.1/24 dev up2");
             ip("link set up2 down");

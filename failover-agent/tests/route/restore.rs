@@ -26,7 +26,7 @@ fn displaces_what_beats_or_ties_and_restores_it_exactly() {
         let (mut router, _) = router(&config, state.path());
         for family in Family::ALL {
             for to in [A, B, A] {
-                router.activate(family, to).unwrap();
+                router.activate(family, only(to)).unwrap();
             }
         }
         assert_eq!(
@@ -88,7 +88,7 @@ fn resets_after_a_kill() {
         let state = state();
         let (mut killed, links) = router(&config, state.path());
         for family in Family::ALL {
-            killed.activate(family, B).unwrap();
+            killed.activate(family, only(B)).unwrap();
         }
         drop(killed);
         let left = snapshot();
@@ -100,9 +100,9 @@ fn resets_after_a_kill() {
             "gateways are learned from what was displaced, or from ours"
         );
         for family in Family::ALL {
-            assert_eq!(second.current(family).unwrap(), Some(B));
+            assert_eq!(second.current(family).unwrap(), only(B));
             assert_eq!(
-                second.activate(family, B).unwrap().changes,
+                second.activate(family, only(B)).unwrap().changes,
                 Vec::<String>::new()
             );
         }
@@ -133,8 +133,8 @@ fn learns_from_its_own_routes_when_nothing_else_is_left() {
         let config = config(&["up0", "up1"]);
         let state = state();
         let (mut killed, links) = router(&config, state.path());
-        killed.activate(Family::V4, A).unwrap();
-        killed.activate(Family::V6, A).unwrap();
+        killed.activate(Family::V4, only(A)).unwrap();
+        killed.activate(Family::V6, only(A)).unwrap();
         drop(killed);
         for _ in 0..2 {
             ip("route del default proto dhcp");
@@ -160,7 +160,7 @@ fn restores_what_can_be_and_reports_the_rest() {
         let config = config(&["up0", "up1"]);
         let state = state();
         let (mut router, _) = router(&config, state.path());
-        router.activate(Family::V4, B).unwrap();
+        router.activate(Family::V4, only(B)).unwrap();
         ip("link del up0");
         let report = router.restore().unwrap();
         assert_eq!(
@@ -182,7 +182,7 @@ fn restores_on_an_interface_that_was_made_anew() {
         let config = config(&["up0", "up1"]);
         let state = state();
         let (mut killed, _) = router(&config, state.path());
-        killed.activate(Family::V4, B).unwrap();
+        killed.activate(Family::V4, only(B)).unwrap();
         drop(killed);
         ip("link del up0");
         ip("link add up0 type veth peer name far0");
@@ -208,7 +208,7 @@ fn ignores_a_record_from_before_the_boot() {
         let config = config(&["up0", "up1"]);
         let state = state();
         let (mut killed, _) = router(&config, state.path());
-        killed.activate(Family::V4, B).unwrap();
+        killed.activate(Family::V4, only(B)).unwrap();
         drop(killed);
         let file = state.path().join("displaced.json");
         let mut record: serde_json::Value =

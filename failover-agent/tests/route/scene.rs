@@ -5,12 +5,16 @@ use std::{net::IpAddr, path::Path};
 use failover_agent::{
     config::Config,
     failure::Failure,
-    policy::UplinkId,
+    policy::{Members, UplinkId},
     route::{Link, Router},
 };
 
 pub(crate) const A: UplinkId = UplinkId(0);
 pub(crate) const B: UplinkId = UplinkId(1);
+
+pub(crate) fn only(uplink: UplinkId) -> Members {
+    Members::only(uplink)
+}
 
 pub(crate) fn state() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()

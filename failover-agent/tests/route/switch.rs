@@ -79,9 +79,9 @@ fn switches_without_an_instant_without_default_route() {
         for round in 0..4000 {
             for family in Family::ALL {
                 let to = if round % 2 == 0 { A } else { B };
-                let confirmed = router.activate(family, to).unwrap();
+                let confirmed = router.activate(family, only(to)).unwrap();
                 assert_eq!(confirmed.problems, Vec::<String>::new());
-                assert_eq!(router.current(family).unwrap(), Some(to));
+                assert_eq!(router.current(family).unwrap(), only(to));
                 // The first ones write the displaced routes to disk.
                 if round > 1 {
                     times.push((
@@ -145,7 +145,7 @@ fn leaves_everything_when_the_new_route_is_refused() {
                 .unwrap()
                 .gateway = Some(address(wrong));
             router.prepare(&broken).unwrap();
-            let error = router.activate(family, B).unwrap_err();
+            let error = router.activate(family, only(B)).unwrap_err();
             assert!(
                 format!("{error:#}").contains("the kernel refused default via"),
                 "{error:#}"
@@ -156,7 +156,7 @@ fn leaves_everything_when_the_new_route_is_refused() {
         assert_eq!(record(), None);
 
         for family in Family::ALL {
-            router.activate(family, A).unwrap();
+            router.activate(family, only(A)).unwrap();
         }
         let standing = snapshot();
         let displaced = record();
@@ -166,8 +166,8 @@ fn leaves_everything_when_the_new_route_is_refused() {
         }
         router.prepare(&links).unwrap();
         for family in Family::ALL {
-            router.activate(family, B).unwrap_err();
-            assert_eq!(router.current(family).unwrap(), Some(A));
+            router.activate(family, only(B)).unwrap_err();
+            assert_eq!(router.current(family).unwrap(), only(A));
         }
         let main = |lines: &std::collections::BTreeSet<String>| -> Vec<String> {
             lines
@@ -182,7 +182,7 @@ fn leaves_everything_when_the_new_route_is_refused() {
         // The interface is down.
         ip("link set up2 down");
         let before = snapshot();
-        let error = router.activate(Family::V4, UplinkId(2)).unwrap_err();
+        let error = router.activate(Family::V4, only(UplinkId(2))).unwrap_err();
         assert!(
             format!("{error:#}").contains("refused default via 10.0.2.1 dev up2"),
             "{error:#}"
@@ -199,9 +199,9 @@ fn fails_over_from_an_interface_that_is_down() {
         let config = config(&["up0", "up1"]);
         let state = state();
         let (mut router, _) = router(&config, state.path());
-        router.activate(Family::V4, A).unwrap();
+        router.activate(Family::V4, only(A)).unwrap();
         ip("link set up0 down");
-        let confirmed = router.activate(Family::V4, B).unwrap();
+        let confirmed = router.activate(Family::V4, only(B)).unwrap();
         assert!(
             confirmed
                 .problems
@@ -234,13 +234,13 @@ fn notices_a_route_that_has_just_come() {
         let state = state();
         let (mut router, _) = router(&config, state.path());
         for family in Family::ALL {
-            router.activate(family, A).unwrap();
+            router.activate(family, only(A)).unwrap();
         }
         // Nobody has told the router: it finds out when it wants to put its own there.
         ip("route add default via 10.0.1.1 dev up1 proto dhcp metric 100");
         ip("-6 route add default via 2001:db8:1::1 dev up1 proto static metric 100");
         for family in Family::ALL {
-            let confirmed = router.activate(family, B).unwrap();
+            let confirmed = router.activate(family, only(B)).unwrap();
             assert!(
                 confirmed
                     .changes
@@ -262,10 +262,10 @@ fn notices_a_route_that_has_just_come() {
         );
 
         // Someone else's interface with our metric: nothing happens to it, and nothing else.
-        router.activate(Family::V6, A).unwrap();
+        router.activate(Family::V6, only(A)).unwrap();
         ip("-6 route add default via 2001:db8:2::1 dev up2 metric 100");
         let taken = snapshot();
-        let error = router.activate(Family::V6, B).unwrap_err();
+        let error = router.activate(Family::V6, only(B)).unwrap_err();
         assert!(
             matches!(
                 error.downcast_ref(),
@@ -296,8 +296,8 @@ fn takes_in_a_multipath_route_of_the_uplinks() {
             Some(address("10.0.1.1"))
         );
         for family in Family::ALL {
-            router.activate(family, B).unwrap();
-            router.activate(family, A).unwrap();
+            router.activate(family, only(B)).unwrap();
+            router.activate(family, only(A)).unwrap();
         }
         assert_eq!(
             defaults("-4"),
@@ -344,12 +344,12 @@ fn switches_between_ethernet_and_tunnel() {
             (Family::V6, "-6", "2001:db8::1"),
         ] {
             for _ in 0..2 {
-                router.activate(family, A).unwrap();
+                router.activate(family, only(A)).unwrap();
                 assert_eq!(
                     defaults(option)[..2],
                     [ours("up0", gateway, 50), tunnel(101)]
                 );
-                router.activate(family, B).unwrap();
+                router.activate(family, only(B)).unwrap();
                 assert_eq!(
                     defaults(option)[..2],
                     [tunnel(50), ours("up0", gateway, 100)]

@@ -1,0 +1,230 @@
+//! Which default routes of ours are wanted in the main table. Pure.
+
+use super::{Link, index};
+use crate::{
+    config::RouteConfig,
+    policy::{Family, Members, UplinkId},
+};
+
+/// A default route of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Wanted {
+    pub(super) metric: u32,
+    pub(super) way: Way,
+}
+
+/// How it leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// By one uplink.
+    One(UplinkId),
+    /// By the members of a balance group, also while there is only one left: the flows of this one must stay where they
+    /// are when another joins.
+    Group(Members),
+}
+
+/// The default routes that are wanted while `active` carries the traffic and `withdrawn` have none. The active one comes first,
+/// and has the lowest metric; no two have the same. Empty if no active uplink has a way out.
+///
+/// The active one stands at its own metric if it has one, else at `active_metric`. A standby stands at its own metric if that
+/// does not beat or tie with another, else at `standby_metric` + its position.
+pub(super) fn plan(
+    links: &[Link],
+    family: Family,
+    config: &RouteConfig,
+    active: Members,
+    withdrawn: Members,
+) -> Vec<Wanted> {
+    let usable: Members = (0..links.len())
+        .map(UplinkId)
+        .filter(|uplink| links[uplink.0].families[index(family)].is_some())
+        .collect();
+    let carriers: Members = active
+        .iter()
+        .filter(|uplink| usable.contains(*uplink))
+        .collect();
+    let Some(first) = carriers.first() else {
+        return Vec::new();
+    };
+    let way = match carriers.len() > 1 || in_group(links, first) {
+        true => Way::Group(carriers),
+        false => Way::One(first),
+    };
+    let metric = active_metric(links, config, carriers);
+    let mut wanted = vec![Wanted { metric, way }];
+    for standby in usable.iter() {
+        if active.contains(standby) || withdrawn.contains(standby) {
+            continue;
+        }
+        let own = links[standby.0].metric.filter(|own| {
+            // Members of one group have the same: it can be only one's.
+            *own > metric && !wanted.iter().any(|other| other.metric == *own)
+        });
+        wanted.push(Wanted {
+            metric: own.unwrap_or_else(|| standby_metric(config, standby)),
+            way: Way::One(standby),
+        });
+    }
+    wanted
+}
+
+/// The metric at which these are active.
+pub(super) fn active_metric(links: &[Link], config: &RouteConfig, members: Members) -> u32 {
+    members
+        .iter()
+        .find_map(|uplink| links.get(uplink.0)?.metric)
+        .unwrap_or(config.active_metric)
+}
+
+/// The key that one of our metrics comes from, whether it is in use just now or not.
+pub(super) fn key_of(links: &[Link], config: &RouteConfig, metric: u32) -> Option<&'static str> {
+    if metric == config.active_metric {
+        Some("route.active_metric")
+    } else if (0..links.len()).any(|uplink| metric == standby_metric(config, UplinkId(uplink))) {
+        Some("route.standby_metric")
+    } else if links.iter().any(|link| link.metric == Some(metric)) {
+        Some("metric")
+    } else {
+        None
+    }
+}
+
+fn standby_metric(config: &RouteConfig, uplink: UplinkId) -> u32 {
+    config.standby_metric + super::table::number(uplink.0)
+}
+
+/// Whether another uplink has the same rank.
+fn in_group(links: &[Link], uplink: UplinkId) -> bool {
+    let same = |link: &&Link| link.rank == links[uplink.0].rank;
+    links.iter().filter(same).count() > 1
+}
+
+#[cfg(test)]
+mod tests {
+    use failover_ebpf::LinkLayer;
+
+    use super::*;
+    use crate::route::{Path, Template};
+
+    /// Uplinks with a way out, of these ranks and own metrics.
+    fn links(uplinks: &[(u32, Option<u32>)]) -> Vec<Link> {
+        let path = Path {
+            source: [192, 0, 2, 1].into(),
+            addresses: Vec::new(),
+            prefixes: Vec::new(),
+            gateway: None,
+            template: Template::default(),
+        };
+        let uplink = |(slot, (rank, metric)): (u32, &(u32, Option<u32>))| Link {
+            ifindex: 10 + slot,
+            interface: format!("up{slot}"),
+            link_layer: LinkLayer::Ethernet,
+            carrier: true,
+            slot,
+            rank: *rank,
+            weight: 1,
+            metric: *metric,
+            families: [Some(path.clone()), None],
+        };
+        (0..).zip(uplinks).map(uplink).collect()
+    }
+
+    fn set(uplinks: &[usize]) -> Members {
+        uplinks.iter().copied().map(UplinkId).collect()
+    }
+
+    fn planned(links: &[Link], active: &[usize], withdrawn: &[usize]) -> Vec<(u32, Way)> {
+        let config = RouteConfig::default();
+        let plan = plan(links, Family::V4, &config, set(active), set(withdrawn));
+        plan.iter()
+            .map(|wanted| (wanted.metric, wanted.way))
+            .collect()
+    }
+
+    fn one(metric: u32, uplink: usize) -> (u32, Way) {
+        (metric, Way::One(UplinkId(uplink)))
+    }
+
+    fn group(metric: u32, uplinks: &[usize]) -> (u32, Way) {
+        (metric, Way::Group(set(uplinks)))
+    }
+
+    #[test]
+    fn without_own_metrics_the_active_one_changes_places() {
+        let links = links(&[(1, None), (2, None), (3, None)]);
+        assert_eq!(
+            planned(&links, &[0], &[]),
+            [one(50, 0), one(101, 1), one(102, 2)]
+        );
+        assert_eq!(
+            planned(&links, &[2], &[]),
+            [one(50, 2), one(100, 0), one(101, 1)]
+        );
+    }
+
+    #[test]
+    fn own_metrics_stand_unless_they_would_beat_the_active_one() {
+        let links = links(&[(1, Some(10)), (2, Some(20)), (3, None), (4, Some(60))]);
+        assert_eq!(
+            planned(&links, &[0], &[]),
+            [one(10, 0), one(20, 1), one(102, 2), one(60, 3)]
+        );
+        assert_eq!(
+            planned(&links, &[1], &[]),
+            [one(20, 1), one(100, 0), one(102, 2), one(60, 3)]
+        );
+        assert_eq!(
+            planned(&links, &[2], &[]),
+            [one(50, 2), one(100, 0), one(101, 1), one(60, 3)]
+        );
+        assert_eq!(
+            planned(&links, &[3], &[]),
+            [one(60, 3), one(100, 0), one(101, 1), one(102, 2)]
+        );
+    }
+
+    #[test]
+    fn withdrawn_standbys_have_no_route() {
+        let links = links(&[(1, None), (2, None), (3, Some(70))]);
+        assert_eq!(
+            planned(&links, &[0], &[1, 2]),
+            [one(50, 0)],
+            "standbys have none"
+        );
+        assert_eq!(
+            planned(&links, &[1], &[0, 1]),
+            [one(50, 1), one(70, 2)],
+            "the active one keeps its own"
+        );
+    }
+
+    #[test]
+    fn groups_share_one_route_also_when_one_member_is_left() {
+        let links = links(&[(1, Some(10)), (1, Some(10)), (2, Some(30)), (2, Some(30))]);
+        assert_eq!(
+            planned(&links, &[0, 1], &[]),
+            [group(10, &[0, 1]), one(30, 2), one(103, 3)],
+            "one metric for the two standbys is one route's"
+        );
+        assert_eq!(
+            planned(&links, &[1], &[]),
+            [group(10, &[1]), one(100, 0), one(30, 2), one(103, 3)]
+        );
+        assert_eq!(
+            planned(&links, &[2, 3], &[0]),
+            [group(30, &[2, 3]), one(101, 1)]
+        );
+    }
+
+    #[test]
+    fn uplinks_without_a_way_out_are_left_out() {
+        let mut links = links(&[(1, None), (1, None), (2, None)]);
+        links[0].families[0] = None;
+        assert_eq!(
+            planned(&links, &[0, 1], &[]),
+            [group(50, &[1]), one(102, 2)]
+        );
+        assert_eq!(planned(&links, &[0], &[]), []);
+        assert_eq!(planned(&links, &[], &[]), []);
+    }
+}

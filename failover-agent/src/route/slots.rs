@@ -1,0 +1,96 @@
+//! Which number each uplink's table, rules and nexthop objects have.
+//!
+//! Not the uplink's position: a configuration that puts an uplink in front of the others must not renumber what they have.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use failover_ebpf::MAX_UPLINKS;
+
+use super::{Router, table};
+use crate::{config::Config, policy::Family};
+
+/// Slots by interface name.
+#[derive(Debug, Default)]
+pub(super) struct Slots(BTreeMap<String, u32>);
+
+impl Slots {
+    /// Hands out slots to exactly these interfaces: one that had a slot keeps it, the others get the lowest free ones in turn.
+    fn assign<'a>(&mut self, interfaces: impl Iterator<Item = &'a str> + Clone) {
+        self.0
+            .retain(|known, _| interfaces.clone().any(|interface| interface == known));
+        for interface in interfaces {
+            if !self.0.contains_key(interface) {
+                let free = (0..).find(|slot| !self.0.values().any(|taken| taken == slot));
+                self.0.insert(interface.to_owned(), free.unwrap_or(0));
+            }
+        }
+    }
+
+    /// The slot of an interface that has got one.
+    pub(super) fn of(&self, interface: &str) -> u32 {
+        self.0.get(interface).copied().unwrap_or(0)
+    }
+}
+
+impl Router {
+    /// Hands out slots to the uplinks of a configuration. The first time, those that an earlier run has left in the kernel's
+    /// rules count.
+    ///
+    /// # Errors
+    /// The rules cannot be read.
+    pub(super) fn assign_slots(&mut self, config: &Config) -> Result<()> {
+        if self.slots.0.is_empty() {
+            self.slots = self.adopted_slots()?;
+        }
+        self.slots.assign(
+            config
+                .uplinks
+                .iter()
+                .map(|uplink| uplink.interface.as_str()),
+        );
+        Ok(())
+    }
+
+    /// The rule for an uplink's probes names its interface and its table.
+    fn adopted_slots(&mut self) -> Result<Slots> {
+        let mut slots = Slots::default();
+        for family in Family::ALL {
+            for rule in table::rules_of(&mut self.netlink, family, &self.config)? {
+                let slot = rule.table.checked_sub(self.config.table);
+                if let (Some(interface), Some(slot)) = (rule.interface, slot)
+                    && slot < table::number(MAX_UPLINKS)
+                    && !slots.0.values().any(|taken| *taken == slot)
+                {
+                    slots.0.entry(interface).or_insert(slot);
+                }
+            }
+        }
+        Ok(slots)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(slots: &mut Slots, interfaces: &[&str]) -> Vec<u32> {
+        slots.assign(interfaces.iter().copied());
+        interfaces
+            .iter()
+            .map(|interface| slots.of(interface))
+            .collect()
+    }
+
+    #[test]
+    fn slots_stay_whatever_comes_and_goes() {
+        let mut slots = Slots::default();
+        assert_eq!(numbers(&mut slots, &["a", "b", "c"]), [0, 1, 2]);
+        assert_eq!(numbers(&mut slots, &["new", "c", "a", "b"]), [3, 2, 0, 1]);
+        assert_eq!(numbers(&mut slots, &["c", "new"]), [2, 3]);
+        assert_eq!(
+            numbers(&mut slots, &["x", "y", "new", "z", "c"]),
+            [0, 1, 3, 4, 2]
+        );
+    }
+}
