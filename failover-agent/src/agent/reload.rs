@@ -195,7 +195,19 @@ fn changes(before: &Config, now: &Config, old: &[Option<UplinkId>]) -> String {
         "changed",
         changed.map(|(uplink, _)| uplink.name.as_str()).collect(),
     );
+    let kept: Vec<_> = old
+        .iter()
+        .enumerate()
+        .filter_map(|(new, old)| Some((new, (*old)?.0)))
+        .collect();
+    let same_order = kept.is_sorted_by(|one, other| {
+        let ranks = |config: &Config, one: usize, other: usize| {
+            config.uplinks[one].rank == config.uplinks[other].rank
+        };
+        one.1 < other.1 && ranks(before, one.1, other.1) == ranks(now, one.0, other.0)
+    });
     let common = [
+        ("the order of preference", same_order),
         ("[route]", before.route == now.route),
         ("[cutoff]", before.cutoff == now.cutoff),
         ("[hooks]", before.hooks == now.hooks),

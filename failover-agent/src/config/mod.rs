@@ -131,11 +131,12 @@ pub struct UplinkConfig {
 }
 
 impl UplinkConfig {
-    /// Whether both say the same, wherever they were written.
+    /// Whether both say the same, wherever they were written and whatever their ranks.
     pub fn means_the_same(&self, other: &UplinkConfig) -> bool {
         let place = other.place.clone();
         UplinkConfig {
             place,
+            rank: other.rank,
             ..self.clone()
         } == *other
     }

@@ -70,15 +70,6 @@ impl Members {
         Members(self.0 & !others.0)
     }
 
-    /// These under other positions: `old` says where each uplink was.
-    #[must_use]
-    pub fn renumbered(self, old: &[Option<UplinkId>]) -> Self {
-        let was_among =
-            |&(_, old): &(usize, &Option<UplinkId>)| old.is_some_and(|old| self.contains(old));
-        let places = old.iter().enumerate().filter(was_among);
-        places.map(|(place, _)| UplinkId(place)).collect()
-    }
-
     /// Whether all of these are among `others`.
     pub fn within(self, others: Members) -> bool {
         self.0 & !others.0 == 0
@@ -125,14 +116,6 @@ mod tests {
         assert_eq!(set.minus(rest), Members::only(UplinkId(0)));
         assert_eq!(set.minus(rest).union(rest), set);
         assert_eq!(Members::NONE.with(UplinkId(64)), Members::NONE);
-        let old = [
-            Some(UplinkId(63)),
-            None,
-            Some(UplinkId(7)),
-            Some(UplinkId(0)),
-        ];
-        let renumbered = [UplinkId(0), UplinkId(3)].into_iter().collect();
-        assert_eq!(set.renumbered(&old), renumbered);
         assert_eq!(format!("{rest:?}"), "{3, 63}");
     }
 }

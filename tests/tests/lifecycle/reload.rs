@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use failover_tests::lab::{AgentProcess, Lab, TARGET_V4, require_root, wait_until};
+use failover_tests::lab::{AgentProcess, Lab, TARGET_V4, UplinkSpec, require_root, wait_until};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -42,7 +42,13 @@ fn an_added_uplink_disturbs_nobody_and_can_be_removed_again() -> Result<()> {
     if !require_root("an_added_uplink_disturbs_nobody_and_can_be_removed_again") {
         return Ok(());
     }
-    let lab = Lab::builder().uplinks(["cable", "dsl", "lte"]).build()?;
+    let lab = Lab::builder()
+        .uplinks([
+            "cable".into(),
+            UplinkSpec::veth("dsl").metric(500),
+            "lte".into(),
+        ])
+        .build()?;
     let agent = lab.start_agent(&config(&["cable", "lte"], ""))?;
     let before = wait_active(&agent, "cable")?;
     let routing = [own_routing(&lab, "cable")?, own_routing(&lab, "lte")?];
@@ -118,7 +124,7 @@ fn a_bad_file_is_refused_whole_and_the_old_one_goes_on() -> Result<()> {
         // Half of it could have been taken over.
         (
             format!("{}\nfall = 0\n", config(&["lte", "cable"], "")),
-            "config.toml:",
+            "agent.toml:",
         ),
         (
             config(&["lte", "cable"], "[route]\ntable = 900"),
@@ -192,7 +198,10 @@ fn new_thresholds_preferences_and_modes_take_effect() -> Result<()> {
     // The other way round, and nothing is cut any more.
     lab.write_config(&config(&["lte", "cable"], "[cutoff]\nmode = \"off\""))?;
     let said = agent.verb(&["reload"])?;
-    assert_eq!(said.trim(), "reloaded: changed [cutoff]");
+    assert_eq!(
+        said.trim(),
+        "reloaded: changed the order of preference, [cutoff]"
+    );
     let status =
         agent.wait_for_status("lte as the active one, all gates open", SOON, |status| {
             status["active"] == "lte" && uplinks(status).all(|uplink| uplink["gate"] == "open")
