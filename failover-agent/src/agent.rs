@@ -5,6 +5,8 @@ mod drill;
 mod events;
 mod former;
 mod orders;
+mod quarrel;
+mod repairs;
 mod report;
 mod setup;
 mod status;
@@ -114,6 +116,7 @@ struct Agent<'a> {
     /// The policy's drill is not the one in the file.
     drill_unsaved: bool,
     sync: Sync,
+    repairs: repairs::Repairs,
     beside: cut::Beside,
     events: Events,
 }
@@ -174,6 +177,7 @@ impl<'a> Agent<'a> {
             drills,
             drill_unsaved: false,
             sync: Sync::default(),
+            repairs: repairs::Repairs::default(),
             beside: cut::Beside::open(),
             events: Events::default(),
         }

@@ -18,11 +18,17 @@
 //! | `displaced.rs` | the record of foreign routes that made way |
 //! | `restore.rs` | giving everything back |
 //! | `observe.rs` | the kernel's notifications |
+//! | `filter.rs` | which of them wake the agent |
+//! | `actor.rs` | who made a change |
+//! | `manager.rs` | what ends a quarrel with another program about routes |
 
+mod actor;
 mod apply;
 mod discover;
 mod displaced;
+mod filter;
 mod list;
+mod manager;
 mod message;
 mod neighbour;
 mod observe;
@@ -43,6 +49,8 @@ use crate::{
     policy::{Family, UplinkId},
 };
 
+pub use actor::{Actor, Origin, protocol_name};
+pub use manager::{Offence, Opponent};
 pub use neighbour::Neighbour;
 pub use observe::{Change, Observer};
 pub use restore::reset;
