@@ -101,7 +101,9 @@ fn observes_what_others_do() {
             ip("rule add pref 77 lookup main");
             ip("rule del pref 77");
             ip("neigh add 10.0.0.77 dev up0 lladdr 02:00:00:00:00:77 nud reachable");
-            ip("neigh add 10.0.0.78 dev far0 nud failed");
+            // An entry that was of no use until then is not announced.
+            ip("neigh add 10.0.0.78 dev far0 lladdr 02:00:00:00:00:78 nud reachable");
+            ip("neigh replace 10.0.0.78 dev far0 nud failed");
             let noise = expect("addr add 10.9.1.1/24 dev up1", Seen::Address(up1)).await;
             assert_eq!(noise, []);
             expect("link set far1 down", Seen::Link(up1, false, false)).await;
@@ -133,8 +135,9 @@ fn observes_what_others_do() {
             .await;
             let rule = "rule 13600: from 10.0.0.2 lookup main suppress_prefixlength 0";
             expect("rule del pref 13600", Seen::Rule(rule.to_owned())).await;
+            // Nobody is there: the kernel asks three times.
             expect(
-                "neigh replace 10.0.0.1 dev up0 nud failed",
+                "neigh replace 10.0.0.1 dev up0 use",
                 Seen::Neighbour("10.0.0.1".to_owned()),
             )
             .await;
@@ -146,8 +149,9 @@ fn observes_what_others_do() {
             let _noise = expect("link set up1 up", Seen::Link(up1, false, false)).await;
             expect("link set far1 up", Seen::Link(up1, true, false)).await;
             expect("addr add 10.9.2.1/24 dev up1", Seen::Address(up1)).await;
+            ip("neigh add 2001:db8:9::1 dev up1 lladdr 02:00:00:00:00:91 nud reachable");
             expect(
-                "neigh add 2001:db8:9::1 dev up1 nud failed",
+                "neigh replace 2001:db8:9::1 dev up1 nud failed",
                 Seen::Neighbour("2001:db8:9::1".to_owned()),
             )
             .await;

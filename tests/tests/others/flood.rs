@@ -1,0 +1,146 @@
+//! Routes and rules that are none of the agent's business, thousands a second.
+
+use std::{
+    io::Write as _,
+    process::Stdio,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use failover_tests::lab::{Lab, Namespace, require_root, wait_for};
+
+use super::scene::{QUICK, SOON, history, message, start, wake_ups};
+
+/// So many changes, so often: 5,000 a second, if the machine has the time.
+const BATCH: u64 = 500;
+const EVERY: Duration = Duration::from_millis(100);
+
+/// `BATCH` changes to routes that are no default routes, as a routing daemon makes them.
+fn routes(lab: &Lab) -> String {
+    let gateway = lab.uplink("lte").addresses().gateway_v4;
+    let add = |n| format!("route add 10.99.0.{n}/32 via {gateway} proto bird\n");
+    let delete = |n| format!("route del 10.99.0.{n}/32\n");
+    let half = BATCH / 2;
+    (0..half).map(add).chain((0..half).map(delete)).collect()
+}
+
+/// `BATCH` changes to rules, as a container engine or VPN makes them.
+fn rules() -> String {
+    "rule add pref 20000 from 10.99.0.1 lookup main\nrule del pref 20000\n"
+        .repeat(usize::try_from(BATCH).unwrap_or_default() / 2)
+}
+
+/// Has one `ip` work off `lines` every [`EVERY`] while `during` runs. Returns the number of changes asked for, and what `during` returned.
+fn flooded<T>(
+    host: &Namespace,
+    lines: &str,
+    during: impl FnOnce(&AtomicU64) -> Result<T>,
+) -> Result<(u64, T)> {
+    let (end, changes) = (AtomicBool::new(false), AtomicU64::new(0));
+    let mut ip = host
+        .command("ip")
+        .args(["-batch", "-"])
+        .stdin(Stdio::piped())
+        .spawn()?;
+    let mut stdin = ip.stdin.take().context("no pipe")?;
+    let result = thread::scope(|scope| {
+        let flood = scope.spawn(|| {
+            while !end.load(Ordering::Relaxed) {
+                stdin.write_all(lines.as_bytes())?;
+                stdin.flush()?;
+                changes.fetch_add(BATCH, Ordering::Relaxed);
+                thread::sleep(EVERY);
+            }
+            // It ends at the end of its input.
+            drop(stdin);
+            Ok::<_, std::io::Error>(())
+        });
+        let result = during(&changes);
+        end.store(true, Ordering::Relaxed);
+        flood.join().expect("the flood does not panic")?;
+        result
+    });
+    let status = ip.wait()?;
+    ensure!(status.success(), "ip: {status}");
+    Ok((changes.load(Ordering::Relaxed), result?))
+}
+
+#[test]
+fn foreign_routes_and_rules_do_not_wake_the_agent() -> Result<()> {
+    if !require_root("foreign_routes_and_rules_do_not_wake_the_agent") {
+        return Ok(());
+    }
+    let lab = Lab::builder().build()?;
+    let calm = "targets = [\"192.0.2.1\"]\ninterval = \"1s\"\ntimeout = \"1s\"\nrise = 1";
+    let agent = start(&lab, calm)?;
+    for (what, lines) in [("routes", routes(&lab)), ("rules", rules())] {
+        let begun = Instant::now();
+        let (woken, cpu) = (wake_ups(&agent)?, agent.cpu_time()?);
+        let (changes, ()) = flooded(lab.host().namespace(), &lines, |changes| {
+            wait_for("enough changes", 3 * SOON, || {
+                let changes = changes.load(Ordering::Relaxed);
+                if changes >= 20 * BATCH {
+                    Ok(())
+                } else {
+                    Err(changes)
+                }
+            })
+        })?;
+        let (woken, cpu) = (wake_ups(&agent)? - woken, agent.cpu_time()? - cpu);
+        let took = begun.elapsed();
+        eprintln!("{changes} changes of {what} in {took:?}: {woken} wake-ups, {cpu:?} of CPU time");
+        // A probe round, the lease and what belongs to them need some each second; each change would be one more.
+        let usual = 200 * (took.as_secs() + 1);
+        assert!(
+            woken < usual + changes / 20,
+            "{woken} wake-ups in {took:?} for {changes} changes of {what}"
+        );
+    }
+    let resync = |line: &failover_tests::lab::LogLine| message(line) == "netlink: Resync";
+    assert!(!agent.log().iter().any(resync));
+    assert_eq!(history(&agent), ["start-up cable"]);
+    Ok(())
+}
+
+#[test]
+fn foreign_routes_do_not_delay_a_switch() -> Result<()> {
+    if !require_root("foreign_routes_do_not_delay_a_switch") {
+        return Ok(());
+    }
+    /// Thousands of times what a switch takes, and less than a wait for anything.
+    const BOUND: Duration = Duration::from_secs(1);
+
+    let lab = Lab::builder().build()?;
+    let agent = start(&lab, QUICK)?;
+    let (changes, timeline) = flooded(lab.host().namespace(), &routes(&lab), |changes| {
+        wait_for("the flood", SOON, || {
+            let changes = changes.load(Ordering::Relaxed);
+            if changes >= 4 * BATCH {
+                Ok(())
+            } else {
+                Err(changes)
+            }
+        })?;
+        let _fault = lab.uplink("cable").blackhole()?;
+        let status = agent.wait_for_status("lte as the active one", SOON, |status| {
+            status["switches"][0]["to"] == "lte"
+                && status["switches"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .any(|switch| switch["family"] == "ipv4" && switch["to"] == "lte")
+        })?;
+        let switches = status["switches"].as_array().context("no switches")?;
+        let switch = switches
+            .iter()
+            .find(|switch| switch["family"] == "ipv4" && switch["to"] == "lte");
+        Ok(switch.context("no switch")?["timeline"].clone())
+    })?;
+    eprintln!("a switch during {changes} changes: {timeline}");
+    let step = |name: &str| timeline[name].as_u64().context("no such step");
+    let took = Duration::from_micros(step("routed_us")? - step("decided_us")?);
+    assert!(took < BOUND, "{took:?} from the decision to the route");
+    Ok(())
+}

@@ -1,0 +1,58 @@
+//! A full routing table.
+
+use std::{fmt::Write as _, time::Duration};
+
+use anyhow::{Context, Result};
+use failover_tests::lab::{Lab, require_root, wait_for};
+use serde_json::Value;
+
+use super::scene::{QUICK, SOON, history, message, start, wait_restored};
+
+const ROUTES: u32 = 100_000;
+
+#[test]
+fn a_look_at_a_full_routing_table_is_quick_and_takes_little_memory() -> Result<()> {
+    if !require_root("a_look_at_a_full_routing_table_is_quick_and_takes_little_memory") {
+        return Ok(());
+    }
+    /// For the debug build on a busy machine; the goal is 1 s.
+    const LONGEST: Duration = Duration::from_secs(15);
+    const MEMORY: u64 = 20 << 20;
+
+    let lab = Lab::builder().build()?;
+    let agent = start(&lab, QUICK)?;
+    let gateway = lab.uplink("lte").addresses().gateway_v4;
+    let mut lines = String::new();
+    for n in 0..ROUTES {
+        let [_, a, b, c] = n.to_be_bytes();
+        writeln!(
+            lines,
+            "route add 11.{a}.{b}.{c}/32 via {gateway} proto bird"
+        )?;
+    }
+    let before = agent.rss_bytes()?;
+    lab.host().namespace().ip_batch(&lines)?;
+    let all = lab.host().snapshot()?;
+    let looked = agent.log().len();
+
+    lab.host()
+        .namespace()
+        .ip_batch("route del default dev cable metric 50")?;
+    let took = wait_for("a look at everything", 3 * LONGEST, || {
+        let log = agent.log().split_off(looked);
+        let took = log.iter().find_map(|line| line.field("took_us")?.as_u64());
+        took.context("no such line")
+    })?;
+    let took = Duration::from_micros(took);
+    wait_restored(&lab, &all, "the removal of our route")?;
+    let grown = agent.rss_bytes()?.saturating_sub(before);
+    eprintln!("a look at {ROUTES} routes: {took:?}, {grown} bytes more");
+    assert!(took < LONGEST, "{took:?}");
+    assert!(grown < MEMORY, "{grown} bytes");
+    assert_eq!(history(&agent), ["start-up cable"]);
+    let put_back = |line: &failover_tests::lab::LogLine| {
+        message(line).ends_with("put back") && line.field("repairs").is_some_and(Value::is_u64)
+    };
+    agent.wait_for_line("the repair", SOON, put_back)?;
+    Ok(())
+}
