@@ -1,70 +1,21 @@
 //! Routes and rules that are none of the agent's business, thousands a second.
 
 use std::{
-    io::Write as _,
-    process::Stdio,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
-    thread,
+    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
-use failover_tests::lab::{Lab, Namespace, require_root, wait_for};
+use anyhow::{Context, Result};
+use failover_tests::lab::{Lab, require_root, wait_for};
 
-use super::scene::{QUICK, SOON, history, message, start, wake_ups};
-
-/// So many changes, so often: 5,000 a second, if the machine has the time.
-const BATCH: u64 = 500;
-const EVERY: Duration = Duration::from_millis(100);
-
-/// `BATCH` changes to routes that are no default routes, as a routing daemon makes them.
-fn routes(lab: &Lab) -> String {
-    let gateway = lab.uplink("lte").addresses().gateway_v4;
-    let add = |n| format!("route add 10.99.0.{n}/32 via {gateway} proto bird\n");
-    let delete = |n| format!("route del 10.99.0.{n}/32\n");
-    let half = BATCH / 2;
-    (0..half).map(add).chain((0..half).map(delete)).collect()
-}
+use super::scene::{
+    BATCH, QUICK, SOON, flooded, foreign_routes, history, message, start, wake_ups,
+};
 
 /// `BATCH` changes to rules, as a container engine or VPN makes them.
 fn rules() -> String {
     "rule add pref 20000 from 10.99.0.1 lookup main\nrule del pref 20000\n"
         .repeat(usize::try_from(BATCH).unwrap_or_default() / 2)
-}
-
-/// Has one `ip` work off `lines` every [`EVERY`] while `during` runs. Returns the number of changes asked for, and what `during` returned.
-fn flooded<T>(
-    host: &Namespace,
-    lines: &str,
-    during: impl FnOnce(&AtomicU64) -> Result<T>,
-) -> Result<(u64, T)> {
-    let (end, changes) = (AtomicBool::new(false), AtomicU64::new(0));
-    let mut ip = host
-        .command("ip")
-        .args(["-batch", "-"])
-        .stdin(Stdio::piped())
-        .spawn()?;
-    let mut stdin = ip.stdin.take().context("no pipe")?;
-    let result = thread::scope(|scope| {
-        let flood = scope.spawn(|| {
-            while !end.load(Ordering::Relaxed) {
-                stdin.write_all(lines.as_bytes())?;
-                stdin.flush()?;
-                changes.fetch_add(BATCH, Ordering::Relaxed);
-                thread::sleep(EVERY);
-            }
-            // It ends at the end of its input.
-            drop(stdin);
-            Ok::<_, std::io::Error>(())
-        });
-        let result = during(&changes);
-        end.store(true, Ordering::Relaxed);
-        flood.join().expect("the flood does not panic")?;
-        result
-    });
-    let status = ip.wait()?;
-    ensure!(status.success(), "ip: {status}");
-    Ok((changes.load(Ordering::Relaxed), result?))
 }
 
 #[test]
@@ -75,7 +26,7 @@ fn foreign_routes_and_rules_do_not_wake_the_agent() -> Result<()> {
     let lab = Lab::builder().build()?;
     let calm = "targets = [\"192.0.2.1\"]\ninterval = \"1s\"\ntimeout = \"1s\"\nrise = 1";
     let agent = start(&lab, calm)?;
-    for (what, lines) in [("routes", routes(&lab)), ("rules", rules())] {
+    for (what, lines) in [("routes", foreign_routes(&lab)), ("rules", rules())] {
         let begun = Instant::now();
         let (woken, cpu) = (wake_ups(&agent)?, agent.cpu_time()?);
         let (changes, ()) = flooded(lab.host().namespace(), &lines, |changes| {
@@ -114,7 +65,7 @@ fn foreign_routes_do_not_delay_a_switch() -> Result<()> {
 
     let lab = Lab::builder().build()?;
     let agent = start(&lab, QUICK)?;
-    let (changes, timeline) = flooded(lab.host().namespace(), &routes(&lab), |changes| {
+    let (changes, timeline) = flooded(lab.host().namespace(), &foreign_routes(&lab), |changes| {
         wait_for("the flood", SOON, || {
             let changes = changes.load(Ordering::Relaxed);
             if changes >= 4 * BATCH {

@@ -2,12 +2,17 @@
 
 use std::{
     fs,
+    io::Write as _,
     process::{Child, Stdio},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    thread,
     time::Duration,
 };
 
-use anyhow::{Context, Result};
-use failover_tests::lab::{AgentProcess, Lab, LogLine, Namespace, wait_for};
+use anyhow::{Context, Result, ensure};
+use failover_tests::lab::{
+    AgentProcess, LINK_LOCAL_GATEWAY, Lab, LogLine, Namespace, Snapshot, wait_for,
+};
 use serde_json::Value;
 
 /// Long enough for everything that is to happen, even on a busy machine.
@@ -88,11 +93,7 @@ impl Drop for Script {
 }
 
 /// Waits until routes, rules and all else in the host are what they were in `before`.
-pub(crate) fn wait_restored(
-    lab: &Lab,
-    before: &failover_tests::lab::Snapshot,
-    after: &str,
-) -> Result<()> {
+pub(crate) fn wait_restored(lab: &Lab, before: &Snapshot, after: &str) -> Result<()> {
     wait_for(&format!("{after:?} is undone"), SOON, || {
         let now = lab
             .host()
@@ -105,4 +106,55 @@ pub(crate) fn wait_restored(
             Err(diff.to_string())
         }
     })
+}
+
+/// So many changes, so often: 5,000 a second, if the machine has the time.
+pub(crate) const BATCH: u64 = 500;
+const EVERY: Duration = Duration::from_millis(100);
+
+/// `BATCH` changes to routes that are no default routes, as a routing daemon makes them.
+pub(crate) fn foreign_routes(lab: &Lab) -> String {
+    let gateway = lab.uplink("lte").addresses().gateway_v4;
+    let v4 = |n| format!("10.99.0.{n}/32 via {gateway} dev lte proto bird\n");
+    let v6 = |n| format!("2001:db8:99::{n}/128 via {LINK_LOCAL_GATEWAY} dev lte proto bird\n");
+    let quarter = BATCH / 4;
+    let routes = || (0..quarter).map(v4).chain((0..quarter).map(v6));
+    let add = routes().map(|route| format!("route add {route}"));
+    let delete = routes().map(|route| format!("route del {route}"));
+    add.chain(delete).collect()
+}
+
+/// Has one `ip` work off `lines` every [`EVERY`] while `during` runs. Returns the number of changes asked for, and what `during` returned.
+pub(crate) fn flooded<T>(
+    host: &Namespace,
+    lines: &str,
+    during: impl FnOnce(&AtomicU64) -> Result<T>,
+) -> Result<(u64, T)> {
+    let (end, changes) = (AtomicBool::new(false), AtomicU64::new(0));
+    let mut ip = host
+        .command("ip")
+        .args(["-batch", "-"])
+        .stdin(Stdio::piped())
+        .spawn()?;
+    let mut stdin = ip.stdin.take().context("no pipe")?;
+    let result = thread::scope(|scope| {
+        let flood = scope.spawn(|| {
+            while !end.load(Ordering::Relaxed) {
+                stdin.write_all(lines.as_bytes())?;
+                stdin.flush()?;
+                changes.fetch_add(BATCH, Ordering::Relaxed);
+                thread::sleep(EVERY);
+            }
+            // It ends at the end of its input.
+            drop(stdin);
+            Ok::<_, std::io::Error>(())
+        });
+        let result = during(&changes);
+        end.store(true, Ordering::Relaxed);
+        flood.join().expect("the flood does not panic")?;
+        result
+    });
+    let status = ip.wait()?;
+    ensure!(status.success(), "ip: {status}");
+    Ok((changes.load(Ordering::Relaxed), result?))
 }
