@@ -8,7 +8,9 @@ mod former;
 mod hooks;
 mod memory;
 mod orders;
+mod quarrel;
 mod reload;
+mod repairs;
 mod report;
 mod restart;
 mod rules;
@@ -168,6 +170,7 @@ struct Agent<'a> {
     rewatch: bool,
     /// When to end for a new start.
     restart: Option<std::time::Instant>,
+    repairs: repairs::Repairs,
     beside: cut::Beside,
     reasons: examine::Reasons,
     events: Events,
@@ -239,6 +242,7 @@ impl<'a> Agent<'a> {
             sync: Sync::default(),
             rewatch: false,
             restart: None,
+            repairs: repairs::Repairs::default(),
             beside: cut::Beside::open(),
             reasons: examine::Reasons::default(),
             events: Events::default(),
@@ -263,7 +267,7 @@ impl<'a> Agent<'a> {
             self.act();
             if std::mem::take(&mut self.rewatch) {
                 let uplinks = self.config.uplinks.iter();
-                observer.watch(uplinks.map(|uplink| uplink.interface.as_str()));
+                observer.watch(uplinks.map(|uplink| uplink.interface.as_str()))?;
             }
             let timer = self
                 .machine

@@ -1,6 +1,10 @@
 //! Follows what others change: carrier, addresses, gateways, routes.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use tracing::{debug, info, warn};
 
@@ -9,7 +13,7 @@ use super::{
     setup::{attach, describe, log_report},
 };
 use crate::{
-    policy::{Family, Input, Members, UplinkId},
+    policy::{Family, Health, Input, Members, UplinkId},
     route::{Change, Link, Report},
 };
 
@@ -19,11 +23,21 @@ const SETTLE: Duration = Duration::from_millis(50);
 /// Least time between two looks at routes, so that a quarrel with another program about a route costs neither of us much.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// Where a look takes long (a full routing table), a quarrel may take this part of our time; the pause ends after [`LONGEST_PAUSE`] all
+/// the same.
+const SHARE: u32 = 10;
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
 /// When to look next, and when we looked last.
 #[derive(Debug, Default)]
 pub(super) struct Sync {
     due: Option<Instant>,
+    /// When the last look was over.
     last: Option<Instant>,
+    /// How long it took.
+    took: Duration,
+    /// When an uplink was last probed because its gateway did not answer.
+    suspected: HashMap<(UplinkId, Family), Instant>,
 }
 
 impl Sync {
@@ -34,14 +48,17 @@ impl Sync {
     /// Look soon; `contested` changes (routes, rules) may be somebody's answer to what we did, and wait longer.
     fn schedule(&mut self, contested: bool) {
         let settled = Instant::now() + SETTLE;
-        let rested = self.last.map(|last| last + PAUSE).filter(|_| contested);
+        let pause = (self.took * SHARE).clamp(PAUSE, LONGEST_PAUSE);
+        let rested = self.last.map(|last| last + pause).filter(|_| contested);
         let due = rested.map_or(settled, |rested| rested.max(settled));
         self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
     }
 
-    fn begin(&mut self) {
-        self.due = None;
-        self.last = Some(Instant::now());
+    /// Takes note of a look that began at `begun`.
+    fn looked(&mut self, begun: Instant) {
+        let now = Instant::now();
+        self.last = Some(now);
+        self.took = now - begun;
     }
 }
 
@@ -50,6 +67,11 @@ impl Agent<'_> {
     /// the policy must know at once.
     pub(super) fn changed(&mut self, change: &Change) {
         debug!("netlink: {change:?}");
+        if let Change::Neighbour { ifindex, address } = change {
+            self.suspect(*ifindex, *address);
+            return;
+        }
+        self.repairs.note(change);
         if let Change::Link {
             name,
             carrier,
@@ -76,7 +98,17 @@ impl Agent<'_> {
 
     /// Looks at all uplinks again and brings programs, tables, routes, probes and policy in line with what is there now.
     pub(super) fn synchronize(&mut self) {
-        self.sync.begin();
+        let begun = Instant::now();
+        self.sync.due = None;
+        self.bring_in_line();
+        self.sync.looked(begun);
+        debug!(
+            took_us = u64::try_from(self.sync.took.as_micros()).unwrap_or(u64::MAX),
+            "looked at uplinks and routes"
+        );
+    }
+
+    fn bring_in_line(&mut self) {
         let links = match self.router.rediscover(&self.config) {
             Ok(links) => links,
             Err(error) => {
@@ -103,14 +135,20 @@ impl Agent<'_> {
 
     /// Brings tables, rules and routes in line with the links.
     pub(super) fn align_routes(&mut self) {
+        let mut changes = Vec::new();
         let routes = self.router.prepare(&self.links).and_then(|tables| {
             self.log_report(&tables);
+            changes.extend(tables.changes);
             self.router.reconcile()
         });
         match routes {
-            Ok(report) => self.log_report(&report),
+            Ok(report) => {
+                self.log_report(&report);
+                changes.extend(report.changes);
+            }
             Err(error) => warn!("routes could not be brought in line: {error:#}"),
         }
+        self.tell_repairs(&changes);
         self.resolve_gateways();
     }
 
@@ -137,6 +175,36 @@ impl Agent<'_> {
         }
     }
 
+    /// A neighbour on an uplink does not answer. If it is the gateway, a probe says at once what the next round would say later.
+    fn suspect(&mut self, ifindex: u32, address: IpAddr) {
+        let family = match address {
+            IpAddr::V4(_) => Family::V4,
+            IpAddr::V6(_) => Family::V6,
+        };
+        let uplink = self.links.iter().position(|link| {
+            let path = link.families[family as usize].as_ref();
+            link.ifindex == ifindex && path.is_some_and(|path| path.gateway == Some(address))
+        });
+        let Some(uplink) = uplink.map(UplinkId) else {
+            return;
+        };
+        // A dead gateway's entry fails again and again, because it is probed.
+        let rest = self.config.uplinks[uplink.0].probe.interval / 2;
+        let earlier = self.sync.suspected.get(&(uplink, family));
+        if self.machine.health(uplink, family) == Health::Down
+            || earlier.is_some_and(|earlier| earlier.elapsed() < rest)
+        {
+            return;
+        }
+        let Some(prober) = self.prober(uplink, family) else {
+            return;
+        };
+        prober.probe_now();
+        self.sync.suspected.insert((uplink, family), Instant::now());
+        let name = self.name(uplink);
+        info!(uplink = name, %family, gateway = %address, "{name}: gateway {address} does not answer: probing now");
+    }
+
     /// While an interface is down the kernel refuses its routes; that is no news, and it is tried again when it comes up.
     fn log_report(&self, report: &Report) {
         if self.links.iter().all(|link| link.carrier) {
@@ -152,6 +220,12 @@ impl Agent<'_> {
         if link == known {
             return;
         }
+        // Known already, unless the notification was lost.
+        let carrier = Input::Carrier {
+            uplink,
+            up: link.carrier,
+        };
+        self.machine.handle(carrier, self.clock.now());
         let appeared = link.ifindex != known.ifindex && link.ifindex != 0;
         let done = if appeared {
             attach(self.datapath, &self.config, &self.links, uplink)

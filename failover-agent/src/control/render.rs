@@ -8,7 +8,7 @@ use std::{
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use failover_ebpf::Gate;
 
-use super::status::{Counters, FamilyState, Status, Switch, Uplink};
+use super::status::{Counters, FamilyState, Quarrel, Status, Switch, Uplink};
 use crate::policy::{Family, Health};
 
 /// Columns that a terminal surely has; longer names and addresses are wrapped.
@@ -30,7 +30,38 @@ pub fn render(status: &Status) -> String {
             writeln!(text, "  {}", switch_line(switch)).ok();
         }
     }
+    for quarrel in &status.quarrels {
+        text.push('\n');
+        for line in quarrel_lines(quarrel, status.at) {
+            text.push_str(&line);
+            text.push('\n');
+        }
+    }
     text
+}
+
+fn quarrel_lines(quarrel: &Quarrel, now: SystemTime) -> Vec<String> {
+    let words = format!(
+        "Quarrel: {} {} ({}), put right {} times in {}; cure: {}",
+        quarrel.with,
+        quarrel.what,
+        quarrel.family,
+        quarrel.repairs,
+        rough(now.duration_since(quarrel.since).unwrap_or_default()),
+        quarrel.cure,
+    );
+    let mut lines: Vec<String> = Vec::new();
+    for word in words.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= WIDTH.into() => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            Some(_) => lines.push(format!("  {word}")),
+            None => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 fn header(status: &Status) -> Vec<String> {
@@ -326,6 +357,11 @@ IPv6: active uplink cable
         );
         assert!(text.contains("7 / 4.2 kB"), "{text}");
         assert!(text.contains("0.2 s ago"), "{text}");
+        let quarrel = "\
+Quarrel: NetworkManager puts default routes that beat ours (IPv4), put right 17 times in 1 min 0 s;
+  cure: `nmcli connection modify ID ipv4.route-metric 700`
+";
+        assert!(text.ends_with(quarrel), "{text}");
         assert!(
             text.contains("IPv4 failover cable -> lte: routed after 812 us, gated after 830 us\n"),
             "{text}"

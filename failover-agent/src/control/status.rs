@@ -39,6 +39,8 @@ pub struct Status {
     pub uplinks: Vec<Uplink>,
     /// The last [`MAX_SWITCHES`] switches, newest first.
     pub switches: Vec<Switch>,
+    /// Programs that undo again and again what the agent does.
+    pub quarrels: Vec<Quarrel>,
     /// The deadline past which every gate counts as open.
     pub lease: Lease,
     /// The agent itself.
@@ -224,6 +226,25 @@ pub struct Timeline {
     pub gated_us: Option<u64>,
     /// Everything was cut that was left.
     pub cut_us: Option<u64>,
+}
+
+/// A program that undoes again and again what the agent does to routes or rules, which repairs it each time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quarrel {
+    /// Its name, or its protocol number, or `somebody`.
+    pub with: String,
+    /// `ipv4` or `ipv6`.
+    #[serde(with = "FamilyWord")]
+    pub family: Family,
+    /// What it does, to follow its name.
+    pub what: String,
+    /// Repairs so far.
+    pub repairs: u64,
+    /// When the first of them was made.
+    #[serde(with = "rfc3339")]
+    pub since: SystemTime,
+    /// What the user can do about it.
+    pub cure: String,
 }
 
 /// The deadline past which every gate counts as open, because the agent must be dead.

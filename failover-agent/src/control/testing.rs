@@ -6,8 +6,8 @@ use failover_ebpf::Gate;
 
 use super::events::{Answer, Event, Reason};
 use super::status::{
-    Agent, Counters, Families, FamilyState, Lease, Status, Switch, Timeline, Uplink, UplinkParts,
-    VERSION,
+    Agent, Counters, Families, FamilyState, Lease, Quarrel, Status, Switch, Timeline, Uplink,
+    UplinkParts, VERSION,
 };
 use crate::policy::{Cause, Family, Health};
 
@@ -111,6 +111,14 @@ pub(super) fn status() -> Status {
             .map(|parts| Uplink::new(parts, Family::V4, started))
             .into(),
         switches: vec![failover, startup],
+        quarrels: vec![Quarrel {
+            with: "NetworkManager".to_owned(),
+            family: Family::V4,
+            what: "puts default routes that beat ours".to_owned(),
+            repairs: 17,
+            since: now() - Duration::from_secs(60),
+            cure: "`nmcli connection modify ID ipv4.route-metric 700`".to_owned(),
+        }],
         lease: Lease {
             duration_ms: 3000,
             remaining_ms: Some(2100),

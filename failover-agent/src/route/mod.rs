@@ -25,15 +25,21 @@
 //! | `observe.rs` | the kernel's notifications |
 //! | `lookup.rs` | questions about one packet |
 //! | `inspect.rs` | what the diagnosis wants to know |
+//! | `filter.rs` | which of them wake the agent |
+//! | `actor.rs` | who made a change |
+//! | `manager.rs` | what ends a quarrel with another program about routes |
 
+mod actor;
 mod apply;
 mod discover;
 mod displaced;
+mod filter;
 mod group;
 mod hash;
 pub(crate) mod inspect;
 mod list;
 pub(crate) mod lookup;
+mod manager;
 mod message;
 mod neighbour;
 mod nexthop;
@@ -57,6 +63,8 @@ use crate::{
     policy::{Family, Members, UplinkId},
 };
 
+pub use actor::{Actor, Origin, protocol_name};
+pub use manager::{Offence, Opponent};
 pub use neighbour::Neighbour;
 pub use observe::{Change, Observer};
 pub use restore::reset;

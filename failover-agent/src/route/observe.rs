@@ -1,10 +1,10 @@
-//! The kernel's notifications: interfaces, addresses, default routes, rules.
+//! The kernel's notifications: interfaces, addresses, default routes, rules, neighbours that do not answer.
 //!
-//! A filter in the kernel drops everything else (and what we did ourselves) before it wakes us: the changes of a full
-//! routing table cost nothing. What remains is compared with what was known: only a difference is a [`Change`].
+//! A filter in the kernel (`filter.rs`) drops everything else (and what we did ourselves) before it wakes us: the changes of a
+//! full routing table cost nothing. What remains is compared with what was known: only a difference is a [`Change`].
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{BTreeSet, HashSet, VecDeque},
     io,
     net::IpAddr,
 };
@@ -13,18 +13,24 @@ use anyhow::{Context, Result};
 use nix::net::if_::if_nametoindex;
 use rtnetlink::{
     MulticastGroup,
-    packet_core::NetlinkMessage,
+    packet_core::{NetlinkMessage, NetlinkPayload},
     packet_route::{
         AddressFamily, RouteNetlinkMessage,
         address::{AddressAttribute, AddressMessage},
         link::{LinkAttribute, LinkFlags, LinkMessage},
+        neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
         route::{RouteMessage, RouteProtocol},
+        rule::{RuleAttribute, RuleMessage},
     },
     sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE},
 };
-use socket2::{SockFilter, SockRef};
+use socket2::SockRef;
 
-use super::{Router, message};
+use super::{
+    Router,
+    actor::{Actor, Finder},
+    filter, message, table,
+};
 use crate::{
     netlink::{RECEIVE_BUFFER, messages},
     policy::Family,
@@ -51,17 +57,34 @@ pub enum Change {
         /// The address's family.
         family: Family,
     },
-    /// Someone else added, changed or removed a default route, in any table.
+    /// Someone else added, replaced or removed a default route, in any table, or a route that bears our protocol number.
     Route {
         /// The route's family.
         family: Family,
         /// Whether it bears our protocol number.
         ours: bool,
+        /// Whether it was removed.
+        removed: bool,
+        /// Who did it.
+        by: Actor,
+        /// The route, in the words of a [`Report`](super::Report).
+        what: String,
     },
     /// Someone else removed a rule with our protocol number.
     Rule {
         /// The rule's family.
         family: Family,
+        /// Who did it.
+        by: Actor,
+        /// The rule, in the words of a [`Report`](super::Report).
+        what: String,
+    },
+    /// A neighbour on an uplink does not answer: the kernel has given up asking for its link-layer address (`NUD_FAILED`).
+    Neighbour {
+        /// Interface index.
+        ifindex: u32,
+        /// The neighbour's address.
+        address: IpAddr,
     },
     /// Notifications were lost: anything may have changed.
     Resync,
@@ -71,7 +94,10 @@ pub enum Change {
 pub struct Observer {
     socket: TokioSocket,
     buffer: Vec<u8>,
-    protocol: RouteProtocol,
+    /// Of the socket through which we make changes ourselves.
+    own_port: u32,
+    protocol: u8,
+    actors: Finder,
     uplinks: Vec<Watched>,
     /// Addresses of the uplinks as last announced: router advertisements announce the same again and again.
     addresses: HashSet<(u32, IpAddr, u8, u32)>,
@@ -95,14 +121,6 @@ impl Watched {
     }
 }
 
-const RTM_NEWLINK: u16 = 16;
-const RTM_DELLINK: u16 = 17;
-const RTM_NEWADDR: u16 = 20;
-const RTM_DELADDR: u16 = 21;
-const RTM_NEWROUTE: u16 = 24;
-const RTM_DELROUTE: u16 = 25;
-const RTM_DELRULE: u16 = 33;
-
 const ENOBUFS: i32 = 105;
 
 impl Observer {
@@ -115,9 +133,9 @@ impl Observer {
     pub fn open(router: &Router, interfaces: &[&str]) -> Result<Observer> {
         let open = || -> io::Result<TokioSocket> {
             let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
-            SockRef::from(socket.socket_ref()).attach_filter(&filter(router.netlink.port()))?;
             let groups = [
                 MulticastGroup::Link,
+                MulticastGroup::Neigh,
                 MulticastGroup::Ipv4Ifaddr,
                 MulticastGroup::Ipv4Route,
                 MulticastGroup::Ipv4Rule,
@@ -131,20 +149,43 @@ impl Observer {
             socket.socket_mut().bind(&SocketAddr::new(0, mask))?;
             Ok(socket)
         };
+        // First listen, then look: what appears in between is announced.
+        let socket = open().context("cannot observe routing changes")?;
         let uplinks = interfaces.iter().map(|name| Watched::new(name)).collect();
-        Ok(Observer {
-            socket: open().context("cannot observe routing changes")?,
+        let observer = Observer {
+            socket,
             buffer: Vec::with_capacity(RECEIVE_BUFFER),
-            protocol: RouteProtocol::from(router.config.protocol),
+            own_port: router.netlink.port(),
+            protocol: router.config.protocol,
+            actors: Finder::default(),
             uplinks,
             addresses: HashSet::new(),
             changes: VecDeque::new(),
-        })
+        };
+        observer.filter()?;
+        Ok(observer)
+    }
+
+    /// Tells the kernel what is wanted. To be called when an uplink has got another interface index; what it lets pass of the
+    /// new one begins here, and whoever hears of the change looks at everything that was before.
+    fn filter(&self) -> Result<()> {
+        let uplinks: BTreeSet<u32> = self
+            .uplinks
+            .iter()
+            .filter_map(|uplink| uplink.ifindex)
+            .collect();
+        SockRef::from(self.socket.socket_ref())
+            .attach_filter(&filter::program(self.own_port, self.protocol, &uplinks))
+            .context("cannot filter routing changes")
     }
 
     /// Observes the interfaces with these names from now on, in place of the ones before.
-    pub fn watch<'a>(&mut self, interfaces: impl Iterator<Item = &'a str>) {
+    ///
+    /// # Errors
+    /// The kernel refuses the filter.
+    pub fn watch<'a>(&mut self, interfaces: impl Iterator<Item = &'a str>) -> Result<()> {
         self.uplinks = interfaces.map(Watched::new).collect();
+        self.filter()
     }
 
     /// The next change. Cancelling loses nothing.
@@ -165,7 +206,7 @@ impl Observer {
                 }
                 Err(error) => return Err(error).context("cannot receive routing changes"),
             }
-            self.take_in();
+            self.take_in()?;
         }
     }
 
@@ -187,10 +228,10 @@ impl Observer {
             uplink.ifindex = if_nametoindex(uplink.name.as_str()).ok();
             uplink.carrier = None;
         }
-        Ok(())
+        self.filter()
     }
 
-    fn take_in(&mut self) {
+    fn take_in(&mut self) -> Result<()> {
         let buffer = std::mem::take(&mut self.buffer);
         for message in messages(&buffer) {
             let parsed = message.and_then(|message| {
@@ -198,9 +239,12 @@ impl Observer {
                     message.into_inner(),
                 )?)
             });
-            match parsed.map(|message| message.into_parts().1) {
-                Ok(rtnetlink::packet_core::NetlinkPayload::InnerMessage(message)) => {
-                    let change = self.change(&message);
+            match parsed.map(NetlinkMessage::into_parts) {
+                Ok((header, NetlinkPayload::InnerMessage(message))) => {
+                    let change = self.change(header.port_number, &message);
+                    if matches!(change, Some(Change::Link { .. })) {
+                        self.filter()?;
+                    }
                     self.changes.extend(change);
                 }
                 Ok(_) => {}
@@ -212,24 +256,20 @@ impl Observer {
             }
         }
         self.buffer = buffer;
+        Ok(())
     }
 
-    fn change(&mut self, message: &RouteNetlinkMessage) -> Option<Change> {
+    /// `port` is that of the socket through which it was asked for.
+    fn change(&mut self, port: u32, message: &RouteNetlinkMessage) -> Option<Change> {
         match message {
             RouteNetlinkMessage::NewLink(link) => self.link(link, false),
             RouteNetlinkMessage::DelLink(link) => self.link(link, true),
             RouteNetlinkMessage::NewAddress(address) => self.address(address, false),
             RouteNetlinkMessage::DelAddress(address) => self.address(address, true),
-            RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route) => {
-                self.route(route)
-            }
-            RouteNetlinkMessage::DelRule(rule) => {
-                let ours = rtnetlink::packet_route::rule::RuleAttribute::Protocol(self.protocol);
-                let family = family(rule.header.family)?;
-                rule.attributes
-                    .contains(&ours)
-                    .then_some(Change::Rule { family })
-            }
+            RouteNetlinkMessage::NewRoute(route) => self.route(port, route, false),
+            RouteNetlinkMessage::DelRoute(route) => self.route(port, route, true),
+            RouteNetlinkMessage::DelRule(rule) => self.rule(port, rule),
+            RouteNetlinkMessage::NewNeighbour(neighbour) => self.neighbour(neighbour),
             _ => None,
         }
     }
@@ -304,13 +344,54 @@ impl Observer {
         changed.then_some(Change::Address { ifindex, family })
     }
 
-    fn route(&self, route: &RouteMessage) -> Option<Change> {
+    fn route(&mut self, port: u32, route: &RouteMessage, removed: bool) -> Option<Change> {
         let family = family(route.header.address_family)?;
-        let default = message::is_default(&route.header);
-        default.then_some(Change::Route {
+        let ours = route.header.protocol == RouteProtocol::from(self.protocol);
+        if !ours && !message::is_default(&route.header) {
+            return None;
+        }
+        Some(Change::Route {
             family,
-            ours: route.header.protocol == self.protocol,
+            ours,
+            removed,
+            by: Actor {
+                protocol: u8::from(route.header.protocol),
+                origin: self.actors.find(port),
+            },
+            what: message::describe(route),
         })
+    }
+
+    fn rule(&mut self, port: u32, rule: &RuleMessage) -> Option<Change> {
+        let ours = RuleAttribute::Protocol(RouteProtocol::from(self.protocol));
+        if !rule.attributes.contains(&ours) {
+            return None;
+        }
+        Some(Change::Rule {
+            family: family(rule.header.family)?,
+            by: Actor {
+                protocol: self.protocol,
+                origin: self.actors.find(port),
+            },
+            what: table::Rule::read(rule).to_string(),
+        })
+    }
+
+    fn neighbour(&self, neighbour: &NeighbourMessage) -> Option<Change> {
+        let ifindex = neighbour.header.ifindex;
+        let watched = |uplink: &Watched| uplink.ifindex == Some(ifindex);
+        if neighbour.header.state != NeighbourState::Failed || !self.uplinks.iter().any(watched) {
+            return None;
+        }
+        let address = neighbour
+            .attributes
+            .iter()
+            .find_map(|attribute| match attribute {
+                NeighbourAttribute::Destination(NeighbourAddress::Inet(ip)) => Some((*ip).into()),
+                NeighbourAttribute::Destination(NeighbourAddress::Inet6(ip)) => Some((*ip).into()),
+                _ => None,
+            })?;
+        Some(Change::Neighbour { ifindex, address })
     }
 }
 
@@ -320,73 +401,4 @@ fn family(family: AddressFamily) -> Option<Family> {
         AddressFamily::Inet6 => Some(Family::V6),
         _ => None,
     }
-}
-
-/// The filter: classic BPF (`linux/filter.h`) over `struct nlmsghdr`, which starts the datagram, and the two first bytes of
-/// `struct rtmsg` behind it. The kernel sends each notification in a datagram of its own.
-fn filter(own_port: u32) -> Vec<SockFilter> {
-    // BPF_LD|BPF_ABS with a size, BPF_JMP|BPF_JEQ|BPF_K, BPF_RET|BPF_K.
-    const LOAD_32: u16 = 0x20;
-    const LOAD_16: u16 = 0x28;
-    const LOAD_8: u16 = 0x30;
-    const JUMP_IF_EQUAL: u16 = 0x15;
-    const RETURN: u16 = 0x06;
-    const NLMSG_TYPE: u32 = 4;
-    const NLMSG_PID: u32 = 12;
-    const RTM_DST_LEN: u32 = 17;
-
-    let accepted = [
-        RTM_NEWLINK,
-        RTM_DELLINK,
-        RTM_NEWADDR,
-        RTM_DELADDR,
-        RTM_DELRULE,
-    ];
-    let routes = [RTM_NEWROUTE, RTM_DELROUTE];
-    // Loads take the bytes for big-endian numbers, netlink's are in the host's order.
-    let host_16 = |number: u16| u32::from(u16::from_be_bytes(number.to_ne_bytes()));
-    let host_32 = |number: u32| u32::from_be_bytes(number.to_ne_bytes());
-
-    // The end of the program: ..., [route:] load length, equal 0 -> accept, [drop:] return 0, [accept:] return all.
-    let types = accepted.len() + routes.len();
-    let mut program = vec![
-        SockFilter::new(LOAD_32, 0, 0, NLMSG_PID),
-        SockFilter::new(JUMP_IF_EQUAL, distance(types + 1), 0, host_32(own_port)),
-        SockFilter::new(LOAD_16, 0, 0, NLMSG_TYPE),
-    ];
-    for (position, number) in accepted.iter().enumerate() {
-        let rest = types - position - 1;
-        program.push(SockFilter::new(
-            JUMP_IF_EQUAL,
-            distance(rest + 4),
-            0,
-            host_16(*number),
-        ));
-    }
-    for (position, number) in routes.iter().enumerate() {
-        let rest = routes.len() - position - 1;
-        program.push(SockFilter::new(
-            JUMP_IF_EQUAL,
-            distance(rest + 1),
-            0,
-            host_16(*number),
-        ));
-    }
-    program.extend([
-        SockFilter::new(RETURN, 0, 0, 0),
-        SockFilter::new(LOAD_8, 0, 0, RTM_DST_LEN),
-        SockFilter::new(JUMP_IF_EQUAL, 1, 0, 0),
-        SockFilter::new(RETURN, 0, 0, 0),
-        SockFilter::new(RETURN, 0, 0, u32::MAX),
-    ]);
-    program
-}
-
-/// A jump over so many instructions.
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the program has fewer than 20 instructions"
-)]
-fn distance(instructions: usize) -> u8 {
-    instructions as u8
 }

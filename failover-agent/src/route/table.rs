@@ -298,7 +298,7 @@ pub(super) fn commit(
 }
 
 impl Rule {
-    fn read(message: &RuleMessage) -> Rule {
+    pub(super) fn read(message: &RuleMessage) -> Rule {
         let mut rule = Rule {
             priority: 0,
             source: None,

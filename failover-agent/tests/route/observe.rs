@@ -1,10 +1,14 @@
 //! What others change, and how it is put right.
 
-use std::time::Duration;
+use std::{
+    io::Write as _,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
 
 use failover_agent::{
     policy::Family,
-    route::{Change, Observer},
+    route::{Actor, Change, Observer, Origin},
 };
 
 use crate::{netns::*, scene::*};
@@ -76,71 +80,205 @@ fn observes_what_others_do() {
             let mut observer = Observer::open(&router, &["up0", "up1"]).unwrap();
             let up1 = nix::net::if_::if_nametoindex("up1").unwrap();
             // What is seen before the expected change.
-            let mut expect = async |command: &str, expected: Change| {
+            let mut expect = async |command: &str, expected: Seen| {
                 ip(command);
                 let mut others = Vec::new();
                 loop {
-                    let next = tokio::time::timeout(Duration::from_secs(10), observer.next());
-                    match next
-                        .await
-                        .unwrap_or_else(|_| panic!("{command}: only {others:?}"))
-                        .unwrap()
-                    {
-                        change if change == expected => return others,
-                        other => others.push(other),
+                    let change = next(&mut observer, command).await;
+                    match seen(&change) {
+                        seen if seen == expected => return others,
+                        _ => others.push(change),
                     }
                 }
             };
 
-            // Our own changes, other networks and other interfaces are no news: the next thing seen is the address.
+            // Our own changes, other networks, rules and interfaces are no news: the next thing seen is the address.
             router.activate(Family::V4, only(A)).unwrap();
             router.activate(Family::V4, only(B)).unwrap();
             ip("route add 198.51.100.0/24 via 10.0.0.1");
             ip("addr add 10.9.0.1/24 dev up2");
             ip("link set up2 down");
-            let noise = expect(
-                "addr add 10.9.1.1/24 dev up1",
-                Change::Address {
-                    ifindex: up1,
-                    family: Family::V4,
-                },
-            )
-            .await;
+            ip("rule add pref 77 lookup main");
+            ip("rule del pref 77");
+            ip("neigh add 10.0.0.77 dev up0 lladdr 02:00:00:00:00:77 nud reachable");
+            // An entry that was of no use until then is not announced.
+            ip("neigh add 10.0.0.78 dev far0 lladdr 02:00:00:00:00:78 nud reachable");
+            ip("neigh replace 10.0.0.78 dev far0 nud failed");
+            let noise = expect("addr add 10.9.1.1/24 dev up1", Seen::Address(up1)).await;
             assert_eq!(noise, []);
-            let link = |carrier, gone| Change::Link {
-                ifindex: up1,
-                name: "up1".to_owned(),
-                carrier,
-                gone,
-            };
-            expect("link set far1 down", link(false, false)).await;
-            expect("link set far1 up", link(true, false)).await;
+            expect("link set far1 down", Seen::Link(up1, false, false)).await;
+            expect("link set far1 up", Seen::Link(up1, true, false)).await;
+            let v4 = "default via 10.0.0.1 dev up0 proto boot metric 7";
             expect(
                 "route add default via 10.0.0.1 dev up0 metric 7",
-                Change::Route {
-                    family: Family::V4,
-                    ours: false,
-                },
+                Seen::Route(Family::V4, false, v4.to_owned()),
             )
             .await;
+            let v6 = "default via 2001:db8::1 dev up0 proto boot metric 7";
             expect(
                 "-6 route add default via 2001:db8::1 dev up0 metric 7",
-                Change::Route {
-                    family: Family::V6,
-                    ours: false,
-                },
+                Seen::Route(Family::V6, false, v6.to_owned()),
             )
             .await;
+            let ours = "default via 10.0.1.1 dev up1 proto 136 metric 50";
             expect(
                 "route del default dev up1 metric 50",
-                Change::Route {
-                    family: Family::V4,
-                    ours: true,
-                },
+                Seen::Route(Family::V4, true, ours.to_owned()),
             )
             .await;
-            expect("rule del pref 13600", Change::Rule { family: Family::V4 }).await;
-            expect("link del up1", link(false, true)).await;
+            // No default route, but ours.
+            let ours = "10.0.0.0/24 dev up0 table 13600 proto 136 metric 1024";
+            expect(
+                "route del 10.0.0.0/24 table 13600",
+                Seen::Route(Family::V4, true, ours.to_owned()),
+            )
+            .await;
+            let rule = "rule 13600: from 10.0.0.2 lookup main suppress_prefixlength 0";
+            expect("rule del pref 13600", Seen::Rule(rule.to_owned())).await;
+            // Nobody is there: the kernel asks three times.
+            expect(
+                "neigh replace 10.0.0.1 dev up0 use",
+                Seen::Neighbour("10.0.0.1".to_owned()),
+            )
+            .await;
+            expect("link del up1", Seen::Link(up1, false, true)).await;
+
+            // Under another index: its addresses and neighbours are let pass again.
+            ip("link add up1 type veth peer name far1");
+            let up1 = nix::net::if_::if_nametoindex("up1").unwrap();
+            let _noise = expect("link set up1 up", Seen::Link(up1, false, false)).await;
+            expect("link set far1 up", Seen::Link(up1, true, false)).await;
+            expect("addr add 10.9.2.1/24 dev up1", Seen::Address(up1)).await;
+            ip("neigh add 2001:db8:9::1 dev up1 lladdr 02:00:00:00:00:91 nud reachable");
+            expect(
+                "neigh replace 2001:db8:9::1 dev up1 nud failed",
+                Seen::Neighbour("2001:db8:9::1".to_owned()),
+            )
+            .await;
+        });
+    });
+}
+
+/// A change without the one who made it.
+#[derive(Debug, PartialEq, Eq)]
+enum Seen {
+    /// Index, carrier, gone.
+    Link(u32, bool, bool),
+    Address(u32),
+    /// Family, ours, route.
+    Route(Family, bool, String),
+    Rule(String),
+    Neighbour(String),
+    Resync,
+}
+
+fn seen(change: &Change) -> Seen {
+    match change.clone() {
+        Change::Link {
+            ifindex,
+            carrier,
+            gone,
+            ..
+        } => Seen::Link(ifindex, carrier, gone),
+        Change::Address { ifindex, .. } => Seen::Address(ifindex),
+        Change::Route {
+            family, ours, what, ..
+        } => Seen::Route(family, ours, what),
+        Change::Rule { what, .. } => Seen::Rule(what),
+        Change::Neighbour { address, .. } => Seen::Neighbour(address.to_string()),
+        Change::Resync => Seen::Resync,
+    }
+}
+
+async fn next(observer: &mut Observer, after: &str) -> Change {
+    tokio::time::timeout(Duration::from_secs(10), observer.next())
+        .await
+        .unwrap_or_else(|_| panic!("{after}: nothing seen"))
+        .unwrap()
+}
+
+/// An `ip` that lives on after what it did.
+struct Resident(Child);
+
+impl Resident {
+    fn start() -> Resident {
+        let child = Command::new("ip")
+            .args(["-batch", "-"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Resident(child)
+    }
+
+    fn ip(&mut self, command: &str) {
+        let mut stdin = self.0.stdin.as_ref().unwrap();
+        writeln!(stdin, "{command}").unwrap();
+    }
+}
+
+impl Drop for Resident {
+    fn drop(&mut self) {
+        // Both fail only when it has ended already.
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+#[test]
+fn observes_who_did_it() {
+    isolated(|| {
+        ethernet_uplinks(2);
+        default_routes(2, 500);
+        let config = config(&["up0", "up1"]);
+        let state = state();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let (mut router, _) = router(&config, state.path());
+            router.activate(Family::V4, A).unwrap();
+            let mut observer = Observer::open(&router, &["up0", "up1"]).unwrap();
+            let mut resident = Resident::start();
+            let process = Origin::Process {
+                pid: resident.0.id(),
+                name: "ip".to_owned(),
+            };
+            let by = |protocol| Actor {
+                protocol,
+                origin: process.clone(),
+            };
+            resident.ip("route add default via 10.0.0.1 dev up0 proto dhcp metric 7");
+            resident.ip("route del default via 10.0.0.1 dev up0 proto dhcp metric 7");
+            resident.ip("route del default dev up0 metric 50");
+            resident.ip("rule del pref 13600");
+            for expected in [(false, by(16)), (true, by(16)), (true, by(136))] {
+                match next(&mut observer, "a resident's route").await {
+                    Change::Route { removed, by, .. } => assert_eq!((removed, by), expected),
+                    other => panic!("{other:?}"),
+                }
+            }
+            match next(&mut observer, "a resident's rule").await {
+                Change::Rule { by: actor, .. } => assert_eq!(actor, by(136)),
+                other => panic!("{other:?}"),
+            }
+
+            // The kernel itself.
+            ip("-6 route add default via 2001:db8::1 dev up0 metric 7 expires 1");
+            drop(resident);
+            ip("link del up0");
+            loop {
+                match next(&mut observer, "the interface is gone").await {
+                    Change::Route {
+                        removed: true,
+                        family: Family::V6,
+                        by,
+                        ..
+                    } => break assert_eq!(by.origin, Origin::Kernel),
+                    Change::Resync => panic!("lost"),
+                    _ => {}
+                }
+            }
         });
     });
 }
@@ -164,16 +302,13 @@ fn observer_survives_an_overrun() {
                 "route add default via 10.0.0.1 dev up0 metric 7\nroute del default metric 7\n";
             std::fs::write(&batch, line.repeat(2000)).unwrap();
             ip(&format!("-batch {}", batch.display()));
-            let mut next = async || {
-                tokio::time::timeout(Duration::from_secs(10), observer.next())
-                    .await
-                    .unwrap()
-                    .unwrap()
+            let mut lost = async |expected: fn(&Change) -> bool| {
+                while !expected(&next(&mut observer, "an overrun").await) {}
             };
-            while next().await != Change::Resync {}
+            lost(|change| *change == Change::Resync).await;
             // After the loss, news come in as before.
             ip("link set far1 down");
-            while !matches!(next().await, Change::Link { carrier: false, .. }) {}
+            lost(|change| matches!(change, Change::Link { carrier: false, .. })).await;
         });
     });
 }

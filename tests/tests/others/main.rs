@@ -1,0 +1,12 @@
+//! Other programs that change routes and rules on the same host: what they undo is put back and told, a quarrel is recognized, and
+//! floods of their changes neither wake the agent nor hide anything from it.
+//!
+//! The others are real: `ip` and a shell, through netlink, in the host's namespace.
+
+mod flood;
+mod neighbour;
+mod overrun;
+mod quarrel;
+mod repairs;
+mod scale;
+mod scene;

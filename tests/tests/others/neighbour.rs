@@ -1,0 +1,38 @@
+//! A gateway that no longer answers the kernel.
+
+use anyhow::Result;
+use failover_tests::lab::{Lab, TARGET_V4, require_root, wait_for};
+
+use super::scene::{SOON, history, message, start};
+
+#[test]
+fn a_gateway_that_does_not_answer_is_probed_out_of_turn() -> Result<()> {
+    if !require_root("a_gateway_that_does_not_answer_is_probed_out_of_turn") {
+        return Ok(());
+    }
+    let lab = Lab::builder().build()?;
+    // The next regular round comes long after the end of this test.
+    let slow =
+        "targets = [\"192.0.2.1\"]\ninterval = \"300s\"\ntimeout = \"1s\"\nrise = 1\nfall = 1";
+    let agent = start(&lab, slow)?;
+    let stream = lab.host().udp_stream(TARGET_V4).start()?;
+    let fault = lab.uplink("cable").gateway_gone()?;
+    // The kernel would ask by itself half a minute after it was last sure. Three times, then it gives up.
+    let gateway = lab.uplink("cable").addresses().gateway_v4;
+    let ask = format!("neigh change {gateway} dev cable nud probe");
+    lab.host().namespace().ip_batch(&ask)?;
+    wait_for("the failover", SOON, || {
+        let history = history(&agent);
+        if history == ["start-up cable", "failover lte"] {
+            Ok(())
+        } else {
+            Err(format!("{history:?}"))
+        }
+    })?;
+    let words = format!("gateway {gateway} does not answer");
+    agent.wait_for_line("why it probed", SOON, |line| {
+        message(line).contains(&words) && line.field("uplink").is_some()
+    })?;
+    stream.wait_for_echo_by("lte", fault.since(), SOON)?;
+    Ok(())
+}

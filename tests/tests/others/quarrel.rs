@@ -1,0 +1,103 @@
+//! Somebody who does not give in.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use failover_tests::lab::{Lab, require_root};
+use serde_json::Value;
+
+use super::scene::{QUICK, SOON, Script, history, message, start, wait_restored};
+
+#[test]
+fn a_script_that_puts_its_default_route_again_and_again_is_reported_with_a_cure() -> Result<()> {
+    if !require_root("a_script_that_puts_its_default_route_again_and_again_is_reported_with_a_cure")
+    {
+        return Ok(());
+    }
+    /// Between two looks at contested routes.
+    const PAUSE: Duration = Duration::from_secs(1);
+
+    let lab = Lab::builder().build()?;
+    let agent = start(&lab, QUICK)?;
+    let before = lab.host().snapshot()?;
+    let begun = Instant::now();
+    let lte = *lab.uplink("lte").addresses();
+    let (gateway, source) = (lte.gateway_v4, lte.host_v4);
+    let script = Script::start(
+        lab.host().namespace(),
+        &format!(
+            "while :; do ip route add default via {gateway} dev lte proto dhcp src {source} metric 1; sleep 0.1; done"
+        ),
+    )?;
+
+    let is_quarrel = |line: &&failover_tests::lab::LogLine| line.field("cure").is_some();
+    let line = agent.wait_for_line("a quarrel", 3 * SOON, |line| is_quarrel(&line))?;
+    let text = message(&line);
+    assert!(
+        text.starts_with("quarrel: protocol dhcp (16) puts default routes that beat ours"),
+        "{text}"
+    );
+    assert!(text.contains("dhcpcd `metric 700`"), "{text}");
+    assert_eq!(line.field("level").and_then(Value::as_str), Some("WARN"));
+    let status = agent.wait_for_status("the quarrel", SOON, |status| {
+        status["quarrels"][0]["repairs"].as_u64() > Some(6)
+    })?;
+    let quarrel = &status["quarrels"][0];
+    assert_eq!(quarrel["with"], "protocol dhcp (16)");
+    assert_eq!(quarrel["family"], "ipv4");
+    assert_eq!(quarrel["what"], "puts default routes that beat ours");
+    assert!(quarrel["cure"].as_str().context("no cure")?.contains("700"));
+    assert_eq!(status["quarrels"].as_array().map(Vec::len), Some(1));
+    // For people, too.
+    let text = agent.verb(&["status"])?;
+    assert!(text.contains("Quarrel: protocol dhcp (16)"), "{text}");
+
+    // It is put right as long as it goes on, but not at any rate; said once; and the policy is not drawn into it.
+    thread::sleep(2 * PAUSE);
+    let log = agent.log();
+    let most = 2 + begun.elapsed().as_millis() / PAUSE.as_millis();
+    let displaced = |line: &&failover_tests::lab::LogLine| {
+        message(line).starts_with("routes: displaced default")
+            && message(line).ends_with("metric 1")
+    };
+    let repairs = log.iter().filter(displaced).count() as u128;
+    assert!((7..=most).contains(&repairs), "{repairs} of at most {most}");
+    let told = log.iter().filter(|line| line.field("repairs").is_some());
+    assert!(told.count() as u128 <= most);
+    assert_eq!(log.iter().filter(is_quarrel).count(), 1);
+    assert_eq!(history(&agent), ["start-up cable"]);
+
+    drop(script);
+    wait_restored(&lab, &before, "the script")?;
+    assert_eq!(agent.status_json()?["active"], "cable");
+    Ok(())
+}
+
+#[test]
+fn a_script_that_flushes_our_rules_is_no_match_for_us() -> Result<()> {
+    if !require_root("a_script_that_flushes_our_rules_is_no_match_for_us") {
+        return Ok(());
+    }
+    let lab = Lab::builder().build()?;
+    let agent = start(&lab, QUICK)?;
+    let before = lab.host().snapshot()?;
+    let script = Script::start(
+        lab.host().namespace(),
+        "while :; do for pref in 13600 13601 13602 13603; do ip rule del pref $pref; done; sleep 0.2; done",
+    )?;
+    agent.wait_for_status("a quarrel about rules", 3 * SOON, |status| {
+        let quarrels = status["quarrels"].as_array().into_iter().flatten();
+        let mut rules = quarrels.filter(|quarrel| quarrel["what"] == "removes our rules");
+        rules.any(|quarrel| {
+            let cure = quarrel["cure"].as_str().unwrap_or_default();
+            quarrel["with"] == "somebody" && cure.contains("ManageForeignRoutingPolicyRules=no")
+        })
+    })?;
+    drop(script);
+    wait_restored(&lab, &before, "the script")?;
+    assert_eq!(history(&agent), ["start-up cable"]);
+    Ok(())
+}

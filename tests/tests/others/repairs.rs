@@ -1,0 +1,107 @@
+//! What others undo is put back, and told.
+
+use anyhow::Result;
+use failover_tests::lab::{Lab, require_root, wait_for};
+
+use super::scene::{QUICK, SOON, history, message, start, wait_restored};
+
+#[test]
+fn what_others_undo_is_put_back_and_told() -> Result<()> {
+    if !require_root("what_others_undo_is_put_back_and_told") {
+        return Ok(());
+    }
+    let lab = Lab::builder().build()?;
+    let agent = start(&lab, QUICK)?;
+    let [cable, lte] = ["cable", "lte"].map(|name| *lab.uplink(name).addresses());
+    let before = lab.host().snapshot()?;
+    let ours = format!("removed default via {} dev cable", cable.gateway_v4);
+    let (lte_v4, source) = (lte.gateway_v4, lte.host_v4);
+    let cases = [
+        (
+            "route del default dev cable metric 50".to_owned(),
+            ours.as_str(),
+            "metric 50: put back",
+        ),
+        (
+            "-6 route del default dev cable metric 50".to_owned(),
+            "removed default via fe80::1 dev cable proto 136",
+            "metric 50: put back",
+        ),
+        // Takes the place of ours.
+        (
+            format!(
+                "route replace default via {lte_v4} dev lte src {source} proto static metric 50"
+            ),
+            "protocol static (4), put default",
+            "metric 50: displaced",
+        ),
+        (
+            format!("route add default via {lte_v4} dev lte src {source} proto dhcp metric 1"),
+            "protocol dhcp (16), put default",
+            "metric 1: displaced",
+        ),
+        (
+            "-6 route add default via fe80::1 dev lte proto ra metric 1".to_owned(),
+            "protocol ra (9), put default",
+            "proto ra metric 1: displaced",
+        ),
+        (
+            "rule del pref 13602".to_owned(),
+            "removed rule 13602: from",
+            "lookup 13600: put back",
+        ),
+        // No default route.
+        (
+            format!("route del {} table 13600", cable.customer_v4()),
+            "dev cable table 13600",
+            "put back",
+        ),
+        (
+            "route flush table 13601".to_owned(),
+            "table 13601 proto 136",
+            "put back",
+        ),
+        (
+            "route flush proto 136".to_owned(),
+            "removed default",
+            "put back",
+        ),
+        (
+            "-6 route flush proto 136".to_owned(),
+            "removed default",
+            "put back",
+        ),
+        (
+            "rule flush\nrule add pref 32766 lookup main\nrule add pref 32767 lookup default"
+                .to_owned(),
+            "removed rule",
+            "put back",
+        ),
+    ];
+    for (command, who, end) in cases {
+        let told = agent.log().len();
+        for line in command.lines() {
+            let words: Vec<&str> = line.split(' ').collect();
+            lab.host().namespace().exec("ip", &words)?;
+        }
+        wait_restored(&lab, &before, &command)?;
+        let what = format!("that {command:?} was undone");
+        wait_for(&what, SOON, || {
+            let log = agent.log().split_off(told);
+            let repairs = log.iter().filter(|line| line.field("repairs").is_some());
+            let mut lines: Vec<_> = repairs.map(|line| message(line).to_owned()).collect();
+            if lines
+                .iter()
+                .any(|line| line.contains(who) && line.ends_with(end))
+            {
+                return Ok(());
+            }
+            lines.insert(0, format!("no {who:?} to {end:?}"));
+            Err(lines.join("\n"))
+        })?;
+    }
+    assert_eq!(history(&agent), ["start-up cable"]);
+    let status = agent.status_json()?;
+    assert_eq!(status["active"], "cable");
+    Ok(())
+}
