@@ -1,7 +1,6 @@
 //! Follows what others change: carrier, addresses, gateways, routes.
 
 use std::{
-    collections::HashMap,
     net::IpAddr,
     time::{Duration, Instant},
 };
@@ -13,7 +12,7 @@ use super::{
     setup::{attach, describe, log_report},
 };
 use crate::{
-    policy::{Family, Health, Input, Members, UplinkId},
+    policy::{Family, Input, Members, UplinkId},
     route::{Change, Link, Report},
 };
 
@@ -36,8 +35,6 @@ pub(super) struct Sync {
     last: Option<Instant>,
     /// How long it took.
     took: Duration,
-    /// When an uplink was last probed because its gateway did not answer.
-    suspected: HashMap<(UplinkId, Family), Instant>,
 }
 
 impl Sync {
@@ -188,21 +185,10 @@ impl Agent<'_> {
         let Some(uplink) = uplink.map(UplinkId) else {
             return;
         };
-        // A dead gateway's entry fails again and again, because it is probed.
-        let rest = self.config.uplinks[uplink.0].probe.interval / 2;
-        let earlier = self.sync.suspected.get(&(uplink, family));
-        if self.machine.health(uplink, family) == Health::Down
-            || earlier.is_some_and(|earlier| earlier.elapsed() < rest)
-        {
-            return;
-        }
-        let Some(prober) = self.prober(uplink, family) else {
-            return;
-        };
-        prober.probe_now();
-        self.sync.suspected.insert((uplink, family), Instant::now());
         let name = self.name(uplink);
-        info!(uplink = name, %family, gateway = %address, "{name}: gateway {address} does not answer: probing now");
+        debug!(uplink = name, %family, gateway = %address, "{name}: gateway {address} does not answer");
+        let now = self.clock.now();
+        self.machine.handle(Input::Suspect { uplink, family }, now);
     }
 
     /// While an interface is down the kernel refuses its routes; that is no news, and it is tried again when it comes up.
