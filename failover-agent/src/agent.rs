@@ -72,7 +72,10 @@ pub async fn run(config: Config, source: Option<PathBuf>) -> anyhow::Result<()> 
         .map(|uplink| uplink.interface.as_str())
         .collect();
     let observer = Observer::open(&router, &interfaces)?;
-    let links = router.discover(&config)?;
+    let (links, missing) = router.await_uplinks(&config)?;
+    for failure in &missing {
+        warn!("{failure} (waiting until it is there)");
+    }
 
     // Up to here nothing was changed; from here on everything is cleaned up, whatever happens.
     let mut datapath = Datapath::open(&options)?;
@@ -153,11 +156,17 @@ impl<'a> Agent<'a> {
             .zip(&links)
             .map(|(uplink, link)| rules(uplink, link));
         let drills = Store::new(&config.dirs.state);
-        let machine = Machine::new(Rules {
+        let mut machine = Machine::new(Rules {
             uplinks: uplinks.collect(),
             active,
             drill: orders::earlier_drill(&drills, config, clock),
         });
+        for (uplink, link) in links.iter().enumerate() {
+            if !link.carrier {
+                let (uplink, up) = (UplinkId(uplink), false);
+                machine.handle(Input::Carrier { uplink, up }, clock.now());
+            }
+        }
         let (sender, inputs) = mpsc::channel(INPUTS);
         Agent {
             probers: start_probers(config, &links, clock, &sender),
@@ -310,10 +319,10 @@ fn start_probers(
                 interval: uplink.probe.interval,
                 timeout: uplink.probe.timeout,
                 mark: config.route.mark,
-                source: link.families[family as usize]
-                    .as_ref()
-                    .map(|path| path.source),
+                source: None,
+                on_link: Vec::new(),
             };
+            let spec = spec.by(link.families[family as usize].as_ref());
             probers.push(Prober::spawn(spec, clock, inputs.clone()));
         }
     }

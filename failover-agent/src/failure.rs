@@ -105,6 +105,20 @@ pub enum Failure {
         /// The interface's prefixes.
         networks: String,
     },
+    /// A target on an uplink's own link: it answers although everything beyond it is dead.
+    #[error(
+        "uplink `{uplink}`: target {target} is on {interface}'s own network {network} and proves nothing about the way beyond: choose one beyond the gateway"
+    )]
+    TargetOnLink {
+        /// The uplink's name.
+        uplink: String,
+        /// Its interface.
+        interface: String,
+        /// The target.
+        target: IpAddr,
+        /// The network on the link, or the gateway itself.
+        network: String,
+    },
     /// Not root, or a capability is missing.
     #[error(
         "missing capability {missing}: run as root, or grant it (systemd: AmbientCapabilities={missing}; container: --cap-add)"
@@ -186,7 +200,7 @@ pub enum Failure {
 }
 
 /// Every exit code and what it means, for `--help` and `docs/configuration.md`.
-pub const EXIT_CODES: [(u8, &str); 22] = [
+pub const EXIT_CODES: [(u8, &str); 23] = [
     (
         0,
         "success; after SIGTERM or SIGINT: everything is restored",
@@ -212,6 +226,7 @@ pub const EXIT_CODES: [(u8, &str); 22] = [
     (26, "not allowed to use the control socket"),
     (27, "the agent refuses a switch or a drill"),
     (28, "no such uplink"),
+    (29, "a target is on an uplink's own network"),
 ];
 
 impl Failure {
@@ -237,6 +252,7 @@ impl Failure {
             Failure::ControlDenied { .. } => 26,
             Failure::Refused { .. } => 27,
             Failure::UnknownUplink { .. } => 28,
+            Failure::TargetOnLink { .. } => 29,
         }
     }
 }
@@ -323,6 +339,12 @@ mod tests {
             Failure::UnknownUplink {
                 uplink: text(),
                 cure: text(),
+            },
+            Failure::TargetOnLink {
+                uplink: text(),
+                interface: text(),
+                target: IpAddr::from([192, 0, 2, 1]),
+                network: text(),
             },
         ]
     }

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::{
     agent,
-    cli::{Cli, DirFlags, EventsArgs, ResetArgs, RunArgs, Verb},
+    cli::{CheckArgs, Cli, DirFlags, EventsArgs, ResetArgs, RunArgs, Verb},
     config::{Config, Dirs, RouteConfig, nearest},
     control::{self, Lock, Request, Response},
     datapath,
@@ -23,10 +23,7 @@ pub fn run(cli: &Cli) -> Result<()> {
     let dirs = &cli.global.dirs;
     match &cli.verb {
         Verb::Run(args) => run_agent(args, dirs),
-        Verb::Check(args) => {
-            print!("{}", Config::from_file(&args.config)?);
-            Ok(())
-        }
+        Verb::Check(args) => check(args, dirs),
         Verb::Status(args) => status(dirs, args.json),
         Verb::Switch(args) => {
             let uplink = args.uplink.clone();
@@ -43,6 +40,16 @@ pub fn run(cli: &Cli) -> Result<()> {
         Verb::Events(args) => events(dirs, *args),
         Verb::Reset(args) => reset(args, dirs),
     }
+}
+
+fn check(args: &CheckArgs, dirs: &DirFlags) -> Result<()> {
+    let config = Config::from_file(&args.config)?;
+    if !args.file_only {
+        let state = config.dirs.clone().overridden(dirs)?.state;
+        route::Router::connect(&config.route, &state)?.discover(&config)?;
+    }
+    print!("{config}");
+    Ok(())
 }
 
 fn run_agent(args: &RunArgs, dirs: &DirFlags) -> Result<()> {

@@ -16,14 +16,21 @@ use crate::{
 /// Changes come in bursts (link, addresses, routes): wait for the end of one before looking.
 const SETTLE: Duration = Duration::from_millis(50);
 
-/// Least time between two looks at routes, so that a quarrel with another program about a route costs neither of us much.
+/// Routes that change within this time after a look may have changed because of it.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// When to look next, and when we looked last.
+/// So many looks may follow each other at once: a DHCP client changes its routes in a few steps. Then each look because of routes
+/// waits for [`PAUSE`], until there was nothing to look at for twice as long: so a quarrel with another program about a route costs
+/// neither of us much.
+const LOOKS: u32 = 5;
+
+/// When to look next, and how often we looked lately.
 #[derive(Debug, Default)]
 pub(super) struct Sync {
     due: Option<Instant>,
     last: Option<Instant>,
+    /// Looks without a pause between them.
+    in_a_row: u32,
 }
 
 impl Sync {
@@ -34,14 +41,23 @@ impl Sync {
     /// Look soon; `contested` changes (routes, rules) may be somebody's answer to what we did, and wait longer.
     fn schedule(&mut self, contested: bool) {
         let settled = Instant::now() + SETTLE;
-        let rested = self.last.map(|last| last + PAUSE).filter(|_| contested);
-        let due = rested.map_or(settled, |rested| rested.max(settled));
+        let rested = self
+            .last
+            .map(|last| last + PAUSE)
+            .filter(|_| contested && self.in_a_row >= LOOKS);
+        self.schedule_at(rested.map_or(settled, |rested| rested.max(settled)));
+    }
+
+    fn schedule_at(&mut self, due: Instant) {
         self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
     }
 
     fn begin(&mut self) {
+        let now = Instant::now();
+        let rested = self.last.is_none_or(|last| now >= last + 2 * PAUSE);
+        self.in_a_row = if rested { 1 } else { self.in_a_row + 1 };
         self.due = None;
-        self.last = Some(Instant::now());
+        self.last = Some(now);
     }
 }
 
@@ -63,6 +79,10 @@ impl Agent<'_> {
                 .position(|known| known == name);
             if let Some(uplink) = uplink.map(UplinkId) {
                 let up = *carrier && !*gone;
+                if !up {
+                    self.router
+                        .interrupted(&self.config.uplinks[uplink.0].interface);
+                }
                 let name = self.name(uplink);
                 let word = if up { "is back" } else { "lost" };
                 info!(uplink = name, carrier = up, "{name}: carrier {word}");
@@ -98,15 +118,18 @@ impl Agent<'_> {
         if let Err(error) = self.datapath.retain(&present.collect::<Vec<_>>()) {
             warn!("programs of a removed interface: {error:#}");
         }
-        let routes = self.router.prepare(&self.links).and_then(|tables| {
-            self.log_report(&tables);
-            self.router.reconcile()
-        });
-        match routes {
-            Ok(report) => self.log_report(&report),
+        match self.router.prepare(&self.links) {
+            Ok(tables) => {
+                self.log_report(&tables);
+                let report = self.router.settle();
+                self.log_report(&report);
+            }
             Err(error) => warn!("routes could not be brought in line: {error:#}"),
         }
         self.resolve_gateways();
+        if let Some(time) = self.router.look_again() {
+            self.sync.schedule_at(time);
+        }
     }
 
     /// Has the kernel find out the gateways' link-layer addresses before they are needed. Probes do that by the way; families without
@@ -124,9 +147,10 @@ impl Agent<'_> {
         }
     }
 
-    /// While an interface is down the kernel refuses its routes; that is no news, and it is tried again when it comes up.
+    /// While an interface is down, or has lost its address, the kernel refuses its routes; that is no news, and it is tried again when
+    /// it comes up.
     fn log_report(&self, report: &Report) {
-        if self.links.iter().all(|link| link.carrier) {
+        if self.links.iter().all(|link| link.carrier) && !self.router.lingers() {
             log_report("routes", report);
         } else {
             debug!("routes: {report:?}");
@@ -151,11 +175,17 @@ impl Agent<'_> {
             warn!(uplink = self.name(uplink), "{error:#}");
         }
         for family in Family::ALL {
-            let path = &self.links[uplink.0].families[family as usize];
+            let path = self.links[uplink.0].families[family as usize].as_ref();
             let usable = path.is_some();
-            let source = path.as_ref().map(|path| path.source);
             if let Some(prober) = self.prober(uplink, family) {
-                prober.set_source(source);
+                let (known, now) = (prober.spec(), prober.spec().by(path));
+                for (target, address) in &now.targets {
+                    if now.on_link.contains(target) && !known.on_link.contains(target) {
+                        let name = self.name(uplink);
+                        warn!(uplink = name, probed = %address, "{name}: target {address} is on its own link now: its answers count for nothing, choose one beyond the gateway");
+                    }
+                }
+                prober.update(now);
             }
             if usable != known.families[family as usize].is_some() {
                 let name = self.name(uplink);
@@ -175,5 +205,29 @@ impl Agent<'_> {
                 self.gate_off(uplink, family, cause);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quarrel_is_slowed_down_and_a_few_steps_are_not() {
+        let mut sync = Sync::default();
+        for _ in 0..LOOKS {
+            sync.schedule(true);
+            let wait = sync.due().unwrap() - Instant::now();
+            assert!(wait <= SETTLE, "{wait:?}");
+            sync.begin();
+        }
+        let last = sync.last.unwrap();
+        sync.schedule(true);
+        assert_eq!(sync.due(), Some(last + PAUSE));
+        // Whatever is certainly not our doing does not wait.
+        sync.schedule(false);
+        assert!(sync.due().unwrap() <= Instant::now() + SETTLE);
+        sync.begin();
+        assert_eq!(sync.due(), None);
     }
 }

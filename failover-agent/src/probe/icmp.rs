@@ -49,6 +49,13 @@ impl Answer {
             reopen: false,
         }
     }
+
+    pub(super) fn blind() -> Self {
+        Answer {
+            outcome: Outcome::Blind,
+            reopen: false,
+        }
+    }
 }
 
 impl Link {
@@ -159,18 +166,13 @@ fn answer_to_io_error(error: &io::Error) -> Answer {
         Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EHOSTDOWN | libc::ETIMEDOUT) => {
             Answer::lost()
         }
-        // The interface or its address is gone or down: the same, and the socket with it.
-        Some(libc::ENETDOWN | libc::ENODEV | libc::ENXIO | libc::EADDRNOTAVAIL | libc::EINVAL) => {
-            Answer {
-                outcome: Outcome::Lost,
-                reopen: true,
-            }
-        }
-        None if error.kind() == io::ErrorKind::AddrNotAvailable => Answer {
+        // The interface is gone or down: the same, and the socket with it.
+        Some(libc::ENETDOWN | libc::ENODEV | libc::ENXIO) => Answer {
             outcome: Outcome::Lost,
             reopen: true,
         },
-        // A local firewall (EPERM), no memory, no descriptors: says nothing about the link.
+        // The address is gone (EADDRNOTAVAIL, EINVAL): another may be on its way, and if none comes the policy is told. A local
+        // firewall (EPERM), no memory, no descriptors: all that says nothing about the link.
         _ => Answer {
             outcome: Outcome::Blind,
             reopen: true,
@@ -192,6 +194,7 @@ mod tests {
         assert_eq!(outcome(libc::ENODEV), Outcome::Lost);
         assert_eq!(outcome(libc::EPERM), Outcome::Blind);
         assert_eq!(outcome(libc::EMFILE), Outcome::Blind);
+        assert_eq!(outcome(libc::EADDRNOTAVAIL), Outcome::Blind);
     }
 
     #[test]

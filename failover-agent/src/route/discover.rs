@@ -1,18 +1,27 @@
 //! The uplinks and their ways out, learned from what is there before anything is changed.
 
-use std::net::IpAddr;
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 use failover_ebpf::LinkLayer;
-use rtnetlink::packet_route::{
-    link::LinkFlags,
-    route::{RouteMessage, RouteProtocol},
+use rtnetlink::{
+    packet_core::Parseable,
+    packet_route::{
+        RouteNetlinkMessage,
+        link::LinkFlags,
+        route::{RouteAttribute, RouteMessage, RouteProtocol},
+    },
 };
-
 use tracing::warn;
 
 use super::{
     Link, Path, Router, Template, index,
+    learned::WayOut,
+    list::address_family,
     message::{self, Hop, hops, metric},
     survey::{self, Address, Interface, Survey, contains, is_link_local},
     table,
@@ -20,27 +29,72 @@ use super::{
 use crate::{
     config::{Config, Gateway, UplinkConfig},
     failure::Failure,
+    netlink::Refused,
     policy::Family,
 };
 
 /// Similarity (Jaro-Winkler) from which a name counts as a slip of the pen.
 const SIMILAR: f64 = 0.8;
 
+/// How long an uplink with carrier counts as it was known after it has lost its address or its gateway: a DHCP client with
+/// a new lease takes away the old one first.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// The kernel tells what is left of a lifetime in whole ticks of 10 ms, and 0 is for ever: well past its end there is no doubt.
+const SWEPT: Duration = Duration::from_millis(50);
+
+/// What is not there (any more) on interfaces that are.
+#[derive(Debug, Default)]
+pub(super) struct Missing {
+    /// Since when, by rank and family.
+    since: HashMap<(usize, Family), Instant>,
+    /// When displaced routes are over that had a lifetime.
+    displaced: Vec<(RouteMessage, Instant)>,
+    look_again: Option<Instant>,
+}
+
+impl Missing {
+    fn look_again_at(&mut self, time: Instant) {
+        self.look_again = Some(self.look_again.map_or(time, |earlier| earlier.min(time)));
+    }
+}
+
 impl Router {
     /// Looks at every uplink, in order of rank, before anything is changed.
     ///
     /// # Errors
-    /// A [`Failure`]: unknown interface; no gateway or no address in any family for which the uplink has targets (one of two is
-    /// enough: a modem without IPv6 is a warning); a gateway that is not on the link; a default route of someone else's
-    /// interface with one of our metrics. Or netlink fails.
+    /// A [`Failure`]: those of [`Router::await_uplinks`] and what it waits for. Or netlink fails.
     pub fn discover(&mut self, config: &Config) -> Result<Vec<Link>> {
+        let (links, missing) = self.await_uplinks(config)?;
+        missing
+            .into_iter()
+            .next()
+            .map_or(Ok(links), |failure| Err(failure.into()))
+    }
+
+    /// The same for an agent that waits for what is not there yet: unknown interfaces; uplinks without a gateway or an address in
+    /// any family for which they have targets (one of two is enough: a modem without IPv6 is a warning). Returns what is known
+    /// of the uplinks, and one [`Failure`] for each that has to be waited for.
+    ///
+    /// # Errors
+    /// A [`Failure`] that no waiting cures: a gateway that is not on the link; a default route of someone else's interface with
+    /// one of our metrics; a target on an uplink's own link. Or netlink fails.
+    pub fn await_uplinks(&mut self, config: &Config) -> Result<(Vec<Link>, Vec<Failure>)> {
         let survey = self.survey()?;
         let mut links = Vec::new();
-        for (rank, uplink) in config.uplinks.iter().enumerate() {
-            let mut link = survey.link(uplink)?;
+        let mut missing = Vec::new();
+        for uplink in &config.uplinks {
+            let mut link = match survey.link(uplink) {
+                Ok(link) => link,
+                Err(failure) => {
+                    missing.push(failure);
+                    links.push(absent(uplink));
+                    continue;
+                }
+            };
             let mut failures = Vec::new();
             for family in Family::ALL {
-                match survey.path(uplink, self.uplink_table(rank), family) {
+                match self.path(&survey, config, uplink, family)? {
                     Ok(path) => link.families[index(family)] = Some(path),
                     Err(failure @ Failure::GatewayOffLink { .. }) => return Err(failure.into()),
                     Err(failure) if has_targets(uplink, family) => failures.push(failure),
@@ -50,53 +104,84 @@ impl Router {
             let probed = |family: &Family| {
                 has_targets(uplink, *family) && link.families[index(*family)].is_some()
             };
-            let none_is_probed = !Family::ALL.iter().any(probed);
-            for failure in failures {
-                if none_is_probed {
-                    return Err(failure.into());
-                }
-                warn!("{failure}");
+            if Family::ALL.iter().any(probed) {
+                failures.iter().for_each(|failure| warn!("{failure}"));
+            } else {
+                missing.extend(failures.into_iter().next());
             }
             links.push(link);
         }
         self.check_metrics(&survey, &links)?;
-        Ok(links)
+        check_targets(config, &links)?;
+        self.take_foreign(&survey);
+        Ok((links, missing))
     }
 
-    /// The same while the agent runs, when an uplink may well have lost its address, its gateway or its interface: what
-    /// is missing is None. A gateway that was known before counts as long as it is on the link, because the kernel drops
-    /// the default route of an interface that goes down, and not everybody puts it back.
+    /// The same while the agent runs: what is missing is None. What was known of an uplink with carrier lingers a little.
     ///
     /// # Errors
     /// Netlink fails.
     pub fn rediscover(&mut self, config: &Config) -> Result<Vec<Link>> {
+        self.missing.look_again = None;
         let survey = self.survey()?;
-        let links = config.uplinks.iter().enumerate().map(|(rank, uplink)| {
+        let mut links = Vec::new();
+        for (rank, uplink) in config.uplinks.iter().enumerate() {
             let Ok(mut link) = survey.link(uplink) else {
-                return Link {
-                    ifindex: 0,
-                    interface: uplink.interface.clone(),
-                    link_layer: LinkLayer::None,
-                    carrier: false,
-                    families: [None, None],
-                };
+                self.learned.interrupt(&uplink.interface);
+                links.push(absent(uplink));
+                continue;
             };
             for family in Family::ALL {
-                let table = self.uplink_table(rank);
-                let last = self
-                    .remembered
-                    .get(rank)
-                    .and_then(|last| last[index(family)].as_ref());
-                link.families[index(family)] = match (survey.path(uplink, table, family), last) {
-                    (Err(Failure::NoGateway { .. }), Some(last)) => {
-                        survey.path_as_before(uplink, table, family, last)
-                    }
-                    (path, _) => path.ok(),
-                };
+                let path = self.path(&survey, config, uplink, family)?.ok();
+                link.families[index(family)] = self.lingering(rank, &link, family, path);
             }
-            link
-        });
-        Ok(links.collect())
+            links.push(link);
+        }
+        self.take_foreign(&survey);
+        Ok(links)
+    }
+
+    /// When [`Router::rediscover`] may find something else although the kernel tells of no change: what lingers is gone, or an
+    /// advertised route's lifetime is over.
+    pub fn look_again(&self) -> Option<Instant> {
+        self.missing.look_again
+    }
+
+    /// Whether what [`Router::rediscover`] has returned is what was known of an uplink before it lost its address or gateway.
+    pub fn lingers(&self) -> bool {
+        !self.missing.since.is_empty()
+    }
+
+    /// An uplink's interface was down, or gone, for however short a time: the kernel has dropped its routes.
+    pub fn interrupted(&mut self, interface: &str) {
+        self.learned.interrupt(interface);
+    }
+
+    /// The `path` that was found, or for a little while the known one.
+    fn lingering(
+        &mut self,
+        rank: usize,
+        link: &Link,
+        family: Family,
+        path: Option<Path>,
+    ) -> Option<Path> {
+        let known = self
+            .links
+            .get(rank)
+            .filter(|known| known.ifindex == link.ifindex);
+        let known = known.and_then(|known| known.families[index(family)].as_ref());
+        let (None, Some(known), true) = (&path, known, link.carrier) else {
+            self.missing.since.remove(&(rank, family));
+            return path;
+        };
+        let now = Instant::now();
+        let until = *self.missing.since.entry((rank, family)).or_insert(now) + LINGER;
+        if until <= now {
+            self.missing.since.remove(&(rank, family));
+            return None;
+        }
+        self.missing.look_again_at(until);
+        Some(known.clone())
     }
 
     /// The networks that this host is on, by whatever interface: no uplink is needed to reach them.
@@ -108,15 +193,149 @@ impl Router {
     }
 
     fn survey(&mut self) -> Result<Survey> {
-        Survey::take(
-            &mut self.netlink,
-            RouteProtocol::from(self.config.protocol),
-            self.displaced.routes()?,
-        )
+        let displaced = self.displaced_alive()?;
+        let ours = RouteProtocol::from(self.config.protocol);
+        Survey::take(&mut self.netlink, ours, displaced)
     }
 
-    fn uplink_table(&self, rank: usize) -> u32 {
-        table::uplink_table(&self.config, rank)
+    /// Displaced routes count as if they stood. Those with a lifetime count for as long as they had left when they were
+    /// displaced, or at the first look of this run.
+    fn displaced_alive(&mut self) -> Result<Vec<RouteMessage>> {
+        let now = Instant::now();
+        let mut routes = self.displaced.routes()?;
+        let seen = std::mem::take(&mut self.missing.displaced);
+        routes.retain(|route| {
+            let Some(left) = message::lifetime(route) else {
+                return true;
+            };
+            let before = seen.iter().find(|(other, _)| other == route);
+            let until = before.map_or(now + left, |(_, until)| *until);
+            self.missing.displaced.push((route.clone(), until));
+            until > now
+        });
+        let ends = self.missing.displaced.iter().map(|(_, until)| *until);
+        if let Some(end) = ends.filter(|until| *until > now).min() {
+            self.missing.look_again_at(end);
+        }
+        Ok(routes)
+    }
+
+    /// Keeps the survey's foreign default routes, so that a switch need not look for them.
+    fn take_foreign(&mut self, survey: &Survey) {
+        for family in Family::ALL {
+            self.foreign[index(family)] = survey.foreign(family).cloned().collect();
+        }
+    }
+
+    /// How one family leaves by an uplink, learned from others' routes, or remembered from them.
+    fn path(
+        &mut self,
+        survey: &Survey,
+        config: &Config,
+        uplink: &UplinkConfig,
+        family: Family,
+    ) -> Result<Result<Path, Failure>> {
+        let interface = match survey.interface(uplink) {
+            Ok(interface) => interface,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        let up = interface.flags.contains(LinkFlags::Up);
+        let prefixes = survey.prefixes(interface.index, family);
+        let routes = survey.candidates(interface.index, family);
+        let told = routes
+            .iter()
+            .find(|(_, hop)| interface.reaches(&prefixes, hop.gateway, hop.onlink));
+        match told {
+            Some((route, hop)) => {
+                if let Some(left) = message::lifetime(route) {
+                    self.missing.look_again_at(Instant::now() + left + SWEPT);
+                }
+                let way = WayOut::told(route, *hop);
+                self.learned
+                    .learn(&interface.name, interface.index, family, way);
+            }
+            None => self.learned.miss(&interface.name, family, up),
+        }
+        let known = self.learned.get(&interface.name, family);
+        let reaches = |way: &WayOut| interface.reaches(&prefixes, way.gateway, way.template.onlink);
+        let learned = known.filter(|way| reaches(way)).cloned();
+        if known.is_some() && learned.is_none() && up && !prefixes.is_empty() {
+            self.learned.forget(&interface.name, family);
+        }
+        let unnumbered = survey.sources(interface.index, family).is_empty();
+        let way = match way_out(uplink, interface, family, &prefixes, &routes, learned) {
+            Ok(way) => way,
+            // The address comes first; with it, the gateway may be known.
+            Err(Failure::NoGateway { .. }) if unnumbered => {
+                return Ok(Err(no_source(uplink, interface, family)));
+            }
+            Err(failure) => return Ok(Err(failure)),
+        };
+        let borrowed = match unnumbered && up && (told.is_some() || way.gateway.is_none()) {
+            true => self.borrowed_source(survey, config, uplink, interface, &way, family)?,
+            false => None,
+        };
+        Ok(survey.path(uplink, interface, family, prefixes, way, borrowed))
+    }
+
+    /// The source for an interface without an address of its own: the one that its default route prefers, or that the kernel
+    /// chooses for a packet by it. Another uplink's address is none.
+    fn borrowed_source(
+        &mut self,
+        survey: &Survey,
+        config: &Config,
+        uplink: &UplinkConfig,
+        interface: &Interface,
+        way: &WayOut,
+        family: Family,
+    ) -> Result<Option<IpAddr>> {
+        let mut targets = uplink.probe.targets.iter().copied();
+        let target = targets.find(|target| target.is_ipv4() == (family == Family::V4));
+        let source = match (way.template.prefsrc, target) {
+            (Some(source), _) => Some(source),
+            (None, Some(target)) => self.ask_source(interface.index, target)?,
+            (None, None) => None,
+        };
+        let lent = |address: &&Address| Some(address.ip) == source && address.fitness.is_some();
+        let Some(address) = survey.addresses.iter().find(lent) else {
+            return Ok(None);
+        };
+        let lender = survey
+            .interfaces
+            .iter()
+            .find(|interface| interface.index == address.ifindex);
+        let of_uplink = |lender: &Interface| {
+            let mut uplinks = config.uplinks.iter();
+            uplinks.any(|uplink| uplink.interface == lender.name)
+        };
+        Ok(source.filter(|_| lender.is_some_and(|lender| !of_uplink(lender))))
+    }
+
+    /// The source address that the kernel would choose for a probe of `target` by an interface.
+    fn ask_source(&mut self, ifindex: u32, target: IpAddr) -> Result<Option<IpAddr>> {
+        let (family, length) = match target {
+            IpAddr::V4(_) => (Family::V4, 32),
+            IpAddr::V6(_) => (Family::V6, 128),
+        };
+        let mut request = RouteMessage::default();
+        request.header.address_family = address_family(family);
+        request.header.destination_prefix_length = length;
+        request.attributes = vec![
+            RouteAttribute::Destination(target.into()),
+            RouteAttribute::Oif(ifindex),
+            RouteAttribute::Mark(self.config.mark),
+        ];
+        let answer = self
+            .netlink
+            .get(RouteNetlinkMessage::GetRoute(request), |payload| {
+                Ok(Some(RouteMessage::parse(payload)?))
+            });
+        match answer {
+            Ok(route) => Ok(route.as_ref().and_then(message::prefsrc)),
+            // No way by it, and so no source.
+            Err(error) if error.is::<Refused>() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// A default route of an interface that is no uplink is not ours to displace: it must not have a metric of ours.
@@ -160,8 +379,131 @@ fn has_targets(uplink: &UplinkConfig, family: Family) -> bool {
         .any(|target| target.is_ipv4() == (family == Family::V4))
 }
 
-/// The gateway, and the default route from which it was learned or which agrees with it.
-type WayOut<'a> = (Option<IpAddr>, Option<(&'a RouteMessage, Hop)>);
+/// A target on an uplink's own link answers although everything beyond it is dead.
+fn check_targets(config: &Config, links: &[Link]) -> Result<(), Failure> {
+    for (uplink, link) in config.uplinks.iter().zip(links) {
+        for &target in &uplink.probe.targets {
+            let mut paths = link.families.iter().flatten();
+            if let Some((network, length)) = paths.find_map(|path| path.on_link(target)) {
+                return Err(Failure::TargetOnLink {
+                    uplink: uplink.name.clone(),
+                    interface: link.interface.clone(),
+                    target,
+                    network: format!("{network}/{length}"),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn no_source(uplink: &UplinkConfig, interface: &Interface, family: Family) -> Failure {
+    Failure::NoSourceAddress {
+        uplink: uplink.name.clone(),
+        interface: interface.name.clone(),
+        family,
+    }
+}
+
+/// An uplink without an interface.
+fn absent(uplink: &UplinkConfig) -> Link {
+    Link {
+        ifindex: 0,
+        interface: uplink.interface.clone(),
+        link_layer: LinkLayer::None,
+        carrier: false,
+        families: [None, None],
+    }
+}
+
+impl Path {
+    /// The network on the link that `target` is in, or the gateway that it is: such a target says nothing about what lies
+    /// beyond.
+    pub fn on_link(&self, target: IpAddr) -> Option<(IpAddr, u8)> {
+        let gateway = self.gateway.map(|gateway| match gateway {
+            IpAddr::V4(_) => (gateway, 32),
+            IpAddr::V6(_) => (gateway, 128),
+        });
+        let mut networks = self.prefixes.iter().copied().chain(gateway);
+        networks.find(|network| contains(*network, target))
+    }
+}
+
+impl Interface {
+    fn is_point_to_point(&self) -> bool {
+        self.layer == LinkLayer::None || self.flags.contains(LinkFlags::Pointopoint)
+    }
+
+    /// Whether a gateway is on the link, whose networks are `prefixes`.
+    fn reaches(&self, prefixes: &[(IpAddr, u8)], gateway: Option<IpAddr>, onlink: bool) -> bool {
+        gateway.is_none_or(|gateway| {
+            self.is_point_to_point()
+                || onlink
+                || is_link_local(gateway)
+                || prefixes.iter().any(|prefix| contains(*prefix, gateway))
+        })
+    }
+}
+
+/// The way out as configured: `learned`, or given. A given one takes over what the default routes that agree with it say.
+fn way_out(
+    uplink: &UplinkConfig,
+    interface: &Interface,
+    family: Family,
+    prefixes: &[(IpAddr, u8)],
+    routes: &[(&RouteMessage, Hop)],
+    learned: Option<WayOut>,
+) -> Result<WayOut, Failure> {
+    let (key, setting) = match family {
+        Family::V4 => ("gateway", uplink.gateway),
+        Family::V6 => ("gateway6", uplink.gateway6),
+    };
+    let given = match setting {
+        Gateway::Address(gateway) => Some(gateway),
+        Gateway::None => None,
+        Gateway::Auto => match learned {
+            Some(way) => return Ok(way),
+            None if interface.is_point_to_point() => None,
+            None => {
+                return Err(Failure::NoGateway {
+                    uplink: uplink.name.clone(),
+                    interface: interface.name.clone(),
+                    family,
+                    cure: format!(
+                        "give it with {key} = \"ADDRESS\", or {key} = \"none\" on a point-to-point link"
+                    ),
+                });
+            }
+        },
+    };
+    let agreeing = routes.iter().find(|(_, hop)| hop.gateway == given);
+    let way = agreeing.map_or(
+        WayOut {
+            gateway: given,
+            template: Template::default(),
+            protocol: RouteProtocol::Unspec,
+        },
+        |(route, hop)| WayOut::told(route, *hop),
+    );
+    match given {
+        // Without any network it has no address yet: that is what is missing.
+        Some(gateway)
+            if !prefixes.is_empty() && !interface.reaches(prefixes, given, way.template.onlink) =>
+        {
+            Err(Failure::GatewayOffLink {
+                uplink: uplink.name.clone(),
+                interface: interface.name.clone(),
+                gateway,
+                networks: prefixes
+                    .iter()
+                    .map(|(network, length)| format!("{network}/{length}"))
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            })
+        }
+        _ => Ok(way),
+    }
+}
 
 impl Survey {
     fn link(&self, uplink: &UplinkConfig) -> Result<Link, Failure> {
@@ -203,141 +545,42 @@ impl Survey {
             })
     }
 
-    fn path(&self, uplink: &UplinkConfig, own_table: u32, family: Family) -> Result<Path, Failure> {
-        let interface = self.interface(uplink)?;
-        let mut addresses: Vec<&Address> = self
-            .addresses
-            .iter()
-            .filter(|address| {
-                address.ifindex == interface.index
-                    && address.ip.is_ipv4() == (family == Family::V4)
-                    && address.usable
-            })
-            .collect();
-        addresses.sort_by_key(|address| address.secondary);
-        let Some(first) = addresses.first() else {
-            return Err(Failure::NoSourceAddress {
-                uplink: uplink.name.clone(),
-                interface: interface.name.clone(),
-                family,
-            });
-        };
-        let prefixes = self.prefixes(interface.index, family);
-        let (gateway, learned) = self.gateway(uplink, interface, own_table, family, &prefixes)?;
-
-        let template = learned.map(|(route, hop)| Template {
-            prefsrc: message::prefsrc(route)
-                .filter(|source| addresses.iter().any(|address| address.ip == *source)),
-            metrics: message::metrics(route),
-            onlink: hop.onlink,
-        });
-        let template = template.unwrap_or_default();
-        let source = template.prefsrc.unwrap_or_else(|| {
-            let near = |address: &&&Address| {
-                gateway.is_some_and(|gateway| contains(address.network, gateway))
-            };
-            addresses.iter().find(near).unwrap_or(first).ip
-        });
-        Ok(Path {
-            source,
-            addresses: addresses.iter().map(|address| address.ip).collect(),
-            prefixes,
-            gateway,
-            template,
-        })
-    }
-
-    fn gateway(
+    /// The path by a `way` out. `borrowed` is the source if the interface has no address of its own.
+    fn path(
         &self,
         uplink: &UplinkConfig,
         interface: &Interface,
-        own_table: u32,
         family: Family,
-        prefixes: &[(IpAddr, u8)],
-    ) -> Result<WayOut<'_>, Failure> {
-        let point_to_point =
-            interface.layer == LinkLayer::None || interface.flags.contains(LinkFlags::Pointopoint);
-        let on_link = |hop: &Hop| match hop.gateway {
-            None => true,
-            Some(gateway) => {
-                point_to_point
-                    || hop.onlink
-                    || is_link_local(gateway)
-                    || prefixes.iter().any(|prefix| contains(*prefix, gateway))
-            }
-        };
-        let candidates = self.candidates(interface.index, own_table, family);
-        let key = match family {
-            Family::V4 => "gateway",
-            Family::V6 => "gateway6",
-        };
-        let setting = match family {
-            Family::V4 => uplink.gateway,
-            Family::V6 => uplink.gateway6,
-        };
-        let wanted = match setting {
-            Gateway::Auto => match candidates.iter().copied().find(|(_, hop)| on_link(hop)) {
-                Some((route, hop)) => return Ok((hop.gateway, Some((route, hop)))),
-                None if point_to_point => None,
-                None => {
-                    return Err(Failure::NoGateway {
-                        uplink: uplink.name.clone(),
-                        interface: interface.name.clone(),
-                        family,
-                        cure: format!(
-                            "give it with {key} = \"ADDRESS\", or {key} = \"none\" on a point-to-point link"
-                        ),
-                    });
-                }
-            },
-            Gateway::Address(gateway) => Some(gateway),
-            Gateway::None => None,
-        };
-        let learned = candidates
-            .into_iter()
-            .find(|(_, hop)| hop.gateway == wanted);
-        let hop = learned.map_or(
-            Hop {
-                ifindex: interface.index,
-                gateway: wanted,
-                onlink: false,
-            },
-            |(_, hop)| hop,
-        );
-        match wanted {
-            Some(gateway) if !on_link(&hop) => Err(Failure::GatewayOffLink {
-                uplink: uplink.name.clone(),
-                interface: interface.name.clone(),
-                gateway,
-                networks: prefixes
-                    .iter()
-                    .map(|(network, length)| format!("{network}/{length}"))
-                    .collect::<Vec<_>>()
-                    .join(", "),
+        prefixes: Vec<(IpAddr, u8)>,
+        way: WayOut,
+        borrowed: Option<IpAddr>,
+    ) -> Result<Path, Failure> {
+        let own = self.sources(interface.index, family);
+        let mut template = way.template;
+        let kept = |source: &IpAddr| match borrowed {
+            Some(borrowed) => *source == borrowed,
+            None => own.iter().any(|address| {
+                address.ip == *source && address.fitness.is_some_and(|fitness| !fitness.deprecated)
             }),
-            _ => Ok((wanted, learned)),
-        }
-    }
-
-    /// The path by a gateway that is no longer in any route.
-    fn path_as_before(
-        &self,
-        uplink: &UplinkConfig,
-        own_table: u32,
-        family: Family,
-        last: &Path,
-    ) -> Option<Path> {
-        let mut uplink = uplink.clone();
-        let setting = match family {
-            Family::V4 => &mut uplink.gateway,
-            Family::V6 => &mut uplink.gateway6,
         };
-        *setting = Gateway::Address(last.gateway?);
-        let mut path = self.path(&uplink, own_table, family).ok()?;
-        if path.addresses.contains(&last.source) {
-            path.source = last.source;
-            path.template = last.template.clone();
-        }
-        Some(path)
+        template.prefsrc = template.prefsrc.filter(kept);
+        let near = |address: &&&Address| {
+            way.gateway
+                .is_some_and(|gateway| contains(address.network, gateway))
+        };
+        let best = own.first().map(|best| best.fitness);
+        let mut best = own.iter().filter(|address| Some(address.fitness) == best);
+        let source = template.prefsrc.or(borrowed).or_else(|| {
+            let near = best.clone().find(near);
+            Some(near.or_else(|| best.next())?.ip)
+        });
+        let source = source.ok_or_else(|| no_source(uplink, interface, family))?;
+        Ok(Path {
+            source,
+            addresses: own.iter().map(|address| address.ip).collect(),
+            prefixes,
+            gateway: way.gateway,
+            template,
+        })
     }
 }

@@ -12,6 +12,7 @@
 //! | `message.rs` | reading and building route messages |
 //! | `survey.rs` | the kernel's interfaces, addresses and routes at one time |
 //! | `discover.rs` | the uplinks and their ways out, learned from a survey |
+//! | `learned.rs` | what was learned, remembered over restarts |
 //! | `table.rs` | routing tables and rules of the uplinks |
 //! | `apply.rs` | the switch: make before break in the main table |
 //! | `neighbour.rs` | the gateways' link-layer addresses, before they are needed |
@@ -22,6 +23,7 @@
 mod apply;
 mod discover;
 mod displaced;
+mod learned;
 mod list;
 mod message;
 mod neighbour;
@@ -36,7 +38,7 @@ use anyhow::Result;
 use failover_ebpf::LinkLayer;
 use rtnetlink::packet_route::route::{RouteHeader, RouteMessage, RouteMetric, RouteProtocol};
 
-use self::displaced::Displaced;
+use self::{discover::Missing, displaced::Displaced, learned::Learned};
 use crate::{
     config::RouteConfig,
     netlink::Netlink,
@@ -51,7 +53,7 @@ pub(crate) use survey::contains;
 /// An uplink as the kernel knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
-    /// Interface index; 0 while there is no such interface (only from [`Router::rediscover`]).
+    /// Interface index; 0 while there is no such interface.
     pub ifindex: u32,
     /// Interface name.
     pub interface: String,
@@ -68,7 +70,8 @@ pub struct Link {
 pub struct Path {
     /// Address to probe from.
     pub source: IpAddr,
-    /// Every address of the interface that a connection to the internet may have, `source` included.
+    /// Every address of the interface that a connection to the internet may have, deprecated ones too. Empty on an
+    /// unnumbered link, whose `source` belongs to another interface.
     pub addresses: Vec<IpAddr>,
     /// Networks on the link, as network address and prefix length.
     pub prefixes: Vec<(IpAddr, u8)>,
@@ -116,8 +119,8 @@ pub struct Router {
     config: RouteConfig,
     displaced: Displaced,
     links: Vec<Link>,
-    /// The last way out of each uplink, by rank and family: the kernel forgets routes when an interface goes down.
-    remembered: Vec<[Option<Path>; 2]>,
+    learned: Learned,
+    missing: Missing,
     /// Whom [`Router::activate`] has made active, by [`Family::ALL`]'s order.
     active: [Option<UplinkId>; 2],
     /// Default routes in the main table that are not ours, by [`Family::ALL`]'s order. Kept, because finding them
@@ -137,7 +140,8 @@ impl Router {
             config: config.clone(),
             displaced: Displaced::load(state_dir)?,
             links: Vec::new(),
-            remembered: Vec::new(),
+            learned: Learned::load(state_dir),
+            missing: Missing::default(),
             active: [None; 2],
             foreign: [Vec::new(), Vec::new()],
         })
@@ -162,14 +166,23 @@ impl Router {
     }
 
     /// Does again what is missing or was undone: tables, rules, routes that the kernel removed with the interface, a better
-    /// default route that a DHCP client has put back. To be called after [`Router::prepare`] when the links have changed,
-    /// and after a [`Change`]. How often is the caller's decision.
+    /// default route that a DHCP client has put back. To be called after a [`Change`]. How often is the caller's decision.
     ///
     /// # Errors
     /// Netlink itself fails. What the kernel refuses is in the report.
     pub fn reconcile(&mut self) -> Result<Report> {
         let mut report = self.lay_tables()?;
         self.refresh_foreign()?;
+        let settled = self.settle();
+        report.changes.extend(settled.changes);
+        report.problems.extend(settled.problems);
+        Ok(report)
+    }
+
+    /// The same for the main table alone, as [`Router::rediscover`] has just found it. To be called after [`Router::prepare`]
+    /// when the links have changed.
+    pub fn settle(&mut self) -> Report {
+        let mut report = Report::default();
         for family in Family::ALL {
             let Some(to) = self.active[index(family)] else {
                 continue;
@@ -182,7 +195,7 @@ impl Router {
                 Err(error) => report.problems.push(format!("{error:#}")),
             }
         }
-        Ok(report)
+        report
     }
 
     /// Our routes in the main table.

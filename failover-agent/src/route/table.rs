@@ -49,16 +49,11 @@ impl Router {
     /// Netlink itself fails. What the kernel refuses (a route over an interface that is down) is in the report.
     pub fn prepare(&mut self, links: &[Link]) -> Result<Report> {
         self.links = links.to_vec();
-        self.remembered.resize(links.len(), [None, None]);
-        for (last, link) in self.remembered.iter_mut().zip(links) {
-            for (last, path) in last.iter_mut().zip(&link.families) {
-                if path.is_some() {
-                    last.clone_from(path);
-                }
-            }
+        let mut report = self.lay_tables()?;
+        if let Err(error) = self.learned.save() {
+            report.problems.push(format!("{error:#}"));
         }
-        self.refresh_foreign()?;
-        self.lay_tables()
+        Ok(report)
     }
 
     /// Makes tables and rules agree with the links.
@@ -172,6 +167,10 @@ impl Router {
             suppress_prefix_length: None,
         }];
         for address in &path.addresses {
+            // Two modems of a kind that give out the same address: it tells nothing, and the main table decides.
+            if self.is_shared(rank, *address) {
+                continue;
+            }
             let from = |offset: u32, table: u32, suppress_prefix_length: Option<u32>| Rule {
                 priority: priority + offset,
                 source: Some(*address),
@@ -184,6 +183,15 @@ impl Router {
             rules.push(from(2, table, None));
         }
         rules
+    }
+
+    /// Whether another uplink has the address, too.
+    fn is_shared(&self, rank: usize, address: IpAddr) -> bool {
+        let mut others = (self.links.iter().enumerate()).filter(|(other, _)| *other != rank);
+        others.any(|(_, link)| {
+            let mut paths = link.families.iter().flatten();
+            paths.any(|path| path.addresses.contains(&address))
+        })
     }
 }
 
