@@ -90,6 +90,12 @@ impl Agent<'_> {
                     .handle(Input::Carrier { uplink, up }, self.clock.now());
             }
         }
+        if *change == Change::Resync {
+            // Whatever is gone may have gone with its interface.
+            for link in &self.links {
+                self.router.interrupted(&link.interface);
+            }
+        }
         let contested = matches!(change, Change::Route { .. } | Change::Rule { .. });
         self.sync.schedule(contested);
     }

@@ -12,6 +12,7 @@
 //! | `message.rs` | reading and building route messages |
 //! | `survey.rs` | the kernel's interfaces, addresses and routes at one time |
 //! | `discover.rs` | the uplinks and their ways out, learned from a survey |
+//! | `way.rs` | how one family leaves by one uplink |
 //! | `learned.rs` | what was learned, remembered over restarts |
 //! | `table.rs` | routing tables and rules of the uplinks |
 //! | `apply.rs` | the switch: make before break in the main table |
@@ -31,6 +32,7 @@ mod observe;
 mod restore;
 mod survey;
 mod table;
+mod way;
 
 use std::{net::IpAddr, path, time::Duration};
 

@@ -129,6 +129,15 @@ impl Survey {
         sources
     }
 
+    /// Whether an interface has no address of its own, not even one that will be usable soon.
+    pub(super) fn is_unnumbered(&self, ifindex: u32, family: Family) -> bool {
+        !self.addresses.iter().any(|address| {
+            address.ifindex == ifindex
+                && address.ip.is_ipv4() == (family == Family::V4)
+                && !is_link_local(address.ip)
+        })
+    }
+
     /// Default routes in the main table that are not ours.
     pub(super) fn foreign(&self, family: Family) -> impl Iterator<Item = &RouteMessage> {
         self.routes[index(family)].iter().filter(|route| {
