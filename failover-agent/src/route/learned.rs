@@ -14,7 +14,8 @@
 //!   expired, an administrator);
 //! * when the gateway is not on a network of the interface any more;
 //! * with the route, whatever the interface did, if that came from a router advertisement: the router itself says for how
-//!   long it is one, and says it again when the interface comes up (RFC 4861, 6.3.4 and 6.3.7).
+//!   long it is one, and says it again when the interface comes up (RFC 4861, 6.3.4 and 6.3.7). The end of its lifetime is
+//!   kept by our own clock; one that was shortened without a word is noticed when the kernel sweeps the route up.
 
 use std::{collections::BTreeMap, net::IpAddr, path::Path};
 
