@@ -6,7 +6,8 @@
 //! * as long as such a route stands in the main table, or is on record as displaced by us: its owner can no longer take it
 //!   away, but takes the address, and with it the network that the gateway is on;
 //! * on after the kernel has dropped the route together with its interface (set down, removed: `fib_disable_ip` in
-//!   `net/ipv4/fib_frontend.c`), because not everybody puts it back, and over a restart of the agent.
+//!   `net/ipv4/fib_frontend.c`), because not everybody puts it back, and over a restart of the agent. A stop that has put the
+//!   displaced routes back leaves on disk only what the kernel's routes do not tell.
 //!
 //! It is forgotten
 //!
@@ -150,6 +151,13 @@ impl Learned {
         self.unsaved |= forgotten.is_some();
     }
 
+    /// The agent stops: what the kernel's routes tell need not be remembered.
+    pub(super) fn leave(&mut self) -> Result<()> {
+        self.known.retain(|_, known| !known.stands);
+        self.unsaved = true;
+        self.save()
+    }
+
     /// Brings the file in line. An advertised gateway is not written: it would be out of date when it is read.
     pub(super) fn save(&mut self) -> Result<()> {
         if !std::mem::take(&mut self.unsaved) {
@@ -168,6 +176,11 @@ impl Learned {
         };
         saved.context("a restart would not know of the gateways")
     }
+}
+
+/// Forgets everything that an earlier run has left; whether there was anything.
+pub(super) fn remove(state_dir: &Path) -> Result<bool> {
+    StateFile::new(state_dir, FILE, Life::Ever).remove()
 }
 
 impl Entry {
@@ -266,10 +279,14 @@ mod tests {
         assert_eq!(later.get("up0", Family::V6), None);
         assert_eq!(later.get("ppp0", Family::V6), Some(&none));
 
-        for (interface, family) in [("up0", Family::V4), ("ppp0", Family::V6)] {
-            later.forget(interface, family);
-        }
-        later.save().unwrap();
+        // A stop leaves what no route tells, and nothing if there is no such thing.
+        later.learn("ppp0", 8, Family::V6, none.clone());
+        later.leave().unwrap();
+        let mut left = Learned::load(dir.path());
+        assert_eq!(left.get("up0", Family::V4), Some(&dhcp));
+        assert_eq!(left.get("ppp0", Family::V6), None);
+        left.learn("up0", 7, Family::V4, dhcp);
+        left.leave().unwrap();
         assert_eq!(dir.path().read_dir().unwrap().count(), 0);
     }
 

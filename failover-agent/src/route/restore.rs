@@ -11,6 +11,7 @@ use rtnetlink::{
 use super::{
     Report, Router, apply,
     displaced::{Displaced, Restorable},
+    learned,
     list::{Request, address_family},
     message::{self, MAIN_TABLE, metric},
     table,
@@ -32,7 +33,11 @@ impl Router {
     /// Netlink itself fails, or the record of displaced routes. What the kernel refuses is in the report.
     pub fn restore(&mut self) -> Result<Report> {
         self.active = [None; 2];
-        withdraw(&mut self.netlink, &self.config, &mut self.displaced)
+        let mut report = withdraw(&mut self.netlink, &self.config, &mut self.displaced)?;
+        if let Err(error) = self.learned.leave() {
+            report.problems.push(format!("{error:#}"));
+        }
+        Ok(report)
     }
 }
 
@@ -42,11 +47,17 @@ impl Router {
 /// # Errors
 /// Netlink itself fails, or the record cannot be read. What the kernel refuses is in the report.
 pub fn reset(config: &RouteConfig, state_dir: &Path) -> Result<Report> {
-    withdraw(
+    let mut report = withdraw(
         &mut Netlink::open_route()?,
         config,
         &mut Displaced::load(state_dir)?,
-    )
+    )?;
+    if learned::remove(state_dir)? {
+        report
+            .changes
+            .push("removed the gateways that were learned".to_owned());
+    }
+    Ok(report)
 }
 
 fn withdraw(

@@ -75,7 +75,7 @@ const FILES: &[(&str, u8, &[&str])] = &[
     ("[probe]|targets = [\"1.1.1.300\"]|CABLE LTE", 16, &["agent.toml:2:12: `1.1.1.300` is not an IPv4 or IPv6 address", "write it like 1.1.1.1"]),
     ("CABLE gateway = \"10.64.1\"|LTE", 16, &["agent.toml:3:11: `10.64.1` is not an IPv4 address"]),
     ("[probe]|targets = [\"1.1.1.1\", \"10.64.2.9\"]|CABLE LTE", 29, &["uplink `lte`: target 10.64.2.9 is on lte's own network 10.64.2.0/24", "beyond the gateway"]),
-    ("CABLE targets = [\"fe80::1\"]|LTE", 29, &["uplink `cable`: target fe80::1", "fe80::1/128"]),
+    ("CABLE targets = [\"10.99.0.1\"]|gateway = \"10.99.0.1\"|LTE", 18, &["gateway 10.99.0.1"]),
     ("CABLE LTE gateway = \"10.99.0.1\"", 18, &["gateway 10.99.0.1 is not on a network of lte (10.64.2.0/24)", "\"auto\""]),
 ];
 
