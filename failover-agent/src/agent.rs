@@ -8,6 +8,7 @@ mod former;
 mod hooks;
 mod memory;
 mod orders;
+mod pace;
 mod quarrel;
 mod reload;
 mod repairs;
@@ -33,11 +34,11 @@ pub use self::restart::Program;
 use self::{
     drill::Store,
     memory::Memory,
+    pace::Pace,
     rules::{machine_rules, probe_specs, targets},
     setup::{clean_up, prepare},
     signals::{Asked, Signals},
     switch::SwitchOrder,
-    sync::Sync,
 };
 pub(crate) use self::{drill::remove as remove_drill, memory::forget};
 use crate::{
@@ -98,7 +99,10 @@ pub async fn run(
         .map(|uplink| uplink.interface.as_str())
         .collect();
     let observer = Observer::open(&router, &interfaces)?;
-    let links = router.discover(&config)?;
+    let (links, missing) = router.await_uplinks(&config)?;
+    for failure in &missing {
+        warn!("{failure} (waiting until it is there)");
+    }
     let state_dir = config.dirs.state.clone();
     warn_of_missing_programs(&config);
 
@@ -164,7 +168,7 @@ struct Agent<'a> {
     memory: Memory,
     /// Health changed since it was put down.
     health_unsaved: bool,
-    sync: Sync,
+    pace: Pace,
     lease: Interval,
     /// The observer does not know the uplinks of a new configuration yet.
     rewatch: bool,
@@ -239,7 +243,7 @@ impl<'a> Agent<'a> {
             drill_unsaved: false,
             memory,
             health_unsaved: false,
-            sync: Sync::default(),
+            pace: Pace::default(),
             rewatch: false,
             restart: None,
             repairs: repairs::Repairs::default(),
@@ -298,7 +302,7 @@ impl<'a> Agent<'a> {
                     self.machine.handle_timeout(self.clock.now());
                 }
                 change = observer.next() => self.changed(&change?),
-                () = sleep_until(self.sync.due()) => self.synchronize(),
+                () = sleep_until(self.pace.due()) => self.synchronize(),
                 () = sleep_until(self.restart) => return Ok(Ended::Restarting),
                 Some((request, reply)) = requests.recv() => {
                     if reply.send(self.respond(&request)).is_err() {

@@ -34,7 +34,7 @@ pub enum Verb {
     /// Run the agent in the foreground until SIGTERM or Ctrl-C, then restore everything
     #[command(override_usage = RUN_USAGE, after_help = RUN_EXAMPLES)]
     Run(Box<RunArgs>),
-    /// Validate a configuration file and print the effective configuration; needs no root and changes nothing
+    /// Validate a configuration file and whether this host is ready for it, and print the effective configuration; needs no root and changes nothing
     #[command(after_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
     /// Show what the running agent knows: the active uplink, health, loss, gates, counters, last switches
@@ -91,8 +91,11 @@ const CHECK_EXAMPLES: &str = "\
 Examples:
   failover-agent check --config /etc/failover-agent.toml
 
+  A file for another host:
+    failover-agent check --config router2.toml --file-only
+
 The output is itself a valid configuration file, with all defaults filled in.
-Interfaces, gateways and privileges are not looked at: `run` checks them before it changes anything.";
+`run` waits for interfaces, addresses and gateways that are not there yet: here they are errors.";
 
 const STATUS_EXAMPLES: &str = "\
 Examples:
@@ -260,6 +263,9 @@ pub struct CheckArgs {
     /// The TOML file to validate
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
+    /// Look at the file alone, not at this host's interfaces, addresses and gateways
+    #[arg(long)]
+    pub file_only: bool,
 }
 
 /// `status`.

@@ -105,6 +105,20 @@ pub enum Failure {
         /// The interface's prefixes.
         networks: String,
     },
+    /// A target on an uplink's own link: it answers although everything beyond it is dead.
+    #[error(
+        "uplink `{uplink}`: target {target} is on {interface}'s own network {network} and proves nothing about the way beyond: choose one beyond the gateway"
+    )]
+    TargetOnLink {
+        /// The uplink's name.
+        uplink: String,
+        /// Its interface.
+        interface: String,
+        /// The target.
+        target: IpAddr,
+        /// The network on the link, or the gateway itself.
+        network: String,
+    },
     /// Not root, or a capability is missing.
     #[error(
         "missing capability {missing}: run as root, or grant it (systemd: AmbientCapabilities={missing}; container: --cap-add)"
@@ -194,7 +208,7 @@ pub enum Failure {
 }
 
 /// Every exit code and what it means, for `--help` and `docs/configuration.md`.
-pub const EXIT_CODES: [(u8, &str); 23] = [
+pub const EXIT_CODES: [(u8, &str); 24] = [
     (
         0,
         "success; after SIGTERM or SIGINT: everything is restored",
@@ -221,6 +235,7 @@ pub const EXIT_CODES: [(u8, &str); 23] = [
     (27, "the agent refuses an order"),
     (28, "no such uplink"),
     (29, "doctor has found errors or warnings"),
+    (30, "a target is on an uplink's own network"),
 ];
 
 impl Failure {
@@ -247,6 +262,7 @@ impl Failure {
             Failure::Refused { .. } => 27,
             Failure::UnknownUplink { .. } => 28,
             Failure::Unwell { .. } => 29,
+            Failure::TargetOnLink { .. } => 30,
         }
     }
 }
@@ -337,6 +353,12 @@ mod tests {
             Failure::Unwell {
                 errors: 1,
                 warnings: 2,
+            },
+            Failure::TargetOnLink {
+                uplink: text(),
+                interface: text(),
+                target: IpAddr::from([192, 0, 2, 1]),
+                network: text(),
             },
         ]
     }

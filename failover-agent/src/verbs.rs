@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::{
     agent::{self, Ended, Program},
-    cli::{Cli, DirFlags, DoctorArgs, EventsArgs, ResetArgs, RunArgs, Verb},
+    cli::{CheckArgs, Cli, DirFlags, DoctorArgs, EventsArgs, ResetArgs, RunArgs, Verb},
     config::{Config, Dirs, Origin, RouteConfig, nearest},
     control::{self, Lock, Request, Response},
     datapath, doctor,
@@ -32,12 +32,7 @@ pub fn run(cli: &Cli) -> Result<()> {
     let dirs = &cli.global.dirs;
     match &cli.verb {
         Verb::Run(args) => run_agent(args, dirs),
-        Verb::Check(args) => {
-            let config = Config::from_file(&args.config)?;
-            agent::warn_of_missing_programs(&config);
-            print!("{config}");
-            Ok(())
-        }
+        Verb::Check(args) => check(args, dirs),
         Verb::Status(args) => status(dirs, args.json),
         Verb::Switch(args) => {
             let uplink = args.uplink.clone();
@@ -57,6 +52,17 @@ pub fn run(cli: &Cli) -> Result<()> {
         Verb::Doctor(args) => doctor(args, dirs),
         Verb::Reset(args) => reset(args, dirs),
     }
+}
+
+fn check(args: &CheckArgs, dirs: &DirFlags) -> Result<()> {
+    let config = Config::from_file(&args.config)?;
+    agent::warn_of_missing_programs(&config);
+    if !args.file_only {
+        let state = config.dirs.clone().overridden(dirs)?.state;
+        route::Router::connect(&config.route, &state)?.discover(&config)?;
+    }
+    print!("{config}");
+    Ok(())
 }
 
 fn run_agent(args: &RunArgs, dirs: &DirFlags) -> Result<()> {

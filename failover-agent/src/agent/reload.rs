@@ -6,6 +6,7 @@ use tracing::{info, warn};
 
 use super::{
     Agent,
+    hooks::warn_of_missing_programs,
     rules::{machine_rules, probe_specs},
     setup::{attach, describe, inbound},
 };
@@ -38,9 +39,14 @@ impl Agent<'_> {
             origin.context("there is no file to reload: the agent was started with --uplink")?;
         let config = origin.read()?;
         check_fixed(&self.config, &config)?;
-        let links = self.router.discover(&config)?;
+        let (links, missing) = self.router.await_uplinks(&config)?;
         // What waits was measured under the old configuration.
         self.take_inputs();
+
+        warn_of_missing_programs(&config);
+        for failure in missing {
+            warn!("{failure} (waiting until it is there)");
+        }
 
         // Up to here nothing was changed; from here on nothing can be refused.
         let old = origins(&self.config, &config);
@@ -48,7 +54,7 @@ impl Agent<'_> {
         let before = std::mem::replace(&mut self.config, config);
         let links_before = std::mem::replace(&mut self.links, links);
         self.machine.reconfigure(
-            machine_rules(&self.config, &self.links, self.memory.known()),
+            &machine_rules(&self.config, &self.links, self.memory.known()),
             &old,
             self.clock.now(),
         );

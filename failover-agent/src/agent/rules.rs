@@ -19,7 +19,7 @@ pub(super) fn probe_specs<'a>(
     uplinks.flat_map(move |(index, (uplink, link))| {
         let of_family = move |family: Family| {
             let targets: Vec<_> = targets(uplink, family).collect();
-            (!targets.is_empty()).then(|| ProbeSpec {
+            let spec = (!targets.is_empty()).then(|| ProbeSpec {
                 uplink: UplinkId(index),
                 family,
                 interface: link.interface.clone(),
@@ -27,10 +27,11 @@ pub(super) fn probe_specs<'a>(
                 interval: uplink.probe.interval,
                 timeout: uplink.probe.timeout,
                 mark: config.route.mark,
-                source: link.families[family as usize]
-                    .as_ref()
-                    .map(|path| path.source),
-            })
+                source: None,
+                on_link: Vec::new(),
+            });
+            let path = link.families[family as usize].as_ref();
+            spec.map(|spec| spec.by(path))
         };
         Family::ALL.into_iter().filter_map(of_family)
     })

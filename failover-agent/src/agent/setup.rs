@@ -21,11 +21,17 @@ pub(super) fn prepare(
     datapath: &mut Datapath,
 ) -> anyhow::Result<[Members; 2]> {
     datapath.renew_lease(config.cutoff.lease)?;
-    let ifindexes: Vec<u32> = links.iter().map(|link| link.ifindex).collect();
+    let present = (0..links.len())
+        .map(UplinkId)
+        .filter(|uplink| links[uplink.0].ifindex != 0);
+    let ifindexes: Vec<u32> = present
+        .clone()
+        .map(|uplink| links[uplink.0].ifindex)
+        .collect();
     datapath.retain(&ifindexes)?;
     datapath.set_exempt(0, &config.cutoff.allow)?;
     datapath.set_allow_marks(&config.cutoff.allow_marks)?;
-    for uplink in (0..links.len()).map(UplinkId) {
+    for uplink in present {
         attach(datapath, config, links, uplink)?;
     }
     log_report("routing tables", &router.prepare(links)?);

@@ -1,9 +1,6 @@
 //! Follows what others change: carrier, addresses, gateways, routes.
 
-use std::{
-    net::IpAddr,
-    time::{Duration, Instant},
-};
+use std::net::IpAddr;
 
 use tracing::{debug, info, warn};
 
@@ -13,51 +10,8 @@ use super::{
 };
 use crate::{
     policy::{Family, Input, Members, UplinkId},
-    route::{Change, Link, Report},
+    route::{Change, Link, Path, Report},
 };
-
-/// Changes come in bursts (link, addresses, routes): wait for the end of one before looking.
-const SETTLE: Duration = Duration::from_millis(50);
-
-/// Least time between two looks at routes, so that a quarrel with another program about a route costs neither of us much.
-const PAUSE: Duration = Duration::from_secs(1);
-
-/// Where a look takes long (a full routing table), a quarrel may take this part of our time; the pause ends after [`LONGEST_PAUSE`] all
-/// the same.
-const SHARE: u32 = 10;
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-
-/// When to look next, and when we looked last.
-#[derive(Debug, Default)]
-pub(super) struct Sync {
-    due: Option<Instant>,
-    /// When the last look was over.
-    last: Option<Instant>,
-    /// How long it took.
-    took: Duration,
-}
-
-impl Sync {
-    pub(super) fn due(&self) -> Option<Instant> {
-        self.due
-    }
-
-    /// Look soon; `contested` changes (routes, rules) may be somebody's answer to what we did, and wait longer.
-    fn schedule(&mut self, contested: bool) {
-        let settled = Instant::now() + SETTLE;
-        let pause = (self.took * SHARE).clamp(PAUSE, LONGEST_PAUSE);
-        let rested = self.last.map(|last| last + pause).filter(|_| contested);
-        let due = rested.map_or(settled, |rested| rested.max(settled));
-        self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
-    }
-
-    /// Takes note of a look that began at `begun`.
-    fn looked(&mut self, begun: Instant) {
-        let now = Instant::now();
-        self.last = Some(now);
-        self.took = now - begun;
-    }
-}
 
 impl Agent<'_> {
     /// Takes note of a change; what follows from it is done by [`Agent::synchronize`] a little later, except for the carrier, which
@@ -82,6 +36,10 @@ impl Agent<'_> {
                 .position(|known| known == name);
             if let Some(uplink) = uplink.map(UplinkId) {
                 let up = *carrier && !*gone;
+                if !up {
+                    self.router
+                        .interrupted(&self.config.uplinks[uplink.0].interface);
+                }
                 let name = self.name(uplink);
                 let word = if up { "is back" } else { "lost" };
                 info!(uplink = name, carrier = up, "{name}: carrier {word}");
@@ -89,18 +47,23 @@ impl Agent<'_> {
                     .handle(Input::Carrier { uplink, up }, self.clock.now());
             }
         }
+        if *change == Change::Resync {
+            // Whatever is gone may have gone with its interface.
+            for link in &self.links {
+                self.router.interrupted(&link.interface);
+            }
+        }
         let contested = matches!(change, Change::Route { .. } | Change::Rule { .. });
-        self.sync.schedule(contested);
+        self.pace.schedule(contested);
     }
 
     /// Looks at all uplinks again and brings programs, tables, routes, probes and policy in line with what is there now.
     pub(super) fn synchronize(&mut self) {
-        let begun = Instant::now();
-        self.sync.due = None;
+        let begun = self.pace.begin();
         self.bring_in_line();
-        self.sync.looked(begun);
+        self.pace.looked(begun);
         debug!(
-            took_us = u64::try_from(self.sync.took.as_micros()).unwrap_or(u64::MAX),
+            took_us = u64::try_from(self.pace.took().as_micros()).unwrap_or(u64::MAX),
             "looked at uplinks and routes"
         );
     }
@@ -110,7 +73,7 @@ impl Agent<'_> {
             Ok(links) => links,
             Err(error) => {
                 warn!("cannot look at the uplinks: {error:#}");
-                self.sync.schedule(true);
+                self.pace.schedule(true);
                 return;
             }
         };
@@ -133,13 +96,11 @@ impl Agent<'_> {
     /// Brings tables, rules and routes in line with the links.
     pub(super) fn align_routes(&mut self) {
         let mut changes = Vec::new();
-        let routes = self.router.prepare(&self.links).and_then(|tables| {
-            self.log_report(&tables);
-            changes.extend(tables.changes);
-            self.router.reconcile()
-        });
-        match routes {
-            Ok(report) => {
+        match self.router.prepare(&self.links) {
+            Ok(tables) => {
+                self.log_report(&tables);
+                changes.extend(tables.changes);
+                let report = self.router.settle();
                 self.log_report(&report);
                 changes.extend(report.changes);
             }
@@ -147,6 +108,9 @@ impl Agent<'_> {
         }
         self.tell_repairs(&changes);
         self.resolve_gateways();
+        if let Some(time) = self.router.look_again() {
+            self.pace.schedule_at(time);
+        }
     }
 
     /// Takes the default routes of these uplinks out, and puts those of the others back.
@@ -191,9 +155,10 @@ impl Agent<'_> {
         self.machine.handle(Input::Suspect { uplink, family }, now);
     }
 
-    /// While an interface is down the kernel refuses its routes; that is no news, and it is tried again when it comes up.
+    /// While an interface is down, or has lost its address, the kernel refuses its routes; that is no news, and it is tried again when
+    /// it comes up.
     fn log_report(&self, report: &Report) {
-        if self.links.iter().all(|link| link.carrier) {
+        if self.links.iter().all(|link| link.carrier) && !self.router.lingers() {
             log_report("routes", report);
         } else {
             debug!("routes: {report:?}");
@@ -224,13 +189,25 @@ impl Agent<'_> {
             warn!(uplink = self.name(uplink), "{error:#}");
         }
         for family in Family::ALL {
-            let path = &self.links[uplink.0].families[family as usize];
+            let path = self.links[uplink.0].families[family as usize].as_ref();
             let usable = path.is_some();
-            let source = path.as_ref().map(|path| path.source);
             if let Some(prober) = self.prober(uplink, family) {
-                prober.set_source(source);
+                let (known, now) = (prober.spec(), prober.spec().by(path));
+                for (target, address) in &now.targets {
+                    if now.on_link.contains(target) && !known.on_link.contains(target) {
+                        let name = self.name(uplink);
+                        warn!(uplink = name, probed = %address, "{name}: target {address} is on its own link now: its answers count for nothing, choose one beyond the gateway");
+                    }
+                }
+                prober.update(now);
             }
-            if usable != known.families[family as usize].is_some() {
+            let way = |path: Option<&Path>| path.map(|path| (path.source, path.gateway));
+            let before = way(known.families[family as usize].as_ref());
+            if usable && before.is_some() && before != way(path) {
+                let moved = Input::Moved { uplink, family };
+                self.machine.handle(moved, self.clock.now());
+            }
+            if usable != before.is_some() {
                 let name = self.name(uplink);
                 let word = if usable { "found" } else { "lost" };
                 info!(uplink = name, %family, usable, "{name}: {family} way out {word}");

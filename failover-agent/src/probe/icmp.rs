@@ -67,6 +67,16 @@ impl Answer {
             obstacle: Some(obstacle),
         }
     }
+
+    /// Of a target on the uplink's own link, which is not asked at all.
+    pub(super) fn on_link(target: IpAddr) -> Self {
+        Answer {
+            reopen: false,
+            ..Answer::blind(format!(
+                "target {target} is on the uplink's own network: choose one beyond the gateway"
+            ))
+        }
+    }
 }
 
 impl Link {
@@ -181,16 +191,14 @@ fn answer_to_io_error(error: &io::Error) -> Answer {
         Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EHOSTDOWN | libc::ETIMEDOUT) => {
             Answer::lost()
         }
-        // The interface or its address is gone or down: the same, and the socket with it.
-        Some(libc::ENETDOWN | libc::ENODEV | libc::ENXIO | libc::EADDRNOTAVAIL | libc::EINVAL) => {
-            Answer::link_lost()
-        }
-        None if error.kind() == io::ErrorKind::AddrNotAvailable => Answer::link_lost(),
+        // The interface is gone or down: the same, and the socket with it.
+        Some(libc::ENETDOWN | libc::ENODEV | libc::ENXIO) => Answer::link_lost(),
         // `NF_DROP` in an output chain.
         Some(libc::EPERM | libc::EACCES) => Answer::blind(format!(
             "a firewall of this host refuses the probes ({error}): let ICMP echo requests pass"
         )),
-        // No memory, no descriptors: says nothing about the link.
+        // The address is gone (EADDRNOTAVAIL, EINVAL): another may be on its way, and if none comes the policy is told. No memory, no
+        // descriptors: all that says nothing about the link.
         _ => Answer::blind(format!("probes cannot be sent: {error}")),
     }
 }
@@ -209,6 +217,7 @@ mod tests {
         assert_eq!(outcome(libc::ENODEV), Outcome::Lost);
         assert_eq!(outcome(libc::EPERM), Outcome::Blind);
         assert_eq!(outcome(libc::EMFILE), Outcome::Blind);
+        assert_eq!(outcome(libc::EADDRNOTAVAIL), Outcome::Blind);
     }
 
     #[test]

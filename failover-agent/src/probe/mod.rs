@@ -6,6 +6,7 @@
 pub(crate) mod icmp;
 
 use std::{
+    future::ready,
     net::IpAddr,
     time::{Duration, Instant},
 };
@@ -19,7 +20,8 @@ use tokio::{
 
 use crate::{
     clock::Clock,
-    policy::{Family, Input, TargetId, Time, UplinkId},
+    policy::{Family, Input, Outcome, TargetId, Time, UplinkId},
+    route::Path,
 };
 
 /// What one prober does.
@@ -41,6 +43,24 @@ pub struct ProbeSpec {
     pub mark: u32,
     /// The address that it probes from; without one, nothing is sent.
     pub source: Option<IpAddr>,
+    /// Targets on the uplink's own link, whose answers would say nothing about the way beyond: they count as [`Outcome::Blind`].
+    pub on_link: Vec<TargetId>,
+}
+
+impl ProbeSpec {
+    /// The same by another way out; None: there is none.
+    #[must_use]
+    pub fn by(mut self, path: Option<&Path>) -> ProbeSpec {
+        let on_link = |address| path.is_some_and(|path| path.on_link(address).is_some());
+        self.on_link = self
+            .targets
+            .iter()
+            .filter(|(_, address)| on_link(*address))
+            .map(|(target, _)| *target)
+            .collect();
+        self.source = path.map(|path| path.source);
+        self
+    }
 }
 
 /// Probes one uplink in one family until it is dropped.
@@ -97,12 +117,6 @@ impl Prober {
             changed
         });
     }
-
-    /// The uplink's address changed: probe from this one from now on.
-    pub fn set_source(&self, source: Option<IpAddr>) {
-        let spec = self.spec();
-        self.update(ProbeSpec { source, ..spec });
-    }
 }
 
 impl Drop for Prober {
@@ -127,7 +141,7 @@ async fn run(
     loop {
         tokio::select! {
             Some(probe) = in_flight.next(), if !in_flight.is_empty() => {
-                let Finished { round, sent, target, answer } = probe;
+                let Finished { round, sent, target, source, answer } = probe;
                 if answer.reopen {
                     link.close();
                 }
@@ -136,13 +150,18 @@ async fn run(
                     *told = answer.obstacle;
                     changed
                 });
+                let outcome = match answer.outcome {
+                    // An answer would have gone to an address that is not there any more.
+                    Outcome::Lost if source != spec.source => Outcome::Blind,
+                    outcome => outcome,
+                };
                 let input = Input::Probe {
                     uplink: spec.uplink,
                     family: spec.family,
                     round,
                     sent,
                     target,
-                    outcome: answer.outcome,
+                    outcome,
                 };
                 if inputs.send(input).await.is_err() {
                     return;
@@ -189,6 +208,8 @@ struct Finished {
     round: u64,
     sent: Time,
     target: TargetId,
+    /// The address that it was sent from.
+    source: Option<IpAddr>,
     answer: icmp::Answer,
 }
 
@@ -207,14 +228,19 @@ fn send_round(
     }
     *round += 1;
     let (round, sent) = (*round, clock.now());
+    let source = spec.source;
     for &(target, address) in &spec.targets {
-        let answer = link.probe(address, round);
+        let answer = match spec.on_link.contains(&target) {
+            true => ready(icmp::Answer::on_link(address)).boxed(),
+            false => link.probe(address, round),
+        };
         in_flight.push(
             answer
                 .map(move |answer| Finished {
                     round,
                     sent,
                     target,
+                    source,
                     answer,
                 })
                 .boxed(),

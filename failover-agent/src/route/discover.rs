@@ -1,6 +1,10 @@
 //! The uplinks and their ways out, learned from what is there before anything is changed.
 
-use std::net::IpAddr;
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 use failover_ebpf::LinkLayer;
@@ -8,18 +12,16 @@ use rtnetlink::packet_route::{
     link::LinkFlags,
     route::{RouteMessage, RouteProtocol},
 };
-
 use tracing::warn;
 
 use super::{
-    Link, Path, Router, Template, index,
-    message::{self, Hop, hops, metric},
+    Link, Path, Router, index,
+    message::{self, hops, metric},
     plan,
-    survey::{self, Address, Interface, Survey, contains, is_link_local},
-    table,
+    survey::{self, Interface, Survey},
 };
 use crate::{
-    config::{Config, Gateway, UplinkConfig},
+    config::{Config, UplinkConfig},
     failure::Failure,
     policy::Family,
 };
@@ -27,23 +29,80 @@ use crate::{
 /// Similarity (Jaro-Winkler) from which a name counts as a slip of the pen.
 const SIMILAR: f64 = 0.8;
 
+/// How long an uplink with carrier counts as it was known after it has lost its address or its gateway: a DHCP client with
+/// a new lease takes away the old one first.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// The kernel tells what is left of a lifetime in whole ticks of 10 ms, and 0 is for ever: well past its end there is no doubt.
+const SWEPT: Duration = Duration::from_millis(50);
+
+/// What is not there (any more) on interfaces that are.
+#[derive(Debug, Default)]
+pub(super) struct Missing {
+    /// Since when, by rank and family.
+    since: HashMap<(usize, Family), Instant>,
+    /// When displaced routes are over that had a lifetime.
+    displaced: Vec<(RouteMessage, Instant)>,
+    look_again: Option<Instant>,
+}
+
+impl Missing {
+    /// A route has so much left of its lifetime.
+    pub(super) fn ends_in(&mut self, left: Duration) {
+        self.look_again_at(Instant::now() + left + SWEPT);
+    }
+
+    fn look_again_at(&mut self, time: Instant) {
+        self.look_again = Some(self.look_again.map_or(time, |earlier| earlier.min(time)));
+    }
+}
+
 impl Router {
     /// Looks at every uplink, in order of rank, before anything is changed.
     ///
     /// # Errors
-    /// A [`Failure`]: unknown interface; no gateway or no address in any family for which the uplink has targets (one of two is
-    /// enough: a modem without IPv6 is a warning); a gateway that is not on the link; a default route of someone else's
-    /// interface with one of our metrics. Or netlink fails.
+    /// A [`Failure`]: those of [`Router::await_uplinks`] and what it waits for. Or netlink fails.
     pub fn discover(&mut self, config: &Config) -> Result<Vec<Link>> {
-        self.assign_slots(config)?;
         let survey = self.survey()?;
+        let (links, missing) = self.look(&survey, config)?;
+        if let Some(failure) = missing.into_iter().next() {
+            return Err(failure.into());
+        }
+        self.check(&survey, config, &links)?;
+        Ok(links)
+    }
+
+    /// The same for an agent that waits for what is not there yet: unknown interfaces; uplinks without a gateway or an address in
+    /// any family for which they have targets (one of two is enough: a modem without IPv6 is a warning). Returns what is known
+    /// of the uplinks, and one [`Failure`] for each that has to be waited for.
+    ///
+    /// # Errors
+    /// A [`Failure`] that no waiting cures: a gateway that is not on the link; a default route of someone else's interface with
+    /// one of our metrics; a target on an uplink's own link. Or netlink fails.
+    pub fn await_uplinks(&mut self, config: &Config) -> Result<(Vec<Link>, Vec<Failure>)> {
+        let survey = self.survey()?;
+        let (links, missing) = self.look(&survey, config)?;
+        self.check(&survey, config, &links)?;
+        Ok((links, missing))
+    }
+
+    fn look(&mut self, survey: &Survey, config: &Config) -> Result<(Vec<Link>, Vec<Failure>)> {
+        let slots = self.slots_of(config)?;
         let mut links = Vec::new();
+        let mut missing = Vec::new();
         for uplink in &config.uplinks {
-            let slot = self.slots.of(&uplink.interface);
-            let mut link = survey.link(uplink, slot)?;
+            let slot = slots.of(&uplink.interface);
+            let mut link = match survey.link(uplink, slot) {
+                Ok(link) => link,
+                Err(failure) => {
+                    missing.push(failure);
+                    links.push(absent(uplink, slot));
+                    continue;
+                }
+            };
             let mut failures = Vec::new();
             for family in Family::ALL {
-                match survey.path(uplink, self.uplink_table(slot), family) {
+                match self.path(survey, config, uplink, family)? {
                     Ok(path) => link.families[index(family)] = Some(path),
                     Err(failure @ Failure::GatewayOffLink { .. }) => return Err(failure.into()),
                     Err(failure) if has_targets(uplink, family) => failures.push(failure),
@@ -53,59 +112,84 @@ impl Router {
             let probed = |family: &Family| {
                 has_targets(uplink, *family) && link.families[index(*family)].is_some()
             };
-            let none_is_probed = !Family::ALL.iter().any(probed);
-            for failure in failures {
-                if none_is_probed {
-                    return Err(failure.into());
-                }
-                warn!("{failure}");
+            if Family::ALL.iter().any(probed) {
+                failures.iter().for_each(|failure| warn!("{failure}"));
+            } else {
+                missing.extend(failures.into_iter().next());
             }
             links.push(link);
         }
-        self.check_metrics(&survey, &links)?;
-        Ok(links)
+        self.take_foreign(survey);
+        Ok((links, missing))
     }
 
-    /// The same while the agent runs, when an uplink may well have lost its address, its gateway or its interface: what
-    /// is missing is None. A gateway that was known before counts as long as it is on the link, because the kernel drops
-    /// the default route of an interface that goes down, and not everybody puts it back.
+    /// The same while the agent runs: what is missing is None. What was known of an uplink with carrier lingers a little.
     ///
     /// # Errors
     /// Netlink fails.
     pub fn rediscover(&mut self, config: &Config) -> Result<Vec<Link>> {
-        self.assign_slots(config)?;
+        self.missing.look_again = None;
+        let slots = self.slots_of(config)?;
         let survey = self.survey()?;
-        let links = config.uplinks.iter().map(|uplink| {
-            let slot = self.slots.of(&uplink.interface);
+        let mut links = Vec::new();
+        for (rank, uplink) in config.uplinks.iter().enumerate() {
+            let slot = slots.of(&uplink.interface);
             let Ok(mut link) = survey.link(uplink, slot) else {
-                return Link {
-                    ifindex: 0,
-                    interface: uplink.interface.clone(),
-                    link_layer: LinkLayer::None,
-                    carrier: false,
-                    slot,
-                    rank: uplink.rank,
-                    weight: uplink.weight,
-                    metric: uplink.metric,
-                    families: [None, None],
-                };
+                self.learned.interrupt(&uplink.interface);
+                links.push(absent(uplink, slot));
+                continue;
             };
             for family in Family::ALL {
-                let table = self.uplink_table(slot);
-                let last = self
-                    .remembered
-                    .get(&uplink.interface)
-                    .and_then(|last| last[index(family)].as_ref());
-                link.families[index(family)] = match (survey.path(uplink, table, family), last) {
-                    (Err(Failure::NoGateway { .. }), Some(last)) => {
-                        survey.path_as_before(uplink, table, family, last)
-                    }
-                    (path, _) => path.ok(),
-                };
+                let path = self.path(&survey, config, uplink, family)?.ok();
+                link.families[index(family)] = self.lingering(rank, &link, family, path);
             }
-            link
-        });
-        Ok(links.collect())
+            links.push(link);
+        }
+        self.take_foreign(&survey);
+        Ok(links)
+    }
+
+    /// When [`Router::rediscover`] may find something else although the kernel tells of no change: what lingers is gone, or an
+    /// advertised route's lifetime is over.
+    pub fn look_again(&self) -> Option<Instant> {
+        self.missing.look_again
+    }
+
+    /// Whether what [`Router::rediscover`] has returned is what was known of an uplink before it lost its address or gateway.
+    pub fn lingers(&self) -> bool {
+        !self.missing.since.is_empty()
+    }
+
+    /// An uplink's interface was down, or gone, for however short a time: the kernel has dropped its routes.
+    pub fn interrupted(&mut self, interface: &str) {
+        self.learned.interrupt(interface);
+    }
+
+    /// The `path` that was found, or for a little while the known one.
+    fn lingering(
+        &mut self,
+        rank: usize,
+        link: &Link,
+        family: Family,
+        path: Option<Path>,
+    ) -> Option<Path> {
+        let known = self
+            .links
+            .get(rank)
+            .filter(|known| known.ifindex == link.ifindex);
+        let known = known.and_then(|known| known.families[index(family)].as_ref());
+        let (None, Some(known), true) = (&path, known, link.carrier) else {
+            self.missing.since.remove(&(rank, family));
+            return path;
+        };
+        let now = Instant::now();
+        let until = *self.missing.since.entry((rank, family)).or_insert(now) + LINGER;
+        if until <= now {
+            self.missing.since.remove(&(rank, family));
+            return None;
+        }
+        self.missing.look_again_at(until);
+        Some(known.clone())
     }
 
     /// The networks that this host is on, by whatever interface: no uplink is needed to reach them.
@@ -117,15 +201,44 @@ impl Router {
     }
 
     fn survey(&mut self) -> Result<Survey> {
-        Survey::take(
-            &mut self.netlink,
-            RouteProtocol::from(self.config.protocol),
-            self.displaced.routes()?,
-        )
+        let displaced = self.displaced_alive()?;
+        let ours = RouteProtocol::from(self.config.protocol);
+        Survey::take(&mut self.netlink, ours, displaced)
     }
 
-    fn uplink_table(&self, slot: u32) -> u32 {
-        table::uplink_table(&self.config, slot)
+    /// Displaced routes count as if they stood. Those with a lifetime count for as long as they had left when they were
+    /// displaced, or at the first look of this run.
+    fn displaced_alive(&mut self) -> Result<Vec<RouteMessage>> {
+        let now = Instant::now();
+        let mut routes = self.displaced.routes()?;
+        let seen = std::mem::take(&mut self.missing.displaced);
+        routes.retain(|route| {
+            let Some(left) = message::lifetime(route) else {
+                return true;
+            };
+            let before = seen.iter().find(|(other, _)| other == route);
+            let until = before.map_or(now + left, |(_, until)| *until);
+            self.missing.displaced.push((route.clone(), until));
+            until > now
+        });
+        let ends = self.missing.displaced.iter().map(|(_, until)| *until);
+        if let Some(end) = ends.filter(|until| *until > now).min() {
+            self.missing.look_again_at(end);
+        }
+        Ok(routes)
+    }
+
+    /// Keeps the survey's foreign default routes, so that a switch need not look for them.
+    fn take_foreign(&mut self, survey: &Survey) {
+        for family in Family::ALL {
+            self.foreign[index(family)] = survey.foreign(family).cloned().collect();
+        }
+    }
+
+    /// What no waiting cures.
+    fn check(&self, survey: &Survey, config: &Config, links: &[Link]) -> Result<(), Failure> {
+        self.check_metrics(survey, links)?;
+        check_targets(config, links)
     }
 
     /// A default route of an interface that is no uplink is not ours to displace: it must not have a metric of ours.
@@ -165,8 +278,38 @@ fn has_targets(uplink: &UplinkConfig, family: Family) -> bool {
         .any(|target| target.is_ipv4() == (family == Family::V4))
 }
 
-/// The gateway, and the default route from which it was learned or which agrees with it.
-type WayOut<'a> = (Option<IpAddr>, Option<(&'a RouteMessage, Hop)>);
+/// A target on an uplink's own link answers although everything beyond it is dead.
+fn check_targets(config: &Config, links: &[Link]) -> Result<(), Failure> {
+    for (uplink, link) in config.uplinks.iter().zip(links) {
+        for &target in &uplink.probe.targets {
+            let mut paths = link.families.iter().flatten();
+            if let Some((network, length)) = paths.find_map(|path| path.on_link(target)) {
+                return Err(Failure::TargetOnLink {
+                    uplink: uplink.name.clone(),
+                    interface: link.interface.clone(),
+                    target,
+                    network: format!("{network}/{length}"),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// An uplink without an interface.
+fn absent(uplink: &UplinkConfig, slot: u32) -> Link {
+    Link {
+        ifindex: 0,
+        interface: uplink.interface.clone(),
+        link_layer: LinkLayer::None,
+        carrier: false,
+        slot,
+        rank: uplink.rank,
+        weight: uplink.weight,
+        metric: uplink.metric,
+        families: [None, None],
+    }
+}
 
 impl Survey {
     fn link(&self, uplink: &UplinkConfig, slot: u32) -> Result<Link, Failure> {
@@ -184,7 +327,7 @@ impl Survey {
         })
     }
 
-    fn interface(&self, uplink: &UplinkConfig) -> Result<&Interface, Failure> {
+    pub(super) fn interface(&self, uplink: &UplinkConfig) -> Result<&Interface, Failure> {
         let wanted = uplink.interface.as_str();
         self.interfaces
             .iter()
@@ -210,143 +353,5 @@ impl Survey {
                     cure,
                 }
             })
-    }
-
-    fn path(&self, uplink: &UplinkConfig, own_table: u32, family: Family) -> Result<Path, Failure> {
-        let interface = self.interface(uplink)?;
-        let mut addresses: Vec<&Address> = self
-            .addresses
-            .iter()
-            .filter(|address| {
-                address.ifindex == interface.index
-                    && address.ip.is_ipv4() == (family == Family::V4)
-                    && address.usable
-            })
-            .collect();
-        addresses.sort_by_key(|address| address.secondary);
-        let Some(first) = addresses.first() else {
-            return Err(Failure::NoSourceAddress {
-                uplink: uplink.name.clone(),
-                interface: interface.name.clone(),
-                family,
-            });
-        };
-        let prefixes = self.prefixes(interface.index, family);
-        let (gateway, learned) = self.gateway(uplink, interface, own_table, family, &prefixes)?;
-
-        let template = learned.map(|(route, hop)| Template {
-            prefsrc: message::prefsrc(route)
-                .filter(|source| addresses.iter().any(|address| address.ip == *source)),
-            metrics: message::metrics(route),
-            onlink: hop.onlink,
-        });
-        let template = template.unwrap_or_default();
-        let source = template.prefsrc.unwrap_or_else(|| {
-            let near = |address: &&&Address| {
-                gateway.is_some_and(|gateway| contains(address.network, gateway))
-            };
-            addresses.iter().find(near).unwrap_or(first).ip
-        });
-        Ok(Path {
-            source,
-            addresses: addresses.iter().map(|address| address.ip).collect(),
-            prefixes,
-            gateway,
-            template,
-        })
-    }
-
-    fn gateway(
-        &self,
-        uplink: &UplinkConfig,
-        interface: &Interface,
-        own_table: u32,
-        family: Family,
-        prefixes: &[(IpAddr, u8)],
-    ) -> Result<WayOut<'_>, Failure> {
-        let point_to_point =
-            interface.layer == LinkLayer::None || interface.flags.contains(LinkFlags::Pointopoint);
-        let on_link = |hop: &Hop| match hop.gateway {
-            None => true,
-            Some(gateway) => {
-                point_to_point
-                    || hop.onlink
-                    || is_link_local(gateway)
-                    || prefixes.iter().any(|prefix| contains(*prefix, gateway))
-            }
-        };
-        let candidates = self.candidates(interface.index, own_table, family);
-        let key = match family {
-            Family::V4 => "gateway",
-            Family::V6 => "gateway6",
-        };
-        let setting = match family {
-            Family::V4 => uplink.gateway,
-            Family::V6 => uplink.gateway6,
-        };
-        let wanted = match setting {
-            Gateway::Auto => match candidates.iter().copied().find(|(_, hop)| on_link(hop)) {
-                Some((route, hop)) => return Ok((hop.gateway, Some((route, hop)))),
-                None if point_to_point => None,
-                None => {
-                    return Err(Failure::NoGateway {
-                        uplink: uplink.name.clone(),
-                        interface: interface.name.clone(),
-                        family,
-                        cure: format!(
-                            "give it with {key} = \"ADDRESS\", or {key} = \"none\" on a point-to-point link"
-                        ),
-                    });
-                }
-            },
-            Gateway::Address(gateway) => Some(gateway),
-            Gateway::None => None,
-        };
-        let learned = candidates
-            .into_iter()
-            .find(|(_, hop)| hop.gateway == wanted);
-        let hop = learned.map_or(
-            Hop {
-                ifindex: interface.index,
-                gateway: wanted,
-                onlink: false,
-            },
-            |(_, hop)| hop,
-        );
-        match wanted {
-            Some(gateway) if !on_link(&hop) => Err(Failure::GatewayOffLink {
-                uplink: uplink.name.clone(),
-                interface: interface.name.clone(),
-                gateway,
-                networks: prefixes
-                    .iter()
-                    .map(|(network, length)| format!("{network}/{length}"))
-                    .collect::<Vec<_>>()
-                    .join(", "),
-            }),
-            _ => Ok((wanted, learned)),
-        }
-    }
-
-    /// The path by a gateway that is no longer in any route.
-    fn path_as_before(
-        &self,
-        uplink: &UplinkConfig,
-        own_table: u32,
-        family: Family,
-        last: &Path,
-    ) -> Option<Path> {
-        let mut uplink = uplink.clone();
-        let setting = match family {
-            Family::V4 => &mut uplink.gateway,
-            Family::V6 => &mut uplink.gateway6,
-        };
-        *setting = Gateway::Address(last.gateway?);
-        let mut path = self.path(&uplink, own_table, family).ok()?;
-        if path.addresses.contains(&last.source) {
-            path.source = last.source;
-            path.template = last.template.clone();
-        }
-        Some(path)
     }
 }

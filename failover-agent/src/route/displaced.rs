@@ -220,11 +220,13 @@ fn renumber(route: &mut RouteMessage, indexes: &[(u32, u32)]) {
     }
 }
 
-fn to_hex(bytes: &[u8]) -> String {
+/// As the state files hold messages.
+pub(super) fn to_hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn from_hex(text: &str) -> Result<Vec<u8>> {
+/// Reads what [`to_hex`] wrote.
+pub(super) fn from_hex(text: &str) -> Result<Vec<u8>> {
     if !text.len().is_multiple_of(2) || !text.is_ascii() {
         bail!("not a hexadecimal message");
     }

@@ -1,11 +1,11 @@
 //! Reading and building route messages.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use nix::net::if_::if_indextoname;
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteNextHop,
-    RouteNextHopFlags, RouteProtocol, RouteScope, RouteType, RouteVia,
+    RouteNextHopFlags, RoutePreference, RouteProtocol, RouteScope, RouteType, RouteVia,
 };
 
 use super::list::address_family;
@@ -158,10 +158,49 @@ pub(super) fn destination(route: &RouteMessage) -> Option<(IpAddr, u8)> {
 }
 
 fn unspecified(header: &RouteHeader) -> IpAddr {
-    if header.address_family == address_family(Family::V4) {
-        std::net::Ipv4Addr::UNSPECIFIED.into()
+    everywhere(if header.address_family == address_family(Family::V4) {
+        Family::V4
     } else {
-        std::net::Ipv6Addr::UNSPECIFIED.into()
+        Family::V6
+    })
+}
+
+/// The destination of a default route: the unspecified address.
+pub(super) fn everywhere(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => std::net::Ipv4Addr::UNSPECIFIED.into(),
+        Family::V6 => std::net::Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
+
+/// How long a route is good for; None: for ever. Zero: it is over, but the kernel has not swept it up yet (`fib6_age` in
+/// `net/ipv6/ip6_fib.c` runs every 30 s).
+pub(super) fn lifetime(route: &RouteMessage) -> Option<Duration> {
+    let expires = route
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            // `rta_expires` is signed, and 0 without an end (`rtnl_put_cacheinfo` in `net/core/rtnetlink.c`).
+            RouteAttribute::CacheInfo(info) => Some(info.expires.cast_signed()),
+            _ => None,
+        })?;
+    let left = u64::try_from(expires.max(0)).unwrap_or_default();
+    (expires != 0).then(|| Duration::from_millis(left * 1000 / u64::from(USER_HZ)))
+}
+
+/// What a router says of itself compared with others (RFC 4191, 2.1), the best the greatest. Without a word: medium.
+pub(super) fn preference(route: &RouteMessage) -> i8 {
+    let preference = route
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            RouteAttribute::Preference(preference) => Some(*preference),
+            _ => None,
+        });
+    match preference {
+        Some(RoutePreference::High) => 1,
+        Some(RoutePreference::Low) => -1,
+        _ => 0,
     }
 }
 

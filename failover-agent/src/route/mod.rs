@@ -13,6 +13,8 @@
 //! | `message.rs` | reading and building route messages |
 //! | `survey.rs` | the kernel's interfaces, addresses and routes at one time |
 //! | `discover.rs` | the uplinks and their ways out, learned from a survey |
+//! | `way.rs` | how one family leaves by one uplink |
+//! | `learned.rs` | what was learned, remembered over restarts |
 //! | `table.rs` | routing tables and rules of the uplinks |
 //! | `slots.rs` | the number of each uplink's table, rules and nexthop objects |
 //! | `plan.rs` | which default routes are wanted: pure |
@@ -37,6 +39,7 @@ mod filter;
 mod group;
 mod hash;
 pub(crate) mod inspect;
+mod learned;
 mod list;
 pub(crate) mod lookup;
 mod manager;
@@ -49,14 +52,15 @@ mod restore;
 mod slots;
 mod survey;
 mod table;
+mod way;
 
-use std::{collections::BTreeMap, net::IpAddr, path, time::Duration};
+use std::{net::IpAddr, path, time::Duration};
 
 use anyhow::{Result, bail};
 use failover_ebpf::LinkLayer;
 use rtnetlink::packet_route::route::{RouteHeader, RouteMessage, RouteMetric, RouteProtocol};
 
-use self::{displaced::Displaced, group::Groups, slots::Slots};
+use self::{discover::Missing, displaced::Displaced, group::Groups, learned::Learned};
 use crate::{
     config::RouteConfig,
     netlink::Netlink,
@@ -73,7 +77,7 @@ pub(crate) use survey::contains;
 /// An uplink as the kernel knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
-    /// Interface index; 0 while there is no such interface (only from [`Router::rediscover`]).
+    /// Interface index; 0 while there is no such interface.
     pub ifindex: u32,
     /// Interface name.
     pub interface: String,
@@ -98,7 +102,8 @@ pub struct Link {
 pub struct Path {
     /// Address to probe from.
     pub source: IpAddr,
-    /// Every address of the interface that a connection to the internet may have, `source` included.
+    /// Every address of the interface that a connection to the internet may have, deprecated ones too. Empty on an
+    /// unnumbered link, whose `source` belongs to another interface.
     pub addresses: Vec<IpAddr>,
     /// Networks on the link, as network address and prefix length.
     pub prefixes: Vec<(IpAddr, u8)>,
@@ -148,10 +153,9 @@ pub struct Router {
     config: RouteConfig,
     displaced: Displaced,
     links: Vec<Link>,
-    slots: Slots,
     groups: Groups,
-    /// The last way out of each uplink, by interface and family: the kernel forgets routes when an interface goes down.
-    remembered: BTreeMap<String, [Option<Path>; 2]>,
+    learned: Learned,
+    missing: Missing,
     /// Whom [`Router::activate`] has made active, by [`Family::ALL`]'s order.
     active: [Members; 2],
     /// Whose default routes do not stand, by [`Family::ALL`]'s order.
@@ -173,9 +177,9 @@ impl Router {
             config: config.clone(),
             displaced: Displaced::load(state_dir)?,
             links: Vec::new(),
-            slots: Slots::default(),
             groups: Groups::new(state_dir),
-            remembered: BTreeMap::new(),
+            learned: Learned::load(state_dir),
+            missing: Missing::default(),
             active: [Members::NONE; 2],
             withdrawn: [Members::NONE; 2],
             foreign: [Vec::new(), Vec::new()],
@@ -211,18 +215,27 @@ impl Router {
     }
 
     /// Does again what is missing or was undone: tables, rules, routes that the kernel removed with the interface, a better
-    /// default route that a DHCP client has put back. To be called after [`Router::prepare`] when the links have changed,
-    /// and after a [`Change`]. How often is the caller's decision.
+    /// default route that a DHCP client has put back. To be called after a [`Change`]. How often is the caller's decision.
     ///
     /// # Errors
     /// Netlink itself fails. What the kernel refuses is in the report.
     pub fn reconcile(&mut self) -> Result<Report> {
         let mut report = self.lay_tables()?;
         self.refresh_foreign()?;
+        let settled = self.settle();
+        report.changes.extend(settled.changes);
+        report.problems.extend(settled.problems);
+        Ok(report)
+    }
+
+    /// The same for the main table alone, as [`Router::rediscover`] has just found it. To be called after [`Router::prepare`]
+    /// when the links have changed.
+    pub fn settle(&mut self) -> Report {
+        let mut report = Report::default();
         for family in Family::ALL {
             self.hold(family, &mut report);
         }
-        Ok(report)
+        report
     }
 
     /// Takes the default routes of these uplinks out of the main table, and those of all others in again, until told otherwise.

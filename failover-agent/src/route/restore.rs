@@ -13,6 +13,7 @@ use super::{
     displaced::{Displaced, Restorable},
     group,
     hash::HashPolicy,
+    learned,
     list::{Request, address_family},
     message::{self, MAIN_TABLE, metric},
     table,
@@ -39,12 +40,16 @@ impl Router {
     /// Netlink itself fails, or the record of displaced routes. What the kernel refuses is in the report.
     pub fn restore(&mut self) -> Result<Report> {
         self.active = [Members::NONE; 2];
-        withdraw(
+        let mut report = withdraw(
             &mut self.netlink,
             &self.config,
             &mut self.displaced,
             &mut self.groups.hash,
-        )
+        )?;
+        if let Err(error) = self.learned.leave() {
+            report.problems.push(format!("{error:#}"));
+        }
+        Ok(report)
     }
 }
 
@@ -54,12 +59,18 @@ impl Router {
 /// # Errors
 /// Netlink itself fails, or the record cannot be read. What the kernel refuses is in the report.
 pub fn reset(config: &RouteConfig, state_dir: &Path) -> Result<Report> {
-    withdraw(
+    let mut report = withdraw(
         &mut Netlink::open_route()?,
         config,
         &mut Displaced::load(state_dir)?,
         &mut HashPolicy::new(state_dir),
-    )
+    )?;
+    if learned::remove(state_dir)? {
+        report
+            .changes
+            .push("removed the gateways that were learned".to_owned());
+    }
+    Ok(report)
 }
 
 fn withdraw(

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use failover_ebpf::MAX_UPLINKS;
 
-use super::{Router, table};
+use super::{Link, Router, table};
 use crate::{config::Config, policy::Family};
 
 /// Slots by interface name.
@@ -15,6 +15,16 @@ use crate::{config::Config, policy::Family};
 pub(super) struct Slots(BTreeMap<String, u32>);
 
 impl Slots {
+    /// Those that are handed out.
+    fn taken(links: &[Link]) -> Slots {
+        let slots = links.iter();
+        Slots(
+            slots
+                .map(|link| (link.interface.clone(), link.slot))
+                .collect(),
+        )
+    }
+
     /// Hands out slots to exactly these interfaces: one that had a slot keeps it, the others get the lowest free ones in turn.
     fn assign<'a>(&mut self, interfaces: impl Iterator<Item = &'a str> + Clone) {
         self.0
@@ -34,22 +44,19 @@ impl Slots {
 }
 
 impl Router {
-    /// Hands out slots to the uplinks of a configuration. The first time, those that an earlier run has left in the kernel's
-    /// rules count.
+    /// The slots of a configuration's uplinks, as they are once [`Router::prepare`] has been called with its links. The first
+    /// time, those that an earlier run has left in the kernel's rules count.
     ///
     /// # Errors
     /// The rules cannot be read.
-    pub(super) fn assign_slots(&mut self, config: &Config) -> Result<()> {
-        if self.slots.0.is_empty() {
-            self.slots = self.adopted_slots()?;
-        }
-        self.slots.assign(
-            config
-                .uplinks
-                .iter()
-                .map(|uplink| uplink.interface.as_str()),
-        );
-        Ok(())
+    pub(super) fn slots_of(&mut self, config: &Config) -> Result<Slots> {
+        let mut slots = match self.links.is_empty() {
+            true => self.adopted_slots()?,
+            false => Slots::taken(&self.links),
+        };
+        let uplinks = config.uplinks.iter();
+        slots.assign(uplinks.map(|uplink| uplink.interface.as_str()));
+        Ok(slots)
     }
 
     /// The rule for an uplink's probes names its interface and its table.

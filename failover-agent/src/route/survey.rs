@@ -1,6 +1,9 @@
 //! The kernel's interfaces, addresses and routes at one time. Reads only.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    cmp::Reverse,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use anyhow::{Context, Result};
 use failover_ebpf::LinkLayer;
@@ -19,7 +22,6 @@ use super::{
     list::address_family,
     main_table,
     message::{self, Hop, hops, metric},
-    table,
 };
 use crate::{netlink::Netlink, policy::Family};
 
@@ -37,17 +39,27 @@ pub(super) struct Address {
     pub(super) ip: IpAddr,
     /// The network on the link: the peer's, where there is one.
     pub(super) network: (IpAddr, u8),
-    /// Fit to be the source of a connection to the internet.
-    pub(super) usable: bool,
-    /// IPv6 privacy address, or secondary IPv4 address: the others are better to probe from.
-    pub(super) secondary: bool,
+    /// How well it does as the source of a connection to the internet; None: not at all.
+    pub(super) fitness: Option<Fitness>,
 }
+
+/// How well an address does as the source of a connection to the internet: the least is the best.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Fitness {
+    /// Past its preferred lifetime (RFC 4862, 5.5.4): for connections that have it, and where there is no other.
+    pub(super) deprecated: bool,
+    /// Not known to be unique yet, but usable (RFC 4429).
+    optimistic: bool,
+    /// IPv6 privacy address (RFC 8981), or secondary IPv4 address: it goes before the others do.
+    secondary: bool,
+}
+
 /// Everything at one time.
 pub(super) struct Survey {
     pub(super) protocol: RouteProtocol,
     pub(super) interfaces: Vec<Interface>,
     pub(super) addresses: Vec<Address>,
-    /// Default routes in every table, and networks on the links as the kernel or router advertisements made them.
+    /// The main table's default routes, and networks on the links as the kernel or router advertisements made them.
     pub(super) routes: [Vec<RouteMessage>; 2],
     /// Default routes that an earlier run (or this one) has displaced: they count as if they stood.
     pub(super) displaced: Vec<RouteMessage>,
@@ -68,17 +80,12 @@ impl Survey {
         let addresses = addresses(netlink)?;
         let mut routes = [Vec::new(), Vec::new()];
         for family in Family::ALL {
-            let found = &mut routes[index(family)];
-            found.extend(netlink.routes(family, &main_table(), |header| {
+            // One walk through what may be a full routing table; the kernel cannot look for default routes alone.
+            routes[index(family)] = netlink.routes(family, &main_table(), |header| {
                 message::is_default(header)
                     || matches!(header.protocol, RouteProtocol::Kernel | RouteProtocol::Ra)
                         && header.kind == RouteType::Unicast
-            })?);
-            found.extend(
-                table::routes_of(netlink, family, u8::from(ours))?
-                    .into_iter()
-                    .filter(|route| message::table(route) != message::MAIN_TABLE),
-            );
+            })?;
         }
         Ok(Survey {
             protocol: ours,
@@ -88,38 +95,47 @@ impl Survey {
             displaced,
         })
     }
-    /// Default routes by an interface, the best to learn from first: those of others by metric, displaced ones
-    /// included; then ours in the main table, then ours in the uplink's own table, which are copies of older knowledge.
-    pub(super) fn candidates(
-        &self,
-        ifindex: u32,
-        own_table: u32,
-        family: Family,
-    ) -> Vec<(&RouteMessage, Hop)> {
+    /// Others' default routes by an interface, displaced ones included, the best to learn from first: in the order in which the
+    /// kernel takes them, by metric, then by what the routers say of themselves (`find_rr_leaf` in `net/ipv6/route.c`).
+    pub(super) fn candidates(&self, ifindex: u32, family: Family) -> Vec<(&RouteMessage, Hop)> {
         let family_number = address_family(family);
         let displaced = self
             .displaced
             .iter()
             .filter(|route| route.header.address_family == family_number);
-        let mut candidates: Vec<(&RouteMessage, Hop)> = self.routes[index(family)]
-            .iter()
-            .filter(|route| message::is_default(&route.header))
-            .filter(|route| {
-                message::table(route) == message::MAIN_TABLE || message::table(route) == own_table
-            })
+        let mut candidates: Vec<(&RouteMessage, Hop)> = self
+            .foreign(family)
+            .filter(|route| message::lifetime(route).is_none_or(|left| !left.is_zero()))
             .chain(displaced)
             .flat_map(|route| hops(route).into_iter().map(move |hop| (route, hop)))
             .filter(|(_, hop)| hop.ifindex == ifindex)
             .collect();
-        candidates.sort_by_key(|(route, _)| {
-            let ours = route.header.protocol == self.protocol;
-            (
-                ours,
-                ours && message::table(route) != message::MAIN_TABLE,
-                metric(route),
-            )
-        });
+        candidates.sort_by_key(|(route, _)| (metric(route), Reverse(message::preference(route))));
         candidates
+    }
+
+    /// The addresses of an interface that may be the source of a connection to the internet, the best first.
+    pub(super) fn sources(&self, ifindex: u32, family: Family) -> Vec<&Address> {
+        let mut sources: Vec<&Address> = self
+            .addresses
+            .iter()
+            .filter(|address| {
+                address.ifindex == ifindex && address.ip.is_ipv4() == (family == Family::V4)
+            })
+            .filter(|address| address.fitness.is_some())
+            .collect();
+        // Of equals, the kernel lists the newest IPv6 address first.
+        sources.sort_by_key(|address| address.fitness);
+        sources
+    }
+
+    /// Whether an interface has no address of its own, not even one that will be usable soon.
+    pub(super) fn is_unnumbered(&self, ifindex: u32, family: Family) -> bool {
+        !self.addresses.iter().any(|address| {
+            address.ifindex == ifindex
+                && address.ip.is_ipv4() == (family == Family::V4)
+                && !is_link_local(address.ip)
+        })
     }
 
     /// Default routes in the main table that are not ours.
@@ -197,14 +213,10 @@ fn address(message: &AddressMessage) -> Option<Address> {
         }
     }
     let ip = local.or(peer)?;
-    let not_yet_or_no_more =
-        AddressFlags::Tentative | AddressFlags::Dadfailed | AddressFlags::Deprecated;
     let optimistic = flags.contains(AddressFlags::Optimistic);
-    let unfit = if optimistic {
-        not_yet_or_no_more - AddressFlags::Tentative
-    } else {
-        not_yet_or_no_more
-    };
+    let unique = !flags.contains(AddressFlags::Dadfailed)
+        && (optimistic || !flags.contains(AddressFlags::Tentative));
+    let fit = message.header.scope == AddressScope::Universe && !is_link_local(ip) && unique;
     Some(Address {
         ifindex: message.header.index,
         ip,
@@ -212,10 +224,11 @@ fn address(message: &AddressMessage) -> Option<Address> {
             network(peer.unwrap_or(ip), message.header.prefix_len),
             message.header.prefix_len,
         ),
-        usable: message.header.scope == AddressScope::Universe
-            && !is_link_local(ip)
-            && !flags.intersects(unfit),
-        secondary: flags.contains(AddressFlags::Secondary),
+        fitness: fit.then(|| Fitness {
+            deprecated: flags.contains(AddressFlags::Deprecated),
+            optimistic,
+            secondary: flags.contains(AddressFlags::Secondary),
+        }),
     })
 }
 
@@ -246,7 +259,6 @@ fn network(ip: IpAddr, length: u8) -> IpAddr {
     }
 }
 
-/// Whether the network contains the address.
 /// The networks of all addresses of this host, on whatever interface.
 pub(super) fn networks(netlink: &mut Netlink) -> Result<Vec<(IpAddr, u8)>> {
     let addresses = addresses(netlink)?.into_iter();

@@ -54,19 +54,11 @@ impl Router {
     pub fn prepare(&mut self, links: &[Link]) -> Result<Report> {
         self.follow_positions(links);
         self.links = links.to_vec();
-        self.remembered
-            .retain(|interface, _| links.iter().any(|link| link.interface == *interface));
-        for link in links {
-            let last = self.remembered.entry(link.interface.clone()).or_default();
-            for (last, path) in last.iter_mut().zip(&link.families) {
-                if path.is_some() {
-                    last.clone_from(path);
-                }
-            }
-        }
-        self.refresh_foreign()?;
         let mut report = self.lay_tables()?;
         self.adopt_objects(&mut report)?;
+        if let Err(error) = self.learned.save() {
+            report.problems.push(format!("{error:#}"));
+        }
         Ok(report)
     }
 
@@ -192,6 +184,10 @@ impl Router {
             suppress_prefix_length: None,
         }];
         for address in &path.addresses {
+            // Two modems of a kind that give out the same address: it tells nothing, and the main table decides.
+            if self.is_shared(uplink, *address) {
+                continue;
+            }
             let from = |offset: u32, table: u32, suppress_prefix_length: Option<u32>| Rule {
                 priority: priority + offset,
                 source: Some(*address),
@@ -204,6 +200,15 @@ impl Router {
             rules.push(from(2, table, None));
         }
         rules
+    }
+
+    /// Whether another uplink has the address, too.
+    fn is_shared(&self, uplink: usize, address: IpAddr) -> bool {
+        let mut others = (self.links.iter().enumerate()).filter(|(other, _)| *other != uplink);
+        others.any(|(_, link)| {
+            let mut paths = link.families.iter().flatten();
+            paths.any(|path| path.addresses.contains(&address))
+        })
     }
 }
 

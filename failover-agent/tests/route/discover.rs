@@ -90,8 +90,8 @@ fn prefers_permanent_addresses_that_are_ready() {
         assert_eq!(path.source, address("2001:db8::2"));
         assert_eq!(
             path.addresses,
-            targets(&["2001:db8::2"]),
-            "neither deprecated nor link-local ones"
+            targets(&["2001:db8::2", "2001:db8::bad"]),
+            "connections may have the deprecated one, and none the link-local one"
         );
     });
 }

@@ -1,0 +1,108 @@
+//! A DHCP client's leases: a new address or gateway is followed without a switch, an end is an end.
+
+use std::{thread::sleep, time::Duration};
+
+use anyhow::Result;
+use failover_tests::lab::{Lab, TARGET_V4, UplinkSpec, require_root};
+
+use super::scene::*;
+
+#[test]
+fn a_new_address_and_gateway_are_followed_without_a_switch() -> Result<()> {
+    if !require_root("a_new_address_and_gateway_are_followed_without_a_switch") {
+        return Ok(());
+    }
+    let lab = Lab::builder().build()?;
+    let cable = lab.uplink("cable");
+    cable
+        .provider()
+        .ip_batch("address add 10.64.1.129/32 dev customer")?;
+    let agent = lab.start_agent(&config(&lab, PROBE))?;
+    wait_ready(&agent, "cable", &["lte"])?;
+
+    // As clients do: what was leased goes first, and for a moment there is nothing.
+    ip(&lab, "address del 10.64.1.2/24 dev cable")?;
+    sleep(Duration::from_millis(20));
+    ip(
+        &lab,
+        "address add 10.64.1.130/25 dev cable\n\
+         route add default via 10.64.1.129 dev cable proto dhcp metric 100",
+    )?;
+    wait_way(&agent, "cable", "ipv4", Some("10.64.1.129"), "10.64.1.130")?;
+    wait_best_route(&lab, "-4", "cable", Some("10.64.1.129"))?;
+    assert_eq!(rule_sources(&lab, "-4")?, ["10.64.1.130", "10.64.2.2"]);
+    let new = "10.64.1.130".parse()?;
+    assert!(is_stale(&lab, &agent, "lte", new, TARGET_V4)?);
+    wait_probes(&agent, "cable", 20)?;
+    wait_ready(&agent, "cable", &["lte"])?;
+    assert_eq!(times_down(&agent, "cable"), 0);
+    assert_eq!(history(&agent, "IPv4"), ["start-up cable"]);
+    Ok(())
+}
+
+#[test]
+fn a_new_gateway_takes_the_old_ones_place_at_once() -> Result<()> {
+    if !require_root("a_new_gateway_takes_the_old_ones_place_at_once") {
+        return Ok(());
+    }
+    let lab = Lab::builder()
+        .uplinks([
+            UplinkSpec::veth("cable").metric(900),
+            UplinkSpec::veth("lte"),
+        ])
+        .build()?;
+    let provider = lab.uplink("cable").provider();
+    provider.ip_batch("address add 10.64.1.254/24 dev customer")?;
+    let agent = lab.start_agent(&config(&lab, PROBE))?;
+    wait_ready(&agent, "cable", &["lte"])?;
+    let monitor = lab.host().watch_default_routes_v4()?;
+    for gateway in ["10.64.1.254", "10.64.1.1", "10.64.1.254"] {
+        let route = format!("route replace default via {gateway} dev cable proto dhcp metric 900");
+        ip(&lab, &route)?;
+        wait_way(&agent, "cable", "ipv4", Some(gateway), "10.64.1.2")?;
+        wait_best_route(&lab, "-4", "cable", Some(gateway))?;
+    }
+    // There was no instant without a default route.
+    let seen = monitor.finish()?;
+    assert!(seen.iter().all(Option::is_some), "{seen:?}");
+    wait_ready(&agent, "cable", &["lte"])?;
+    assert_eq!(times_down(&agent, "cable"), 0);
+    assert_eq!(history(&agent, "IPv4"), ["start-up cable"]);
+    Ok(())
+}
+
+#[test]
+fn a_lease_that_ends_and_a_route_that_is_withdrawn_are_the_end() -> Result<()> {
+    if !require_root("a_lease_that_ends_and_a_route_that_is_withdrawn_are_the_end") {
+        return Ok(());
+    }
+    let lab = Lab::builder()
+        .uplinks([
+            UplinkSpec::veth("cable").metric(900),
+            UplinkSpec::veth("lte"),
+        ])
+        .build()?;
+    let agent = lab.start_agent(&config(&lab, PROBE))?;
+    wait_ready(&agent, "cable", &["lte"])?;
+    // The address stays: nobody but the route's owner says that there is no way out.
+    ip(&lab, "route del default dev cable proto dhcp metric 900")?;
+    wait_ready(&agent, "lte", &[])?;
+    wait_health(&agent, "cable", "Down")?;
+    ip(
+        &lab,
+        "route add default via 10.64.1.1 dev cable proto dhcp metric 900",
+    )?;
+    wait_ready(&agent, "cable", &["lte"])?;
+    // The address goes, and with it everything else.
+    ip(&lab, "address del 10.64.1.2/24 dev cable")?;
+    wait_ready(&agent, "lte", &[])?;
+    ip(&lab, "address add 10.64.1.2/24 dev cable")?;
+    wait_probes(&agent, "lte", 20)?;
+    assert_eq!(uplink(&agent.status_json()?, "cable")["health"], "Down");
+    ip(
+        &lab,
+        "route add default via 10.64.1.1 dev cable proto dhcp metric 900",
+    )?;
+    wait_ready(&agent, "cable", &["lte"])?;
+    Ok(())
+}

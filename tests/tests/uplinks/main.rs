@@ -1,0 +1,11 @@
+//! Uplinks whose interfaces, addresses and gateways come and go: the real agent on a real kernel, with what a DHCP client, a router or
+//! an administrator does done by hand.
+
+mod advertised;
+mod lease;
+mod memory;
+mod no_gateway;
+mod on_link;
+mod overlap;
+mod scene;
+mod waiting;

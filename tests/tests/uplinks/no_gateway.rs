@@ -1,0 +1,90 @@
+//! Links without a gateway: everything is on the link, and the address may be another interface's.
+
+use anyhow::Result;
+use failover_tests::lab::{Lab, TARGET_V4, UplinkSpec, require_root};
+
+use super::scene::*;
+
+/// Up, failover by it, failback to it, and its gate.
+fn works(lab: &Lab, probe: &str) -> Result<()> {
+    let agent = lab.start_agent(&config(lab, probe))?;
+    wait_ready(&agent, "cable", &["lte"])?;
+    wait_best_route(lab, "-4", "cable", None)?;
+    assert!(uplink(&agent.status_json()?, "cable")["gateway"].is_null());
+    let stream = lab.host().udp_stream(TARGET_V4).start()?;
+    stream.wait_for_echo_by("cable", std::time::Instant::now(), SOON)?;
+    let fault = lab.uplink("cable").blackhole()?;
+    wait_ready(&agent, "lte", &[])?;
+    stream.wait_for_echo_by("lte", fault.since(), SOON)?;
+    fault.repair()?;
+    wait_health(&agent, "cable", "Up")?;
+    wait_ready(&agent, "cable", &["lte"])?;
+    stream.wait_for_echo_by("cable", std::time::Instant::now(), SOON)?;
+    agent.verb(&["switch", "lte"])?;
+    wait_ready(&agent, "lte", &["cable"])?;
+    ensure_cut(lab, &agent, "cable", TARGET_V4)?;
+    Ok(())
+}
+
+fn lab(cable: UplinkSpec) -> Result<Lab> {
+    Lab::builder()
+        .uplinks([cable, UplinkSpec::veth("lte")])
+        .build()
+}
+
+#[test]
+fn a_default_route_of_link_scope_on_ethernet() -> Result<()> {
+    if !require_root("a_default_route_of_link_scope_on_ethernet") {
+        return Ok(());
+    }
+    let lab = lab(UplinkSpec::veth("cable"))?;
+    // The provider answers ARP for everything.
+    let provider = lab.uplink("cable").provider();
+    provider.set_sysctl("net/ipv4/conf/customer/proxy_arp", "1")?;
+    ip(
+        &lab,
+        "route del default dev cable\n\
+         route add default dev cable scope link metric 100",
+    )?;
+    works(&lab, PROBE)
+}
+
+#[test]
+fn a_point_to_point_link_with_and_without_a_default_route() -> Result<()> {
+    if !require_root("a_point_to_point_link_with_and_without_a_default_route") {
+        return Ok(());
+    }
+    for route in [None, Some("link"), Some("host")] {
+        let lab = lab(UplinkSpec::tun("cable").without_default_routes())?;
+        if let Some(scope) = route {
+            ip(
+                &lab,
+                &format!("route add default dev cable scope {scope} metric 100"),
+            )?;
+        }
+        works(&lab, PROBE)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn an_unnumbered_link_borrows_its_source() -> Result<()> {
+    if !require_root("an_unnumbered_link_borrows_its_source") {
+        return Ok(());
+    }
+    for said in ["src 10.64.1.2", ""] {
+        let lab = lab(UplinkSpec::tun("cable").without_default_routes())?;
+        ip(
+            &lab,
+            &format!(
+                "address flush dev cable scope global\n\
+                 address add 10.64.1.2/32 dev lo\n\
+                 route add default dev cable {said} metric 100"
+            ),
+        )?;
+        works(&lab, PROBE)?;
+        // It is not the uplink's address: nothing is cut because of it.
+        assert_eq!(rule_sources(&lab, "-4")?, ["10.64.2.2"]);
+    }
+    Ok(())
+}

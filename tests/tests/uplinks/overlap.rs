@@ -1,0 +1,75 @@
+//! Uplinks that look alike: the same gateway, the same network, even the same address, on links of their own.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use failover_tests::lab::{Lab, TARGET_V4, require_root};
+
+use super::scene::*;
+
+/// A laboratory in which lte is in the same network as cable, behind a gateway of the same address.
+fn lab(address: &str) -> Result<Lab> {
+    let lab = Lab::builder().build()?;
+    let provider = lab.uplink("lte").provider();
+    provider.nft("flush chain inet provider filter_sources")?;
+    provider.ip_batch(
+        "address del 10.64.2.1/24 dev customer\n\
+         address add 10.64.1.1/24 dev customer",
+    )?;
+    ip(
+        &lab,
+        &format!(
+            "address del 10.64.2.2/24 dev lte\n\
+             address add {address}/24 dev lte\n\
+             route add default via 10.64.1.1 dev lte proto dhcp metric 101"
+        ),
+    )?;
+    Ok(lab)
+}
+
+fn each_is_judged_and_used_for_itself(lab: &Lab) -> Result<()> {
+    let agent = lab.start_agent(&config(lab, PROBE))?;
+    wait_ready(&agent, "cable", &["lte"])?;
+    let stream = lab.host().udp_stream(TARGET_V4).start()?;
+    stream.wait_for_echo_by("cable", Instant::now(), SOON)?;
+
+    let fault = lab.uplink("lte").blackhole()?;
+    wait_health(&agent, "lte", "Down")?;
+    wait_probes(&agent, "cable", 20)?;
+    assert_eq!(uplink(&agent.status_json()?, "cable")["health"], "Up");
+    fault.repair()?;
+    wait_ready(&agent, "cable", &["lte"])?;
+    assert_eq!(times_down(&agent, "cable"), 0);
+
+    let fault = lab.uplink("cable").blackhole()?;
+    wait_ready(&agent, "lte", &[])?;
+    stream.wait_for_echo_by("lte", fault.since(), SOON)?;
+    let connection = lab.host().tcp_idle(TARGET_V4)?;
+    drop(connection);
+    assert_eq!(times_down(&agent, "lte"), 1);
+    fault.repair()?;
+    wait_ready(&agent, "cable", &["lte"])?;
+    stream.wait_for_echo_by("cable", Instant::now(), SOON)?;
+    ensure_cut(lab, &agent, "lte", TARGET_V4)?;
+    let expected = ["start-up cable", "failover lte", "failback cable"];
+    assert_eq!(history(&agent, "IPv4"), expected);
+    Ok(())
+}
+
+#[test]
+fn the_same_gateway_and_network_on_two_links() -> Result<()> {
+    if !require_root("the_same_gateway_and_network_on_two_links") {
+        return Ok(());
+    }
+    let lab = lab("10.64.1.3")?;
+    each_is_judged_and_used_for_itself(&lab)
+}
+
+#[test]
+fn the_same_address_on_two_links_belongs_to_the_active_one() -> Result<()> {
+    if !require_root("the_same_address_on_two_links_belongs_to_the_active_one") {
+        return Ok(());
+    }
+    let lab = lab("10.64.1.2")?;
+    each_is_judged_and_used_for_itself(&lab)
+}

@@ -1,0 +1,83 @@
+//! What is not there yet at the start is waited for.
+
+use anyhow::Result;
+use failover_tests::lab::{Lab, TARGET_V4, require_root};
+
+use super::scene::*;
+
+#[test]
+fn an_interface_that_comes_after_the_start_is_set_up_and_cut() -> Result<()> {
+    if !require_root("an_interface_that_comes_after_the_start_is_set_up_and_cut") {
+        return Ok(());
+    }
+    let lab = Lab::builder().build()?;
+    let unplugged = lab.uplink("lte").unplug()?;
+    let agent = lab.start_agent(&config(&lab, PROBE))?;
+    let words = ["WARN", "no interface `lte` here", "cable", "waiting"];
+    wait_words(&agent, &words)?;
+    wait_ready(&agent, "cable", &[])?;
+    assert_eq!(uplink(&agent.status_json()?, "lte")["health"], "Down");
+
+    unplugged.repair()?;
+    wait_ready(&agent, "cable", &["lte"])?;
+    ensure_cut(&lab, &agent, "lte", TARGET_V4)?;
+
+    // Pulled out and plugged in again: another index, in one go, so that nobody sees it gone.
+    for _ in 0..2 {
+        let unplugged = lab.uplink("lte").unplug()?;
+        unplugged.repair()?;
+        wait_health(&agent, "lte", "Up")?;
+        wait_ready(&agent, "cable", &["lte"])?;
+        ensure_cut(&lab, &agent, "lte", TARGET_V4)?;
+    }
+    let fault = lab.uplink("cable").blackhole()?;
+    wait_ready(&agent, "lte", &[])?;
+    fault.repair()?;
+    wait_ready(&agent, "cable", &["lte"])?;
+    let expected = ["start-up cable", "failover lte", "failback cable"];
+    assert_eq!(history(&agent, "IPv4"), expected);
+    Ok(())
+}
+
+#[test]
+fn the_agent_starts_although_no_uplink_is_usable() -> Result<()> {
+    if !require_root("the_agent_starts_although_no_uplink_is_usable") {
+        return Ok(());
+    }
+    let lab = Lab::builder().build()?;
+    let [cable, lte] = ["cable", "lte"].map(|name| lab.uplink(name).unplug());
+    let (cable, lte) = (cable?, lte?);
+    let agent = lab.start_agent(&config(&lab, PROBE))?;
+    for name in ["cable", "lte"] {
+        wait_words(&agent, &[&format!("no interface `{name}` here")])?;
+        wait_health(&agent, name, "Down")?;
+    }
+    assert!(agent.status_json()?["active"].is_null());
+    lte.repair()?;
+    wait_ready(&agent, "lte", &[])?;
+    cable.repair()?;
+    wait_ready(&agent, "cable", &["lte"])?;
+    Ok(())
+}
+
+#[test]
+fn address_and_gateway_may_come_later_one_by_one() -> Result<()> {
+    if !require_root("address_and_gateway_may_come_later_one_by_one") {
+        return Ok(());
+    }
+    let lab = Lab::builder().build()?;
+    let a = *lab.uplink("lte").addresses();
+    ip(&lab, "address flush dev lte scope global")?;
+    let agent = lab.start_agent(&config(&lab, PROBE))?;
+    wait_words(&agent, &["WARN", "lte has no IPv4 address", "waiting"])?;
+    wait_ready(&agent, "cable", &[])?;
+    ip(&lab, &format!("address add {}/24 dev lte", a.host_v4))?;
+    wait_probes(&agent, "cable", 20)?;
+    assert_ne!(uplink(&agent.status_json()?, "lte")["health"], "Up");
+    ip(
+        &lab,
+        &format!("route add default via {} dev lte metric 900", a.gateway_v4),
+    )?;
+    wait_ready(&agent, "cable", &["lte"])?;
+    ensure_cut(&lab, &agent, "lte", TARGET_V4)
+}
