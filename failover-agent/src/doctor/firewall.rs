@@ -4,7 +4,6 @@
 
 use std::{fs, process::Command};
 
-use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::policy::Family;
@@ -47,27 +46,15 @@ pub(super) struct Chain {
     pub(super) name: String,
 }
 
-/// Reads it; None where `nft` is not installed, or where it does not see everything.
-///
-/// # Errors
-///
-/// `nft` fails.
-pub(super) fn read() -> Result<Option<Firewall>> {
+/// Reads it; None where `nft` is not installed, cannot do it (no JSON, a kernel without nftables), or does not see everything.
+pub(super) fn read() -> Option<Firewall> {
     let legacy = |path| fs::read_to_string(path).is_ok_and(|names| !names.is_empty());
     if LEGACY_TABLES.into_iter().any(legacy) {
-        return Ok(None);
+        return None;
     }
-    let Ok(output) = Command::new("nft").args(["-j", "list", "ruleset"]).output() else {
-        return Ok(None);
-    };
-    if !output.status.success() {
-        bail!(
-            "nft -j list ruleset: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-    }
-    let ruleset = serde_json::from_slice(&output.stdout).context("nft -j list ruleset")?;
-    Ok(Some(parse(&ruleset)))
+    let list = Command::new("nft").args(["-j", "list", "ruleset"]).output();
+    let output = list.ok().filter(|output| output.status.success())?;
+    Some(parse(&serde_json::from_slice(&output.stdout).ok()?))
 }
 
 impl Firewall {
