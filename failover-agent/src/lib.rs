@@ -26,6 +26,7 @@
 //! | [`cutoff`] | edge: local sockets and tracked flows that no packet reaches |
 //! | [`control`] | edge: lock, unix socket, status model, events |
 //! | [`doctor`] | diagnosis: facts about the host, checks, cures |
+//! | `state` | files that outlive the process: atomic and durable |
 //! | [`agent`], [`clock`] | the loop that connects them, and its time |
 //!
 //! # Invariants
@@ -60,4 +61,5 @@ mod netlink;
 pub mod policy;
 pub mod probe;
 pub mod route;
+mod state;
 pub mod verbs;
