@@ -219,7 +219,7 @@ pub struct RunArgs {
 }
 
 /// The simple case: flags that stand for a file. Their values are read by `config`, with the same rules as those of a file.
-#[derive(Args, Clone, Debug, Default)]
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 #[group(multiple = true)]
 pub struct UplinkFlags {
     /// An uplink, most preferred first; give it at least twice. Options: gateway=ADDR|auto|none, gateway6=ADDR|auto|none, name=NAME, metered, rank=N, weight=N, metric=N

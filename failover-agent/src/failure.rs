@@ -197,7 +197,7 @@ pub enum Failure {
     },
     /// The diagnosis has found something.
     #[error(
-        "{errors} errors and {warnings} warnings were found: apply the cures above, then look again"
+        "not well, {errors} errors and {warnings} warnings: apply the cures above, then look again"
     )]
     Unwell {
         /// Findings that keep failover from working.

@@ -11,7 +11,9 @@ use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::{
     agent::{self, Ended, Program},
-    cli::{CheckArgs, Cli, DirFlags, DoctorArgs, EventsArgs, ResetArgs, RunArgs, Verb},
+    cli::{
+        CheckArgs, Cli, DirFlags, DoctorArgs, EventsArgs, ResetArgs, RunArgs, UplinkFlags, Verb,
+    },
     config::{Config, Dirs, Origin, RouteConfig, nearest},
     control::{self, Lock, Request, Response},
     datapath, doctor,
@@ -163,7 +165,7 @@ fn doctor(args: &DoctorArgs, flags: &DirFlags) -> Result<()> {
     let runtime = runtime()?;
     let mut config = match &args.config {
         Some(file) => Config::from_file(file)?,
-        None if !args.flags.uplink.is_empty() => Config::from_flags(&args.flags)?,
+        None if args.flags != UplinkFlags::default() => Config::from_flags(&args.flags)?,
         None => Config::from_file(&runtime.block_on(running_config(flags))?)?,
     };
     config.dirs = config.dirs.overridden(flags)?;

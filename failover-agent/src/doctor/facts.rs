@@ -45,7 +45,8 @@ pub(super) struct Uplink {
     /// Link-layer address of each family's gateway, if it is known.
     pub(super) gateways: [Option<Vec<u8>>; 2],
     pub(super) settings: Settings,
-    pub(super) programs: Vec<datapath::Program>,
+    /// None: they cannot be listed.
+    pub(super) programs: Option<Vec<datapath::Program>>,
     /// For each target whose family has a path.
     pub(super) probes: Vec<Probe>,
 }

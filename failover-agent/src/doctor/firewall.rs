@@ -4,9 +4,9 @@
 
 use std::{fs, process::Command};
 
-use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use super::facts::index;
 use crate::policy::Family;
 
 /// Tables of the older iptables, which `nft` does not see.
@@ -47,34 +47,22 @@ pub(super) struct Chain {
     pub(super) name: String,
 }
 
-/// Reads it; None where `nft` is not installed, or where it does not see everything.
-///
-/// # Errors
-///
-/// `nft` fails.
-pub(super) fn read() -> Result<Option<Firewall>> {
+/// Reads it; None where `nft` is not installed, cannot do it (no JSON, a kernel without nftables), or does not see everything.
+pub(super) fn read() -> Option<Firewall> {
     let legacy = |path| fs::read_to_string(path).is_ok_and(|names| !names.is_empty());
     if LEGACY_TABLES.into_iter().any(legacy) {
-        return Ok(None);
+        return None;
     }
-    let Ok(output) = Command::new("nft").args(["-j", "list", "ruleset"]).output() else {
-        return Ok(None);
-    };
-    if !output.status.success() {
-        bail!(
-            "nft -j list ruleset: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-    }
-    let ruleset = serde_json::from_slice(&output.stdout).context("nft -j list ruleset")?;
-    Ok(Some(parse(&ruleset)))
+    let list = Command::new("nft").args(["-j", "list", "ruleset"]).output();
+    let output = list.ok().filter(|output| output.status.success())?;
+    Some(parse(&serde_json::from_slice(&output.stdout).ok()?))
 }
 
 impl Firewall {
     /// Whether what is forwarded by `interface` gets an address of this host.
     pub(super) fn translates(&self, family: Family, interface: &str) -> bool {
         self.nat.iter().any(|nat| {
-            nat.families[super::facts::index(family)]
+            nat.families[index(family)]
                 && match &nat.out {
                     Out::Any => true,
                     Out::Only(names) => names.iter().any(|name| matches(name, interface)),
@@ -87,7 +75,7 @@ impl Firewall {
     pub(super) fn output_chains(&self, family: Family) -> impl Iterator<Item = &Chain> {
         self.output
             .iter()
-            .filter(move |chain| families(&chain.family)[super::facts::index(family)])
+            .filter(move |chain| families(&chain.family)[index(family)])
     }
 }
 

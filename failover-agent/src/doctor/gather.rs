@@ -4,6 +4,7 @@ use std::{collections::HashMap, fs, net::IpAddr};
 
 use anyhow::{Context as _, Result};
 use futures_util::future::join_all;
+use tracing::warn;
 
 use super::{
     facts::{End, Facts, Probe, Settings, Uplink, index, targets},
@@ -35,7 +36,7 @@ pub(super) async fn facts(config: &Config) -> Result<Facts> {
     let mut uplinks = Vec::new();
     for (uplink, link) in config.uplinks.iter().zip(links) {
         let interface = interfaces.iter().find(|other| other.index == link.ifindex);
-        uplinks.push(self::uplink(config, uplink, link, interface)?);
+        uplinks.push(self::uplink(config, uplink, link, interface));
     }
     probe(config, &mut uplinks, &mut netlink).await?;
     // After the probes: they made the kernel ask for the gateways.
@@ -65,7 +66,7 @@ pub(super) async fn facts(config: &Config) -> Result<Facts> {
             switch("/proc/sys/net/ipv4/ip_forward"),
             switch("/proc/sys/net/ipv6/conf/all/forwarding"),
         ],
-        firewall: firewall::read()?,
+        firewall: firewall::read(),
     })
 }
 
@@ -101,15 +102,9 @@ fn uplink(
     uplink: &UplinkConfig,
     link: Link,
     interface: Option<&Interface>,
-) -> Result<Uplink> {
-    let programs = match interface {
-        Some(interface) => {
-            datapath::programs_on(&config.dirs.bpf, interface.index, &interface.name)?
-        }
-        None => Vec::new(),
-    };
+) -> Uplink {
     let name = &uplink.interface;
-    Ok(Uplink {
+    Uplink {
         interface: interface.cloned(),
         paths: link.families,
         gateways: [None, None],
@@ -121,9 +116,17 @@ fn uplink(
             accept_ra: setting(Family::V6, name, "accept_ra"),
             forwarding_v6: setting(Family::V6, name, "forwarding"),
         },
-        programs,
+        programs: interface.map_or(Some(Vec::new()), |interface| programs(config, interface)),
         probes: Vec::new(),
-    })
+    }
+}
+
+/// The programs on an interface; None if they cannot be listed, which takes CAP_SYS_ADMIN.
+fn programs(config: &Config, interface: &Interface) -> Option<Vec<datapath::Program>> {
+    let name = &interface.name;
+    datapath::programs_on(&config.dirs.bpf, interface.index, name)
+        .inspect_err(|error| warn!("programs on {name} are not examined: {error:#}"))
+        .ok()
 }
 
 /// Probes all targets by all uplinks at once, but for those whose answers cannot come.

@@ -32,7 +32,7 @@ pub fn render(report: &Report) -> String {
         }
     }
     text + &format!(
-        "{} errors, {} warnings, {} hints, {checks} checks\n",
+        "errors: {}, warnings: {}, hints: {} ({checks} checks)\n",
         report.count(Severity::Error),
         report.count(Severity::Warning),
         report.count(Severity::Hint)
@@ -71,7 +71,7 @@ mod tests {
         let report = report(vec![bad.on("lte").family(Family::V4), odd]);
         assert_eq!(
             render(&report),
-            "errors:\n  lte, IPv4: it is bad [a]\n    sysctl -w x=2\nhints:\n  it is odd [b]\n    leave it\n1 errors, 0 warnings, 1 hints, 2 checks\n"
+            "errors:\n  lte, IPv4: it is bad [a]\n    sysctl -w x=2\nhints:\n  it is odd [b]\n    leave it\nerrors: 1, warnings: 0, hints: 1 (2 checks)\n"
         );
     }
 

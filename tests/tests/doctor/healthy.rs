@@ -98,6 +98,9 @@ fn an_agent_with_flags_has_no_file() -> Result<()> {
     assert_eq!(output.status.code(), Some(11), "{error}");
     assert!(error.contains("configured by flags"), "{error}");
     assert_eq!(doctor(&lab, &flags)?.status.code(), Some(0));
+    // Half of the flags is no request for the file.
+    let half = doctor(&lab, &["--target", "192.0.2.1"])?;
+    assert_eq!(half.status.code(), Some(14));
     Ok(())
 }
 

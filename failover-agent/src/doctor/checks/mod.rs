@@ -92,9 +92,11 @@ mod tests {
     fn what_cannot_be_known_is_not_checked() {
         let mut facts = healthy();
         facts.firewall = None;
+        facts.uplinks[0].programs = None;
         let report = diagnose(&facts);
         assert_eq!(report.findings, []);
         assert!(!report.checks_run.contains(&"no-masquerade"));
+        assert!(!report.checks_run.contains(&"other-programs"));
         assert!(report.checks_run.contains(&"forwarding-off"));
     }
 }

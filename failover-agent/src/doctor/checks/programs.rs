@@ -7,9 +7,9 @@ use crate::{datapath::Direction, doctor::Severity};
 pub(super) fn others(facts: &Facts) -> Option<Vec<Finding>> {
     let mut findings = Vec::new();
     for (config, uplink, interface) in facts.present() {
+        let programs = uplink.programs.as_ref()?;
         for direction in Direction::ALL {
-            let all: Vec<_> = uplink
-                .programs
+            let all: Vec<_> = programs
                 .iter()
                 .filter(|program| program.direction == direction)
                 .collect();
@@ -73,12 +73,12 @@ mod tests {
     #[test]
     fn only_what_stands_before_the_gate_is_a_warning() {
         let mut facts = healthy();
-        facts.uplinks[1].programs = vec![
+        facts.uplinks[1].programs = Some(vec![
             program(Direction::Egress, true),
             program(Direction::Egress, false),
             program(Direction::Ingress, false),
             program(Direction::Ingress, true),
-        ];
+        ]);
         let findings = found("other-programs", &facts);
         assert_eq!(findings.len(), 2);
         assert!(
@@ -86,7 +86,7 @@ mod tests {
                 .iter()
                 .all(|finding| finding.severity == Severity::Hint)
         );
-        facts.uplinks[1].programs.swap(0, 1);
+        facts.uplinks[1].programs.as_mut().unwrap().swap(0, 1);
         let findings = found("other-programs", &facts);
         assert_eq!(findings[0].severity, Severity::Warning);
         assert_eq!(findings[0].uplink.as_deref(), Some("lte"));
@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn without_an_agent_nothing_stands_before_it() {
         let mut facts = healthy();
-        facts.uplinks[0].programs = vec![program(Direction::Egress, false)];
+        facts.uplinks[0].programs = Some(vec![program(Direction::Egress, false)]);
         assert_eq!(only("other-programs", &facts).severity, Severity::Hint);
     }
 

@@ -1,7 +1,14 @@
 //! Default routes of others that beat or tie with those of the agent.
 
+use std::ops::Range;
+
 use super::{Finding, facts::Facts};
-use crate::{config::RouteConfig, doctor::Severity, policy::Family, route::inspect::DefaultRoute};
+use crate::{
+    config::{Config, RouteConfig},
+    doctor::Severity,
+    policy::Family,
+    route::inspect::DefaultRoute,
+};
 
 /// How far behind ours the cure puts a route: behind 64 uplinks, with room.
 const BEHIND: u32 = 1000;
@@ -9,29 +16,30 @@ const BEHIND: u32 = 1000;
 /// A default route of an uplink is displaced by the agent, and comes back with the next lease; one of another interface is left alone,
 /// and takes the traffic.
 pub(super) fn default_route(facts: &Facts) -> Option<Vec<Finding>> {
-    let route = &facts.config.route;
+    let ours = Metrics::of(&facts.config);
     let mut findings = Vec::new();
     for other in &facts.defaults {
         let of_uplink = other
             .hops
             .iter()
             .any(|(ifindex, _)| facts.is_uplink(*ifindex));
-        let standby = standby_metrics(route, facts.config.uplinks.len()).contains(&other.metric);
-        let beats = other.metric <= route.active_metric;
-        let (severity, what) = match of_uplink {
-            true if beats => (
+        let (severity, what) = if of_uplink && other.metric <= ours.worst() {
+            (
                 Severity::Warning,
                 "beats the agent's, which will displace it each time it comes back",
-            ),
-            false if beats && other.metric < route.active_metric => (
-                Severity::Error,
-                "beats the agent's: all traffic leaves by an interface that is no uplink",
-            ),
-            false if beats || standby => (
+            )
+        } else if !of_uplink && ours.has(other.metric) {
+            (
                 Severity::Error,
                 "has one of the agent's metrics, which refuses to start or to switch because of it",
-            ),
-            _ => continue,
+            )
+        } else if !of_uplink && other.metric < ours.worst() {
+            (
+                Severity::Error,
+                "beats the agent's: all traffic leaves by an interface that is no uplink",
+            )
+        } else {
+            continue;
         };
         let problem = format!("`{}` {what}", other.text);
         let finding = Finding::new(severity, problem, cure(facts, other)).family(other.family);
@@ -49,9 +57,39 @@ pub(super) fn default_route(facts: &Facts) -> Option<Vec<Finding>> {
     Some(findings)
 }
 
-fn standby_metrics(route: &RouteConfig, uplinks: usize) -> std::ops::Range<u32> {
-    let count = u32::try_from(uplinks).unwrap_or(u32::MAX);
-    route.standby_metric..route.standby_metric.saturating_add(count)
+/// The metrics of the agent's own default routes.
+struct Metrics {
+    /// Of each uplink while it is active.
+    active: Vec<u32>,
+    standby: Range<u32>,
+}
+
+impl Metrics {
+    fn of(config: &Config) -> Metrics {
+        let RouteConfig {
+            active_metric,
+            standby_metric,
+            ..
+        } = config.route;
+        let count = u32::try_from(config.uplinks.len()).unwrap_or(u32::MAX);
+        Metrics {
+            active: config
+                .uplinks
+                .iter()
+                .map(|uplink| uplink.metric.unwrap_or(active_metric))
+                .collect(),
+            standby: standby_metric..standby_metric.saturating_add(count),
+        }
+    }
+
+    fn has(&self, metric: u32) -> bool {
+        self.active.contains(&metric) || self.standby.contains(&metric)
+    }
+
+    /// What a route must not beat, whichever uplink is active.
+    fn worst(&self) -> u32 {
+        self.active.iter().copied().max().unwrap_or_default()
+    }
 }
 
 /// Puts the route behind ours now, and says where to do so for good.
@@ -146,6 +184,18 @@ mod tests {
         // Displaced at the start, and put back at the end: nobody minds.
         assert_eq!(found("default-route", &with_default(LTE, 100, 16)), []);
         assert_eq!(found("default-route", &with_default(LTE, 1024, 9)), []);
+    }
+
+    #[test]
+    fn an_uplink_with_a_metric_of_its_own_is_beaten_by_more() {
+        let mut facts = with_default(LTE, 60, 16);
+        assert_eq!(found("default-route", &facts), []);
+        facts.config.uplinks[1].metric = Some(70);
+        assert_eq!(only("default-route", &facts).severity, Severity::Warning);
+        facts.defaults[0].hops[0].0 = LAN;
+        assert!(only("default-route", &facts).problem.contains("beats"));
+        facts.defaults[0].metric = 70;
+        assert!(only("default-route", &facts).problem.contains("metrics"));
     }
 
     #[test]

@@ -91,7 +91,7 @@ fn uplink(index: u32, name: &str, network: &str) -> Uplink {
             None,
         ],
         settings: Settings::default(),
-        programs: Vec::new(),
+        programs: Some(Vec::new()),
         probes: vec![answered("192.0.2.1"), answered("198.51.100.1")],
     }
 }
