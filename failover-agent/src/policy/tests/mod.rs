@@ -1,13 +1,19 @@
 //! The machine's rules as plain values: facts in, actions out, a clock that only the tests move.
 
 mod cutting;
+mod examining;
+mod groups;
 mod health;
 mod orders;
 mod properties;
 mod purity;
 mod reference;
+mod reload;
+mod resets;
+mod scripts;
 mod startup;
 mod switching;
+mod withdrawing;
 mod world;
 
 use core::time::Duration;
