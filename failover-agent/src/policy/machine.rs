@@ -371,14 +371,14 @@ impl Machine {
             }
         }
         let busy = |side: &Side| side.election.in_flight().is_some() || side.election.asking;
-        if !self.sides.iter().any(busy) {
-            let [v4, v6] = &self.sides;
-            let dead = v4.trackers.iter().zip(&v6.trackers).filter_map(|(v4, v6)| {
-                let down = [v4.found_down(), v6.found_down()];
-                let dead = down.contains(&Some(true)) && !down.contains(&Some(false));
-                Some((v4.uplink(), v4.reset_grace().filter(|_| dead)?))
-            });
-            self.resets.decide(dead, now, &mut self.actions);
-        }
+        let busy = self.sides.iter().any(busy);
+        let [v4, v6] = &self.sides;
+        let dead = v4.trackers.iter().zip(&v6.trackers).filter_map(|(v4, v6)| {
+            let down = [v4.found_down(), v6.found_down()];
+            let dead = down.contains(&Some(true)) && !down.contains(&Some(false));
+            let grace = v4.reset_grace().filter(|_| dead && !busy)?;
+            Some((v4.uplink(), grace))
+        });
+        self.resets.decide(dead, now, &mut self.actions);
     }
 }

@@ -123,7 +123,7 @@ fn follower_cuts_as_its_leader_does() {
         play.actions();
         play.input(Input::Switched {
             family: Family::V6,
-            to,
+            to: only(to),
             confirmed: true,
         });
         let cut = |action| match action {

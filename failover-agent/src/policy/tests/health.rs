@@ -302,5 +302,5 @@ fn facts_about_strangers_are_ignored() {
     play.switched(C, true);
     assert_eq!(play.actions(), []);
     assert_eq!(play.health(C), Health::Unknown);
-    assert_eq!(play.machine.active(Family::V4), None);
+    assert_eq!(play.machine.active(Family::V4), Members::NONE);
 }

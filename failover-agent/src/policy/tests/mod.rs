@@ -1,19 +1,25 @@
 //! The machine's rules as plain values: facts in, actions out, a clock that only the tests move.
 
 mod cutting;
+mod examining;
+mod groups;
 mod health;
 mod orders;
 mod properties;
 mod purity;
 mod reference;
+mod reload;
+mod resets;
+mod scripts;
 mod startup;
 mod switching;
+mod withdrawing;
 mod world;
 
 use core::time::Duration;
 
 use super::{
-    Action, Cause, Command, Family, Health, Input, Machine, Note, Outcome, Refusal, Rules,
+    Action, Cause, Command, Family, Health, Input, Machine, Members, Note, Outcome, Refusal, Rules,
     TargetId, Time, UplinkId, UplinkRules,
 };
 
@@ -32,6 +38,7 @@ fn at(ms: u64) -> Time {
 /// One target in IPv4, none in IPv6, a round a second, fall 3, rise 4, hold 60 s, drain 30 s.
 fn uplink() -> UplinkRules {
     UplinkRules {
+        rank: 0,
         fall: 3,
         rise: 4,
         quorum: 1,
@@ -41,10 +48,21 @@ fn uplink() -> UplinkRules {
         timeout: Duration::from_secs(1),
         targets: [1, 0],
         usable: [true, false],
+        carrier: true,
+        earlier: [Health::Unknown; 2],
+        reset_grace: None,
     }
 }
 
-fn nowhere(active: Option<UplinkId>) -> Note {
+fn only(uplink: UplinkId) -> Members {
+    Members::only(uplink)
+}
+
+fn set(uplinks: &[UplinkId]) -> Members {
+    uplinks.iter().copied().collect()
+}
+
+fn nowhere(active: Members) -> Note {
     Note::NowhereToGo {
         family: Family::V4,
         active,
@@ -55,11 +73,22 @@ fn is_nowhere(note: &Note) -> bool {
     matches!(note, Note::NowhereToGo { .. })
 }
 
-fn rules(uplinks: usize) -> Rules {
+/// Every uplink a group of its own.
+fn rules(uplinks: u32) -> Rules {
+    ranked(&(0..uplinks).collect::<Vec<_>>())
+}
+
+/// Uplinks of these ranks.
+fn ranked(ranks: &[u32]) -> Rules {
+    let of_rank = |rank: &u32| UplinkRules {
+        rank: *rank,
+        ..uplink()
+    };
     Rules {
-        uplinks: vec![uplink(); uplinks],
-        active: [None; 2],
+        uplinks: ranks.iter().map(of_rank).collect(),
+        active: [Members::NONE; 2],
         drill: None,
+        withdraw: false,
     }
 }
 
@@ -86,13 +115,19 @@ impl Play {
         }
     }
 
-    /// Start-up is over: all Up, A confirmed as active.
+    /// Start-up is over: all Up, the first group confirmed as active.
     fn started(rules: Rules) -> Self {
         let all_good = "+".repeat(rules.uplinks.len());
+        let first = rules.uplinks[0].rank;
+        let group = rules
+            .uplinks
+            .iter()
+            .take_while(|uplink| uplink.rank == first);
+        let group: Members = (0..group.count()).map(UplinkId).collect();
         let mut play = Play::new(rules);
         play.tick(&all_good);
-        assert_eq!(play.switches(), [(None, A, Cause::Startup)]);
-        play.confirm(A);
+        assert_eq!(play.moves(), [(Members::NONE, group, Cause::Startup)]);
+        play.confirm_all(group);
         play.actions();
         play
     }
@@ -160,7 +195,7 @@ impl Play {
         self.now += ms;
     }
 
-    fn switched(&mut self, to: UplinkId, confirmed: bool) {
+    fn answer(&mut self, to: Members, confirmed: bool) {
         self.input(Input::Switched {
             family: Family::V4,
             to,
@@ -168,9 +203,17 @@ impl Play {
         });
     }
 
+    fn switched(&mut self, to: UplinkId, confirmed: bool) {
+        self.answer(only(to), confirmed);
+    }
+
+    fn confirm_all(&mut self, to: Members) {
+        self.answer(to, true);
+        assert_eq!(self.machine.active(Family::V4), to);
+    }
+
     fn confirm(&mut self, to: UplinkId) {
-        self.switched(to, true);
-        assert_eq!(self.machine.active(Family::V4), Some(to));
+        self.confirm_all(only(to));
     }
 
     fn actions(&mut self) -> Vec<Action> {
@@ -185,7 +228,16 @@ impl Play {
         self.actions().into_iter().filter_map(note).collect()
     }
 
+    /// Switches of uplinks that are alone in their group.
     fn switches(&mut self) -> Vec<(Option<UplinkId>, UplinkId, Cause)> {
+        let alone = |(from, to, cause): (Members, Members, Cause)| {
+            assert!(from.len() <= 1 && to.len() == 1, "{from:?} -> {to:?}");
+            (from.first(), to.first().unwrap(), cause)
+        };
+        self.moves().into_iter().map(alone).collect()
+    }
+
+    fn moves(&mut self) -> Vec<(Members, Members, Cause)> {
         let switch = |action| match action {
             Action::Switch {
                 from, to, cause, ..

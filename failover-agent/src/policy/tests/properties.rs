@@ -2,147 +2,12 @@
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::TestRunner;
 
 use super::reference::Verdict;
-use super::world::{Change, Script, Switch, Weather, World, ms};
+use super::scripts::{config, script, tides, wait, weather};
+use super::world::{Arrival, Change, LONGEST_BACKOFF, Script, Switch, Weather, World, ms};
 use super::*;
-
-const LONGEST_BACKOFF: u64 = 30_000;
-
-fn uplink_rules() -> impl Strategy<Value = UplinkRules> {
-    let counts = (1..=4_u32, 1..=4_u32, 1..=3_u32);
-    let times = (
-        prop_oneof![Just(200), Just(500), Just(1000)],
-        prop_oneof![Just(100), Just(500), Just(2500)],
-        prop_oneof![Just(0), Just(1500), Just(6000)],
-        prop_oneof![Just(0), Just(1000), Just(5000)],
-    );
-    let targets =
-        (prop_oneof![1 => Just(0_u32), 6 => 1..=3_u32], 0..=2_u32).prop_map(<[u32; 2]>::from);
-    let usable = [prop::bool::weighted(0.9), prop::bool::weighted(0.9)];
-    (counts, times, targets, usable).prop_map(
-        |((fall, rise, quorum), (interval, timeout, hold, drain), targets, usable)| {
-            let most = targets
-                .into_iter()
-                .filter(|count| *count > 0)
-                .min()
-                .unwrap_or(1);
-            UplinkRules {
-                fall,
-                rise,
-                quorum: quorum.min(most),
-                hold: Duration::from_millis(hold),
-                drain: Duration::from_millis(drain),
-                interval: Duration::from_millis(interval),
-                timeout: Duration::from_millis(timeout),
-                targets,
-                usable,
-            }
-        },
-    )
-}
-
-fn weather() -> impl Strategy<Value = Weather> {
-    prop_oneof![
-        5 => Just(Weather::Good),
-        4 => Just(Weather::Bad),
-        2 => Just(Weather::Lossy),
-        1 => Just(Weather::Blind),
-        1 => Just(Weather::Silent),
-        1 => Just(Weather::Wild),
-    ]
-}
-
-fn family() -> impl Strategy<Value = Family> {
-    prop_oneof![3 => Just(Family::V4), 1 => Just(Family::V6)]
-}
-
-fn change(uplinks: usize) -> impl Strategy<Value = Change> {
-    let id = move || (0..uplinks).prop_map(UplinkId);
-    prop_oneof![
-        12 => (id(), family(), weather()).prop_map(|(id, family, weather)| Change::Weather(id, family, weather)),
-        2 => (id(), any::<bool>()).prop_map(|(id, up)| Change::Carrier(id, up)),
-        2 => (id(), family(), any::<bool>()).prop_map(|(id, family, usable)| Change::Usable(id, family, usable)),
-        1 => prop::bool::weighted(0.7).prop_map(Change::Confirm),
-        1 => (family(), id(), any::<bool>()).prop_map(|(family, id, yes)| Change::Stray(family, id, yes)),
-        2 => id().prop_map(|id| Change::Pin(Some(id))),
-        1 => Just(Change::Pin(None)),
-        3 => (id(), prop_oneof![1 => Just(0), 9 => 500..20_000_u64]).prop_map(|(id, time)| Change::Drill(id, time)),
-    ]
-}
-
-fn wait() -> impl Strategy<Value = u64> {
-    prop_oneof![2 => 0..500_u64, 4 => 500..4000_u64, 1 => 4000..15_000_u64]
-}
-
-/// Two to four uplinks; in half of the worlds IPv6 has no targets and follows.
-fn script() -> impl Strategy<Value = Script> {
-    (2..=4_usize, any::<bool>()).prop_flat_map(|(uplinks, follow)| {
-        let adopted = || prop::option::of((0..uplinks).prop_map(UplinkId));
-        let drill = prop::option::weighted(0.1, ((0..uplinks).prop_map(UplinkId), wait()));
-        let rules = (
-            prop::collection::vec(uplink_rules(), uplinks),
-            [adopted(), adopted()],
-            drill,
-        );
-        let changes = prop::collection::vec((wait(), change(uplinks)), 0..25);
-        (rules, changes, any::<u64>()).prop_map(
-            move |((mut uplinks, active, drill), changes, seed)| {
-                for uplink in &mut uplinks {
-                    if follow {
-                        uplink.targets[1] = 0;
-                    }
-                }
-                Script {
-                    rules: Rules {
-                        uplinks,
-                        active,
-                        drill: drill.map(|(id, end)| (id, at(end))),
-                    },
-                    seed,
-                    changes,
-                }
-            },
-        )
-    })
-}
-
-/// Uplinks that fail and recover together or one after the other, and nothing else: what failbacks are made of.
-fn tides() -> impl Strategy<Value = Script> {
-    let weather = prop_oneof![3 => Just(Weather::Good), 1 => Just(Weather::Bad)];
-    let change = (0..3_usize, weather)
-        .prop_map(|(id, weather)| Change::Weather(UplinkId(id), Family::V4, weather));
-    let flood = [0, 1].map(|id| (0, Change::Weather(UplinkId(id), Family::V4, Weather::Bad)));
-    let changes = prop::collection::vec((0..6000_u64, change), 0..15);
-    (changes, 1..=2_u32, any::<u64>()).prop_map(move |(mut changes, count, seed)| {
-        changes.splice(0..0, flood);
-        let hold = Duration::from_secs(4);
-        let uplink = UplinkRules {
-            fall: count,
-            rise: count,
-            hold,
-            timeout: Duration::from_millis(100),
-            ..uplink()
-        };
-        Script {
-            rules: Rules {
-                uplinks: vec![uplink; 3],
-                active: [None; 2],
-                drill: None,
-            },
-            seed,
-            changes,
-        }
-    })
-}
-
-fn config() -> Config {
-    Config {
-        failure_persistence: None,
-        ..Config::default()
-    }
-}
 
 /// Whether the machine should have left the family's active uplink (or should have chosen one) by now.
 fn stuck(world: &World, family: Family) -> Option<UplinkId> {
@@ -150,29 +15,21 @@ fn stuck(world: &World, family: Family) -> Option<UplinkId> {
     let references = &world.references[index];
     let health = |id: usize| world.machine.health(UplinkId(id), family);
     let active = world.machine.active(family);
+    let uplinks = || (0..references.len()).map(UplinkId);
     let waits_at_start = || {
-        (0..references.len()).any(|id| {
-            let adopted_blind = active == Some(UplinkId(id)) && health(id) == Health::Blind;
-            let reference = &references[id];
+        uplinks().any(|id| {
+            let adopted_blind = active.contains(id) && health(id.0) == Health::Blind;
+            let reference = &references[id.0];
             reference.probed()
                 && reference.present()
-                && (health(id) == Health::Unknown || adopted_blind)
+                && (health(id.0) == Health::Unknown || adopted_blind)
         })
     };
     let due = world
         .machine
         .poll_timeout()
         .is_some_and(|due| due <= at(world.now()));
-    let settled = match active {
-        _ if due || world.in_flight(family) => true,
-        _ if !world.started(family) => waits_at_start(),
-        Some(active) => {
-            let elsewhere = world.pins[index].is_some_and(|pin| pin != active);
-            health(active.0) != Health::Down && !elsewhere
-        }
-        None => unreachable!("started without an active uplink"),
-    };
-    if settled {
+    if due || world.in_flight(family) || !world.started(family) && waits_at_start() {
         return None;
     }
     let open = |id: usize| {
@@ -188,27 +45,26 @@ fn stuck(world: &World, family: Family) -> Option<UplinkId> {
     }
     let refused =
         |id: usize| world.refused[index][id].is_some_and(|at| world.now() <= at + LONGEST_BACKOFF);
-    let takes = |id: &usize| {
-        let good = references[*id]
+    let takes = |id: &UplinkId| {
+        let id = id.0;
+        let good = references[id]
             .last()
             .is_some_and(|last| last.verdict == Verdict::Good);
-        health(*id) == Health::Up
-            && references[*id].present()
+        health(id) == Health::Up
+            && references[id].present()
             && good
-            && open(*id).is_none()
-            && !refused(*id)
+            && open(id).is_none()
+            && !refused(id)
     };
-    // Who works is left for one that was chosen by hand only.
-    let only =
-        world.pins[index].filter(|_| active.is_some_and(|active| health(active.0) != Health::Down));
-    let other = |id: &usize| {
-        let wanted = only.is_none_or(|pin| pin == UplinkId(*id));
-        !world.started(family) || active != Some(UplinkId(*id)) && wanted
-    };
-    (0..references.len())
-        .filter(other)
-        .find(takes)
-        .map(UplinkId)
+    let down = active.iter().any(|id| health(id.0) == Health::Down);
+    let all_down = active.iter().all(|id| health(id.0) == Health::Down);
+    if !world.started(family) || all_down {
+        return uplinks().find(takes);
+    }
+    // Who works is left for one that was chosen by hand only; who is Down, in favour of its group.
+    let wanted = world.pins[index].filter(|pin| active != only(*pin));
+    let stays = active.iter().filter(|_| down);
+    wanted.into_iter().chain(stays).find(takes)
 }
 
 fn check_health(world: &World) {
@@ -264,27 +120,41 @@ proptest! {
     fn every_switch_has_its_reason(script in script()) {
         let world = World::play(&script, |_| {});
         for switch in &world.switches {
-            let rules = &world.rules.uplinks[switch.to.0];
+            let group = |id: UplinkId| Some(world.rules.uplinks[id.0].rank) == world.rank(switch.to);
+            prop_assert!(switch.cause == Cause::Follow || switch.to.iter().all(group), "{switch:?}");
+            let others_rank = world.rank(switch.from);
+            let all_down = switch.down == switch.from;
             match switch.cause {
                 Cause::Startup => {
                     prop_assert!(of_family(&world, switch.family).all(|other| {
                         other.at >= switch.at || other.confirmed == Some(false)
                     }), "{switch:?}");
                 }
-                Cause::Failover => prop_assert!(switch.from_down, "{switch:?}"),
-                Cause::Failback => {
-                    prop_assert!(switch.from.is_some_and(|from| switch.to < from), "{switch:?}");
-                    prop_assert!(switch.good_run.len() >= rules.rise as usize, "{switch:?}");
-                    let since = switch.good_run[0].at;
-                    prop_assert!(switch.at >= since + ms(rules.hold), "{switch:?}");
+                Cause::Failover => {
+                    let leaves = switch.to == switch.from.minus(switch.down);
+                    prop_assert!(!switch.down.is_empty() && (all_down || leaves), "{switch:?}");
                 }
-                Cause::Follow => prop_assert_eq!(Some(switch.to), switch.leader),
+                Cause::Failback => {
+                    let joins = switch.from.within(switch.to);
+                    let better = others_rank.is_some_and(|from| world.rank(switch.to) < Some(from));
+                    prop_assert!(!switch.from.is_empty() && (joins || better), "{switch:?}");
+                    for new in switch.arrivals.iter().filter(|arrival| !arrival.stays) {
+                        let rules = &world.rules.uplinks[new.id.0];
+                        prop_assert!(new.good_run.len() >= rules.rise as usize, "{switch:?}");
+                        let since = new.good_run[0].at;
+                        prop_assert!(switch.at >= since + ms(rules.hold), "{switch:?}");
+                    }
+                }
+                Cause::Follow => {
+                    prop_assert!(switch.to.within(switch.leader), "{switch:?}");
+                    prop_assert!(switch.unconfirmed || switch.to == switch.leader, "{switch:?}");
+                }
                 Cause::Manual => {
-                    prop_assert_eq!(Some(switch.to), switch.pin);
-                    prop_assert!(!switch.from_down, "{switch:?}");
+                    prop_assert_eq!(Some(switch.to), switch.pin.map(only));
+                    prop_assert!(!all_down, "{switch:?}");
                 }
             }
-            let again = switch.from == Some(switch.to);
+            let again = switch.from == switch.to;
             prop_assert!(!again || of_family(&world, switch.family).all(|other| {
                 other.at >= switch.at || other.confirmed == Some(false)
             }), "to where it is already: {switch:?}");
@@ -301,8 +171,8 @@ proptest! {
         for switch in &world.switches {
             // The start-up check is over before anybody's wish counts; a family without targets has no wishes of its own.
             let free = matches!(switch.cause, Cause::Startup | Cause::Follow);
-            let pinned = switch.pin.is_none_or(|pin| pin == switch.to);
-            let not_there_yet = switch.cause == Cause::Failover && switch.pin != switch.from;
+            let pinned = switch.pin.is_none_or(|pin| only(pin) == switch.to);
+            let not_there_yet = switch.cause == Cause::Failover && switch.pin.map(only) != Some(switch.from);
             prop_assert!(free || pinned || not_there_yet, "{switch:?}");
         }
     }
@@ -326,9 +196,12 @@ proptest! {
     fn failbacks_are_a_hold_time_apart(script in prop_oneof![script(), tides()]) {
         let world = World::play(&script, |_| {});
         for family in Family::ALL {
-            let failbacks: Vec<_> = of_family(&world, family).filter(|switch| switch.cause == Cause::Failback).collect();
+            let failbacks: Vec<_> = of_family(&world, family).filter(|switch| {
+                switch.cause == Cause::Failback && !switch.from.within(switch.to)
+            }).collect();
             for (index, later) in failbacks.iter().enumerate() {
-                let hold = ms(world.rules.uplinks[later.to.0].hold);
+                let holds = later.to.iter().map(|id| ms(world.rules.uplinks[id.0].hold));
+                let hold = holds.max().unwrap();
                 let mut earlier = failbacks[..index].iter().filter(|switch| switch.confirmed == Some(true));
                 prop_assert!(earlier.all(|earlier| earlier.at + hold <= later.at), "{failbacks:?}");
             }
@@ -357,7 +230,7 @@ proptest! {
                     prop_assert!(last.is_none_or(|last| last + 6000 <= switch.at), "{:?}", world.switches);
                     last = Some(switch.at);
                 }
-                Cause::Failover => prop_assert_eq!((switch.from, switch.to), (Some(A), B)),
+                Cause::Failover => prop_assert_eq!((switch.from, switch.to), (only(A), only(B))),
                 _ => {}
             }
         }
@@ -389,18 +262,83 @@ proptest! {
     fn destination_is_proven(script in script()) {
         let world = World::play(&script, |_| {});
         for switch in &world.switches {
-            prop_assert!(switch.present, "{switch:?}");
-            if switch.cause == Cause::Follow {
-                continue;
+            let trouble = switch.trouble.filter(|_| switch.cause == Cause::Failover);
+            let proven = |arrival: &&Arrival| {
+                let rules = &world.rules.uplinks[arrival.id.0];
+                arrival.health == Health::Up && arrival.last.is_some_and(|last| {
+                    let recent = switch.at - last.sent <= ms(rules.interval + rules.timeout);
+                    last.verdict == Verdict::Good && recent && trouble.is_none_or(|at| last.sent >= at)
+                })
+            };
+            for arrival in &switch.arrivals {
+                // What is active already may have a bad round, or be Blind; and who joins may come to help out one that is Down.
+                let joined = switch.from.within(switch.to) && switch.cause == Cause::Failback;
+                let stays = arrival.stays && (arrival.health != Health::Down || joined);
+                let followed = switch.cause == Cause::Follow;
+                prop_assert!(arrival.present || arrival.stays, "{switch:?}");
+                prop_assert!(followed || stays || proven(&arrival), "{switch:?}");
             }
-            let last = switch.last.unwrap();
-            prop_assert_eq!(last.verdict, Verdict::Good, "{:?}", switch);
-            let rules = &world.rules.uplinks[switch.to.0];
-            prop_assert!(switch.at - last.sent <= ms(rules.interval + rules.timeout), "{switch:?}");
-            if switch.cause == Cause::Failover {
-                prop_assert!(switch.trouble.is_none_or(|trouble| last.sent >= trouble), "{switch:?}");
+            let followed = switch.cause == Cause::Follow;
+            prop_assert!(followed || switch.arrivals.iter().any(|arrival| proven(&arrival)), "{switch:?}");
+        }
+    }
+
+    #[test]
+    fn whole_group_is_taken_as_far_as_it_is_proven(script in script()) {
+        let world = World::play(&script, |_| {});
+        for switch in &world.switches {
+            let elected = match switch.cause {
+                Cause::Startup => true,
+                Cause::Failover => switch.down == switch.from,
+                Cause::Failback | Cause::Follow | Cause::Manual => false,
+            };
+            let pinned = switch.pin.is_some();
+            prop_assert!(!elected || pinned || switch.left_out.is_empty(), "{switch:?}");
+        }
+    }
+
+    #[test]
+    fn exactly_the_idle_uplinks_are_withdrawn(script in script()) {
+        let world = World::play(&script, World::check_withdrawn);
+        for (_, action) in &world.actions {
+            let Action::Withdraw { .. } = action else { continue };
+            prop_assert!(world.rules.withdraw);
+        }
+    }
+
+    #[test]
+    fn nothing_is_switched_to_without_its_routes(script in script()) {
+        let world = World::play(&script, |_| {});
+        let mut withdrawn = [Members::NONE; 2];
+        for (_, action) in &world.actions {
+            match *action {
+                Action::Withdraw { family, uplinks } => withdrawn[family as usize] = uplinks,
+                Action::Switch { family, to, .. } => {
+                    prop_assert_eq!(to.minus(withdrawn[family as usize]), to);
+                }
+                _ => {}
             }
         }
+    }
+
+    #[test]
+    fn dead_uplinks_are_reset_last_and_not_too_often(script in script()) {
+        let world = World::play(&script, World::check_resets);
+        for pair in world.actions.windows(2) {
+            if let [(at, Action::Reset { .. }), (later, action)] = pair {
+                let last = at < later || matches!(action, Action::Reset { .. });
+                prop_assert!(last || !matches!(action, Action::Switch { .. } | Action::Cut { .. }), "{pair:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn failures_are_looked_into(script in script()) {
+        World::play(&script, |world| {
+            for reference in world.references.iter().flatten() {
+                assert!(!reference.examine, "no examination was asked for");
+            }
+        });
     }
 }
 
@@ -410,15 +348,25 @@ fn worlds_are_eventful() {
     let mut runner = TestRunner::deterministic();
     let (mut causes, mut refused, mut asked) = ([0; 5], 0, 0);
     let (mut drained, mut cut, mut alone) = (0, 0, 0);
+    let (mut left, mut joined, mut groups) = (0, 0, 0);
+    let (mut withdrawn, mut examined, mut reset) = (0, 0, 0);
     for _ in 0..300 {
         let world = World::play(&script().new_tree(&mut runner).unwrap().current(), |_| {});
         for switch in &world.switches {
             causes[switch.cause as usize] += 1;
             refused += usize::from(switch.confirmed == Some(false));
+            let (from, to) = (switch.from, switch.to);
+            let kept = to.len() < from.len() && to.within(from);
+            left += usize::from(kept && switch.cause == Cause::Failover);
+            joined += usize::from(from.within(to) && switch.cause == Cause::Failback);
+            groups += usize::from(to.len() > 1 && to.minus(from).len() > 1);
         }
         for (_, action) in &world.actions {
             match action {
                 Action::ProbeNow { .. } => asked += 1,
+                Action::Withdraw { .. } => withdrawn += 1,
+                Action::Examine { .. } => examined += 1,
+                Action::Reset { .. } => reset += 1,
                 Action::Cut { cause, .. } if *cause == Cause::Failback => drained += 1,
                 Action::Cut { .. } => cut += 1,
                 Action::Note(Note::DrillEnded { alone: Some(_), .. }) => alone += 1,
@@ -426,7 +374,9 @@ fn worlds_are_eventful() {
             }
         }
     }
-    let counts = [refused, asked, drained, cut, alone];
+    let counts = [
+        refused, asked, drained, cut, alone, left, joined, groups, withdrawn, examined, reset,
+    ];
     let least = causes.into_iter().chain(counts).min();
     assert!(least >= Some(20), "{causes:?} {counts:?}");
 }

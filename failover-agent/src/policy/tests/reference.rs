@@ -11,6 +11,7 @@ pub(super) enum Verdict {
 
 #[derive(Clone, Debug)]
 struct Round {
+    number: u64,
     sent: u64,
     /// When it was sent as far as the machine can know by now: it hears of a round by its results and by those of later ones.
     heard: Option<u64>,
@@ -24,6 +25,8 @@ pub(super) struct Counted {
     pub(super) verdict: Verdict,
     pub(super) sent: u64,
     pub(super) at: u64,
+    /// How often the probes had moved by then.
+    moves: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -35,12 +38,23 @@ pub(super) struct Reference {
     epoch: u64,
     rounds: Vec<Round>,
     next: usize,
+    /// When the probes moved last, how often they have, and the number of the next round since.
+    moved: u64,
+    moves: u32,
+    number: u64,
+    /// No result has come since.
+    anew: bool,
     /// Since the epoch.
     pub(super) counted: Vec<Counted>,
     pub(super) health: Health,
     good: u32,
     bad: u32,
     blind: u32,
+    /// Bad rounds since the last good one, and whether they are explained.
+    pub(super) failing: u32,
+    explained: bool,
+    /// Whether an examination is due.
+    pub(super) examine: bool,
 }
 
 impl Reference {
@@ -48,16 +62,31 @@ impl Reference {
         Reference {
             rules: rules.clone(),
             targets: rules.targets[family as usize] as usize,
-            carrier: true,
+            carrier: rules.carrier,
             usable: rules.usable[family as usize],
             epoch: 0,
             rounds: Vec::new(),
             next: 0,
+            moved: 0,
+            moves: 0,
+            number: 0,
+            anew: true,
             counted: Vec::new(),
-            health: Health::Unknown,
+            health: match (
+                rules.targets[family as usize],
+                rules.earlier[family as usize],
+            ) {
+                (0, _) => Health::Unknown,
+                (_, Health::Down) => Health::Down,
+                _ if !rules.carrier => Health::Down,
+                _ => Health::Unknown,
+            },
             good: 0,
             bad: 0,
             blind: 0,
+            failing: 0,
+            explained: false,
+            examine: false,
         }
     }
 
@@ -78,26 +107,54 @@ impl Reference {
             (self.good, self.bad, self.blind) = (0, 0, 0);
             (self.carrier, self.usable, self.epoch) = (carrier, usable, now);
             self.counted.clear();
+            (self.failing, self.explained, self.examine) = (0, false, false);
         }
+    }
+
+    /// Probes go another way, maybe with new numbers.
+    pub(super) fn moved(&mut self, renumber: bool, now: u64) {
+        self.next = self.rounds.len();
+        (self.moved, self.anew) = (now, true);
+        self.moves += 1;
+        self.bad = 0;
+        (self.failing, self.explained, self.examine) = (0, false, false);
+        if renumber {
+            self.number = 0;
+        }
+    }
+
+    /// Whether a round was sent in this very instant.
+    pub(super) fn sends(&self, now: u64) -> bool {
+        self.rounds.last().is_some_and(|round| round.sent == now)
+    }
+
+    pub(super) fn examined(&mut self, explained: bool) {
+        self.explained = explained && self.failing > 0;
     }
 
     /// A round leaves: its number.
     pub(super) fn send(&mut self, now: u64) -> u64 {
+        let number = self.number;
+        self.number += 1;
         self.rounds.push(Round {
+            number,
             sent: now,
             heard: None,
             outcomes: Vec::new(),
             expired: false,
         });
-        self.rounds.len() as u64 - 1
+        number
     }
 
-    pub(super) fn result(&mut self, number: u64, outcome: Outcome, now: u64) {
-        let number = usize::try_from(number).unwrap();
-        if self.rounds.iter().all(|round| round.heard.is_none()) {
+    pub(super) fn result(&mut self, number: u64, sent: u64, outcome: Outcome, now: u64) {
+        if sent < self.moved {
+            return;
+        }
+        let of = |round: &Round| (round.number, round.sent) == (number, sent);
+        let number = self.rounds.iter().rposition(of).unwrap();
+        if core::mem::take(&mut self.anew) {
             self.next = number;
         }
-        let sent = self.rounds[number].sent;
         for round in &mut self.rounds[self.next.min(number)..number] {
             round.heard.get_or_insert(sent);
         }
@@ -126,13 +183,30 @@ impl Reference {
             let sent = self.rounds[self.next].heard.unwrap();
             self.next += 1;
             if self.present() && sent >= self.epoch {
+                let verdict = self.explain(verdict);
                 self.counted.push(Counted {
                     verdict,
                     sent,
                     at: now,
+                    moves: self.moves,
                 });
                 self.judge(verdict);
             }
+        }
+    }
+
+    fn explain(&mut self, verdict: Verdict) -> Verdict {
+        match verdict {
+            Verdict::Good => (self.failing, self.explained, self.examine) = (0, false, false),
+            Verdict::Bad => {
+                self.failing += 1;
+                self.examine |= self.failing % self.rules.fall == 1 % self.rules.fall;
+            }
+            Verdict::Blind => {}
+        }
+        match verdict {
+            Verdict::Bad if self.explained => Verdict::Blind,
+            verdict => verdict,
         }
     }
 
@@ -205,10 +279,11 @@ impl Reference {
                 .iter()
                 .filter(|round| round.verdict != Verdict::Blind)
         };
+        let last = seeing().rev().find(bad)?;
         let after = seeing()
             .rev()
             .skip_while(|round| !bad(round))
-            .take_while(bad)
+            .take_while(|round| bad(round) && round.moves == last.moves)
             .last()?;
         Some(after.sent)
     }

@@ -41,7 +41,7 @@ fn start_with_all_down_waits_for_the_first_to_come_up() {
             .iter()
             .filter(|note| is_nowhere(note))
             .collect::<Vec<_>>(),
-        [&nowhere(None)]
+        [&nowhere(Members::NONE)]
     );
     play.ticks(3, "-+");
     assert_eq!(play.switches(), []);
@@ -52,9 +52,9 @@ fn start_with_all_down_waits_for_the_first_to_come_up() {
 #[test]
 fn adopted_uplink_is_switched_to_once() {
     let mut adopted = rules(2);
-    adopted.active = [Some(B), None];
+    adopted.active = [only(B), Members::NONE];
     let mut play = Play::new(adopted.clone());
-    assert_eq!(play.machine.active(Family::V4), Some(B));
+    assert_eq!(play.machine.active(Family::V4), only(B));
     play.tick("-+");
     assert_eq!(
         play.switches(),
@@ -70,7 +70,7 @@ fn adopted_uplink_is_switched_to_once() {
     assert_eq!(play.switches(), [(Some(B), A, Cause::Startup)]);
 
     // An adopted uplink that cannot be probed is not given up for a worse one.
-    adopted.active = [Some(A), None];
+    adopted.active = [only(A), Members::NONE];
     let mut play = Play::new(adopted);
     play.ticks(5, "o+");
     assert_eq!(play.switches(), []);
@@ -82,8 +82,8 @@ fn adopted_uplink_is_switched_to_once() {
 fn family_without_targets_follows() {
     let follow = |to, from| Action::Switch {
         family: Family::V6,
-        from,
-        to,
+        from: only(from),
+        to: only(to),
         cause: Cause::Follow,
         detected: at(3000),
         decided: at(3000),
@@ -92,11 +92,11 @@ fn family_without_targets_follows() {
     for id in [0, 2] {
         dual.uplinks[id].usable = [true, true];
     }
-    dual.active = [None, Some(A)];
+    dual.active = [Members::NONE, only(A)];
     let mut play = Play::new(dual);
     let switched_v6 = |to| Input::Switched {
         family: Family::V6,
-        to,
+        to: only(to),
         confirmed: true,
     };
     play.pass(3000);
@@ -107,14 +107,14 @@ fn family_without_targets_follows() {
     play.confirm(A);
     let mut actions = play.actions();
     actions.retain(|action| matches!(action, Action::Switch { .. }));
-    assert_eq!(actions, [follow(A, Some(A))], "once, though adopted");
+    assert_eq!(actions, [follow(A, A)], "once, though adopted");
     play.input(switched_v6(A));
 
     // B cannot carry IPv6: nothing changes there. C can.
     play.ticks(3, "-++");
     play.confirm(B);
     assert_eq!(play.switches(), [(Some(A), B, Cause::Failover)]);
-    assert_eq!(play.machine.active(Family::V6), Some(A));
+    assert_eq!(play.machine.active(Family::V6), only(A));
     play.ticks(3, "--+");
     play.confirm(C);
     assert_eq!(
@@ -122,5 +122,5 @@ fn family_without_targets_follows() {
         [(Some(B), C, Cause::Failover), (Some(A), C, Cause::Follow)]
     );
     play.input(switched_v6(C));
-    assert_eq!(play.machine.active(Family::V6), Some(C));
+    assert_eq!(play.machine.active(Family::V6), only(C));
 }

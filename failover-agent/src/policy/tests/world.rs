@@ -2,11 +2,13 @@
 //! did and what was true at that moment.
 
 mod ledger;
+mod outside;
 
 use std::collections::BTreeMap;
 
 use self::ledger::Left;
 use super::reference::{Counted, Reference, Verdict};
+
 use super::*;
 
 /// What becomes of the probes of one uplink in one family.
@@ -27,6 +29,11 @@ pub(super) enum Change {
     Weather(UplinkId, Family, Weather),
     Carrier(UplinkId, bool),
     Usable(UplinkId, Family, bool),
+    /// Whether probes of an uplink fail for a reason of this host from now on, and can be seen to.
+    Reason(UplinkId, Family, bool),
+    /// The probes of an uplink go another way; whether their rounds are numbered anew.
+    Moved(UplinkId, Family, bool),
+    Suspect(UplinkId, Family),
     /// Whether switches are confirmed from now on.
     Confirm(bool),
     /// An answer that nobody asked for.
@@ -46,24 +53,38 @@ pub(super) struct Script {
     pub(super) changes: Vec<(u64, Change)>,
 }
 
+/// An uplink to which a switch leads, and what the reference knew of it at that moment.
+#[derive(Clone, Debug)]
+pub(super) struct Arrival {
+    pub(super) id: UplinkId,
+    /// It was active before.
+    pub(super) stays: bool,
+    pub(super) present: bool,
+    pub(super) health: Health,
+    pub(super) last: Option<Counted>,
+    pub(super) good_run: Vec<Counted>,
+}
+
 /// A switch, and what the reference knew at that moment.
 #[derive(Clone, Debug)]
 pub(super) struct Switch {
     pub(super) at: u64,
     pub(super) family: Family,
-    pub(super) from: Option<UplinkId>,
-    pub(super) to: UplinkId,
+    pub(super) from: Members,
+    pub(super) to: Members,
     pub(super) cause: Cause,
     pub(super) confirmed: Option<bool>,
-    /// Whether there was a reason to leave the old uplink, and since when.
-    pub(super) from_down: bool,
+    /// Those of the old uplinks that were Down, and since when there was trouble.
+    pub(super) down: Members,
     pub(super) trouble: Option<u64>,
-    /// The new one.
-    pub(super) present: bool,
-    pub(super) last: Option<Counted>,
-    pub(super) good_run: Vec<Counted>,
-    /// The other family's active uplink.
-    pub(super) leader: Option<UplinkId>,
+    /// By uplink of `to`.
+    pub(super) arrivals: Vec<Arrival>,
+    /// Members of the same group that were proven, too, and not lately refused.
+    pub(super) left_out: Members,
+    /// The other family's active uplinks, as far as they can carry this one.
+    pub(super) leader: Members,
+    /// Who of them could not be confirmed lately.
+    pub(super) unconfirmed: bool,
     /// Who was wanted by hand.
     pub(super) pin: Option<UplinkId>,
 }
@@ -94,7 +115,14 @@ pub(super) struct World {
     pub(super) pins: [Option<UplinkId>; 2],
     pub(super) drill: Option<(UplinkId, Time)>,
     left: [Vec<Option<Left>>; 2],
+    pub(super) withdrawn: [Members; 2],
+    /// Times of the last reset.
+    pub(super) reset: Vec<Option<u64>>,
+    reasons: [Vec<bool>; 2],
 }
+
+/// The longest that a destination is passed over, in milliseconds.
+pub(super) const LONGEST_BACKOFF: u64 = 30_000;
 
 pub(super) fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap()
@@ -127,6 +155,13 @@ impl World {
             pins: [None; 2],
             drill: script.rules.drill,
             left: [vec![None; uplinks], vec![None; uplinks]],
+            withdrawn: [Members::NONE; 2],
+            reset: (script.rules.uplinks.iter())
+                .map(|uplink| {
+                    (!uplink.carrier || uplink.earlier.contains(&Health::Down)).then_some(0)
+                })
+                .collect(),
+            reasons: [vec![false; uplinks], vec![false; uplinks]],
         };
         for (id, uplink) in script.rules.uplinks.iter().enumerate() {
             for family in Family::ALL {
@@ -223,6 +258,19 @@ impl World {
             }
             Event::Change(Change::Pin(pin)) => return self.order_switch(pin),
             Event::Change(Change::Drill(uplink, time)) => return self.order_drill(uplink, time),
+            Event::Change(Change::Reason(uplink, family, reason)) => {
+                self.reasons[family as usize][uplink.0] = reason;
+                return;
+            }
+            Event::Change(Change::Moved(uplink, family, renumber)) => {
+                // What is sent in the same instant cannot be told apart.
+                if self.references[family as usize][uplink.0].sends(self.now) {
+                    return;
+                }
+                self.references[family as usize][uplink.0].moved(renumber, self.now);
+                Input::Moved { uplink, family }
+            }
+            Event::Change(Change::Suspect(uplink, family)) => Input::Suspect { uplink, family },
             Event::Change(Change::Carrier(uplink, up)) => Input::Carrier { uplink, up },
             Event::Change(Change::Usable(uplink, family, usable)) => Input::Usable {
                 uplink,
@@ -235,7 +283,7 @@ impl World {
                 }
                 Input::Switched {
                     family,
-                    to,
+                    to: only(to),
                     confirmed,
                 }
             }
@@ -245,11 +293,19 @@ impl World {
                 uplink,
                 family,
                 round,
+                sent,
                 outcome,
                 ..
             } => {
-                self.references[family as usize][uplink.0].result(round, outcome, self.now);
+                let reference = &mut self.references[family as usize][uplink.0];
+                reference.result(round, ms(sent.0), outcome, self.now);
             }
+            Input::Examined {
+                uplink,
+                family,
+                blind,
+            } => self.references[family as usize][uplink.0].examined(blind),
+            Input::Moved { .. } | Input::Suspect { .. } => {}
             Input::Carrier { uplink, up } => {
                 for references in &mut self.references {
                     let usable = references[uplink.0].usable;
@@ -279,7 +335,14 @@ impl World {
                     if confirmed {
                         self.leave(family, from, to, cause);
                     }
-                    self.refused[family as usize][to.0] = (!confirmed).then_some(self.now);
+                    let refused = match to.minus(from) {
+                        Members::NONE => to,
+                        _ if confirmed => to,
+                        new => new,
+                    };
+                    for id in refused.iter() {
+                        self.refused[family as usize][id.0] = (!confirmed).then_some(self.now);
+                    }
                 }
             }
         }
@@ -329,16 +392,69 @@ impl World {
                 uplink,
                 cause,
             } => self.cut(family, uplink, cause),
+            Action::Withdraw { family, uplinks } => self.withdraw(family, uplinks),
+            Action::Examine { uplink, family } => {
+                let reference = &mut self.references[family as usize][uplink.0];
+                assert!(
+                    core::mem::take(&mut reference.examine),
+                    "no reason to examine"
+                );
+                let (wait, blind) = (self.random(300), self.reasons[family as usize][uplink.0]);
+                let answer = Input::Examined {
+                    uplink,
+                    family,
+                    blind,
+                };
+                self.schedule(wait, Event::Input(answer));
+            }
+            Action::Reset { uplink } => self.reset(uplink),
             Action::Note(Note::DrillEnded { uplink, alone }) => self.drill_ended(uplink, alone),
             Action::Note(_) => {}
         }
     }
 
-    fn remember(&mut self, family: Family, from: Option<UplinkId>, to: UplinkId, cause: Cause) {
-        let references = &self.references[family as usize];
-        let old = from.map(|from| &references[from.0]);
-        let new = &references[to.0];
-        let other = Family::ALL[1 - family as usize];
+    fn remember(&mut self, family: Family, from: Members, to: Members, cause: Cause) {
+        let index = family as usize;
+        let references = &self.references[index];
+        let arrival = |id: UplinkId| {
+            let reference = &references[id.0];
+            Arrival {
+                id,
+                stays: from.contains(id),
+                present: reference.present(),
+                health: self.health(family, id),
+                last: reference.last(),
+                good_run: reference.run(Verdict::Good),
+            }
+        };
+        let is_down = |id: &UplinkId| self.health(family, *id) == Health::Down;
+        let down: Members = from.iter().filter(is_down).collect();
+        let left = down.minus(to).iter();
+        let troubles = left.filter_map(|id| references[id.0].trouble());
+        let trouble = troubles.max();
+        let lately = |id: UplinkId| {
+            self.refused[index][id.0].is_some_and(|at| self.now <= at + LONGEST_BACKOFF)
+        };
+        let group = to.first().map(|id| self.rules.uplinks[id.0].rank);
+        let ready = |id: &UplinkId| {
+            let rules = &self.rules.uplinks[id.0];
+            let proven = references[id.0].last().is_some_and(|last| {
+                let recent = self.now - last.sent <= ms(rules.interval + rules.timeout);
+                last.verdict == Verdict::Good && recent && trouble.is_none_or(|at| last.sent >= at)
+            });
+            Some(rules.rank) == group
+                && self.health(family, *id) == Health::Up
+                && references[id.0].present()
+                && proven
+                && !lately(*id)
+        };
+        let uplinks = (0..references.len()).map(UplinkId);
+        let ready: Members = uplinks.filter(ready).collect();
+        let other = Family::ALL[1 - index];
+        let carried = |id: &UplinkId| references[id.0].present();
+        let leader: Members = self.machine.active(other).iter().filter(carried).collect();
+        let unconfirmed = leader.iter().any(lately);
+        let arrivals = to.iter().map(arrival).collect();
         self.switches.push(Switch {
             at: self.now,
             family,
@@ -346,13 +462,13 @@ impl World {
             to,
             cause,
             confirmed: None,
-            from_down: from.is_some_and(|from| self.health(family, from) == Health::Down),
-            trouble: old.and_then(Reference::trouble),
-            present: new.present(),
-            last: new.last(),
-            good_run: new.run(Verdict::Good),
-            leader: self.machine.active(other),
-            pin: self.pins[family as usize],
+            down,
+            trouble,
+            arrivals,
+            left_out: ready.minus(to),
+            leader,
+            unconfirmed,
+            pin: self.pins[index],
         });
     }
 

@@ -52,13 +52,7 @@ impl World {
     }
 
     /// All others than `to` are left, if they were not before.
-    pub(super) fn leave(
-        &mut self,
-        family: Family,
-        from: Option<UplinkId>,
-        to: UplinkId,
-        cause: Cause,
-    ) {
+    pub(super) fn leave(&mut self, family: Family, from: Members, to: Members, cause: Cause) {
         let confirmed =
             |switch: &&Switch| switch.family != family && switch.confirmed == Some(true);
         let followed = self.switches.iter().rfind(confirmed);
@@ -67,17 +61,24 @@ impl World {
             _ => cause,
         };
         let cause = match cause {
-            Cause::Manual if from.is_some_and(|from| to < from) => Cause::Failback,
+            Cause::Manual if from.first().is_some() && self.rank(to) < self.rank(from) => {
+                Cause::Failback
+            }
             _ => cause,
         };
         let (at, cut) = (self.now, false);
         for (id, left) in self.left[family as usize].iter_mut().enumerate() {
-            if to == UplinkId(id) {
+            if to.contains(UplinkId(id)) {
                 *left = None;
             } else {
                 left.get_or_insert(Left { at, cause, cut });
             }
         }
+    }
+
+    /// The best rank of some uplinks.
+    pub(in super::super) fn rank(&self, uplinks: Members) -> Option<u32> {
+        uplinks.iter().map(|id| self.rules.uplinks[id.0].rank).min()
     }
 
     /// When an uplink that was left is to be cut.
@@ -109,11 +110,11 @@ impl World {
                 && last.is_some_and(|last| last.verdict == Verdict::Good)
                 && self.references[family as usize][active.0].present()
         };
-        self.started(family) && self.machine.active(family).is_some_and(good)
+        self.started(family) && self.machine.active(family).iter().any(good)
     }
 
     pub(super) fn cut(&mut self, family: Family, uplink: UplinkId, cause: Cause) {
-        assert_ne!(self.machine.active(family), Some(uplink));
+        assert!(!self.machine.active(family).contains(uplink));
         assert!(self.favoured(family), "cut in favour of what is not good");
         assert!(
             !self.in_flight(family),

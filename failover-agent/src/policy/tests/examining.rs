@@ -1,0 +1,150 @@
+//! Failures that a reason of our own explains, hints, and probes that go another way.
+
+use super::*;
+
+fn examinations(play: &mut Play) -> usize {
+    let examine = Action::Examine {
+        uplink: A,
+        family: Family::V4,
+    };
+    let actions = play.actions();
+    actions.iter().filter(|action| **action == examine).count()
+}
+
+fn examined(blind: bool) -> Input {
+    Input::Examined {
+        uplink: A,
+        family: Family::V4,
+        blind,
+    }
+}
+
+#[test]
+fn reason_is_looked_for_at_the_first_failure_and_after_each_fall() {
+    let mut play = Play::started(rules(2));
+    for expected in [1, 0, 0, 1, 0, 0, 1] {
+        play.tick("-+");
+        assert_eq!(examinations(&mut play), expected);
+    }
+    play.tick("++");
+    play.tick("-+");
+    assert_eq!(examinations(&mut play), 1, "a new run");
+}
+
+#[test]
+fn examination_comes_after_the_switch() {
+    let mut quick = rules(2);
+    quick.uplinks[0].fall = 1;
+    let mut play = Play::started(quick);
+    play.round(B, REPLY);
+    play.round(A, Outcome::Lost);
+    let actions = play.actions();
+    assert!(
+        matches!(actions.last(), Some(Action::Examine { .. })),
+        "{actions:?}"
+    );
+    assert!(
+        actions
+            .iter()
+            .any(|action| matches!(action, Action::Switch { .. }))
+    );
+}
+
+#[test]
+fn explained_failures_make_it_blind() {
+    let mut play = Play::started(rules(2));
+    play.tick("-+");
+    play.input(examined(true));
+    play.ticks(2, "-+");
+    assert_eq!(play.health(A), Health::Up);
+    play.ticks(20, "-+");
+    assert_eq!((play.health(A), play.switches()), (Health::Blind, vec![]));
+    play.input(examined(false));
+    play.ticks(2, "-+");
+    assert_eq!(play.health(A), Health::Blind);
+    play.tick("-+");
+    assert_eq!(play.health(A), Health::Down);
+    play.input(examined(true));
+    play.ticks(5, "-+");
+    assert_eq!(play.health(A), Health::Down, "known before");
+}
+
+#[test]
+fn explanation_ends_with_a_good_round_and_with_the_carrier() {
+    let mut play = Play::started(rules(2));
+    play.tick("-+");
+    play.input(examined(true));
+    play.tick("++");
+    play.ticks(3, "-+");
+    assert_eq!(play.health(A), Health::Down, "that was another run");
+
+    let mut play = Play::started(rules(2));
+    play.input(examined(true));
+    play.ticks(3, "-+");
+    assert_eq!(play.health(A), Health::Down, "there was nothing to explain");
+
+    let mut play = Play::started(rules(2));
+    play.tick("-+");
+    play.input(examined(true));
+    play.input(Input::Carrier {
+        uplink: A,
+        up: false,
+    });
+    assert_eq!(play.health(A), Health::Down);
+}
+
+#[test]
+fn suspect_is_asked_at_once_but_not_all_the_time() {
+    let mut play = Play::started(rules(2));
+    let suspect = |play: &mut Play, uplink| {
+        play.input(Input::Suspect {
+            uplink,
+            family: Family::V4,
+        });
+        play.actions()
+    };
+    let ask = Action::ProbeNow {
+        uplink: A,
+        family: Family::V4,
+    };
+    assert_eq!(suspect(&mut play, A), [ask.clone()]);
+    play.pass(499);
+    assert_eq!(suspect(&mut play, A), []);
+    play.pass(1);
+    assert_eq!(suspect(&mut play, A), [ask], "half an interval");
+    play.ticks(3, "+-");
+    play.actions();
+    assert_eq!(suspect(&mut play, B), [], "known to be Down");
+    let carrier = |up| Input::Carrier { uplink: A, up };
+    play.input(carrier(false));
+    play.input(carrier(true));
+    play.pass(1000);
+    play.actions();
+    assert_eq!(suspect(&mut play, A), []);
+    assert_eq!(suspect(&mut play, C), [], "a stranger");
+}
+
+#[test]
+fn probes_from_the_old_address_do_not_count() {
+    let mut play = Play::started(rules(2));
+    let moved = Input::Moved {
+        uplink: A,
+        family: Family::V4,
+    };
+    play.ticks(2, "-+");
+    // Two more are on their way when the address changes, a third was never heard of.
+    let sent = play.now - 1;
+    let open = play.next[0];
+    play.probe(A, (open + 1, sent), 0, REPLY);
+    play.input(moved);
+    play.probe(A, (open, sent), 0, Outcome::Lost);
+    play.actions();
+    // The prober that takes over counts from the start.
+    play.next[0] = 0;
+    play.ticks(2, "-+");
+    assert_eq!((play.health(A), play.switches()), (Health::Up, vec![]));
+    play.tick("-+");
+    assert_eq!(play.health(A), Health::Down, "three of its own");
+    let loss = play.machine.loss(A, Family::V4);
+    assert_eq!(loss, Some(5.0 / 6.0), "one that was good at the start");
+}

@@ -1,0 +1,115 @@
+//! The program that may bring a dead uplink back.
+
+use super::*;
+
+/// The grace is 10 s.
+fn resetting(ranks: &[u32]) -> Rules {
+    let mut rules = ranked(ranks);
+    for uplink in &mut rules.uplinks {
+        uplink.reset_grace = Some(Duration::from_secs(10));
+    }
+    rules
+}
+
+/// Resets since the last look.
+fn resets(play: &mut Play) -> Vec<UplinkId> {
+    let actions = play.actions();
+    let reset = |action: &Action| match action {
+        Action::Reset { uplink } => Some(*uplink),
+        _ => None,
+    };
+    actions.iter().filter_map(reset).collect()
+}
+
+#[test]
+fn reset_comes_after_the_whole_failover_and_again_after_each_grace() {
+    let mut play = Play::started(resetting(&[0, 1]));
+    play.ticks(2, "-+");
+    play.round(B, REPLY);
+    play.round(A, Outcome::Lost);
+    assert_eq!(resets(&mut play), [], "the switch is on its way");
+    play.confirm(B);
+    let actions = play.actions();
+    let cut = actions
+        .iter()
+        .position(|action| matches!(action, Action::Cut { .. }));
+    let reset = actions
+        .iter()
+        .position(|action| matches!(action, Action::Reset { .. }));
+    assert!(
+        cut < reset && reset == Some(actions.len() - 1),
+        "{actions:?}"
+    );
+    play.pass(9_999);
+    assert_eq!(resets(&mut play), []);
+    play.pass(1);
+    assert_eq!(resets(&mut play), [A]);
+}
+
+#[test]
+fn grace_lasts_over_a_time_of_being_up() {
+    let mut play = Play::started(resetting(&[0]));
+    play.ticks(3, "-");
+    assert_eq!(resets(&mut play), [A], "also without any other uplink");
+    play.ticks(4, "+");
+    assert_eq!(play.health(A), Health::Up);
+    play.ticks(4, "-");
+    assert_eq!((play.health(A), resets(&mut play)), (Health::Down, vec![]));
+    play.ticks(1, "-");
+    assert_eq!(resets(&mut play), [A]);
+}
+
+#[test]
+fn drill_and_blindness_are_no_reason() {
+    let mut play = Play::started(resetting(&[0, 1]));
+    play.tick("++");
+    let until = at(play.now + 60_000);
+    let drill = Command::Drill { uplink: A, until };
+    assert_eq!(play.command(drill), Ok(()));
+    assert_eq!(play.health(A), Health::Down);
+    play.confirm(B);
+    play.ticks(5, "+o");
+    assert_eq!(resets(&mut play), []);
+}
+
+#[test]
+fn one_family_that_works_is_reason_enough_not_to() {
+    let mut dual = resetting(&[0]);
+    dual.uplinks[0].targets = [1, 1];
+    dual.uplinks[0].usable = [true, true];
+    let v6 = |play: &mut Play, round, outcome| {
+        let (sent, target) = (at(play.now), TargetId(1));
+        play.input(Input::Probe {
+            uplink: A,
+            family: Family::V6,
+            round,
+            sent,
+            target,
+            outcome,
+        });
+    };
+    let mut play = Play::new(dual.clone());
+    v6(&mut play, 0, REPLY);
+    play.ticks(5, "-");
+    assert_eq!(resets(&mut play), []);
+    for round in 1..=3 {
+        v6(&mut play, round, Outcome::Lost);
+    }
+    assert_eq!(resets(&mut play), [A]);
+
+    // A family that it cannot carry has nothing to say.
+    dual.uplinks[0].usable = [true, false];
+    let mut play = Play::new(dual);
+    play.tick("-");
+    assert_eq!(resets(&mut play), [A]);
+}
+
+#[test]
+fn uplink_that_starts_as_down_is_not_reset_at_once() {
+    let mut found_down = resetting(&[0, 1]);
+    found_down.uplinks[0].earlier = [Health::Down; 2];
+    found_down.uplinks[1].carrier = false;
+    let mut play = Play::new(found_down);
+    play.ticks(10, "-");
+    assert_eq!(resets(&mut play), [A, B], "ten seconds after the start");
+}

@@ -1,0 +1,93 @@
+//! What the world expects of withdrawn routes and of resets.
+
+use super::*;
+
+impl World {
+    /// Those that are Down, if there is an active uplink that they are not.
+    fn idle(&self, family: Family) -> Members {
+        if !self.rules.withdraw || !self.started(family) {
+            return Members::NONE;
+        }
+        let down = |id: &UplinkId| self.health(family, *id) == Health::Down;
+        let uplinks = (0..self.rules.uplinks.len()).map(UplinkId);
+        let last = self.switches.iter().rfind(|switch| switch.family == family);
+        let coming = last
+            .filter(|switch| switch.confirmed.is_none())
+            .map(|switch| switch.to);
+        let busy = self
+            .machine
+            .active(family)
+            .union(coming.unwrap_or_default());
+        uplinks.filter(down).collect::<Members>().minus(busy)
+    }
+
+    pub(super) fn withdraw(&mut self, family: Family, uplinks: Members) {
+        assert_ne!(self.withdrawn[family as usize], uplinks, "told twice");
+        let active = self.machine.active(family);
+        assert_eq!(
+            active.minus(uplinks),
+            active,
+            "an active uplink without a route"
+        );
+        assert!(uplinks.within(self.idle(family)), "withdrawn without need");
+        self.withdrawn[family as usize] = uplinks;
+    }
+
+    /// Exactly what is idle is withdrawn.
+    pub(in super::super) fn check_withdrawn(&self) {
+        for family in Family::ALL {
+            let withdrawn = self.withdrawn[family as usize];
+            assert_eq!(withdrawn, self.idle(family), "{family}");
+            assert_eq!(withdrawn, self.machine.withdrawn(family), "{family}");
+        }
+    }
+
+    /// Whether an uplink is Down wherever that can be measured.
+    fn dead(&self, uplink: UplinkId) -> bool {
+        let of = |family: Family| &self.references[family as usize][uplink.0];
+        let measured: Vec<Health> = (Family::ALL.into_iter().map(of))
+            .filter(|reference| reference.probed())
+            .filter(|reference| reference.usable || reference.health != Health::Unknown)
+            .map(|reference| reference.health)
+            .collect();
+        !measured.is_empty() && measured.iter().all(|health| *health == Health::Down)
+    }
+
+    fn grace(&self, uplink: UplinkId) -> Option<u64> {
+        self.rules.uplinks[uplink.0].reset_grace.map(ms)
+    }
+
+    pub(super) fn reset(&mut self, uplink: UplinkId) {
+        assert!(self.dead(uplink), "reset though it lives");
+        let grace = self.grace(uplink).expect("reset without a program");
+        let last = self.reset[uplink.0].replace(self.now);
+        assert!(
+            last.is_none_or(|last| last + grace <= self.now),
+            "reset too soon"
+        );
+        let flying = Family::ALL.into_iter().any(|family| self.in_flight(family));
+        assert!(!flying, "reset before the switch was over");
+    }
+
+    /// The dead are reset, unless that happened just now or a switch needs its time.
+    pub(in super::super) fn check_resets(&self) {
+        let timer = self.machine.poll_timeout();
+        let busy = |family: Family| {
+            let asked = &self.asked[family as usize];
+            let waiting = asked.iter().zip(&self.rules.uplinks);
+            self.in_flight(family)
+                || waiting.into_iter().any(|(asked, rules)| {
+                    asked.is_some_and(|asked| self.now <= asked + ms(rules.timeout))
+                })
+        };
+        if timer.is_some_and(|timer| timer <= at(self.now)) || Family::ALL.into_iter().any(busy) {
+            return;
+        }
+        for uplink in (0..self.rules.uplinks.len()).map(UplinkId) {
+            if let Some(grace) = self.grace(uplink).filter(|_| self.dead(uplink)) {
+                let last = self.reset[uplink.0].expect("dead and not reset");
+                assert!(self.now < last + grace, "not reset again");
+            }
+        }
+    }
+}
