@@ -89,17 +89,26 @@ impl Router {
 
         let mut confirmed = Confirmed::default();
         let group = match first.way {
-            Way::Group(members) => self.lay_group(
-                family,
-                members,
-                &mut confirmed.changes,
-                &mut confirmed.problems,
-            )?,
             Way::One(_) => None,
+            Way::Group(members) => {
+                match self.groups.hash.set(family) {
+                    Ok(change) => confirmed.changes.extend(change),
+                    Err(error) => confirmed.problems.push(format!("{error:#}")),
+                }
+                match family {
+                    Family::V4 => self.lay_group(members, &mut confirmed)?,
+                    Family::V6 => None,
+                }
+            }
+        };
+        let carriers = match (&group, first.way) {
+            (Some(group), _) => group.members,
+            (None, Way::Group(members)) => self.sharers(family, members, &mut confirmed),
+            (None, Way::One(uplink)) => Members::only(uplink),
         };
         let wanted: Vec<RouteMessage> = plan
             .iter()
-            .map(|wanted| self.route(family, *wanted, group.as_ref()))
+            .map(|wanted| self.route(family, *wanted, carriers, group.as_ref()))
             .collect();
         let active = &wanted[0];
 
@@ -177,14 +186,13 @@ impl Router {
             }
         }
         self.foreign[index(family)].retain(|route| !former.rivals.contains(route));
-        let mut report = Report::default();
-        self.tidy_objects(
-            family,
-            group.as_ref().map(|group| &group.group),
-            &mut report,
-        )?;
-        confirmed.changes.extend(report.changes);
-        confirmed.problems.extend(report.problems);
+        if family == Family::V4 {
+            let mut report = Report::default();
+            let group = group.as_ref().map(|group| &group.group);
+            self.tidy_objects(group, &mut report)?;
+            confirmed.changes.extend(report.changes);
+            confirmed.problems.extend(report.problems);
+        }
         confirmed.settled = started.elapsed();
         Ok(Attempt::Done(confirmed))
     }
@@ -225,13 +233,20 @@ impl Router {
         Ok(rivals)
     }
 
-    /// A route of the plan. Without a group of nexthop objects, a balance group is a plain multipath route.
-    fn route(&self, family: Family, wanted: Wanted, group: Option<&Laid>) -> RouteMessage {
+    /// A route of the plan; that of a balance group by `carriers` only. Without a group of nexthop objects it is a plain multipath
+    /// route.
+    fn route(
+        &self,
+        family: Family,
+        wanted: Wanted,
+        carriers: Members,
+        group: Option<&Laid>,
+    ) -> RouteMessage {
         let Wanted { metric, way } = wanted;
         let protocol = self.config.protocol;
         let members = match way {
             Way::One(uplink) => Members::only(uplink),
-            Way::Group(members) => group.map_or(members, |group| group.members),
+            Way::Group(_) => carriers,
         };
         let paths: Vec<(&Link, &Path)> = members
             .iter()
@@ -346,7 +361,7 @@ impl Router {
         table::commit(&mut self.netlink, requests, lines, &mut report)?;
         self.displaced.rollback(&former.displaced)?;
         if let Some(group) = group {
-            self.tidy_objects(family, group.before.as_ref(), &mut report)?;
+            self.tidy_objects(group.before.as_ref(), &mut report)?;
         }
         if !report.problems.is_empty() {
             bail!("{}", report.problems.join("; "));

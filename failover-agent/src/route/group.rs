@@ -1,21 +1,24 @@
-//! Balance groups: one route for several uplinks, by way of a resilient group of nexthop objects.
+//! Balance groups: one default route for several uplinks.
 //!
-//! A plain multipath route shares flows out anew whenever its members change: every forwarded flow may then leave by another
-//! uplink, with another address, and is dead. A resilient group (Linux 5.13, `Documentation/networking/nexthop-resilient.rst`)
-//! keeps a table of hash buckets instead. A member that leaves gives its buckets to the others, whose own stay; one that joins
-//! gets only buckets in which nothing has gone on for a while.
+//! A plain multipath route shares flows out anew whenever its members change: a forwarded flow may then leave by another uplink,
+//! with another address, and is dead. A resilient group of nexthop objects (Linux 5.13,
+//! `Documentation/networking/nexthop-group-resilient.rst`) keeps a table of hash buckets instead. A member that leaves gives its
+//! buckets to the others, whose own stay; one that joins gets only buckets in which nothing has gone on for a while.
 //!
-//! Objects have numbers of their own in the kernel, for both families together. Ours, all with our protocol number:
-//!
-//! | number | object |
+//! | number of the object | what it is |
 //! |---|---|
-//! | `route.table` + slot (up to 63) | IPv4 way out of an uplink |
-//! | `route.table` + 64 | IPv4 group |
-//! | `route.table` + 128 + slot | IPv6 way out of an uplink |
-//! | `route.table` + 192 | IPv6 group |
+//! | `route.table` + slot, and + 64 + slot | the way out of the uplink in this slot, twice |
+//! | `route.table` + 128 | the group |
 //!
-//! The kernel removes the object of an interface that goes down or loses its carrier, and with the last one the group and
+//! Twice, because the kernel does not look into the buckets of a group with one path (`fib_select_path` in
+//! `net/ipv4/fib_semantics.c`), and all of them would count as unused when a second member joins.
+//!
+//! The kernel removes the objects of an interface that goes down or loses its carrier, and with the last one the group and
 //! the route. So everything is read before it is changed, and nothing is taken for standing.
+//!
+//! IPv6 has plain multipath routes all the same. The kernel takes the source address of a connection that begins on this host
+//! from the *first* member of a nexthop group (`ip6_route_get_saddr` with `nexthop_fib6_nh` in `include/net/nexthop.h`), but sends
+//! it by any of them: by most members it would leave with an address of another uplink.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -24,7 +27,7 @@ use failover_ebpf::MAX_UPLINKS;
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 
 use super::{
-    Report, Router, apply,
+    Confirmed, Report, Router, apply,
     hash::HashPolicy,
     index, message,
     nexthop::{self, Kind, MAX_WEIGHT, Nexthop},
@@ -36,17 +39,21 @@ use crate::{
     policy::{Family, Members, UplinkId},
 };
 
-/// Numbers that a family has: for each slot, and for the group.
-const FAMILY_NUMBERS: u32 = 128;
+/// From an uplink's first object to its second.
+const TWIN: u32 = number(MAX_UPLINKS);
+/// From `route.table` to the group.
+const GROUP: u32 = 2 * TWIN;
 
 /// What the router knows of its groups.
 #[derive(Debug)]
 pub(super) struct Groups {
     pub(super) hash: HashPolicy,
-    /// Objects of ours that may stand, by [`Family::ALL`]'s order. None: an earlier run's were not looked for yet.
-    objects: Option<[BTreeSet<u32>; 2]>,
-    /// The kernel takes no group, and that was told.
+    /// Objects of ours that may stand. None: an earlier run's were not looked for yet.
+    objects: Option<BTreeSet<u32>>,
+    /// There can be no resilient group.
     plain: bool,
+    /// Members that take no part in a plain route, by [`Family::ALL`]'s order: told once.
+    left_out: [Members; 2],
 }
 
 /// A group as it was put together.
@@ -65,77 +72,74 @@ impl Groups {
             hash: HashPolicy::new(state_dir),
             objects: None,
             plain: false,
+            left_out: [Members::NONE; 2],
         }
     }
 }
 
 impl Router {
-    /// Makes the group of `family` consist of `members`, as far as the kernel takes them; what it refuses is a problem. A route
-    /// through it follows at once. None: there can be no group, and a plain route has to do.
+    /// Makes the IPv4 group consist of `members`, as far as the kernel takes them; what it refuses is a problem. A route through it
+    /// follows at once. None: there can be no group, and a plain route has to do.
     ///
     /// # Errors
     /// Netlink itself fails.
     pub(super) fn lay_group(
         &mut self,
-        family: Family,
         members: Members,
-        changes: &mut Vec<String>,
-        problems: &mut Vec<String>,
+        confirmed: &mut Confirmed,
     ) -> Result<Option<Laid>> {
-        match self.groups.hash.set(family) {
-            Ok(change) => changes.extend(change),
-            Err(error) => problems.push(format!("{error:#}")),
+        if self.groups.plain {
+            return Ok(None);
         }
         let mut taken = Members::NONE;
         let mut weights = Vec::new();
         for uplink in members.iter() {
             let link = &self.links[uplink.0];
-            let Some(path) = &link.families[index(family)] else {
+            let Some(path) = &link.families[index(Family::V4)] else {
                 continue;
             };
-            let hop = apply::hop(link, path);
-            let id = member_id(self.config.table, family, link.slot);
-            let weight = link.weight.clamp(1, MAX_WEIGHT);
-            match self.lay_object(family, id, Kind::Hop(family, hop), changes)? {
-                Ok(_) => {
+            let (hop, weight) = (apply::hop(link, path), link.weight.clamp(1, MAX_WEIGHT));
+            let ids = member_ids(&self.config, link.slot);
+            let mut refusal = None;
+            for id in ids {
+                refusal = refusal.or(self.lay_object(id, Kind::Hop(hop), confirmed)?.err());
+            }
+            match refusal {
+                Some(refusal) => confirmed.problems.push(refusal),
+                None => {
                     taken = taken.with(uplink);
-                    weights.push((id, weight));
+                    weights.extend(ids.map(|id| (id, weight)));
                 }
-                Err(refusal) => problems.push(refusal),
             }
         }
         if taken.is_empty() {
             return Ok(None);
         }
-        let id = group_id(self.config.table, family);
-        match self.lay_object(family, id, Kind::Group(weights), changes)? {
-            Ok((group, before)) => {
-                self.groups.plain = false;
-                Ok(Some(Laid {
-                    group,
-                    members: taken,
-                    before,
-                }))
-            }
+        // Whatever the uplinks' order: the kernel compares nothing, and would take another order for a change.
+        weights.sort_unstable();
+        match self.lay_object(self.config.table + GROUP, Kind::Group(weights), confirmed)? {
+            Ok((group, before)) => Ok(Some(Laid {
+                group,
+                members: taken,
+                before,
+            })),
             Err(refusal) => {
-                if !std::mem::replace(&mut self.groups.plain, true) {
-                    problems.push(format!(
-                        "when a member of a balance group leaves or joins, connections of the others may move, too, because there \
-                         can be no resilient nexthop group (Linux 5.13): {refusal}"
-                    ));
-                }
+                self.groups.plain = true;
+                confirmed.problems.push(format!(
+                    "when a member of a balance group leaves or joins, forwarded connections of the others may move and end, \
+                     because there can be no resilient nexthop group (Linux 5.13): {refusal}"
+                ));
                 Ok(None)
             }
         }
     }
 
-    /// Puts one object in its place, and returns it with what stood there before, or why the kernel refuses it.
+    /// Puts one object in its place, and returns it with what stood there before, or why that cannot be.
     fn lay_object(
         &mut self,
-        family: Family,
         id: u32,
         kind: Kind,
-        changes: &mut Vec<String>,
+        confirmed: &mut Confirmed,
     ) -> Result<Result<(Nexthop, Option<Nexthop>), String>> {
         let object = Nexthop {
             id,
@@ -160,13 +164,50 @@ impl Router {
         };
         match commit_one(&mut self.netlink, (object.message(), flags))? {
             Ok(()) => {
-                changes.push(format!("added {object}"));
-                let objects = self.groups.objects.get_or_insert_default();
-                objects[index(family)].insert(id);
+                confirmed.changes.push(format!("added {object}"));
+                self.groups.objects.get_or_insert_default().insert(id);
                 Ok(Ok((object, before)))
             }
             Err(refused) => Ok(Err(format!("the kernel refused {object}: {refused}"))),
         }
+    }
+
+    /// Those of `members` that a plain multipath route can have; the first one if there is none. The kernel refuses the whole route
+    /// for a member that is down, and in IPv6 for one without a gateway (`ip6_route_multipath_add` in `net/ipv6/route.c`).
+    pub(super) fn sharers(
+        &mut self,
+        family: Family,
+        members: Members,
+        confirmed: &mut Confirmed,
+    ) -> Members {
+        let mut sharers = Members::NONE;
+        let mut reasons = Vec::new();
+        for uplink in members.iter() {
+            let link = &self.links[uplink.0];
+            let path = link.families[index(family)].as_ref();
+            let gateway = path.and_then(|path| path.gateway);
+            if !link.carrier {
+                reasons.push((uplink, "is down"));
+            } else if family == Family::V6 && gateway.is_none() {
+                reasons.push((uplink, "has no gateway, which the kernel demands"));
+            } else {
+                sharers = sharers.with(uplink);
+            }
+        }
+        if sharers.is_empty() {
+            return members.first().map_or(Members::NONE, Members::only);
+        }
+        let told = &mut self.groups.left_out[index(family)];
+        for (uplink, reason) in &reasons {
+            if !told.contains(*uplink) {
+                let interface = &self.links[uplink.0].interface;
+                confirmed.problems.push(format!(
+                    "no share of {family} for dev {interface}: it {reason}"
+                ));
+            }
+        }
+        *told = reasons.iter().map(|(uplink, _)| *uplink).collect();
+        sharers
     }
 
     /// Whether the group stands as it was laid. The kernel may have taken members out since, but not all.
@@ -199,20 +240,19 @@ impl Router {
         Ok(())
     }
 
-    /// Removes the objects of `family` that are not needed for `group`.
+    /// Removes our objects that are not needed for `group`.
     ///
     /// # Errors
     /// Netlink itself fails.
     pub(super) fn tidy_objects(
         &mut self,
-        family: Family,
         group: Option<&Nexthop>,
         report: &mut Report,
     ) -> Result<()> {
         let Some(objects) = &mut self.groups.objects else {
             return Ok(());
         };
-        let mut stale: Vec<u32> = objects[index(family)]
+        let mut stale: Vec<u32> = objects
             .extract_if(.., |id| !group.is_some_and(|group| needs(group, *id)))
             .collect();
         // The group before its members, or it would shrink first.
@@ -229,30 +269,18 @@ impl Router {
             return Ok(());
         }
         let standing = objects_of(&mut self.netlink, &self.config)?;
-        let mut objects = [BTreeSet::new(), BTreeSet::new()];
-        for family in Family::ALL {
-            let first = member_id(self.config.table, family, 0);
-            objects[index(family)] = standing
-                .iter()
-                .map(|nexthop| nexthop.id)
-                .filter(|id| (first..first + FAMILY_NUMBERS).contains(id))
-                .collect();
-        }
-        self.groups.objects = Some(objects);
-        for family in Family::ALL {
-            let routes = self.ours(family)?;
-            let used: Vec<u32> = routes.iter().filter_map(message::nexthop_id).collect();
-            let group = standing.iter().find(|nexthop| used.contains(&nexthop.id));
-            self.tidy_objects(family, group, report)?;
-        }
-        Ok(())
+        self.groups.objects = Some(standing.iter().map(|nexthop| nexthop.id).collect());
+        let routes = self.ours(Family::V4)?;
+        let used: Vec<u32> = routes.iter().filter_map(message::nexthop_id).collect();
+        let group = standing.iter().find(|nexthop| used.contains(&nexthop.id));
+        self.tidy_objects(group, report)
     }
 
     /// The uplinks in a group that stands.
     ///
     /// # Errors
     /// Netlink itself fails.
-    pub(super) fn group_members(&mut self, family: Family, id: u32) -> Result<Members> {
+    pub(super) fn group_members(&mut self, id: u32) -> Result<Members> {
         let Some(Nexthop {
             kind: Kind::Group(members),
             ..
@@ -261,38 +289,33 @@ impl Router {
             return Ok(Members::NONE);
         };
         let uplinks = (0..self.links.len()).map(UplinkId).filter(|uplink| {
-            let id = member_id(self.config.table, family, self.links[uplink.0].slot);
-            members.iter().any(|(member, _)| *member == id)
+            let ids = member_ids(&self.config, self.links[uplink.0].slot);
+            members.iter().any(|(member, _)| ids.contains(member))
         });
         Ok(uplinks.collect())
     }
 }
 
-/// Number of an uplink's object.
-fn member_id(table: u32, family: Family, slot: u32) -> u32 {
-    table + FAMILY_NUMBERS * number(index(family)) + slot
-}
-
-/// Number of a family's group.
-fn group_id(table: u32, family: Family) -> u32 {
-    member_id(table, family, number(MAX_UPLINKS))
+/// Numbers of an uplink's objects.
+fn member_ids(config: &RouteConfig, slot: u32) -> [u32; 2] {
+    [config.table + slot, config.table + TWIN + slot]
 }
 
 /// Whether a group is, or consists of, an object.
 fn needs(group: &Nexthop, id: u32) -> bool {
     let member = match &group.kind {
         Kind::Group(members) => members.iter().any(|(member, _)| *member == id),
-        Kind::Hop(..) | Kind::Other => false,
+        Kind::Hop(_) | Kind::Other => false,
     };
     member || group.id == id
 }
 
-/// Every nexthop object of ours, groups first: they go before their members.
+/// Every nexthop object of ours, the group first: it goes before its members.
 pub(super) fn objects_of(netlink: &mut Netlink, config: &RouteConfig) -> Result<Vec<Nexthop>> {
-    let numbers = config.table..config.table + 2 * FAMILY_NUMBERS;
+    let numbers = config.table..=config.table + GROUP;
     let mut objects = netlink.nexthops()?;
     objects.retain(|nexthop| nexthop.protocol == config.protocol && numbers.contains(&nexthop.id));
-    objects.sort_by_key(|nexthop| matches!(nexthop.kind, Kind::Hop(..)));
+    objects.sort_by_key(|nexthop| std::cmp::Reverse(nexthop.id));
     Ok(objects)
 }
 

@@ -89,7 +89,7 @@ pub struct Link {
     pub slot: u32,
     /// Order of preference; uplinks of one rank are a balance group.
     pub rank: u32,
-    /// Share of its balance group's new connections, 1 to 256 (255 counts as 256).
+    /// Share of its balance group's new connections, 1 to 256 (which counts as 255 in IPv4).
     pub weight: u32,
     /// Metric of its default route, if it has one of its own.
     pub metric: Option<u32>,
@@ -197,7 +197,7 @@ impl Router {
             return Ok(Members::NONE);
         };
         let members = match message::nexthop_id(best) {
-            Some(group) => self.group_members(family, group)?,
+            Some(group) => self.group_members(group)?,
             None => message::hops(best)
                 .iter()
                 .filter_map(|hop| self.uplink(hop.ifindex))

@@ -37,9 +37,9 @@ const HEADER_LEN: usize = 8;
 /// `struct nexthop_grp`: id, weight - 1, its high byte, reserved.
 const ENTRY_LEN: usize = 8;
 
-/// Hash buckets of a group. Many, so that few flows share one and a small weight gets its part; the number of a standing group
-/// cannot be changed.
-const BUCKETS: u16 = 1024;
+/// Hash buckets of a group, 32 bytes each. Many more than there are flows at a time: what is in use cannot go to a member that
+/// joins. The number of a standing group cannot be changed.
+const BUCKETS: u16 = 16_384;
 /// After this time without a packet a bucket may go to a member that has too few. As long as RFC 4787 (REQ-5) recommends for
 /// UDP mappings: a flow that was silent for longer cannot count on its NAT anyway.
 const IDLE_SECONDS: u32 = 300;
@@ -52,7 +52,7 @@ pub(super) const MAX_WEIGHT: u32 = 255;
 /// A nexthop object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Nexthop {
-    /// Its number, the same for both families.
+    /// Its number.
     pub(super) id: u32,
     /// Who made it.
     pub(super) protocol: u8,
@@ -62,8 +62,8 @@ pub(super) struct Nexthop {
 /// What it stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// One way out.
-    Hop(Family, Hop),
+    /// One way out, for IPv4 routes.
+    Hop(Hop),
     /// Several, with their weights from 1 to [`MAX_WEIGHT`]; resilient.
     Group(Vec<(u32, u32)>),
     /// Something that is never ours: a blackhole, an encapsulation, a group of another type.
@@ -74,20 +74,19 @@ impl Nexthop {
     /// The message that adds or replaces it.
     pub(super) fn message(&self) -> Message {
         let (family, flags) = match &self.kind {
-            Kind::Hop(family, hop) => (
+            Kind::Hop(hop) => (
                 // An IPv4 route may have an IPv6 gateway (RFC 5549), which then is the object's family.
-                family_number(match hop.gateway {
-                    Some(IpAddr::V4(_)) => Family::V4,
+                u8::from(address_family(match hop.gateway {
                     Some(IpAddr::V6(_)) => Family::V6,
-                    None => *family,
-                }),
+                    Some(IpAddr::V4(_)) | None => Family::V4,
+                })),
                 if hop.onlink { RTNH_F_ONLINK } else { 0 },
             ),
             Kind::Group(_) | Kind::Other => (0, 0),
         };
         let mut message = message(RTM_NEWNEXTHOP, family, self.protocol, flags, Some(self.id));
         match &self.kind {
-            Kind::Hop(_, hop) => {
+            Kind::Hop(hop) => {
                 message.attribute(NHA_OIF, &hop.ifindex.to_ne_bytes());
                 match hop.gateway {
                     Some(IpAddr::V4(gateway)) => message.attribute(NHA_GATEWAY, &gateway.octets()),
@@ -119,7 +118,7 @@ impl Nexthop {
         let (header, attributes) = payload
             .split_first_chunk::<HEADER_LEN>()
             .context("netlink: nexthop too short")?;
-        let [family, _, protocol, _, flags @ ..] = *header;
+        let [_, _, protocol, _, flags @ ..] = *header;
         let onlink = u32::from_ne_bytes(flags) & RTNH_F_ONLINK != 0;
         let (mut id, mut ifindex, mut gateway) = (0, None, None);
         let (mut group, mut resilient) = (None, false);
@@ -138,20 +137,13 @@ impl Nexthop {
                 _ => other = true,
             }
         }
-        let family = match family {
-            family if family == family_number(Family::V6) => Family::V6,
-            _ => Family::V4,
-        };
         let kind = match (group, ifindex) {
             (Some(members), _) if resilient => Kind::Group(members),
-            (None, Some(ifindex)) if !other => Kind::Hop(
-                family,
-                Hop {
-                    ifindex,
-                    gateway,
-                    onlink,
-                },
-            ),
+            (None, Some(ifindex)) if !other => Kind::Hop(Hop {
+                ifindex,
+                gateway,
+                onlink,
+            }),
             _ => Kind::Other,
         };
         Ok(Nexthop { id, protocol, kind })
@@ -162,7 +154,7 @@ impl std::fmt::Display for Nexthop {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "nexthop {}", self.id)?;
         match &self.kind {
-            Kind::Hop(_, hop) => {
+            Kind::Hop(hop) => {
                 if let Some(gateway) = hop.gateway {
                     write!(f, " via {gateway}")?;
                 }
@@ -250,10 +242,6 @@ fn address(value: &[u8]) -> Result<IpAddr> {
     Ok(Ipv6Addr::from(octets).into())
 }
 
-fn family_number(family: Family) -> u8 {
-    u8::from(address_family(family))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -266,9 +254,9 @@ mod tests {
             onlink,
         };
         for kind in [
-            Kind::Hop(Family::V4, hop(Some("192.0.2.1"), false)),
-            Kind::Hop(Family::V6, hop(Some("fe80::1"), true)),
-            Kind::Hop(Family::V6, hop(None, false)),
+            Kind::Hop(hop(Some("192.0.2.1"), false)),
+            Kind::Hop(hop(Some("fe80::1"), true)),
+            Kind::Hop(hop(None, false)),
             Kind::Group(vec![(13600, 3), (13601, 1), (13663, 255)]),
         ] {
             let nexthop = Nexthop {

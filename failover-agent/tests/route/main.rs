@@ -3,9 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "a test's helpers may panic")]
 
 mod discover;
+mod groups;
+mod host;
+mod metrics;
 mod neighbour;
 mod netns;
 mod observe;
+mod poller;
 mod restore;
 mod scene;
+mod slots;
 mod switch;

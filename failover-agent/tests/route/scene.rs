@@ -11,9 +11,14 @@ use failover_agent::{
 
 pub(crate) const A: UplinkId = UplinkId(0);
 pub(crate) const B: UplinkId = UplinkId(1);
+pub(crate) const C: UplinkId = UplinkId(2);
 
 pub(crate) fn only(uplink: UplinkId) -> Members {
     Members::only(uplink)
+}
+
+pub(crate) fn members(uplinks: &[UplinkId]) -> Members {
+    uplinks.iter().copied().collect()
 }
 
 pub(crate) fn state() -> tempfile::TempDir {

@@ -1,0 +1,638 @@
+//! Balance groups: shares, flows that stay put, members that come and go, and what is left behind.
+
+use std::{
+    collections::BTreeMap,
+    io::{Read as _, Write as _},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    process::Command,
+    thread,
+    time::Duration,
+};
+
+use failover_agent::{
+    config::{Config, Gateway},
+    policy::{Family, Members},
+    route::{Report, Router, reset},
+};
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
+};
+use serde_json::Value;
+
+use crate::{host::Host, netns::*, poller::Poller, scene::*};
+
+/// The first two share the traffic 3 to 1, the others stand behind.
+fn balanced(interfaces: &[&str]) -> Config {
+    let mut config = config(interfaces);
+    config.uplinks[1].rank = config.uplinks[0].rank;
+    config.uplinks[0].weight = 3;
+    config
+}
+
+/// All share the traffic evenly.
+fn even(interfaces: &[&str]) -> Config {
+    let mut config = config(interfaces);
+    for uplink in &mut config.uplinks {
+        uplink.rank = 0;
+    }
+    config
+}
+
+/// The best default route's ways out: interface and weight. A nexthop group has each twice.
+fn ways(option: &str) -> Vec<(String, u64)> {
+    let mut routes = ip_json(&format!("{option} route show default"));
+    routes.sort_by_key(|route| route["metric"].as_u64().unwrap_or(0));
+    let best = routes.swap_remove(0);
+    let way = |hop: &Value| {
+        let interface = hop["dev"].as_str().unwrap().to_owned();
+        (interface, hop["weight"].as_u64().unwrap_or(1))
+    };
+    let dead = |hop: &&Value| hop["flags"].as_array().unwrap().contains(&"dead".into());
+    let Some(hops) = best["nexthops"].as_array() else {
+        return vec![way(&best)];
+    };
+    let mut ways: Vec<_> = hops.iter().filter(|hop| !dead(hop)).map(way).collect();
+    if best["nhid"].is_u64() {
+        let twins = ways.split_off(ways.len() / 2);
+        assert_eq!(ways, twins);
+    }
+    ways
+}
+
+fn by(interfaces: &[(&str, u64)]) -> Vec<(String, u64)> {
+    let owned = |(interface, weight): &(&str, u64)| ((*interface).to_owned(), *weight);
+    interfaces.iter().map(owned).collect()
+}
+
+/// Numbers of all nexthop objects.
+fn objects() -> Vec<u64> {
+    let objects = ip_json("nexthop show");
+    let mut numbers: Vec<_> = objects
+        .iter()
+        .map(|object| object["id"].as_u64().unwrap())
+        .collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+fn hash_policies() -> [String; 2] {
+    ["ipv4", "ipv6"].map(|family| {
+        let path = format!("/proc/sys/net/{family}/fib_multipath_hash_policy");
+        std::fs::read_to_string(path).unwrap().trim().to_owned()
+    })
+}
+
+/// From which addresses `count` new connections of this host to one server leave.
+fn shares(server: &str, any: &str, count: usize) -> BTreeMap<IpAddr, usize> {
+    let mut shares = BTreeMap::new();
+    // All at once, so that no two have the same port.
+    let sockets: Vec<UdpSocket> = (0..count)
+        .map(|_| UdpSocket::bind((any, 0)).unwrap())
+        .collect();
+    for socket in sockets {
+        socket.connect((server, 9)).unwrap();
+        *shares.entry(socket.local_addr().unwrap().ip()).or_default() += 1;
+    }
+    shares
+}
+
+#[test]
+fn new_connections_are_shared_by_weight() {
+    isolated(|| {
+        ethernet_uplinks(3);
+        default_routes(3, 500);
+        let config = balanced(&["up0", "up1", "up2"]);
+        let state = state();
+        let (mut router, _) = router(&config, state.path());
+        for (family, option, server, any) in [
+            (Family::V4, "-4", "192.0.2.1", "0.0.0.0"),
+            (Family::V6, "-6", "2001:db8:ffff::1", "::"),
+        ] {
+            let confirmed = router.activate(family, members(&[A, B])).unwrap();
+            assert_eq!(confirmed.problems, Vec::<String>::new());
+            assert_eq!(ways(option), by(&[("up0", 3), ("up1", 1)]));
+            assert_eq!(router.current(family).unwrap(), members(&[A, B]));
+            let shares = shares(server, any, 400);
+            let first = address(if option == "-4" {
+                "10.0.0.2"
+            } else {
+                "2001:db8::2"
+            });
+            assert_eq!(shares.len(), 2, "{shares:?}");
+            // 300 of 400 are to be expected; one in a million times it is beyond 250 to 350.
+            assert!((240..=360).contains(&shares[&first]), "{shares:?}");
+        }
+        assert_eq!(hash_policies(), ["1", "1"]);
+        for family in Family::ALL {
+            let again = router.activate(family, members(&[A, B])).unwrap();
+            assert_eq!(again.changes, Vec::<String>::new());
+        }
+    });
+}
+
+/// A client behind the host, and a provider with a server behind all of its uplinks; everything that goes out is masqueraded.
+struct Routed {
+    client: Host,
+    /// Goes on as long as this does.
+    _provider: Host,
+}
+
+/// A connection through the host, and the address that it has outside.
+struct Flow {
+    stream: TcpStream,
+    outside: IpAddr,
+}
+
+impl Routed {
+    fn new(uplinks: usize) -> Routed {
+        let (client, provider) = (Host::new(), Host::new());
+        ip("link add lan type veth peer name eth");
+        client.take("eth");
+        ip("link set dev lan up");
+        for line in [
+            "addr add 10.1.0.1/24 dev lan",
+            "-6 addr add 2001:db8:100::1/64 dev lan nodad",
+        ] {
+            ip(line);
+        }
+        client.run(|| {
+            ip("addr add 10.1.0.2/24 dev eth");
+            ip("-6 addr add 2001:db8:100::2/64 dev eth nodad");
+            ip("route add default via 10.1.0.1");
+            ip("-6 route add default via 2001:db8:100::1");
+        });
+        ethernet_uplinks(uplinks);
+        default_routes(uplinks, 500);
+        for n in 0..uplinks {
+            provider.take(&format!("far{n}"));
+            provider.run(move || {
+                ip(&format!("addr add 10.0.{n}.1/24 dev far{n}"));
+                ip(&format!("-6 addr add 2001:db8:{n}::1/64 dev far{n} nodad"));
+            });
+        }
+        // The cables were down for a moment.
+        for n in 0..uplinks {
+            for line in [
+                format!("route replace default via 10.0.{n}.1 dev up{n} proto dhcp metric 50{n}"),
+                format!(
+                    "-6 route replace default via 2001:db8:{n}::1 dev up{n} proto static metric 50{n}"
+                ),
+            ] {
+                wait_for("the uplink is up", || {
+                    let command = Command::new("ip").args(line.split(' ')).output();
+                    command.unwrap().status.success()
+                });
+            }
+        }
+        provider.run(|| {
+            ip("addr add 203.0.113.1/32 dev lo");
+            ip("-6 addr add 2001:db8:113::1/128 dev lo nodad");
+            let listener = TcpListener::bind("[::]:80").unwrap();
+            thread::spawn(move || serve(&listener));
+        });
+        for (path, value) in [("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1")] {
+            std::fs::write(format!("/proc/sys/net/{path}"), value).unwrap();
+        }
+        let nat = "table inet nat { chain out { type nat hook postrouting priority srcnat; oifname \"up*\" masquerade; }; }";
+        let nft = Command::new("nft").arg(nat).output().unwrap();
+        assert!(nft.status.success(), "{nft:?}");
+        Routed {
+            client,
+            _provider: provider,
+        }
+    }
+
+    /// Opens connections to the server.
+    fn flows(&self, server: &'static str, count: usize) -> Vec<Flow> {
+        self.client.run(move || {
+            let open = |_| {
+                let server: SocketAddr = server.parse().unwrap();
+                let mut stream =
+                    TcpStream::connect_timeout(&server, Duration::from_secs(20)).unwrap();
+                stream
+                    .set_read_timeout(Some(Duration::from_secs(20)))
+                    .unwrap();
+                let outside = ask(&mut stream).unwrap();
+                Flow { stream, outside }
+            };
+            (0..count).map(open).collect()
+        })
+    }
+}
+
+/// Answers every byte with the 16 bytes of the address that the client has for the server.
+fn serve(listener: &TcpListener) {
+    for stream in listener.incoming() {
+        let mut stream = stream.unwrap();
+        thread::spawn(move || {
+            let IpAddr::V6(peer) = stream.peer_addr().unwrap().ip() else {
+                return;
+            };
+            while stream.read_exact(&mut [0]).is_ok() {
+                if stream.write_all(&peer.octets()).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+}
+
+fn ask(stream: &mut TcpStream) -> std::io::Result<IpAddr> {
+    stream.write_all(b"?")?;
+    let mut octets = [0; 16];
+    stream.read_exact(&mut octets)?;
+    Ok(IpAddr::from(octets).to_canonical())
+}
+
+/// Those that leave by the uplinks `n`; the others are given up.
+fn of_uplinks(mut flows: Vec<Flow>, n: &[usize]) -> Vec<Flow> {
+    let ours = |flow: &Flow| {
+        n.iter().any(|n| {
+            let text = flow.outside.to_string();
+            text == format!("10.0.{n}.2")
+                || text == format!("2001:db8:{n}::2").replace(":0::", "::")
+        })
+    };
+    flows.retain(ours);
+    assert!(flows.len() > 4, "hardly any flow left by {n:?}");
+    flows
+}
+
+fn assert_alive(flows: &mut [Flow], when: &str) {
+    for flow in flows {
+        match ask(&mut flow.stream) {
+            Ok(outside) => assert_eq!(outside, flow.outside, "{when}"),
+            Err(error) => panic!("{when}: flow of {}: {error}", flow.outside),
+        }
+    }
+}
+
+#[test]
+fn forwarded_flows_of_staying_members_stay_put() {
+    isolated(|| {
+        let server = "203.0.113.1:80";
+        let routed = Routed::new(3);
+        let config = even(&["up0", "up1", "up2"]);
+        let state = state();
+        let (mut router, _) = router(&config, state.path());
+        let mut activate = |uplinks: Members| {
+            let confirmed = router.activate(Family::V4, uplinks).unwrap();
+            assert_eq!(confirmed.problems, Vec::<String>::new());
+        };
+        // One alone, as after a start: its flows stay when the others come.
+        activate(only(A));
+        let mut flows = routed.flows(server, 20);
+        // To the kernel a bucket is unused if its last packet came in the same tick as the group.
+        thread::sleep(Duration::from_millis(50));
+        assert_alive(&mut flows, "the first is alone");
+        activate(members(&[A, B]));
+        assert_alive(&mut flows, "the second joins");
+        activate(members(&[A, B, C]));
+        assert_alive(&mut flows, "the third joins");
+        flows = of_uplinks(flows, &[0]);
+        assert_eq!(flows.len(), 20);
+
+        flows.extend(routed.flows(server, 60));
+        assert_alive(&mut flows, "all are there");
+        for n in 0..3 {
+            of_uplinks(routed.flows(server, 60), &[n]);
+        }
+
+        activate(members(&[A, C]));
+        flows = of_uplinks(flows, &[0, 2]);
+        assert_alive(&mut flows, "the second leaves");
+        activate(members(&[A, B, C]));
+        assert_alive(&mut flows, "the second joins again");
+        activate(only(C));
+        flows = of_uplinks(flows, &[2]);
+        assert_alive(&mut flows, "the first two leave");
+        activate(members(&[B, C]));
+        assert_alive(&mut flows, "the second is back");
+    });
+}
+
+#[test]
+fn forwarded_ipv6_flows_stay_with_the_member_that_is_left() {
+    isolated(|| {
+        let server = "[2001:db8:113::1]:80";
+        let routed = Routed::new(2);
+        let config = even(&["up0", "up1"]);
+        let state = state();
+        let (mut router, _) = router(&config, state.path());
+        for (left, n) in [(A, 0), (B, 1)] {
+            router.activate(Family::V6, members(&[A, B])).unwrap();
+            let mut flows = of_uplinks(routed.flows(server, 60), &[n]);
+            assert!(flows.len() < 60, "the other has some, too");
+            router.activate(Family::V6, only(left)).unwrap();
+            assert_alive(&mut flows, "the other leaves");
+        }
+    });
+}
+
+#[test]
+fn groups_change_without_an_instant_without_default_route() {
+    isolated(|| {
+        ethernet_uplinks(5);
+        default_routes(5, 500);
+        // A group of two at 10, another at 20, one behind.
+        let mut config = config(&["up0", "up1", "up2", "up3", "up4"]);
+        for (uplink, (rank, metric)) in config.uplinks.iter_mut().zip([
+            (1, Some(10)),
+            (1, Some(10)),
+            (2, Some(20)),
+            (2, Some(20)),
+            (3, None),
+        ]) {
+            (uplink.rank, uplink.metric) = (rank, metric);
+        }
+        let state = state();
+        let (mut router, _) = router(&config, state.path());
+        let [d, e] = [3, 4].map(failover_agent::policy::UplinkId);
+        let sets = [
+            (members(&[A, B]), 10),
+            (members(&[A]), 10),
+            (members(&[C, d]), 20),
+            (members(&[B]), 10),
+            (members(&[e]), 50),
+            (members(&[d]), 20),
+            (members(&[A, B]), 10),
+            (members(&[e]), 50),
+        ];
+        for family in Family::ALL {
+            router.activate(family, sets[0].0).unwrap();
+        }
+        let all = ["10.0.0.2", "10.0.1.2", "10.0.2.2", "10.0.3.2", "10.0.4.2"];
+        let all6 = [
+            "2001:db8::2",
+            "2001:db8:1::2",
+            "2001:db8:2::2",
+            "2001:db8:3::2",
+            "2001:db8:4::2",
+        ];
+        let v4 = Poller::start("192.0.2.1", "0.0.0.0", Vec::leak(all.to_vec()));
+        let v6 = Poller::start("2001:db8:ffff::1", "::", Vec::leak(all6.to_vec()));
+        for _ in 0..150 {
+            for (to, metric) in sets {
+                for family in Family::ALL {
+                    let confirmed = router.activate(family, to).unwrap();
+                    assert_eq!(confirmed.problems, Vec::<String>::new());
+                    assert_eq!(router.current(family).unwrap(), to);
+                }
+                for option in ["-4", "-6"] {
+                    let best = ip_json(&format!("{option} route show default proto 136"));
+                    let best = best.iter().map(|route| route["metric"].as_u64()).min();
+                    assert_eq!(best.unwrap(), Some(metric));
+                }
+            }
+        }
+        assert!(v4.finish() > 1000 && v6.finish() > 1000);
+        // The last one was no group: nothing of one is left.
+        assert_eq!(objects(), Vec::<u64>::new());
+    });
+}
+
+#[test]
+fn members_whose_interfaces_go_and_come() {
+    isolated(|| {
+        ethernet_uplinks(3);
+        default_routes(3, 500);
+        let config = balanced(&["up0", "up1", "up2"]);
+        let state = state();
+        let (mut router, _) = router(&config, state.path());
+        let both = members(&[A, B]);
+        let again = |router: &mut Router| {
+            for n in 0..3 {
+                ip(&format!("link set up{n} up"));
+                // The kernel forgets IPv6 addresses of an interface that is down.
+                ip(&format!(
+                    "-6 addr replace 2001:db8:{n}::2/64 dev up{n} nodad"
+                ));
+            }
+            wait_for("everything is as before", || {
+                let links = router.rediscover(&config).unwrap();
+                router.prepare(&links).unwrap();
+                router.reconcile().unwrap().problems.is_empty()
+                    && links.iter().all(|link| link.families[1].is_some())
+            });
+        };
+        for (family, option) in [(Family::V4, "-4"), (Family::V6, "-6")] {
+            router.activate(family, both).unwrap();
+            // The policy has not noticed.
+            ip("link set up1 down");
+            assert_eq!(
+                ways(option).iter().map(|way| &way.0).collect::<Vec<_>>(),
+                ["up0"],
+                "by the kernel alone"
+            );
+            router.activate(family, both).unwrap();
+            let links = router.rediscover(&config).unwrap();
+            router.prepare(&links).unwrap();
+            router.reconcile().unwrap();
+            assert_eq!(router.current(family).unwrap(), only(A));
+            router.activate(family, only(A)).unwrap();
+            assert_eq!(router.current(family).unwrap(), only(A));
+            router.activate(family, both).unwrap();
+            again(&mut router);
+            assert_eq!(ways(option), by(&[("up0", 3), ("up1", 1)]));
+
+            // With the last member the kernel removes group and route.
+            ip("link set up0 down");
+            ip("link set up1 down");
+            assert_eq!(ways(option), by(&[("up2", 1)]));
+            router.activate(family, only(C)).unwrap();
+            assert_eq!(ways(option), by(&[("up2", 1)]));
+            assert_eq!(router.current(family).unwrap(), only(C));
+            again(&mut router);
+            router.activate(family, both).unwrap();
+            assert_eq!(ways(option), by(&[("up0", 3), ("up1", 1)]));
+        }
+
+        // Made anew, with another index.
+        ip("link del up1");
+        ip("link add up1 type veth peer name far1");
+        ip("addr add 10.0.1.2/24 dev up1");
+        ip("link set far1 up");
+        again(&mut router);
+        for option in ["-4", "-6"] {
+            assert_eq!(ways(option), by(&[("up0", 3), ("up1", 1)]));
+        }
+    });
+}
+
+#[test]
+fn nothing_of_a_group_is_left_after_reset() {
+    isolated(|| {
+        ethernet_uplinks(3);
+        default_routes(3, 10);
+        std::fs::write("/proc/sys/net/ipv6/fib_multipath_hash_policy", "2").unwrap();
+        // Somebody else's, with a number in our range; and one that nobody needs any more, with our protocol.
+        ip("nexthop add id 13700 dev up2 proto static");
+        ip("nexthop add id 13650 via 10.0.2.1 dev up2 proto 136");
+        let before = snapshot();
+        let config = balanced(&["up0", "up1", "up2"]);
+        let state = state();
+        let (mut killed, _) = router(&config, state.path());
+        assert_eq!(objects(), [13700], "prepare removes what is stale");
+        let both = members(&[A, B]);
+        for family in Family::ALL {
+            killed.activate(family, both).unwrap();
+        }
+        drop(killed);
+        assert_eq!(hash_policies(), ["1", "1"]);
+        let (left, numbers) = (snapshot(), objects());
+        assert_eq!(numbers, [13600, 13601, 13664, 13665, 13700, 13728]);
+
+        // The next run has them in another order, and changes nothing.
+        let mut other = balanced(&["up1", "up0", "up2"]);
+        (other.uplinks[0].weight, other.uplinks[1].weight) = (1, 3);
+        let (mut second, links) = router(&other, state.path());
+        assert_eq!((links[0].slot, links[1].slot), (1, 0));
+        for family in Family::ALL {
+            assert_eq!(second.current(family).unwrap(), both);
+            let confirmed = second.activate(family, both).unwrap();
+            let of_active = |line: &&String| line.contains("13728") || line.contains("metric 50");
+            assert_eq!(confirmed.changes.iter().find(of_active), None);
+        }
+        assert_eq!(objects(), numbers);
+        let main_route = |entries: &std::collections::BTreeSet<String>| -> Vec<String> {
+            let group = entries.iter().filter(|entry| entry.contains("nhid"));
+            group.cloned().collect()
+        };
+        assert_eq!(main_route(&snapshot()), main_route(&left));
+        drop(second);
+
+        let report = reset(&config.route, state.path()).unwrap();
+        assert_eq!(report.problems, Vec::<String>::new());
+        assert_eq!(snapshot(), before);
+        assert_eq!(objects(), [13700]);
+        assert_eq!(hash_policies(), ["0", "2"]);
+        assert_eq!(std::fs::read_dir(state.path()).unwrap().count(), 0);
+        assert_eq!(
+            reset(&config.route, state.path()).unwrap(),
+            Report::default()
+        );
+
+        // The same by a stop; a policy that was set by hand meanwhile stays.
+        let (mut third, _) = router(&config, state.path());
+        for family in Family::ALL {
+            third.activate(family, both).unwrap();
+        }
+        std::fs::write("/proc/sys/net/ipv4/fib_multipath_hash_policy", "2").unwrap();
+        assert_eq!(third.restore().unwrap().problems, Vec::<String>::new());
+        assert_eq!(snapshot(), before);
+        assert_eq!(objects(), [13700]);
+        assert_eq!(hash_policies(), ["2", "2"]);
+    });
+}
+
+#[test]
+fn plain_multipath_route_where_there_can_be_no_group() {
+    isolated(|| {
+        ethernet_uplinks(3);
+        default_routes(3, 500);
+        let before = snapshot();
+        let config = balanced(&["up0", "up1", "up2"]);
+        let state = state();
+        let (mut router, _) = router(&config, state.path());
+        let both = members(&[A, B]);
+        // Another's object has the group's number.
+        ip("nexthop add id 13728 blackhole proto static");
+        let confirmed = router.activate(Family::V4, both).unwrap();
+        assert_eq!(confirmed.problems.len(), 1, "{confirmed:?}");
+        assert!(
+            confirmed.problems[0].contains("no resilient nexthop group"),
+            "{confirmed:?}"
+        );
+        assert_eq!(objects(), [13728]);
+        for (to, expected) in [
+            (both, by(&[("up0", 3), ("up1", 1)])),
+            (only(A), by(&[("up0", 1)])),
+            (both, by(&[("up0", 3), ("up1", 1)])),
+            (only(C), by(&[("up2", 1)])),
+            (both, by(&[("up0", 3), ("up1", 1)])),
+        ] {
+            let confirmed = router.activate(Family::V4, to).unwrap();
+            assert_eq!(confirmed.problems, Vec::<String>::new(), "told once");
+            assert_eq!(ways("-4"), expected);
+            assert_eq!(router.current(Family::V4).unwrap(), to);
+        }
+        let shares = shares("192.0.2.1", "0.0.0.0", 400);
+        assert!(
+            (240..=360).contains(&shares[&address("10.0.0.2")]),
+            "{shares:?}"
+        );
+        assert_eq!(
+            router.activate(Family::V4, both).unwrap().changes,
+            Vec::<String>::new()
+        );
+        ip("nexthop del id 13728");
+        router.restore().unwrap();
+        assert_eq!(objects(), Vec::<u64>::new());
+        assert_eq!(snapshot(), before);
+    });
+}
+
+#[test]
+fn hash_policy_that_cannot_be_set_is_a_problem_with_its_cure() {
+    isolated(|| {
+        ethernet_uplinks(2);
+        default_routes(2, 500);
+        // As in a container.
+        unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).unwrap();
+        let none = None::<&str>;
+        let remount = |source, target, flags| mount(source, target, none, flags, none).unwrap();
+        remount(none, "/", MsFlags::MS_REC | MsFlags::MS_PRIVATE);
+        remount(Some("/proc/sys"), "/proc/sys", MsFlags::MS_BIND);
+        let read_only = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+        remount(none, "/proc/sys", read_only);
+
+        let config = balanced(&["up0", "up1"]);
+        let state = state();
+        let (mut router, _) = router(&config, state.path());
+        let confirmed = router.activate(Family::V4, members(&[A, B])).unwrap();
+        let [problem] = confirmed.problems.as_slice() else {
+            panic!("{confirmed:?}");
+        };
+        assert!(
+            problem.contains("sysctl -w net.ipv4.fib_multipath_hash_policy=1"),
+            "{problem}"
+        );
+        assert_eq!(ways("-4"), by(&[("up0", 3), ("up1", 1)]));
+        assert!(!state.path().join("hash_policy.json").exists());
+        let again = router.activate(Family::V4, only(A)).unwrap();
+        assert_eq!(again.problems, Vec::<String>::new(), "told once");
+        router.restore().unwrap();
+        assert_eq!(hash_policies(), ["0", "0"]);
+    });
+}
+
+#[test]
+fn members_without_gateways_share_ipv4() {
+    isolated(|| {
+        ethernet_uplinks(2);
+        default_routes(2, 500);
+        let mut config = balanced(&["up0", "up1"]);
+        config.uplinks[1].gateway = Gateway::None;
+        config.uplinks[1].gateway6 = Gateway::None;
+        let state = state();
+        let (mut router, _) = router(&config, state.path());
+        let both = members(&[A, B]);
+        let confirmed = router.activate(Family::V4, both).unwrap();
+        assert_eq!(confirmed.problems, Vec::<String>::new());
+        assert_eq!(ways("-4"), by(&[("up0", 3), ("up1", 1)]));
+
+        let confirmed = router.activate(Family::V6, both).unwrap();
+        assert_eq!(confirmed.problems.len(), 1, "{confirmed:?}");
+        assert!(
+            confirmed.problems[0].contains("dev up1: it has no gateway"),
+            "{confirmed:?}"
+        );
+        assert_eq!(ways("-6"), by(&[("up0", 1)]));
+        assert_eq!(
+            router.activate(Family::V6, both).unwrap().problems,
+            Vec::<String>::new(),
+            "told once"
+        );
+    });
+}

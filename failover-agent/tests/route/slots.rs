@@ -1,0 +1,91 @@
+//! Numbers that stay when uplinks come and go.
+
+use failover_agent::{policy::Family, route::Router};
+
+use crate::{netns::*, scene::*};
+
+/// Rules and routes of an uplink, besides those of the main table.
+fn of_uplink(entries: &std::collections::BTreeSet<String>, n: u32) -> Vec<String> {
+    let (table, interface) = (
+        format!("{}", 13600 + n),
+        format!("\"table\":\"{}\"", 13600 + n),
+    );
+    entries
+        .iter()
+        .filter(|entry| entry.contains(&interface) || entry.contains(&format!("lookup {table}")))
+        .cloned()
+        .collect()
+}
+
+#[test]
+fn an_uplink_in_front_leaves_the_others_alone() {
+    isolated(|| {
+        ethernet_uplinks(4);
+        default_routes(4, 500);
+        let two = config(&["up1", "up2"]);
+        let state = state();
+        let (mut router, links) = router(&two, state.path());
+        assert_eq!((links[0].slot, links[1].slot), (0, 1));
+        for family in Family::ALL {
+            router.activate(family, only(A)).unwrap();
+        }
+        let before = snapshot();
+
+        let three = config(&["up0", "up1", "up2"]);
+        let links = router.rediscover(&three).unwrap();
+        let slots: Vec<u32> = links.iter().map(|link| link.slot).collect();
+        assert_eq!(slots, [2, 0, 1]);
+        let report = router.prepare(&links).unwrap();
+        assert_eq!(report.problems, Vec::<String>::new());
+        assert!(
+            !report.changes.is_empty()
+                && report
+                    .changes
+                    .iter()
+                    .all(|line| line.starts_with("added ") && line.contains("13602")
+                        || line.contains("from 10.0.0.2")
+                        || line.contains("from 2001:db8::2")),
+            "{report:?}"
+        );
+        for n in [0, 1] {
+            assert!(!of_uplink(&before, n).is_empty());
+            assert_eq!(of_uplink(&snapshot(), n), of_uplink(&before, n));
+        }
+        // The active one is the same, at its new position.
+        let report = router.reconcile().unwrap();
+        assert_eq!(report.problems, Vec::<String>::new());
+        for family in Family::ALL {
+            assert_eq!(router.current(family).unwrap(), only(B));
+        }
+        assert_eq!(
+            defaults("-4")[..3],
+            [
+                ours("up1", "10.0.1.1", 50),
+                ours("up0", "10.0.0.1", 100),
+                ours("up2", "10.0.2.1", 102)
+            ]
+        );
+
+        // A restart changes nothing, although the positions are others.
+        let left = snapshot();
+        drop(router);
+        let mut second = Router::connect(&three.route, state.path()).unwrap();
+        assert_eq!(second.discover(&three).unwrap(), links);
+        let report = second.prepare(&links).unwrap();
+        assert_eq!(report, failover_agent::route::Report::default());
+        for family in Family::ALL {
+            assert_eq!(second.current(family).unwrap(), only(B));
+        }
+        assert_eq!(second.reconcile().unwrap().changes, Vec::<String>::new());
+        assert_eq!(snapshot(), left);
+
+        // One that is taken out leaves its number to the next.
+        let other = config(&["up1", "up3"]);
+        let links = second.rediscover(&other).unwrap();
+        assert_eq!((links[0].slot, links[1].slot), (0, 1));
+        second.prepare(&links).unwrap();
+        assert_eq!(of_uplink(&snapshot(), 2), Vec::<String>::new());
+        second.reconcile().unwrap();
+        assert_eq!(second.current(Family::V4).unwrap(), only(A));
+    });
+}
