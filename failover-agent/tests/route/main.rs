@@ -6,6 +6,7 @@ mod discover;
 mod groups;
 mod host;
 mod metrics;
+mod learn;
 mod neighbour;
 mod netns;
 mod observe;

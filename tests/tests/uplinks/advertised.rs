@@ -150,8 +150,19 @@ fn a_new_prefix_becomes_the_source_and_the_old_one_goes_with_its_address() -> Re
         return Ok(());
     }
     let lab = lab()?;
+    let host = lab.host().namespace();
+    host.set_sysctl("net/ipv6/conf/cable/use_tempaddr", "2")?;
     advertise(&lab, "cable", "fe80::1", MEDIUM, 1800)?;
     advertise(&lab, "lte", "fe80::1", MEDIUM, 1800)?;
+    let temporary = || {
+        host.exec(
+            "ip",
+            &["-6", "address", "show", "dev", "cable", "temporary"],
+        )
+    };
+    wait_until("the host has a temporary address", SOON, || {
+        temporary().is_ok_and(|list| list.contains("inet6 2001:db8:1:0:"))
+    })?;
     let agent = lab.start_agent(&config(&lab, PROBE_V6))?;
     wait_ready(&agent, "cable", &["lte"])?;
     let source = |prefix: &str| {
@@ -166,6 +177,7 @@ fn a_new_prefix_becomes_the_source_and_the_old_one_goes_with_its_address() -> Re
         })
     };
     let old = source("2001:db8:1:0:")?;
+    assert!(!temporary()?.contains(&format!("{old}/")), "{old}");
 
     // The old prefix is not preferred any more: it remains for the connections that have it.
     let cable = lab.uplink("cable");
