@@ -65,7 +65,8 @@ impl Repairs {
             _ => return,
         };
         // The same again: by many short-lived processes, perhaps.
-        self.deeds.retain(|known| known.what != deed.what);
+        self.deeds
+            .retain(|known| (known.family, &known.what) != (deed.family, &deed.what));
         if self.deeds.len() == DEEDS {
             self.deeds.pop_front();
         }

@@ -151,7 +151,7 @@ fn assemble(steps: &[Step]) -> Vec<SockFilter> {
                 let distance = instructions(&behind[..distance]);
                 program.push(SockFilter::new(
                     JUMP_IF_EQUAL,
-                    // At most as many as there are uplinks, and 30 more.
+                    // A test makes sure that every distance fits.
                     u8::try_from(distance).unwrap_or(u8::MAX),
                     0,
                     number,
@@ -161,4 +161,17 @@ fn assemble(steps: &[Step]) -> Vec<SockFilter> {
         }
     }
     program
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_distance_fits_into_a_jump() {
+        let most = u32::try_from(failover_ebpf::MAX_UPLINKS).unwrap();
+        let program = program(4711, 136, &(1..=most).collect());
+        // No jump is longer than the program.
+        assert!(program.len() <= usize::from(u8::MAX), "{}", program.len());
+    }
 }

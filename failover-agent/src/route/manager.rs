@@ -71,8 +71,8 @@ const MANAGERS: &[Manager] = &[
         name: "dhclient",
         processes: &["dhclient", "dhclient-script"],
         protocols: &[],
-        outbid: "`metric 700` in the interface's stanza of /etc/network/interfaces; without ifupdown IF_METRIC=700 in dhclient's environment",
-        remove: "`metric 700` in the interface's stanza of /etc/network/interfaces; without ifupdown IF_METRIC=700 in dhclient's environment",
+        outbid: "`metric 700` in the interface's stanza of /etc/network/interfaces; without ifupdown `dhclient -e IF_METRIC=700`",
+        remove: "`metric 700` in the interface's stanza of /etc/network/interfaces; without ifupdown `dhclient -e IF_METRIC=700`",
     },
     Manager {
         name: "udhcpc",
@@ -112,10 +112,13 @@ const MANAGERS: &[Manager] = &[
     Manager {
         name: "FRR",
         processes: &["zebra", "staticd", "bgpd", "ospfd", "watchfrr"],
-        protocols: &[11, 186, 187, 188, 189, 192],
+        // `zebra_rt_netlink.h` in FRR.
+        protocols: &[
+            11, 186, 187, 188, 189, 190, 191, 192, 193, 194, 195, 196, 197, 198,
+        ],
         outbid: "zebra installs every route with metric 20: set our `route.active_metric` below 20, or keep its default route out of the \
                  kernel with a route-map that denies 0.0.0.0/0 and `ip protocol any route-map NAME` (IPv6: `ipv6 protocol …`)",
-        remove: "set `route.protocol` to a number that FRR does not take for its own (not 11, 42 or 186 to 197)",
+        remove: "set `route.protocol` to a number that FRR does not take for its own (not 11, 42 or 186 to 198)",
     },
     Manager {
         name: "BIRD",
@@ -128,7 +131,7 @@ const MANAGERS: &[Manager] = &[
         name: "pppd",
         processes: &["pppd"],
         protocols: &[],
-        outbid: "`defaultroute-metric 700` in /etc/ppp/peers/NAME (pppd 2.4.9 or Debian's), or `nodefaultroute` with `gateway = \"none\"` in our configuration",
+        outbid: "`defaultroute-metric 700` in /etc/ppp/peers/NAME (pppd 2.4.8 or newer), or `nodefaultroute` with `gateway = \"none\"` in our configuration",
         remove: "`noreplacedefaultroute` in /etc/ppp/peers/NAME",
     },
     Manager {

@@ -1,11 +1,12 @@
 //! Somebody who does not give in.
 
 use std::{
+    os::unix::process::CommandExt as _,
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use failover_tests::lab::{Lab, require_root};
 use serde_json::Value;
 
@@ -98,6 +99,56 @@ fn a_script_that_flushes_our_rules_is_no_match_for_us() -> Result<()> {
     })?;
     drop(script);
     wait_restored(&lab, &before, "the script")?;
+    assert_eq!(history(&agent), ["start-up cable"]);
+    Ok(())
+}
+
+#[test]
+fn a_program_that_removes_our_route_is_named_with_its_own_cure() -> Result<()> {
+    if !require_root("a_program_that_removes_our_route_is_named_with_its_own_cure") {
+        return Ok(());
+    }
+    let lab = Lab::builder().build()?;
+    let agent = start(&lab, QUICK)?;
+    let before = lab.host().snapshot()?;
+    // The kernel calls a process what its file is called; what it does is `ip`'s.
+    let program = lab.agent_dirs().scratch.join("dhcpcd");
+    let paths = std::env::var_os("PATH").context("no PATH")?;
+    let ip = std::env::split_paths(&paths).map(|dir| dir.join("ip"));
+    let ip = ip.into_iter().find(|path| path.is_file());
+    std::os::unix::fs::symlink(ip.context("no ip")?, &program)?;
+    let mut client = Script::spawn(
+        lab.host()
+            .namespace()
+            .command(&program)
+            .arg0("ip")
+            .args(["-force", "-batch", "-"]),
+    )?;
+
+    let named = format!("dhcpcd (process {}) removed default via", client.pid());
+    let quarrel = |status: &Value| {
+        status["quarrels"]
+            .as_array()
+            .is_some_and(|all| !all.is_empty())
+    };
+    let deadline = Instant::now() + 3 * SOON;
+    while !quarrel(&agent.status_json()?) {
+        ensure!(Instant::now() < deadline, "no quarrel");
+        client.feed("route del default dev cable metric 50")?;
+        thread::sleep(Duration::from_millis(200));
+    }
+    let status = agent.status_json()?;
+    let quarrel = &status["quarrels"][0];
+    assert_eq!(quarrel["with"], "dhcpcd");
+    assert_eq!(quarrel["what"], "removes or replaces our routes");
+    let cure = quarrel["cure"].as_str().context("no cure")?;
+    assert!(cure.contains("/etc/dhcpcd.conf"), "{cure}");
+    let line = agent.wait_for_line("who did it", SOON, |line| message(line).contains(&named))?;
+    assert!(message(&line).ends_with("put back"), "{}", line.text);
+    let process = line.field("process").and_then(Value::as_u64);
+    assert_eq!(process, Some(client.pid().into()));
+    drop(client);
+    wait_restored(&lab, &before, "the removals")?;
     assert_eq!(history(&agent), ["start-up cable"]);
     Ok(())
 }

@@ -100,6 +100,10 @@ fn what_others_undo_is_put_back_and_told() -> Result<()> {
             Err(lines.join("\n"))
         })?;
     }
+    // In the place of one of ours, in our own table.
+    let command = format!("route replace default via {lte_v4} dev lte table 13600 metric 1024");
+    lab.host().namespace().ip_batch(&command)?;
+    wait_restored(&lab, &before, &command)?;
     assert_eq!(history(&agent), ["start-up cable"]);
     let status = agent.status_json()?;
     assert_eq!(status["active"], "cable");

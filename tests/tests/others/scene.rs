@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::Write as _,
-    process::{Child, Stdio},
+    process::{Child, Command, Stdio},
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
     time::Duration,
@@ -68,19 +68,33 @@ pub(crate) fn wake_ups(agent: &AgentProcess) -> Result<u64> {
     Ok(sum)
 }
 
-/// A shell script that goes on until this goes out of scope.
+/// Somebody else's program, ended when this goes out of scope.
 pub(crate) struct Script(Child);
 
 impl Script {
+    /// Runs a shell script.
     pub(crate) fn start(namespace: &Namespace, script: &str) -> Result<Script> {
-        let child = namespace
-            .command("sh")
-            .args(["-c", script])
-            .stdin(Stdio::null())
+        Script::spawn(namespace.command("sh").args(["-c", script]))
+    }
+
+    /// Starts a program that is given its commands by [`Script::feed`].
+    pub(crate) fn spawn(command: &mut Command) -> Result<Script> {
+        let child = command
+            .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
         Ok(Script(child))
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Writes a line to its standard input.
+    pub(crate) fn feed(&mut self, line: &str) -> Result<()> {
+        let stdin = self.0.stdin.as_mut().context("no pipe")?;
+        Ok(writeln!(stdin, "{line}")?)
     }
 }
 
