@@ -27,6 +27,7 @@
 //! | [`cutoff`] | edge: local sockets and tracked flows that no packet reaches |
 //! | [`control`] | edge: lock, unix socket, status model, events |
 //! | [`hook`] | edge: programs that the user wants run |
+//! | `state` | files that outlive the process: atomic and durable |
 //! | [`agent`], [`clock`] | the loop that connects them, and its time |
 //!
 //! # Invariants
@@ -61,4 +62,5 @@ mod netlink;
 pub mod policy;
 pub mod probe;
 pub mod route;
+mod state;
 pub mod verbs;
