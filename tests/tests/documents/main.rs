@@ -13,6 +13,7 @@
 //! Each section has a host of its own with the uplinks that its files name, or the first file of the document where it has none.
 //! The agent runs before the first command, unless a command of the section starts it.
 
+mod claims;
 mod host;
 mod markdown;
 
