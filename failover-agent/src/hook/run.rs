@@ -56,9 +56,10 @@ pub(super) async fn run(job: Job, mut stop: watch::Receiver<bool>) {
     let (child, group, mut output) = match started {
         Ok(started) => started,
         Err(error) => {
+            let cure = cure(&error);
             warn!(
                 hook = name,
-                "{name}: {path} cannot be started: {error}: correct the path, or make it executable"
+                "{name}: {path} cannot be started: {error}: {cure}"
             );
             return;
         }
@@ -77,6 +78,16 @@ pub(super) async fn run(job: Job, mut stop: watch::Receiver<bool>) {
     };
     output.finish();
     report(&name, &path, ended, begun.elapsed());
+}
+
+/// What helps a program that cannot be started (the errors of execve(2)).
+fn cure(error: &io::Error) -> &'static str {
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::ENOENT) => "correct its path, or that of the interpreter on its first line",
+        Some(Errno::EACCES) => "make it executable (chmod +x), on a file system without noexec",
+        Some(Errno::ENOEXEC) => "begin it with a line like #!/bin/sh",
+        _ => "it is tried again the next time",
+    }
 }
 
 /// Starts a program in a process group of its own, whose number is returned, too.

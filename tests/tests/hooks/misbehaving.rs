@@ -75,7 +75,7 @@ fn a_program_that_takes_too_long_is_ended_and_the_newest_switch_is_told() -> Res
         &lab,
         "[ $FAMILY = ipv4 ] || exit 0; echo \"$PREVIOUS-$UPLINK\" >> $DIR/told; echo $$ >> $DIR/pid; sleep 1000",
     )?;
-    let agent = start(&lab, &[&program.to_string_lossy()], "3s")?;
+    let agent = start(&lab, &[&program.to_string_lossy()], "5s")?;
     let first = wait_for_file(&lab, "pid", |pid| pid.ends_with('\n'))?;
     for uplink in ["lte", "cable", "lte"] {
         agent.verb(&["switch", uplink])?;
@@ -85,7 +85,7 @@ fn a_program_that_takes_too_long_is_ended_and_the_newest_switch_is_told() -> Res
     assert_eq!(told, "-cable\ncable-lte\n", "{:?}", said(&agent.log()));
     agent.wait_for_line("that it was ended", SOON, |line| {
         let message = message(line).unwrap_or_default();
-        message.ends_with("since it ran for more than 3s")
+        message.ends_with("since it ran for more than 5s")
             && line.field("level") == Some(&Value::from("WARN"))
             && message.contains("signal: 15 (SIGTERM)")
     })?;

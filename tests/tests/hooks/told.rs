@@ -16,14 +16,14 @@ use super::scene::{SOON, is_there, said, script, start, wait_active, wait_for_fi
 
 /// Leaves the environment, and what the kernel says of the process and its files.
 const REPORT: &str = r#"
-files=$(find /proc/$$/fd -mindepth 1 ! -name '[012]' -printf '%l ')
+files=$(find /proc/$$/fd -mindepth 1 ! -name '[012]' -printf '%l ' || :)
 [ "$FAMILY" = ipv4 ] && route=$(ip -4 route show default | head -n 1) || route=$(ip -6 route show default | head -n 1)
 {
     env
     echo "route=$route"
     echo "stdin=$(readlink /proc/$$/fd/0)"
     echo "files=$files"
-    grep -E '^Sig(Blk|Ign):' /proc/$$/status
+    grep -E '^Sig(Blk|Ign):' /proc/self/status
     echo "group=$(cut -d ' ' -f 5 /proc/$$/stat) process=$$"
 } > $DIR/written
 mv $DIR/written $DIR/$FAMILY-$REASON
