@@ -1,0 +1,6 @@
+//! Real networks: the agent beside real DHCP clients, router advertisements and network managers.
+//!
+//! Needs the daemons that `cargo xtask setup` unpacks.
+
+mod dhcp;
+mod scene;
