@@ -55,21 +55,25 @@ fn leases_are_followed(test: &str, kind: ClientKind) -> Result<()> {
     let mut at_cable = DhcpServer::start(&cable, Lease::usual(&cable))?;
     let mut at_lte = DhcpServer::start(&lte, Lease::usual(&lte))?;
     let system = System::new(lab.host().namespace())?;
-    let client = DhcpClient::start(kind, &system, &[("cable", BETTER), ("lte", WORSE)])?;
-    let theirs = |cable: Lease, lte: Lease| match kind {
-        // Its script knows no metrics.
-        ClientKind::Udhcpc => [
-            format!("cable {} 0", cable.gateway),
-            format!("lte {} 0", lte.gateway),
-        ],
-        _ => [
-            format!("cable {} {BETTER}", cable.gateway),
-            format!("lte {} {WORSE}", lte.gateway),
-        ],
+    let (better, clients) = match kind {
+        // Its script knows no metrics: all its routes would have 0, and the second one would be refused.
+        ClientKind::Udhcpc => {
+            let other = DhcpClient::start(ClientKind::Dhclient, &system, &[("lte", WORSE)])?;
+            let udhcpc = DhcpClient::start(kind, &system, &[("cable", 0)])?;
+            (0, vec![udhcpc, other])
+        }
+        _ => {
+            let interfaces = [("cable", BETTER), ("lte", WORSE)];
+            let client = DhcpClient::start(kind, &system, &interfaces)?;
+            (BETTER, vec![client])
+        }
     };
-    let left_alone = |theirs: [String; 2]| match kind {
-        ClientKind::Udhcpc => Vec::new(),
-        _ => theirs[1..].to_vec(),
+    let hurry = || clients.iter().try_for_each(DhcpClient::hurry);
+    let theirs = |cable: Lease, lte: Lease| {
+        [
+            format!("cable {} {better}", cable.gateway),
+            format!("lte {} {WORSE}", lte.gateway),
+        ]
     };
     let ours = |cable: Lease, lte: Lease| {
         [
@@ -87,12 +91,7 @@ fn leases_are_followed(test: &str, kind: ClientKind) -> Result<()> {
     for (name, lease) in [("cable", leases.0), ("lte", leases.1)] {
         wait_for_way_out(&agent, name, lease.gateway.into(), lease.address.into())?;
     }
-    wait_for_routes(
-        &lab,
-        Family::V4,
-        &ours(leases.0, leases.1),
-        &left_alone(before),
-    )?;
+    wait_for_routes(&lab, Family::V4, &ours(leases.0, leases.1), &before[1..])?;
     let stream = lab.host().udp_stream(TARGET_V4).start()?;
     stream.wait_for_echo_by("cable", Instant::now(), SOON)?;
 
@@ -104,7 +103,7 @@ fn leases_are_followed(test: &str, kind: ClientKind) -> Result<()> {
     };
     at_cable.offer(leases.0)?;
     at_lte.offer(leases.1)?;
-    client.hurry()?;
+    hurry()?;
     follow(&lab, &agent, "cable", leases.0)?;
     follow(&lab, &agent, "lte", leases.1)?;
     wait_for_answers(&agent, Family::V4, &["cable", "lte"])?;
@@ -112,7 +111,7 @@ fn leases_are_followed(test: &str, kind: ClientKind) -> Result<()> {
         &lab,
         Family::V4,
         &ours(leases.0, leases.1),
-        &left_alone(theirs(leases.0, leases.1)),
+        &theirs(leases.0, leases.1)[1..],
     )?;
     stream.wait_for_echo_by("cable", Instant::now(), SOON)?;
     assert_eq!(history(&agent, Family::V4), ["start-up cable"]);
@@ -121,7 +120,7 @@ fn leases_are_followed(test: &str, kind: ClientKind) -> Result<()> {
     // question of milliseconds.
     let leases = (Lease::other(&cable), leases.1);
     at_cable.offer(leases.0)?;
-    client.hurry()?;
+    hurry()?;
     follow(&lab, &agent, "cable", leases.0)?;
     wait_for_answers(&agent, Family::V4, &["cable", "lte"])?;
     stream.wait_for_echo_by("cable", Instant::now(), SOON)?;
@@ -135,7 +134,7 @@ fn leases_are_followed(test: &str, kind: ClientKind) -> Result<()> {
         &lab,
         Family::V4,
         &ours(leases.0, leases.1),
-        &left_alone(theirs(leases.0, leases.1)),
+        &theirs(leases.0, leases.1)[1..],
     )?;
 
     stop(agent)?;

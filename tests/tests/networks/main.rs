@@ -2,5 +2,9 @@
 //!
 //! Needs the daemons that `cargo xtask setup` unpacks.
 
+mod advertised;
 mod dhcp;
+mod ipv6;
+mod late;
+mod managers;
 mod scene;

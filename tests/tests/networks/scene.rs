@@ -1,7 +1,7 @@
 //! What the scenarios share: the agent's settings and status, and what the kernel has been told.
 
 use std::{
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::Duration,
 };
 
@@ -13,7 +13,10 @@ use failover_agent::{
     },
     policy::{Family, Health},
 };
-use failover_tests::lab::{AgentProcess, DefaultRoute, Lab, TARGETS_V4, TARGETS_V6, wait_for};
+use failover_tests::lab::{
+    AgentProcess, DefaultRoute, Lab, TARGETS_V4, TARGETS_V6, Uplink as LabUplink, UplinkSpec,
+    wait_for,
+};
 use nix::sys::signal::Signal;
 
 /// Long enough for everything that is to happen, even on a busy machine.
@@ -198,9 +201,21 @@ pub(crate) fn wait_for_routes(
     })
 }
 
-/// The source addresses in the host's rules, once each.
+/// The source addresses in the host's IPv4 rules, once each.
 pub(crate) fn rule_sources(lab: &Lab) -> Result<Vec<String>> {
-    let rules = lab.host().namespace().exec_json("ip", &["-j", "rule"])?;
+    sources_of_rules(lab, "-4")
+}
+
+/// The source addresses in the host's IPv6 rules, once each.
+pub(crate) fn rule_sources_v6(lab: &Lab) -> Result<Vec<String>> {
+    sources_of_rules(lab, "-6")
+}
+
+fn sources_of_rules(lab: &Lab, family: &str) -> Result<Vec<String>> {
+    let rules = lab
+        .host()
+        .namespace()
+        .exec_json("ip", &["-j", family, "rule"])?;
     let mut sources: Vec<String> = rules
         .as_array()
         .context("no list of rules")?
@@ -239,4 +254,33 @@ pub(crate) fn ifindex(lab: &Lab, interface: &str) -> Result<u64> {
     let links = ["-j", "link", "show", "dev", interface];
     let links = lab.host().namespace().exec_json("ip", &links)?;
     links[0]["ifindex"].as_u64().context("no index")
+}
+
+/// A laboratory whose host has IPv4 addresses and waits for router advertisements.
+pub(crate) fn ipv6_by_advertisements() -> Result<Lab> {
+    let spec = |name| UplinkSpec::veth(name).without_ipv6();
+    Lab::builder().uplinks(["cable", "lte"].map(spec)).build()
+}
+
+/// One of the customer's /64 prefixes.
+pub(crate) fn prefix(uplink: &LabUplink, number: u16) -> Ipv6Addr {
+    let mut segments = uplink.addresses().host_v6.segments();
+    segments[3..].fill(0);
+    segments[3] = number;
+    segments.into()
+}
+
+/// Waits until the host has made itself a preferred address of a prefix (RFC 4862), and returns it.
+pub(crate) fn autoconfigured(lab: &Lab, name: &str, number: u16) -> Result<Ipv6Addr> {
+    let prefix = prefix(lab.uplink(name), number).segments();
+    let what = format!("{name} has an address of its prefix {number}");
+    wait_for(&what, SOON, || {
+        let show = ["-j", "-6", "address", "show", "dev", name, "-deprecated"];
+        let links = lab.host().namespace().exec_json("ip", &show)?;
+        let addresses = links[0]["addr_info"].as_array().into_iter().flatten();
+        addresses
+            .filter_map(|address| address["local"].as_str()?.parse::<Ipv6Addr>().ok())
+            .find(|address| address.segments()[..4] == prefix[..4])
+            .with_context(|| format!("{links}"))
+    })
 }

@@ -30,9 +30,8 @@ const PASSWD: &str = "\
 root:x:0:0:root:/root:/bin/sh
 nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin
 systemd-network:x:998:998::/:/usr/sbin/nologin
-_dhcpcd:x:997:997::/usr/lib/dhcpcd:/usr/sbin/nologin
 ";
-const GROUP: &str = "root:x:0:\nnogroup:x:65534:\nsystemd-network:x:998:\n_dhcpcd:x:997:\n";
+const GROUP: &str = "root:x:0:\nnogroup:x:65534:\nsystemd-network:x:998:\n";
 
 /// Files of a machine's `/etc`: the identity is made up (machine-id(5)), and what it calls itself goes into DHCP requests.
 const ETC: [(&str, &str); 7] = [
