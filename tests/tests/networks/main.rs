@@ -5,6 +5,7 @@
 mod advertised;
 mod dhcp;
 mod ipv6;
+mod isolation;
 mod late;
 mod managers;
 mod scene;

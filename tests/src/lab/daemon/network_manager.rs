@@ -1,6 +1,6 @@
 //! NetworkManager, with a message bus of its own.
 
-use std::time::Duration;
+use std::{fmt::Write, time::Duration};
 
 use anyhow::Result;
 
@@ -29,7 +29,7 @@ const BUS: &str = "\
 </busconfig>
 ";
 
-/// Only the profiles that are written here, and no name service.
+/// Only the profiles that are written here, and no name service. Of devices, only those named after the last line are its own.
 const SETTINGS: &str = "\
 [main]
 plugins=keyfile
@@ -37,10 +37,8 @@ dhcp=internal
 dns=none
 no-auto-default=*
 auth-polkit=false
-[device]
-match-device=*
-managed=1
-";
+[keyfile]
+unmanaged-devices=*";
 
 /// A running NetworkManager; ended when dropped.
 #[derive(Debug)]
@@ -58,8 +56,9 @@ impl NetworkManager {
     /// When it or the bus does not start.
     pub fn start(system: &System, interfaces: &[(&str, u32)]) -> Result<NetworkManager> {
         system.write("/etc/dbus-1/laboratory.conf", BUS)?;
-        system.write("/etc/NetworkManager/NetworkManager.conf", SETTINGS)?;
+        let mut settings = SETTINGS.to_owned();
         for (interface, metric) in interfaces {
+            write!(settings, ",except:interface-name:{interface}")?;
             let profile = format!(
                 "[connection]\n\
                  id={interface}\n\
@@ -74,6 +73,8 @@ impl NetworkManager {
             let file = format!("/etc/NetworkManager/system-connections/{interface}.nmconnection");
             system.write(&file, &profile)?;
         }
+        settings.push('\n');
+        system.write("/etc/NetworkManager/NetworkManager.conf", &settings)?;
         let bus = system.start(
             "dbus-daemon",
             &[

@@ -79,7 +79,7 @@ impl System {
     /// # Errors
     /// When the daemons have not been unpacked (the cure is `cargo xtask setup`), or the kernel has no overlay file system.
     pub fn new(namespace: &Namespace) -> Result<System> {
-        let tree = tree()?;
+        let tree = tree(workspace())?;
         let (mounts, names) = namespace.run(|| {
             unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS)
                 .context("unshare(CLONE_NEWNS | CLONE_NEWUTS)")?;
@@ -158,10 +158,15 @@ impl System {
     }
 }
 
-/// The unpacked daemons of the workspace that this was compiled in.
-fn tree() -> Result<PathBuf> {
+/// The workspace that this was compiled in.
+fn workspace() -> &'static Path {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let tree = package.parent().unwrap_or(package).join(TREE);
+    package.parent().unwrap_or(package)
+}
+
+/// The unpacked daemons.
+fn tree(workspace: &Path) -> Result<PathBuf> {
+    let tree = workspace.join(TREE);
     if !tree.is_dir() {
         bail!(
             "the daemons for the tests are not in {}: cargo xtask setup",
@@ -262,4 +267,16 @@ fn copy_links(from: &Path, to: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_the_daemons_the_cure_is_told() {
+        let empty = tempfile::tempdir().unwrap();
+        let error = tree(empty.path()).unwrap_err().to_string();
+        assert!(error.ends_with(": cargo xtask setup"), "{error}");
+    }
 }
