@@ -25,6 +25,7 @@
 //! | [`datapath`] | edge: the eBPF programs and their maps; the only place that knows aya |
 //! | [`cutoff`] | edge: local sockets and tracked flows that no packet reaches |
 //! | [`control`] | edge: lock, unix socket, status model, events |
+//! | `state` | files that outlive the process: atomic and durable |
 //! | [`agent`], [`clock`] | the loop that connects them, and its time |
 //!
 //! # Invariants
@@ -58,4 +59,5 @@ mod netlink;
 pub mod policy;
 pub mod probe;
 pub mod route;
+mod state;
 pub mod verbs;

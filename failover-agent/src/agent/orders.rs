@@ -22,13 +22,7 @@ pub(super) fn earlier_drill(
     clock: Clock,
 ) -> Option<(UplinkId, Time)> {
     let wall = SystemTime::now();
-    let drill = match store.load(wall) {
-        Ok(drill) => drill?,
-        Err(error) => {
-            warn!("a drill that was going on is forgotten: {error:#}");
-            return None;
-        }
-    };
+    let drill = store.load(wall)?;
     let Some(uplink) = find(config, &drill.uplink) else {
         warn!("a drill of `{}` is forgotten: no such uplink", drill.uplink);
         return None;

@@ -1,12 +1,17 @@
 //! What was configured, before the values are compared with each other; from here the way is the same for files and flags.
 
-use std::{collections::HashSet, net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+    path::PathBuf,
+    time::Duration,
+};
 
 use failover_ebpf::MAX_UPLINKS;
 
 use super::{
-    AttachMode, Config, CutoffConfig, CutoffMode, DatapathConfig, Dirs, Gateway, Inbound,
-    ProbeConfig, RouteConfig, UplinkConfig,
+    AttachMode, Config, CutoffConfig, CutoffMode, DatapathConfig, Dirs, Gateway, HooksConfig,
+    Inbound, OnDown, ProbeConfig, RouteConfig, UplinkConfig,
     raw::{Placed, invalid},
 };
 use crate::{failure::Failure, policy::Family};
@@ -16,6 +21,9 @@ const MAX_TARGETS: usize = 32;
 
 /// Most rounds of one uplink that can be under way at once.
 const MAX_ROUNDS_IN_FLIGHT: u32 = 100;
+
+/// Least time between two runs of an uplink's `reset`, as long as nothing else is configured.
+const RESET_GRACE: Duration = Duration::from_secs(300);
 
 /// Routing tables that belong to the kernel: default, main, local (`include/uapi/linux/rtnetlink.h`, `RT_TABLE_*`).
 const RESERVED_TABLES: std::ops::RangeInclusive<u32> = 253..=255;
@@ -32,6 +40,7 @@ pub(super) struct Draft {
     pub(super) table: Placed<u32>,
     pub(super) rule_priority: Placed<u32>,
     pub(super) mark: Placed<u32>,
+    pub(super) on_down: Placed<OnDown>,
     pub(super) mode: Placed<CutoffMode>,
     pub(super) failover: Placed<Option<CutoffMode>>,
     pub(super) failback: Placed<Option<CutoffMode>>,
@@ -41,6 +50,8 @@ pub(super) struct Draft {
     pub(super) allow: Placed<Vec<(IpAddr, u8)>>,
     pub(super) allow_marks: Placed<Vec<u32>>,
     pub(super) attach: Placed<AttachMode>,
+    pub(super) on_switch: Placed<Vec<String>>,
+    pub(super) hook_timeout: Placed<Duration>,
     pub(super) run_dir: Placed<PathBuf>,
     pub(super) bpf_dir: Placed<PathBuf>,
     pub(super) state_dir: Placed<PathBuf>,
@@ -56,6 +67,11 @@ pub(super) struct UplinkDraft {
     pub(super) metered: Placed<bool>,
     pub(super) drain: Placed<Duration>,
     pub(super) inbound: Placed<Inbound>,
+    pub(super) rank: Placed<Option<u32>>,
+    pub(super) weight: Placed<Option<u32>>,
+    pub(super) metric: Placed<Option<u32>>,
+    pub(super) reset: Placed<Vec<String>>,
+    pub(super) reset_grace: Placed<Duration>,
     pub(super) probe: ProbeDraft,
 }
 
@@ -76,6 +92,7 @@ impl Draft {
     pub(super) fn new(place: String) -> Self {
         let route = RouteConfig::default();
         let cutoff = CutoffConfig::default();
+        let hooks = HooksConfig::default();
         let dirs = Dirs::default();
         Draft {
             place,
@@ -87,6 +104,7 @@ impl Draft {
             table: Placed::default_value(route.table),
             rule_priority: Placed::default_value(route.rule_priority),
             mark: Placed::default_value(route.mark),
+            on_down: Placed::default_value(route.on_down),
             mode: Placed::default_value(cutoff.mode),
             failover: Placed::default_value(cutoff.failover),
             failback: Placed::default_value(cutoff.failback),
@@ -95,6 +113,8 @@ impl Draft {
             allow: Placed::default_value(cutoff.allow),
             allow_marks: Placed::default_value(cutoff.allow_marks),
             attach: Placed::default_value(DatapathConfig::default().attach),
+            on_switch: Placed::default_value(hooks.on_switch),
+            hook_timeout: Placed::default_value(hooks.timeout),
             run_dir: Placed::default_value(dirs.run),
             bpf_dir: Placed::default_value(dirs.bpf),
             state_dir: Placed::default_value(dirs.state),
@@ -105,11 +125,18 @@ impl Draft {
     pub(super) fn finish(self) -> Result<Config, Failure> {
         self.check_uplinks()?;
         self.check_route()?;
+        self.check_groups()?;
+        self.check_metrics()?;
         for uplink in &self.uplinks {
             uplink.probe.check(uplink.name())?;
         }
+        let uplinks = self.uplinks.into_iter().enumerate();
+        let mut uplinks: Vec<UplinkConfig> = uplinks
+            .map(|(position, uplink)| uplink.finish(position))
+            .collect();
+        uplinks.sort_by_key(|uplink| uplink.rank);
         Ok(Config {
-            uplinks: self.uplinks.into_iter().map(UplinkDraft::finish).collect(),
+            uplinks,
             route: RouteConfig {
                 active_metric: self.active_metric.value,
                 standby_metric: self.standby_metric.value,
@@ -117,6 +144,7 @@ impl Draft {
                 table: self.table.value,
                 rule_priority: self.rule_priority.value,
                 mark: self.mark.value,
+                on_down: self.on_down.value,
             },
             cutoff: CutoffConfig {
                 mode: self.mode.value,
@@ -128,6 +156,10 @@ impl Draft {
             },
             datapath: DatapathConfig {
                 attach: self.attach.value,
+            },
+            hooks: HooksConfig {
+                on_switch: self.on_switch.value,
+                timeout: self.hook_timeout.value,
             },
             dirs: Dirs {
                 run: self.run_dir.value,
@@ -200,6 +232,81 @@ impl Draft {
         }
         Ok(())
     }
+
+    /// By position: its rank.
+    fn ranks(&self) -> impl Iterator<Item = (u32, &UplinkDraft)> {
+        let uplinks = self.uplinks.iter().enumerate();
+        uplinks.map(|(position, uplink)| (uplink.rank(position), uplink))
+    }
+
+    /// The members of a group share a route, and with it its metric; outside of a group there is nothing to share.
+    fn check_groups(&self) -> Result<(), Failure> {
+        let mut groups: HashMap<u32, Vec<&UplinkDraft>> = HashMap::new();
+        for (rank, uplink) in self.ranks() {
+            groups.entry(rank).or_default().push(uplink);
+        }
+        for (rank, uplink) in self.ranks() {
+            let group = &groups[&rank];
+            let alone = group.len() < 2;
+            if let (true, Some(place)) = (alone, uplink.weight.place.as_ref()) {
+                return Err(invalid(
+                    place,
+                    format!(
+                        "uplink `{}` has a weight, but no other uplink has its rank {rank}",
+                        uplink.name()
+                    ),
+                    "give those that shall share connections the same rank, or leave the weight out",
+                ));
+            }
+            let first = group[0];
+            if uplink.metric.value != first.metric.value {
+                return Err(invalid(
+                    written(&[&uplink.metric.place, &first.metric.place], &uplink.place),
+                    format!(
+                        "uplinks `{}` and `{}` are in one balance group (rank {rank}) but have different metrics",
+                        first.name(),
+                        uplink.name()
+                    ),
+                    "they share one route: give them the same metric, or none",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_metrics(&self) -> Result<(), Failure> {
+        let mut taken: HashMap<u32, (u32, &UplinkDraft)> = HashMap::new();
+        for (rank, uplink) in self.ranks() {
+            let Some(metric) = uplink.metric.value else {
+                continue;
+            };
+            let place = written(&[&uplink.metric.place], &uplink.place);
+            if metric >= self.standby_metric.value {
+                return Err(invalid(
+                    place,
+                    format!(
+                        "metric {metric} of uplink `{}` is not less than standby_metric ({})",
+                        uplink.name(),
+                        self.standby_metric.value
+                    ),
+                    "choose a lower metric or a higher standby_metric: standbys stand behind",
+                ));
+            }
+            let (other_rank, other) = *taken.entry(metric).or_insert((rank, uplink));
+            if other_rank != rank {
+                return Err(invalid(
+                    place,
+                    format!(
+                        "uplinks `{}` and `{}` have the same metric {metric} but not the same rank",
+                        other.name(),
+                        uplink.name()
+                    ),
+                    "choose different metrics, or the same rank for a balance group",
+                ));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl UplinkDraft {
@@ -213,6 +320,11 @@ impl UplinkDraft {
             metered: Placed::default_value(false),
             drain: defaults.drain.clone(),
             inbound: Placed::default_value(Inbound::Keep),
+            rank: Placed::default_value(None),
+            weight: Placed::default_value(None),
+            metric: Placed::default_value(None),
+            reset: Placed::default_value(Vec::new()),
+            reset_grace: Placed::default_value(RESET_GRACE),
             probe: defaults.probe.clone(),
         }
     }
@@ -221,9 +333,20 @@ impl UplinkDraft {
         self.name.value.as_ref().unwrap_or(&self.interface)
     }
 
-    fn finish(self) -> UplinkConfig {
+    /// Its own, or the position at which it was written.
+    fn rank(&self, position: usize) -> u32 {
+        self.rank.value.unwrap_or(uplink_count(position))
+    }
+
+    fn finish(self, position: usize) -> UplinkConfig {
+        let (name, rank) = (self.name().to_owned(), self.rank(position));
         UplinkConfig {
-            name: self.name().to_owned(),
+            rank,
+            weight: self.weight.value.unwrap_or(1),
+            metric: self.metric.value,
+            reset_grace: self.reset_grace.value,
+            reset: self.reset.value,
+            name,
             interface: self.interface,
             gateway: self.gateway.value,
             gateway6: self.gateway6.value,

@@ -69,6 +69,7 @@ fn document_draft(source: &Source<'_>, document: &DeTable<'_>) -> Result<Draft, 
     route.read(&schema::TABLE, &mut draft.table)?;
     route.read(&schema::RULE_PRIORITY, &mut draft.rule_priority)?;
     route.read(&schema::MARK, &mut draft.mark)?;
+    route.read(&schema::ON_DOWN, &mut draft.on_down)?;
 
     let cutoff = table(&schema::CUTOFF)?;
     cutoff.read(&schema::MODE, &mut draft.mode)?;
@@ -80,6 +81,10 @@ fn document_draft(source: &Source<'_>, document: &DeTable<'_>) -> Result<Draft, 
     cutoff.read(&schema::ALLOW_MARKS, &mut draft.allow_marks)?;
 
     table(&schema::DATAPATH)?.read(&schema::ATTACH, &mut draft.attach)?;
+
+    let hooks = table(&schema::HOOKS)?;
+    hooks.read(&schema::ON_SWITCH, &mut draft.on_switch)?;
+    hooks.read(&schema::HOOK_TIMEOUT, &mut draft.hook_timeout)?;
 
     let dirs = table(&schema::DIRS)?;
     dirs.read(&schema::RUN_DIR, &mut draft.run_dir)?;
@@ -110,6 +115,11 @@ fn uplink_draft(table: &Table<'_>, defaults: &Draft) -> Result<UplinkDraft, Fail
     table.read(&schema::METERED, &mut uplink.metered)?;
     table.read(&schema::UPLINK_DRAIN, &mut uplink.drain)?;
     table.read(&schema::INBOUND, &mut uplink.inbound)?;
+    table.read(&schema::RANK, &mut uplink.rank)?;
+    table.read(&schema::WEIGHT, &mut uplink.weight)?;
+    table.read(&schema::METRIC_OF, &mut uplink.metric)?;
+    table.read(&schema::RESET, &mut uplink.reset)?;
+    table.read(&schema::RESET_GRACE, &mut uplink.reset_grace)?;
     read_probe(table, &mut uplink.probe)?;
     Ok(uplink)
 }

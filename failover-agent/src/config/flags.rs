@@ -12,7 +12,9 @@ use super::{
 use crate::{cli::UplinkFlags, failure::Failure};
 
 /// What may follow the interface in `--uplink`.
-const OPTIONS: [&str; 4] = ["gateway", "gateway6", "name", "metered"];
+const OPTIONS: [&str; 7] = [
+    "gateway", "gateway6", "name", "metered", "rank", "weight", "metric",
+];
 
 /// Reads the flags that stand for a file.
 pub(super) fn read(flags: &UplinkFlags) -> Result<Draft, Failure> {
@@ -112,7 +114,7 @@ pub(super) fn override_dir<K: Kind<Value = PathBuf>>(
     Ok(())
 }
 
-/// `IF[,gateway=ADDR][,gateway6=ADDR][,name=NAME][,metered]`.
+/// `IF[,gateway=ADDR][,gateway6=ADDR][,name=NAME][,metered][,rank=N][,weight=N][,metric=N]`.
 fn uplink(text: &str, draft: &Draft) -> Result<UplinkDraft, Failure> {
     let mut parts = text.split(',');
     let interface = parts.next().unwrap_or_default();
@@ -129,6 +131,9 @@ fn uplink(text: &str, draft: &Draft) -> Result<UplinkDraft, Failure> {
             "gateway" => set(&mut uplink.gateway, &schema::GATEWAY, &place, Some(value))?,
             "gateway6" => set(&mut uplink.gateway6, &schema::GATEWAY6, &place, Some(value))?,
             "name" => set(&mut uplink.name, &schema::NAME, &place, Some(value))?,
+            "rank" => set(&mut uplink.rank, &schema::RANK, &place, Some(value))?,
+            "weight" => set(&mut uplink.weight, &schema::WEIGHT, &place, Some(value))?,
+            "metric" => set(&mut uplink.metric, &schema::METRIC_OF, &place, Some(value))?,
             "metered" if part == "metered" => uplink.metered = Placed::at(place.clone(), true),
             "metered" => set(&mut uplink.metered, &schema::METERED, &place, Some(value))?,
             _ => {

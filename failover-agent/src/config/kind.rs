@@ -194,6 +194,67 @@ impl<T: Copy> Kind for Word<T> {
     }
 }
 
+/// A value that need not be there, because its default depends on others.
+#[derive(Debug)]
+pub(super) struct Optional<K>(pub(super) K);
+
+impl<K: Kind> Kind for Optional<K> {
+    type Value = Option<K::Value>;
+
+    fn unit(&self) -> String {
+        self.0.unit()
+    }
+
+    fn range(&self) -> String {
+        self.0.range()
+    }
+
+    fn read(&self, key: &str, raw: Raw<'_>) -> Result<Self::Value, Failure> {
+        self.0.read(key, raw).map(Some)
+    }
+}
+
+/// A program by its absolute path, and its arguments; an empty list is none.
+#[derive(Debug)]
+pub(super) struct Command;
+
+impl Kind for Command {
+    type Value = Vec<String>;
+
+    fn unit(&self) -> String {
+        "list of strings".to_owned()
+    }
+
+    fn range(&self) -> String {
+        "an absolute path, then arguments".to_owned()
+    }
+
+    fn read(&self, key: &str, raw: Raw<'_>) -> Result<Vec<String>, Failure> {
+        const EXAMPLE: &str = "[\"/usr/local/bin/hook\", \"argument\"]";
+        let words = raw.list(key, "a list: a program and its arguments", EXAMPLE)?;
+        let mut command = Vec::new();
+        for word in words {
+            let text = word.text(key, "a list of strings", EXAMPLE)?;
+            if text.contains('\0') {
+                return Err(invalid(
+                    word.place(),
+                    format!("`{key}` has a NUL character in it"),
+                    "leave it out",
+                ));
+            }
+            command.push(text.to_owned());
+        }
+        match command.first() {
+            Some(program) if !program.starts_with('/') => Err(invalid(
+                raw.place(),
+                format!("`{key}` runs `{program}`, which is not an absolute path"),
+                format!("no shell and no search path is used: write for example {key} = {EXAMPLE}"),
+            )),
+            _ => Ok(command),
+        }
+    }
+}
+
 /// `true` or `false`.
 #[derive(Debug)]
 pub(super) struct YesNo;

@@ -33,7 +33,7 @@ use crate::{
 /// Everything a run needs, validated. Built from a file or from flags; nothing else reads configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// In order of preference, at least two.
+    /// In order of preference (by rank, then as they were written), at least two.
     pub uplinks: Vec<UplinkConfig>,
     /// Metrics, protocol and tables.
     pub route: RouteConfig,
@@ -41,6 +41,8 @@ pub struct Config {
     pub cutoff: CutoffConfig,
     /// How the programs are attached.
     pub datapath: DatapathConfig,
+    /// Programs to run.
+    pub hooks: HooksConfig,
     /// Where the agent keeps its files.
     pub dirs: Dirs,
 }
@@ -110,6 +112,16 @@ pub struct UplinkConfig {
     pub drain: Duration,
     /// What becomes of connections that came in by it while it is a standby.
     pub inbound: Inbound,
+    /// Order of preference, the lowest first. Uplinks of equal rank are a balance group.
+    pub rank: u32,
+    /// Share of a balance group's new connections.
+    pub weight: u32,
+    /// Metric of its default route, if it has one of its own.
+    pub metric: Option<u32>,
+    /// Program and arguments that bring it back to life; empty: none.
+    pub reset: Vec<String>,
+    /// Least time between two runs of `reset`.
+    pub reset_grace: Duration,
     /// How it is probed.
     pub probe: ProbeConfig,
     /// `file:line:column` or flag where it was configured, for errors found later.
@@ -179,6 +191,8 @@ pub struct RouteConfig {
     pub rule_priority: u32,
     /// `SO_MARK` of the probes.
     pub mark: u32,
+    /// What becomes of the default route of a Down uplink.
+    pub on_down: OnDown,
 }
 
 impl Default for RouteConfig {
@@ -190,6 +204,34 @@ impl Default for RouteConfig {
             table: 13600,
             rule_priority: 13600,
             mark: 0xfa11,
+            on_down: OnDown::Demote,
+        }
+    }
+}
+
+/// What becomes of the default route of an uplink that is Down while another one is active.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDown {
+    /// It stands behind the others.
+    Demote,
+    /// It is taken out until the uplink is Up again.
+    Withdraw,
+}
+
+/// Programs that are run when something has happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HooksConfig {
+    /// Program and arguments to run after each switch; empty: none.
+    pub on_switch: Vec<String>,
+    /// How long a program may run.
+    pub timeout: Duration,
+}
+
+impl Default for HooksConfig {
+    fn default() -> Self {
+        HooksConfig {
+            on_switch: Vec::new(),
+            timeout: Duration::from_secs(30),
         }
     }
 }

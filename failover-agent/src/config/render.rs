@@ -3,8 +3,8 @@
 use std::{fmt, path::Path, time::Duration};
 
 use super::{
-    AttachMode, Config, CutoffConfig, CutoffMode, Dirs, Gateway, Inbound, ProbeConfig, RouteConfig,
-    UplinkConfig,
+    AttachMode, Config, CutoffConfig, CutoffMode, Dirs, Gateway, HooksConfig, Inbound, OnDown,
+    ProbeConfig, RouteConfig, UplinkConfig,
 };
 
 impl fmt::Display for Config {
@@ -15,12 +15,14 @@ impl fmt::Display for Config {
             route,
             cutoff,
             datapath,
+            hooks,
             dirs,
         } = self;
         write_route(f, route)?;
         write_cutoff(f, cutoff)?;
         writeln!(f, "\n[datapath]")?;
         writeln!(f, "attach = \"{}\"", datapath.attach)?;
+        write_hooks(f, hooks)?;
         write_dirs(f, dirs)?;
         uplinks
             .iter()
@@ -34,6 +36,15 @@ impl fmt::Display for CutoffMode {
             CutoffMode::Reset => "reset",
             CutoffMode::Drop => "drop",
             CutoffMode::Off => "off",
+        })
+    }
+}
+
+impl fmt::Display for OnDown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            OnDown::Demote => "demote",
+            OnDown::Withdraw => "withdraw",
         })
     }
 }
@@ -75,6 +86,7 @@ fn write_route(f: &mut fmt::Formatter<'_>, route: &RouteConfig) -> fmt::Result {
         table,
         rule_priority,
         mark,
+        on_down,
     } = route;
     writeln!(f, "[route]")?;
     writeln!(f, "active_metric = {active_metric}")?;
@@ -82,7 +94,8 @@ fn write_route(f: &mut fmt::Formatter<'_>, route: &RouteConfig) -> fmt::Result {
     writeln!(f, "protocol = {protocol}")?;
     writeln!(f, "table = {table}")?;
     writeln!(f, "rule_priority = {rule_priority}")?;
-    writeln!(f, "mark = {mark:#x}")
+    writeln!(f, "mark = {mark:#x}")?;
+    writeln!(f, "on_down = \"{on_down}\"")
 }
 
 /// Without the common `drain`: each uplink has its own.
@@ -116,6 +129,13 @@ fn write_cutoff(f: &mut fmt::Formatter<'_>, cutoff: &CutoffConfig) -> fmt::Resul
     )
 }
 
+fn write_hooks(f: &mut fmt::Formatter<'_>, hooks: &HooksConfig) -> fmt::Result {
+    let HooksConfig { on_switch, timeout } = hooks;
+    writeln!(f, "\n[hooks]")?;
+    writeln!(f, "on_switch = {}", command(on_switch))?;
+    writeln!(f, "timeout = {}", duration(*timeout))
+}
+
 fn write_dirs(f: &mut fmt::Formatter<'_>, dirs: &Dirs) -> fmt::Result {
     let Dirs { run, bpf, state } = dirs;
     writeln!(f, "\n[dirs]")?;
@@ -133,6 +153,11 @@ fn write_uplink(f: &mut fmt::Formatter<'_>, uplink: &UplinkConfig) -> fmt::Resul
         metered,
         drain,
         inbound,
+        rank,
+        weight,
+        metric,
+        reset,
+        reset_grace,
         probe,
         place: _,
     } = uplink;
@@ -144,6 +169,16 @@ fn write_uplink(f: &mut fmt::Formatter<'_>, uplink: &UplinkConfig) -> fmt::Resul
     writeln!(f, "metered = {metered}")?;
     writeln!(f, "drain = {}", duration(*drain))?;
     writeln!(f, "inbound = \"{inbound}\"")?;
+    writeln!(f, "rank = {rank}")?;
+    // Outside of a balance group a weight is refused.
+    if *weight != 1 {
+        writeln!(f, "weight = {weight}")?;
+    }
+    if let Some(metric) = metric {
+        writeln!(f, "metric = {metric}")?;
+    }
+    writeln!(f, "reset = {}", command(reset))?;
+    writeln!(f, "reset_grace = {}", duration(*reset_grace))?;
     let ProbeConfig {
         targets,
         interval,
@@ -168,6 +203,11 @@ fn write_uplink(f: &mut fmt::Formatter<'_>, uplink: &UplinkConfig) -> fmt::Resul
 
 fn duration(duration: Duration) -> String {
     format!("\"{}\"", humantime::format_duration(duration))
+}
+
+fn command(words: &[String]) -> String {
+    let words = words.iter().map(|word| quoted(word));
+    format!("[{}]", words.collect::<Vec<_>>().join(", "))
 }
 
 fn path(path: &Path) -> String {

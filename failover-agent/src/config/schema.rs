@@ -4,10 +4,12 @@
 use std::time::Duration;
 
 use super::{
-    AttachMode, CutoffMode, Inbound,
+    AttachMode, CutoffMode, Inbound, OnDown,
     address::{GatewayOf, Targets},
     allow::{Marks, Prefixes},
-    kind::{Directory, Interface, Kind, Name, Number, Protocol, Span, Word, YesNo},
+    kind::{
+        Command, Directory, Interface, Kind, Name, Number, Optional, Protocol, Span, Word, YesNo,
+    },
 };
 use crate::policy::Family;
 
@@ -198,6 +200,15 @@ pub(super) static MARK: Key<Number> = Key {
     about: "mark of the agent's own probes, which pass a closed gate",
 };
 
+pub(super) static ON_DOWN: Key<Word<OnDown>> = Key {
+    name: "on_down",
+    kind: Word {
+        words: &[("demote", OnDown::Demote), ("withdraw", OnDown::Withdraw)],
+    },
+    default: "`\"demote\"`",
+    about: "what becomes of the default route of an uplink that is Down while another one is active: it stands behind the others, or it is taken out until the uplink is Up again",
+};
+
 /// Metric 0 would not be the best in IPv6: there the kernel takes it for 1024. Above, room is left for the ranks.
 const METRIC: Number = Number {
     unit: "metric",
@@ -216,6 +227,7 @@ pub(super) static ROUTE: Section = Section {
         &TABLE,
         &RULE_PRIORITY,
         &MARK,
+        &ON_DOWN,
     ],
 };
 
@@ -318,6 +330,29 @@ pub(super) static DATAPATH: Section = Section {
     keys: &[&ATTACH],
 };
 
+pub(super) static ON_SWITCH: Key<Command> = Key {
+    name: "on_switch",
+    kind: Command,
+    default: "`[]`",
+    about: "program and arguments to run after each switch, without a shell; it finds `UPLINK`, `INTERFACE`, `GATEWAY`, `PREVIOUS`, `REASON` and `FAMILY` in its environment",
+};
+pub(super) static HOOK_TIMEOUT: Key<Span> = Key {
+    name: "timeout",
+    kind: Span {
+        min: millis(100),
+        max: seconds(3600),
+    },
+    default: "`\"30s\"`",
+    about: "how long such a program, or an uplink's `reset`, may run before it and its children are ended",
+};
+
+/// What else is run.
+pub(super) static HOOKS: Section = Section {
+    name: "hooks",
+    header: "[hooks]",
+    keys: &[&ON_SWITCH, &HOOK_TIMEOUT],
+};
+
 pub(super) static RUN_DIR: Key<Directory> = Key {
     name: "run",
     kind: Directory,
@@ -390,6 +425,48 @@ pub(super) static INBOUND: Key<Word<Inbound>> = Key {
     about: "connections that came in by this uplink while it is a standby: `keep` lets it answer them, `cut` ends them like all others",
 };
 
+pub(super) static RANK: Key<Optional<Number>> = Key {
+    name: "rank",
+    kind: Optional(Number {
+        unit: "rank",
+        min: 0,
+        max: 1_000_000,
+    }),
+    default: "its position, from 0",
+    about: "order of preference, the lowest first; uplinks of equal rank are a balance group: they share new connections",
+};
+pub(super) static WEIGHT: Key<Optional<Number>> = Key {
+    name: "weight",
+    kind: Optional(Number {
+        unit: "shares",
+        min: 1,
+        max: 256,
+    }),
+    default: "one share",
+    about: "its share of the new connections of a balance group",
+};
+pub(super) static METRIC_OF: Key<Optional<Number>> = Key {
+    name: "metric",
+    kind: Optional(METRIC),
+    default: "that of `[route]`",
+    about: "a metric of its own for its default route, as active uplink and as standby; less than `standby_metric`. A standby whose own metric would beat the active uplink's stands at `standby_metric` as long",
+};
+pub(super) static RESET: Key<Command> = Key {
+    name: "reset",
+    kind: Command,
+    default: "`[]`",
+    about: "program and arguments that bring a faulty uplink back to life (power-cycle a modem), without a shell; run when it is Down, and again each `reset_grace` while it stays so",
+};
+pub(super) static RESET_GRACE: Key<Span> = Key {
+    name: "reset_grace",
+    kind: Span {
+        min: seconds(1),
+        max: seconds(86_400),
+    },
+    default: "`\"5m\"`",
+    about: "least time between two runs of `reset`",
+};
+
 /// One uplink; the order of these tables is the order of preference.
 pub(super) static UPLINK: Section = Section {
     name: "uplink",
@@ -402,8 +479,14 @@ pub(super) static UPLINK: Section = Section {
         &METERED,
         &UPLINK_DRAIN,
         &INBOUND,
+        &RANK,
+        &WEIGHT,
+        &METRIC_OF,
+        &RESET,
+        &RESET_GRACE,
     ],
 };
 
 /// All tables of a file.
-pub(super) static SECTIONS: [&Section; 6] = [&PROBE, &ROUTE, &CUTOFF, &DATAPATH, &DIRS, &UPLINK];
+pub(super) static SECTIONS: [&Section; 7] =
+    [&PROBE, &ROUTE, &CUTOFF, &DATAPATH, &HOOKS, &DIRS, &UPLINK];

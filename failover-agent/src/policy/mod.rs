@@ -30,12 +30,14 @@ mod cutoff;
 mod election;
 mod health;
 mod machine;
+mod members;
 mod round;
 #[cfg(test)]
 mod tests;
 
 pub use command::{Command, Refusal};
 pub use machine::Machine;
+pub use members::{MAX_MEMBERS, Members};
 
 use core::time::Duration;
 

@@ -1,10 +1,6 @@
 //! Foreign default routes that had to make way, kept on disk so that they can be put back even after a kill -9.
 
-use std::{
-    fs, io,
-    io::Write,
-    path::{Path, PathBuf},
-};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use nix::net::if_::if_nametoindex;
@@ -15,15 +11,13 @@ use rtnetlink::{
 use serde::{Deserialize, Serialize};
 
 use super::message::{describe, hops, interface_name, metric};
+use crate::state::{Life, StateFile};
 
 const FILE: &str = "displaced.json";
-/// Changes at every boot, and only then: after it, the kernel knows none of the routes any more.
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// The file's content.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Content {
-    boot_id: String,
     routes: Vec<Entry>,
 }
 
@@ -47,8 +41,7 @@ struct Interface {
 /// The displaced routes, in memory and on disk.
 #[derive(Debug)]
 pub(super) struct Displaced {
-    directory: PathBuf,
-    boot_id: String,
+    file: StateFile,
     entries: Vec<Entry>,
 }
 
@@ -68,32 +61,14 @@ pub(super) enum Restorable {
 impl Displaced {
     /// Reads what an earlier run has left. Nothing is created.
     pub(super) fn load(state_dir: &Path) -> Result<Displaced> {
-        let boot_id = fs::read_to_string(BOOT_ID)
-            .with_context(|| format!("cannot read {BOOT_ID}"))?
-            .trim()
-            .to_owned();
-        let path = state_dir.join(FILE);
-        let content: Content = match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| {
-                format!(
-                    "{} is damaged: remove it, and check the default routes by hand",
-                    path.display()
-                )
-            })?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Content::default(),
-            Err(error) => {
-                return Err(error).with_context(|| format!("cannot read {}", path.display()));
-            }
-        };
-        let entries = if content.boot_id == boot_id {
-            content.routes
-        } else {
-            Vec::new()
-        };
+        // After a boot the kernel knows none of the routes any more.
+        let file = StateFile::new(state_dir, FILE, Life::Boot);
+        let content: Content = file
+            .load("remove it, and check the default routes by hand")?
+            .unwrap_or_default();
         let displaced = Displaced {
-            directory: state_dir.to_owned(),
-            boot_id,
-            entries,
+            file,
+            entries: content.routes,
         };
         displaced.routes().context("displaced routes")?;
         Ok(displaced)
@@ -150,38 +125,17 @@ impl Displaced {
     }
 
     fn replace(&mut self, entries: Vec<Entry>) -> Result<()> {
-        if entries != self.entries {
-            self.write(&entries).with_context(|| {
-                format!(
-                    "cannot record displaced routes in {}",
-                    self.directory.display()
-                )
-            })?;
-            self.entries = entries;
+        if entries == self.entries {
+            return Ok(());
         }
-        Ok(())
-    }
-
-    /// Atomic and durable: a crash leaves the old file or the new one.
-    fn write(&self, entries: &[Entry]) -> Result<()> {
-        let path = self.directory.join(FILE);
-        if entries.is_empty() {
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-                result => result?,
-            }
-        } else {
-            fs::create_dir_all(&self.directory)?;
-            let content = Content {
-                boot_id: self.boot_id.clone(),
-                routes: entries.to_vec(),
-            };
-            let mut file = tempfile::NamedTempFile::new_in(&self.directory)?;
-            file.write_all(&serde_json::to_vec_pretty(&content)?)?;
-            file.as_file().sync_all()?;
-            file.persist(&path)?;
-        }
-        fs::File::open(&self.directory)?.sync_all()?;
+        let written = match entries.is_empty() {
+            true => self.file.remove().map(drop),
+            false => self.file.store(&Content {
+                routes: entries.clone(),
+            }),
+        };
+        written.context("cannot record displaced routes")?;
+        self.entries = entries;
         Ok(())
     }
 }

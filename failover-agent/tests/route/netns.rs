@@ -5,8 +5,8 @@ use std::{
 };
 
 use failover_agent::config::{
-    AttachMode, Config, CutoffConfig, DatapathConfig, Dirs, Gateway, Inbound, ProbeConfig,
-    RouteConfig, UplinkConfig,
+    AttachMode, Config, CutoffConfig, DatapathConfig, Dirs, Gateway, HooksConfig, Inbound, OnDown,
+    ProbeConfig, RouteConfig, UplinkConfig,
 };
 use nix::sched::{CloneFlags, unshare};
 use serde_json::Value;
@@ -124,7 +124,7 @@ pub(crate) fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
 
 /// A configuration with these interfaces, targets in both families.
 pub(crate) fn config(interfaces: &[&str]) -> Config {
-    let uplink = |interface: &&str| UplinkConfig {
+    let uplink = |(rank, interface): (u32, &&str)| UplinkConfig {
         interface: (*interface).to_owned(),
         name: format!("name-of-{interface}"),
         gateway: Gateway::Auto,
@@ -132,6 +132,11 @@ pub(crate) fn config(interfaces: &[&str]) -> Config {
         metered: false,
         drain: Duration::ZERO,
         inbound: Inbound::Keep,
+        rank,
+        weight: 1,
+        metric: None,
+        reset: Vec::new(),
+        reset_grace: Duration::from_secs(300),
         probe: ProbeConfig {
             targets: targets(&["192.0.2.1", "2001:db8:ffff::1"]),
             interval: Duration::from_secs(1),
@@ -144,7 +149,7 @@ pub(crate) fn config(interfaces: &[&str]) -> Config {
         place: "test".to_owned(),
     };
     Config {
-        uplinks: interfaces.iter().map(uplink).collect(),
+        uplinks: (0..).zip(interfaces).map(uplink).collect(),
         route: RouteConfig {
             active_metric: 50,
             standby_metric: 100,
@@ -152,11 +157,13 @@ pub(crate) fn config(interfaces: &[&str]) -> Config {
             table: 13600,
             rule_priority: 13600,
             mark: 0x88,
+            on_down: OnDown::Demote,
         },
         cutoff: CutoffConfig::default(),
         datapath: DatapathConfig {
             attach: AttachMode::Auto,
         },
+        hooks: HooksConfig::default(),
         dirs: Dirs {
             run: PathBuf::new(),
             bpf: PathBuf::new(),

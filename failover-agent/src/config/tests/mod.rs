@@ -90,6 +90,7 @@ interface = "eth1"
     assert_eq!(default.route, RouteConfig::default());
     assert_eq!(default.cutoff, CutoffConfig::default());
     assert_eq!(default.datapath, DatapathConfig::default());
+    assert_eq!(default.hooks, HooksConfig::default());
     assert_eq!(default.dirs, Dirs::default());
 }
 
@@ -113,7 +114,33 @@ fn each_listed_default_is_the_one_in_use() {
             checked += 1;
         }
     }
-    assert_eq!(checked, 26);
+    assert_eq!(checked, 31);
+}
+
+#[test]
+fn uplinks_are_sorted_by_rank_then_by_position() {
+    let text = "[[uplink]]\ninterface = \"lte\"\nrank = 7\n[[uplink]]\ninterface = \"dsl\"\n\
+        [[uplink]]\ninterface = \"cable\"\nrank = 1\nweight = 3\nmetric = 10\n[[uplink]]\ninterface = \"fibre\"\nrank = 0\n";
+    let text = text.replace("\"dsl\"\n", "\"dsl\"\nmetric = 10\n");
+    let config = from_text(&text).unwrap();
+    let uplinks = config.uplinks.iter();
+    let ranks: Vec<_> = uplinks
+        .map(|uplink| {
+            (
+                uplink.interface.as_str(),
+                uplink.rank,
+                uplink.weight,
+                uplink.metric,
+            )
+        })
+        .collect();
+    let expected = [
+        ("fibre", 0, 1, None),
+        ("dsl", 1, 1, Some(10)),
+        ("cable", 1, 3, Some(10)),
+        ("lte", 7, 1, None),
+    ];
+    assert_eq!(ranks, expected);
 }
 
 #[test]

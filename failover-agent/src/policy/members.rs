@@ -1,0 +1,107 @@
+//! A set of uplinks.
+
+use super::UplinkId;
+
+/// Most uplinks that there can be: one bit each.
+pub const MAX_MEMBERS: usize = 64;
+
+/// A set of uplinks: those that carry a family's new traffic together, for example. One alone, or the members of a balance
+/// group.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Members(u64);
+
+impl Members {
+    /// None.
+    pub const NONE: Members = Members(0);
+
+    /// One uplink alone.
+    pub fn only(uplink: UplinkId) -> Self {
+        Members::NONE.with(uplink)
+    }
+
+    /// These and one more. An uplink beyond [`MAX_MEMBERS`] is none.
+    #[must_use]
+    pub fn with(self, uplink: UplinkId) -> Self {
+        Members(self.0 | bit(uplink))
+    }
+
+    /// These without one.
+    #[must_use]
+    pub fn without(self, uplink: UplinkId) -> Self {
+        Members(self.0 & !bit(uplink))
+    }
+
+    /// Whether an uplink is one of them.
+    pub fn contains(self, uplink: UplinkId) -> bool {
+        self.0 & bit(uplink) != 0
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// How many there are.
+    pub fn len(self) -> usize {
+        self.0.count_ones() as usize
+    }
+
+    /// The most preferred of them.
+    pub fn first(self) -> Option<UplinkId> {
+        self.iter().next()
+    }
+
+    /// In order of preference.
+    pub fn iter(self) -> impl Iterator<Item = UplinkId> {
+        (0..MAX_MEMBERS)
+            .map(UplinkId)
+            .filter(move |uplink| self.contains(*uplink))
+    }
+
+    /// Whether all of these are among `others`.
+    pub fn within(self, others: Members) -> bool {
+        self.0 & !others.0 == 0
+    }
+}
+
+fn bit(uplink: UplinkId) -> u64 {
+    match uplink.0 {
+        position @ 0..MAX_MEMBERS => 1 << position,
+        _ => 0,
+    }
+}
+
+impl FromIterator<UplinkId> for Members {
+    fn from_iter<I: IntoIterator<Item = UplinkId>>(uplinks: I) -> Self {
+        uplinks.into_iter().fold(Members::NONE, Members::with)
+    }
+}
+
+impl core::fmt::Debug for Members {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_set()
+            .entries(self.iter().map(|uplink| uplink.0))
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_has_what_was_put_in_and_only_that() {
+        let set: Members = [UplinkId(3), UplinkId(0), UplinkId(63)]
+            .into_iter()
+            .collect();
+        assert_eq!(
+            set.iter().collect::<Vec<_>>(),
+            [UplinkId(0), UplinkId(3), UplinkId(63)]
+        );
+        assert_eq!((set.len(), set.first()), (3, Some(UplinkId(0))));
+        let rest = set.without(UplinkId(0));
+        assert!(!rest.contains(UplinkId(0)) && rest.within(set) && !set.within(rest));
+        assert_eq!(Members::NONE.with(UplinkId(64)), Members::NONE);
+        assert_eq!(format!("{rest:?}"), "{3, 63}");
+    }
+}
