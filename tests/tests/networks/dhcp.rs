@@ -52,8 +52,8 @@ fn leases_are_followed(test: &str, kind: ClientKind) -> Result<()> {
     let bare = |name| UplinkSpec::veth(name).without_ipv4().without_ipv6();
     let lab = Lab::builder().uplinks(["cable", "lte"].map(bare)).build()?;
     let [cable, lte] = ["cable", "lte"].map(|name| lab.uplink(name).clone());
-    let mut at_cable = DhcpServer::start(&cable, Lease::usual(&cable))?;
-    let mut at_lte = DhcpServer::start(&lte, Lease::usual(&lte))?;
+    let at_cable = DhcpServer::start(&cable, Lease::usual(&cable))?;
+    let at_lte = DhcpServer::start(&lte, Lease::usual(&lte))?;
     let system = System::new(lab.host().namespace())?;
     let (better, clients) = match kind {
         // Its script knows no metrics: all its routes would have 0, and the second one would be refused.

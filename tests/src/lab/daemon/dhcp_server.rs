@@ -1,11 +1,12 @@
 //! A provider's DHCP server: dnsmasq.
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, time::Duration};
 
 use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
 
 use super::{Daemon, System};
-use crate::lab::uplink::Uplink;
+use crate::lab::{uplink::Uplink, wait::wait_until};
 
 /// Seconds. dnsmasq takes no less.
 const LEASE_TIME: u32 = 120;
@@ -52,6 +53,13 @@ impl Lease {
     }
 }
 
+/// What it re-reads on SIGHUP: which client gets which address, and which router.
+const HOSTS: &str = "/etc/dnsmasq.hosts";
+const OPTIONS: &str = "/etc/dnsmasq.options";
+
+/// How long it may take to do so.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// A DHCP server at a provider's end of an uplink, with one lease to give: ended when dropped. Clients that ask for these times
 /// renew their lease every 2 s, and ask any server from 3 s on.
 #[derive(Debug)]
@@ -68,7 +76,37 @@ impl DhcpServer {
     /// When it does not start.
     pub fn start(uplink: &Uplink, lease: Lease) -> Result<DhcpServer> {
         let system = System::new(uplink.provider())?;
-        let daemon = serve(&system, uplink, lease)?;
+        write(&system, uplink, lease)?;
+        let network = Ipv4Addr::from_bits(lease.address.to_bits() & !0xff);
+        let mut daemon = system.start(
+            "dnsmasq",
+            &[
+                "--keep-in-foreground",
+                "--conf-file=/dev/null",
+                "--user=root",
+                "--log-facility=-",
+                "--log-dhcp",
+                // No DNS.
+                "--port=0",
+                "--interface=customer",
+                "--bind-interfaces",
+                // Refuse what is not ours to give, rather than be silent about it.
+                "--dhcp-authoritative",
+                // Otherwise it waits 3 s for an answer from the address.
+                "--no-ping",
+                "--leasefile-ro",
+                &format!("--dhcp-range={network},static,255.255.255.0,{LEASE_TIME}s"),
+                &format!("--dhcp-hostsfile={HOSTS}"),
+                &format!("--dhcp-optsfile={OPTIONS}"),
+                &format!("--dhcp-option=option:T2,{REBIND_TIME}"),
+            ],
+        )?;
+        daemon
+            .wait_for_line("sockets bound exclusively to interface customer")
+            .context("the DHCP server")?;
+        wait_until("the DHCP server has read its lease", PATIENCE, || {
+            times_read(&daemon) > 0
+        })?;
         Ok(DhcpServer {
             system,
             uplink: uplink.clone(),
@@ -76,50 +114,38 @@ impl DhcpServer {
         })
     }
 
-    /// From now on gives this lease, and refuses a client that holds another address.
+    /// From now on gives this lease, and refuses a client that holds another address. It answers all the time: there are clients that ask
+    /// again only a minute after a silence.
     ///
     /// # Errors
-    /// When it does not start again.
-    pub fn offer(&mut self, lease: Lease) -> Result<()> {
-        self.daemon.stop()?;
-        self.daemon = serve(&self.system, &self.uplink, lease)?;
-        Ok(())
+    /// When it does not take notice.
+    pub fn offer(&self, lease: Lease) -> Result<()> {
+        write(&self.system, &self.uplink, lease)?;
+        let before = times_read(&self.daemon);
+        self.daemon.signal(Signal::SIGHUP)?;
+        wait_until("the DHCP server has read its new lease", PATIENCE, || {
+            times_read(&self.daemon) > before
+        })
     }
 
-    /// What it has written since it was told what to give.
+    /// Its process.
     pub fn daemon(&self) -> &Daemon {
         &self.daemon
     }
 }
 
-fn serve(system: &System, uplink: &Uplink, lease: Lease) -> Result<Daemon> {
+fn write(system: &System, uplink: &Uplink, lease: Lease) -> Result<()> {
     let Lease { address, gateway } = lease;
     let router = format!("address replace {gateway}/24 dev customer");
     uplink.provider().ip_batch(&router)?;
-    let mut daemon = system.start(
-        "dnsmasq",
-        &[
-            "--keep-in-foreground",
-            "--conf-file=/dev/null",
-            "--user=root",
-            "--log-facility=-",
-            "--log-dhcp",
-            // No DNS.
-            "--port=0",
-            "--interface=customer",
-            "--bind-interfaces",
-            // Refuse what is not ours to give, rather than be silent about it.
-            "--dhcp-authoritative",
-            // Otherwise it waits 3 s for an answer from the address.
-            "--no-ping",
-            "--leasefile-ro",
-            &format!("--dhcp-range={address},{address},255.255.255.0,{LEASE_TIME}s"),
-            &format!("--dhcp-option=option:router,{gateway}"),
-            &format!("--dhcp-option=option:T2,{REBIND_TIME}"),
-        ],
-    )?;
-    daemon
-        .wait_for_line("sockets bound exclusively to interface customer")
-        .context("the DHCP server")?;
-    Ok(daemon)
+    // For whatever link-layer address.
+    system.write(HOSTS, &format!("*:*:*:*:*:*,{address}\n"))?;
+    system.write(OPTIONS, &format!("option:router,{gateway}\n"))
+}
+
+/// How often it has read both files; of the two this is the last.
+fn times_read(daemon: &Daemon) -> usize {
+    let log = daemon.log();
+    let read = format!("read {OPTIONS}");
+    log.iter().filter(|line| line.text.contains(&read)).count()
 }
