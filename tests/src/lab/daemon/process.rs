@@ -3,7 +3,6 @@
 use std::{
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
-    thread,
     time::Duration,
 };
 
@@ -22,7 +21,7 @@ use crate::lab::{
 /// How long a daemon may take to say something or to end.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A running daemon; killed when dropped. If the test is failing then, the end of its log is printed.
+/// A running daemon; killed when dropped. Then the end of its log is printed.
 #[derive(Debug)]
 pub struct Daemon {
     name: String,
@@ -122,9 +121,8 @@ impl Drop for Daemon {
         // Both fail only when it has ended already.
         self.child.kill().ok();
         self.child.wait().ok();
-        if thread::panicking() {
-            let log = last_lines(&lock(&self.log));
-            eprintln!("the log of {} ended with:\n{log}", self.name);
-        }
+        // The test harness shows it when the test fails, by a panic or by an error.
+        let log = last_lines(&lock(&self.log));
+        eprintln!("the log of {} ended with:\n{log}", self.name);
     }
 }
