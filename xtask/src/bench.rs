@@ -31,7 +31,7 @@ pub(crate) struct BenchArgs {
 /// # Errors
 /// When the set-up or a build fails, or the program cannot be started as root.
 pub(crate) fn bench(options: &BenchArgs) -> Result<ExitCode> {
-    setup::ensure(Scope::Everything)?;
+    setup::ensure(Scope::Laboratory)?;
     let bench = build::lab_program("failover-bench")?;
     if options.list {
         let status = Command::new(&bench).arg("--list").status();

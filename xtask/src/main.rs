@@ -3,7 +3,7 @@
 //! | file | concern |
 //! |---|---|
 //! | `survey.rs`, `setup.rs` | what is needed and what is there; the plan that brings what is missing |
-//! | `toolchain.rs`, `linker.rs`, `packages.rs` | finding and getting: the Rust toolchain, bpf-linker and LLVM, system packages |
+//! | `toolchain.rs`, `linker.rs`, `packages.rs`, `daemons.rs` | finding and getting: the Rust toolchain, bpf-linker and LLVM, system packages, daemons that are not installed |
 //! | `build.rs`, `run.rs`, `test.rs`, `bench.rs` | one verb each |
 //! | `cargo.rs`, `privilege.rs`, `progress.rs` | running cargo, becoming root, showing progress |
 //! | `harness.rs`, `libtest.rs` | running test programs, reading what they print |
@@ -11,6 +11,7 @@
 mod bench;
 mod build;
 mod cargo;
+mod daemons;
 mod harness;
 mod libtest;
 mod linker;
@@ -55,7 +56,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Get what the build and the tests need: rust-src, bpf-linker with the right LLVM, network tools
+    /// Get what the build and the tests need: rust-src, bpf-linker with the right LLVM, network tools, daemons
     Setup {
         /// Change nothing: report what is there and what is missing
         #[arg(long)]

@@ -1,6 +1,6 @@
 //! Programs of the system, and Debian's packages that bring them.
 
-use std::{fs, process::Command};
+use std::{ffi::OsString, fs, path::Path, process::Command};
 
 use anyhow::{Context, Result, bail};
 
@@ -54,6 +54,36 @@ pub(crate) fn llvm_of_package(package: &str) -> Option<&str> {
 /// # Errors
 /// When a package does not exist in this release, or apt fails.
 pub(crate) fn apt_install(packages: &[String]) -> Result<()> {
+    with_lists(packages, || {
+        progress::run(apt_get(&["install", "--yes", "--no-install-recommends"])?.args(packages))
+    })
+}
+
+/// Downloads packages, also those that are installed, and what they need and is not installed, into `archives`, which has a directory
+/// `partial`. Installs nothing, and needs root only where the package lists are absent or old.
+///
+/// # Errors
+/// When a package does not exist in this release, or apt fails.
+pub(crate) fn apt_download(packages: &[String], archives: &Path) -> Result<()> {
+    let mut directory = OsString::from("Dir::Cache::archives=");
+    directory.push(archives);
+    with_lists(packages, || {
+        let mut command = Command::new("apt-get");
+        command
+            .args(["--quiet", "--yes", "--no-install-recommends"])
+            // dpkg's lock is for who installs; it would need root.
+            .args(["--download-only", "--reinstall", "-o", "Debug::NoLocking=1"])
+            .arg("-o")
+            .arg(&directory)
+            .arg("install")
+            .args(packages)
+            .env("DEBIAN_FRONTEND", "noninteractive");
+        progress::run(&mut command)
+    })
+}
+
+/// Does something with packages that apt knows, with newer lists where necessary.
+fn with_lists(packages: &[String], act: impl Fn() -> Result<()>) -> Result<()> {
     let mut fresh = false;
     if !unknown(packages)?.is_empty() {
         update()?;
@@ -66,15 +96,12 @@ pub(crate) fn apt_install(packages: &[String]) -> Result<()> {
             &fs::read_to_string("/etc/os-release").unwrap_or_default()
         ));
     }
-    let installed =
-        progress::run(apt_get(&["install", "--yes", "--no-install-recommends"])?.args(packages));
-    if installed.is_err() && !fresh {
+    let done = act();
+    if done.is_err() && !fresh {
         update()?;
-        return progress::run(
-            apt_get(&["install", "--yes", "--no-install-recommends"])?.args(packages),
-        );
+        return act();
     }
-    installed
+    done
 }
 
 fn update() -> Result<()> {

@@ -19,7 +19,7 @@ pub(crate) fn build_and_run(json: bool, agent_args: &[OsString]) -> Result<ExitC
         setup::ensure(Scope::Build)?;
         return privilege::become_root_program(&build::agent(true)?, agent_args);
     }
-    setup::ensure(Scope::Everything)?;
+    setup::ensure(Scope::Laboratory)?;
     let agent = build::agent(true)?;
     let demo = build::lab_program("failover-demo")?;
     let mut args = vec![OsStr::new("--agent"), agent.as_os_str()];

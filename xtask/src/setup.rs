@@ -5,6 +5,7 @@ use std::{process::ExitCode, time::Instant};
 use anyhow::{Result, bail};
 
 use crate::{
+    daemons::{self, DAEMONS},
     linker,
     packages::{self, TOOLS},
     programs::find_program,
@@ -51,7 +52,9 @@ pub(crate) fn ensure(scope: Scope) -> Result<()> {
     if steps.is_empty() {
         return Ok(());
     }
-    if steps.iter().any(|step| matches!(step, Step::Packages(_)))
+    if steps
+        .iter()
+        .any(|step| matches!(step, Step::Packages(_) | Step::Daemons))
         && find_program("apt-get").is_none()
     {
         bail!(without_apt(&steps));
@@ -82,6 +85,8 @@ enum Step {
     Packages(Vec<String>),
     /// Build bpf-linker with this LLVM major.
     Linker(u32),
+    /// Download and unpack the daemons of the tests.
+    Daemons,
 }
 
 fn plan(missing: &Missing) -> Vec<Step> {
@@ -104,6 +109,9 @@ fn plan(missing: &Missing) -> Vec<Step> {
     if missing.linker {
         steps.push(Step::Linker(missing.llvm));
     }
+    if missing.daemons {
+        steps.push(Step::Daemons);
+    }
     steps
 }
 
@@ -120,6 +128,10 @@ impl Step {
                     linker::VERSION
                 )
             }
+            Self::Daemons => format!(
+                "download {} and unpack them into target/tools/daemons, for the tests (14 MB; nothing is installed)",
+                DAEMONS.map(|daemon| daemon.package).join(", ")
+            ),
         }
     }
 
@@ -129,6 +141,7 @@ impl Step {
                 progress::run(&mut Toolchain::in_use()?.add(components)?)
             }
             Self::Packages(packages) => packages::apt_install(packages),
+            Self::Daemons => daemons::fetch(),
             Self::Linker(llvm) => {
                 let (first, last) = (linker::BUILDABLE.start(), linker::BUILDABLE.end());
                 let Some(prefix) =
@@ -187,6 +200,19 @@ fn without_apt(steps: &[Step]) -> String {
                     linker::install_text(*llvm)
                 ));
             }
+            Step::Daemons => {
+                let programs = DAEMONS.map(|daemon| {
+                    format!(
+                        "\n    - {} (Debian's package: {})",
+                        daemon.program, daemon.package
+                    )
+                });
+                text.push_str(&format!(
+                    "\n  for the tests, put these programs and the libraries that only they need below target/tools/daemons:{}\n    \
+                     (nothing but the tests needs them: cargo xtask build-and-run and bench work without)",
+                    programs.concat()
+                ));
+            }
         }
     }
     text
@@ -211,6 +237,7 @@ mod tests {
             linker: false,
             llvm_files: false,
             tools: vec![],
+            daemons: false,
             llvm: 22,
         }
     }
@@ -231,12 +258,14 @@ mod tests {
             linker: true,
             llvm_files: true,
             tools: vec![TOOLS[0], TOOLS[2]],
+            daemons: true,
             llvm: 22,
         };
         let expected = [
             Step::Components(vec![RUST_SRC]),
             packages(&["llvm-22-dev", "iproute2", "nftables"]),
             Step::Linker(22),
+            Step::Daemons,
         ];
         assert_eq!(plan(&missing), expected);
     }
@@ -282,6 +311,7 @@ mod tests {
             Step::Components(vec![RUST_SRC]),
             packages(&["llvm-22-dev", "nftables"]),
             Step::Linker(22),
+            Step::Daemons,
         ];
         let text = without_apt(&steps);
         for part in [
@@ -290,6 +320,7 @@ mod tests {
             "`nft`",
             "LLVM_PREFIX=",
             "--features llvm-22",
+            "usr/sbin/radvd",
         ] {
             assert!(text.contains(part), "{text}");
         }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use crate::{
+    daemons::{self, DAEMONS},
     linker::{self, Linker},
     packages::{self, TOOLS, Tool},
     programs::find_program,
@@ -16,7 +17,9 @@ use crate::{
 pub(crate) enum Scope {
     /// What `cargo build` needs.
     Build,
-    /// That, and what the tests, the demonstration and the benchmark need.
+    /// That, and what the laboratory needs: the demonstration and the benchmark.
+    Laboratory,
+    /// That, and what only the tests need.
     Everything,
 }
 
@@ -27,6 +30,7 @@ pub(crate) struct Machine {
     linker: Option<Linker>,
     llvm: Option<PathBuf>,
     tools: Vec<(Tool, Option<PathBuf>)>,
+    daemons: Vec<(Tool, Option<PathBuf>)>,
 }
 
 impl Machine {
@@ -40,6 +44,10 @@ impl Machine {
                 .into_iter()
                 .map(|tool| (tool, find_program(tool.program)))
                 .collect(),
+            daemons: DAEMONS
+                .into_iter()
+                .map(|daemon| (daemon, daemons::find(daemon)))
+                .collect(),
             toolchain,
         })
     }
@@ -47,7 +55,7 @@ impl Machine {
     fn components(&self) -> Vec<Component> {
         let checkers = match self.scope {
             Scope::Build => &[][..],
-            Scope::Everything => &CHECKERS,
+            Scope::Laboratory | Scope::Everything => &CHECKERS,
         };
         [RUST_SRC].iter().chain(checkers).copied().collect()
     }
@@ -70,8 +78,10 @@ impl Machine {
             llvm_files: self.llvm.is_none(),
             tools: match self.scope {
                 Scope::Build => Vec::new(),
-                Scope::Everything => tools.map(|(tool, _)| *tool).collect(),
+                Scope::Laboratory | Scope::Everything => tools.map(|(tool, _)| *tool).collect(),
             },
+            daemons: self.scope == Scope::Everything
+                && self.daemons.iter().any(|(_, path)| path.is_none()),
             llvm: self.toolchain.llvm,
         }
     }
@@ -144,6 +154,17 @@ impl Machine {
                 how: from_package(tool.package),
             }
         }));
+        rows.extend(self.daemons.iter().map(|(daemon, path)| {
+            Row {
+                thing: daemon.program.rsplit('/').next().unwrap_or_default().into(),
+                found: path
+                    .as_ref()
+                    .map_or_else(String::new, |path| daemons::describe(path)),
+                needed: "by the tests".into(),
+                state: State::of(path.is_some()),
+                how: format!("package {}, unpacked below target/tools", daemon.package),
+            }
+        }));
         rows
     }
 }
@@ -156,6 +177,8 @@ pub(crate) struct Missing {
     /// There are no files for linking with LLVM.
     pub(crate) llvm_files: bool,
     pub(crate) tools: Vec<Tool>,
+    /// Not all daemons are there.
+    pub(crate) daemons: bool,
     /// rustc's LLVM major.
     pub(crate) llvm: u32,
 }

@@ -347,7 +347,8 @@ impl Drop for AgentProcess {
     }
 }
 
-fn collect(
+/// Puts the lines of a pipe into `log`, in a thread that ends with it.
+pub(super) fn collect(
     pipe: impl Read + Send + 'static,
     log: Arc<Mutex<Vec<LogLine>>>,
 ) -> Result<JoinHandle<()>> {
@@ -362,7 +363,8 @@ fn collect(
     Ok(reader)
 }
 
-fn last_lines(log: &[LogLine]) -> String {
+/// The end of a log.
+pub(super) fn last_lines(log: &[LogLine]) -> String {
     let from = log.len().saturating_sub(LAST_LINES);
     let lines: Vec<&str> = log[from..].iter().map(|line| line.text.as_str()).collect();
     lines.join("\n")

@@ -33,6 +33,8 @@ pub struct UplinkSpec {
     /// `None`: no default routes.
     metric: Option<u32>,
     default_routes: bool,
+    /// IPv4, IPv6: the host has no address and no default route.
+    bare: [bool; 2],
 }
 
 impl UplinkSpec {
@@ -43,6 +45,7 @@ impl UplinkSpec {
             kind: LinkKind::Veth,
             metric: None,
             default_routes: true,
+            bare: [false; 2],
         }
     }
 
@@ -65,6 +68,20 @@ impl UplinkSpec {
     #[must_use]
     pub fn without_default_routes(mut self) -> UplinkSpec {
         self.default_routes = false;
+        self
+    }
+
+    /// No IPv4 address and default route on the host's side: a DHCP client is to bring them.
+    #[must_use]
+    pub fn without_ipv4(mut self) -> UplinkSpec {
+        self.bare[0] = true;
+        self
+    }
+
+    /// No IPv6 address and default route on the host's side: router advertisements are to bring them.
+    #[must_use]
+    pub fn without_ipv6(mut self) -> UplinkSpec {
+        self.bare[1] = true;
         self
     }
 }
@@ -132,6 +149,7 @@ impl LabBuilder {
                 metric: spec
                     .default_routes
                     .then(|| spec.metric.unwrap_or(default_metric)),
+                bare: spec.bare,
                 relay: connect(spec, &host, &provider, &internet)?,
                 host: host.clone(),
                 provider,

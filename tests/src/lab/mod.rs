@@ -20,6 +20,7 @@ mod agent;
 mod builder;
 mod capture;
 mod cleanup;
+pub mod daemon;
 mod fault;
 mod monitor;
 mod namespace;

@@ -94,6 +94,13 @@ impl RouteMonitor {
         markers.filter(|line| line.starts_with("Deleted")).count()
     }
 
+    /// How many changes of default routes in the main table have been seen so far.
+    pub fn changes(&self) -> usize {
+        let lines = lock(&self.lines);
+        let route = |line: &&String| parse(line.strip_prefix("Deleted ").unwrap_or(line)).is_some();
+        lines.iter().filter(route).count()
+    }
+
     /// Ends the watch when everything that has happened until now is known. Returns the interface of the best default route at
     /// the beginning and whenever that changed; `None` when there was no default route at all.
     ///

@@ -142,13 +142,15 @@ impl Lab {
         for uplink in &self.uplinks {
             let a = uplink.addresses();
             let provider = Node::new(uplink.provider().clone(), self.host.origins().clone());
-            let links: [(&Node, IpAddr); 4] = [
-                (&self.host, a.gateway_v4.into()),
-                (&self.host, a.gateway_v6.into()),
+            let transit: [(&Node, IpAddr); 2] = [
                 (&provider, TARGETS_V4[0].into()),
                 (&provider, TARGETS_V6[0].into()),
             ];
-            for (from, to) in links {
+            let access = uplink.unless_bare([
+                (&self.host, a.gateway_v4.into()),
+                (&self.host, a.gateway_v6.into()),
+            ]);
+            for (from, to) in access.chain(transit) {
                 let what = format!("{} answers {}", to, from.namespace().name());
                 wait_until(&what, READY, || {
                     from.ping(to, Duration::from_millis(50))

@@ -27,6 +27,8 @@ pub struct Uplink {
     pub(super) kind: LinkKind,
     pub(super) addresses: Addresses,
     pub(super) metric: Option<u32>,
+    /// IPv4, IPv6: something else is to bring the host's address and default route.
+    pub(super) bare: [bool; 2],
     pub(super) host: Namespace,
     pub(super) provider: Namespace,
     pub(super) relay: Option<Arc<Relay>>,
@@ -115,13 +117,13 @@ impl Uplink {
             LinkKind::Veth => format!("{}/24", a.host_v4),
             LinkKind::Tun => format!("{} peer {}/32", a.host_v4, a.gateway_v4),
         };
-        self.host.ip_batch(&format!(
-            "link set lo up\n\
-             link set {name} up\n\
-             address replace {address_v4} dev {name}\n\
-             address replace {}/64 dev {name} nodad",
-            a.host_v6
-        ))?;
+        let mut batch = format!("link set lo up\nlink set {name} up\n");
+        let addresses = [
+            format!("address replace {address_v4} dev {name}\n"),
+            format!("address replace {}/64 dev {name} nodad\n", a.host_v6),
+        ];
+        batch.extend(self.unless_bare(addresses));
+        self.host.ip_batch(&batch)?;
         self.add_default_routes()
     }
 
@@ -138,10 +140,21 @@ impl Uplink {
             ),
             LinkKind::Tun => (String::new(), String::new()),
         };
-        self.host.ip_batch(&format!(
-            "route replace 0.0.0.0/0 {via_v4}dev {name} proto dhcp src {} metric {metric}\n\
-             route replace ::/0 {via_v6}dev {name} proto ra metric {metric}",
-            a.host_v4
-        ))
+        let routes = [
+            format!(
+                "route replace 0.0.0.0/0 {via_v4}dev {name} proto dhcp src {} metric {metric}\n",
+                a.host_v4
+            ),
+            format!("route replace ::/0 {via_v6}dev {name} proto ra metric {metric}\n"),
+        ];
+        let batch: String = self.unless_bare(routes).collect();
+        self.host.ip_batch(&batch)
+    }
+
+    /// Of something for IPv4 and for IPv6, what the laboratory itself is to give the host.
+    pub(super) fn unless_bare<T>(&self, [v4, v6]: [T; 2]) -> impl Iterator<Item = T> + use<T> {
+        let bare = self.bare;
+        let both = bare.into_iter().zip([v4, v6]);
+        both.filter(|(bare, _)| !bare).map(|(_, item)| item)
     }
 }

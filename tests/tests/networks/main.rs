@@ -1,0 +1,9 @@
+//! Real networks: the agent beside real DHCP clients, router advertisements and network managers.
+//!
+//! Needs the daemons that `cargo xtask setup` unpacks.
+
+mod dhcp;
+mod ipv6;
+mod isolation;
+mod managers;
+mod scene;

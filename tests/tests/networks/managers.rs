@@ -1,0 +1,99 @@
+//! Managers that put back a route of theirs that beats ours: the agent wins, without a fight that costs either of them much.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, ensure};
+use failover_agent::policy::{Family, Health};
+use failover_tests::lab::{
+    Lab, TARGET_V4, UplinkSpec,
+    daemon::{ClientKind, DhcpClient, DhcpServer, Lease, System},
+    require_root,
+};
+
+use super::scene::{
+    SOON, history, start_agent, stop, wait_for_health, wait_for_history, wait_for_routes,
+};
+
+/// How long they quarrel: longer than several of the pauses that the agent makes between two looks at contested routes.
+const QUARREL: Duration = Duration::from_secs(6);
+
+/// At most so many changes a second: the other's route comes and goes, ours are confirmed or put back.
+const CHANGES_PER_SECOND: usize = 6;
+
+#[test]
+fn dhcpcd_that_puts_its_route_back_at_each_renewal_does_not_win() -> Result<()> {
+    // It renews every 2 s by itself.
+    quarrel(
+        "dhcpcd_that_puts_its_route_back_at_each_renewal_does_not_win",
+        ClientKind::Dhcpcd,
+        |_| Ok(()),
+    )
+}
+
+#[test]
+fn network_manager_that_is_told_to_reapply_does_not_win() -> Result<()> {
+    quarrel(
+        "network_manager_that_is_told_to_reapply_does_not_win",
+        ClientKind::NetworkManager,
+        |client| client.network_manager().reapply("lte"),
+    )
+}
+
+/// `insist` has the client put its routes back, again and again.
+fn quarrel(test: &str, kind: ClientKind, insist: impl Fn(&DhcpClient) -> Result<()>) -> Result<()> {
+    if !require_root(test) {
+        return Ok(());
+    }
+    let uplinks = [
+        UplinkSpec::veth("cable"),
+        // An interface with an address NetworkManager leaves to whoever gave it that.
+        UplinkSpec::veth("lte").without_ipv4().without_ipv6(),
+    ];
+    let lab = Lab::builder().uplinks(uplinks).build()?;
+    let lease = Lease::usual(lab.uplink("lte"));
+    let _server = DhcpServer::start(lab.uplink("lte"), lease)?;
+    let system = System::new(lab.host().namespace())?;
+    // The standby's route would take all traffic.
+    let client = DhcpClient::start(kind, &system, &[("lte", 10)])?;
+    let cable = lab.uplink("cable").addresses().gateway_v4;
+    let theirs = [
+        format!("cable {cable} 100"),
+        format!("lte {} 10", lease.gateway),
+    ];
+    wait_for_routes(&lab, Family::V4, &[], &theirs)?;
+    let agent = start_agent(&lab, &[Family::V4])?;
+    wait_for_history(&agent, Family::V4, &["start-up cable"])?;
+    wait_for_health(&agent, "lte", Family::V4, Health::Up)?;
+    let ours = [
+        format!("cable {cable} 50"),
+        format!("lte {} 101", lease.gateway),
+    ];
+    wait_for_routes(&lab, Family::V4, &ours, &[])?;
+
+    let stream = lab.host().udp_stream(TARGET_V4).start()?;
+    stream.wait_for_echo_by("cable", Instant::now(), SOON)?;
+    let monitor = lab.host().watch_default_routes_v4()?;
+    let begun = Instant::now();
+    while begun.elapsed() < QUARREL {
+        insist(&client)?;
+        thread::sleep(Duration::from_millis(200));
+    }
+    let seconds = usize::try_from(begun.elapsed().as_secs())? + 1;
+    let changes = monitor.changes();
+    ensure!(changes > 0, "it did not put its route back");
+    ensure!(
+        changes <= CHANGES_PER_SECOND * seconds,
+        "{changes} changes of default routes in {seconds} s"
+    );
+    // When it has no more to say, or between two of its renewals.
+    wait_for_routes(&lab, Family::V4, &ours, &[])?;
+    stream.wait_for_echo_by("cable", Instant::now(), SOON)?;
+    // The gate holds while the other's route leads to the standby.
+    assert_eq!(stream.stop()?.path(), ["cable"]);
+    assert_eq!(history(&agent, Family::V4), ["start-up cable"]);
+    wait_for_health(&agent, "lte", Family::V4, Health::Up)?;
+    stop(agent)
+}
