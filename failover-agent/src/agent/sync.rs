@@ -76,6 +76,7 @@ impl Agent<'_> {
 
     /// Looks at all uplinks again and brings programs, tables, routes, probes and policy in line with what is there now.
     pub(super) fn synchronize(&mut self) {
+        let begun = Instant::now();
         self.sync.begin();
         let links = match self.router.rediscover(self.config) {
             Ok(links) => links,
@@ -107,6 +108,8 @@ impl Agent<'_> {
             Err(error) => warn!("routes could not be brought in line: {error:#}"),
         }
         self.resolve_gateways();
+        let took = begun.elapsed();
+        debug!(?took, "everything looked at again");
     }
 
     /// Has the kernel find out the gateways' link-layer addresses before they are needed. Probes do that by the way; families without
