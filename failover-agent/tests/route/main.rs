@@ -5,8 +5,8 @@
 mod discover;
 mod groups;
 mod host;
-mod metrics;
 mod learn;
+mod metrics;
 mod neighbour;
 mod netns;
 mod observe;

@@ -89,11 +89,11 @@ fn idle(settings: &Settings) -> Result<Vec<Measurement>> {
     ])
 }
 
-fn percent(part: Duration, whole: Duration) -> f64 {
+pub(super) fn percent(part: Duration, whole: Duration) -> f64 {
     part.as_secs_f64() / whole.as_secs_f64() * 100.0
 }
 
-fn mebibytes(bytes: u64) -> f64 {
+pub(super) fn mebibytes(bytes: u64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
     let bytes = bytes as f64;
     bytes / f64::from(1 << 20)

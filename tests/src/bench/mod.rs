@@ -11,6 +11,7 @@ mod figure;
 mod idle;
 mod outage;
 mod sample;
+mod scale;
 mod table;
 mod throughput;
 
@@ -72,7 +73,7 @@ struct Family {
     measure: fn(&Settings) -> Result<Vec<Measurement>>,
 }
 
-static FAMILIES: [Family; 14] = [
+static FAMILIES: [Family; 18] = [
     datapath::EGRESS,
     throughput::THROUGHPUT,
     datapath::GATE,
@@ -87,6 +88,10 @@ static FAMILIES: [Family; 14] = [
     cut::FOREIGN,
     cut::STALE,
     cut::RESET,
+    scale::LOAD,
+    scale::DETECTION,
+    scale::CHURN,
+    scale::RESYNC,
 ];
 
 /// Does what the command line says: measures, and prints a table or JSON.

@@ -27,6 +27,18 @@ impl Samples {
         self.0.len()
     }
 
+    /// The least of them that at least `percent` of all do not exceed; `None` when there are no samples.
+    pub(super) fn percentile(&self, percent: usize) -> Option<f64> {
+        let mut sorted = self.0.clone();
+        sorted.sort_unstable_by(f64::total_cmp);
+        (!sorted.is_empty()).then(|| nearest_rank(&sorted, percent))
+    }
+
+    /// All of them, less this.
+    pub(super) fn minus(&self, value: f64) -> Samples {
+        Samples(self.0.iter().map(|sample| sample - value).collect())
+    }
+
     /// Median and spread; `None` when there are no samples.
     pub(super) fn summary(&self) -> Option<Summary> {
         let mut sorted = self.0.clone();
@@ -104,6 +116,15 @@ mod tests {
             samples: 100,
         };
         assert_eq!(summary(&values), Some(expected));
+    }
+
+    #[test]
+    fn percentiles_are_samples() {
+        assert_eq!(Samples::default().percentile(99), None);
+        let samples = Samples((1..=200).rev().map(f64::from).collect());
+        assert_eq!(samples.percentile(99), Some(198.0));
+        assert_eq!(samples.percentile(100), Some(200.0));
+        assert_eq!(samples.minus(150.0).percentile(99), Some(48.0));
     }
 
     #[test]

@@ -193,7 +193,7 @@ impl LabBuilder {
 
 /// Addresses are static and unique: nothing to detect. (`nodad` goes further: without it an address cannot be bound for a moment, on
 /// the loopback too.)
-const NO_DAD: &[(&str, &str)] = &[
+pub(super) const NO_DAD: &[(&str, &str)] = &[
     ("net/ipv6/conf/all/accept_dad", "0"),
     ("net/ipv6/conf/default/accept_dad", "0"),
     // New namespaces inherit IPv4 settings from the machine's own; ours are the kernel's defaults.
@@ -206,7 +206,7 @@ const FORWARDING: &[(&str, &str)] = &[
     ("net/ipv6/conf/all/forwarding", "1"),
 ];
 
-fn make_dirs(dir: &Path) -> Result<AgentDirs> {
+pub(super) fn make_dirs(dir: &Path) -> Result<AgentDirs> {
     let bpf = dir.join(BPF_MOUNT);
     std::fs::create_dir(&bpf)?;
     mount(

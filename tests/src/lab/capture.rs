@@ -35,12 +35,24 @@ impl Capture {
         filter: &str,
         file: &Path,
     ) -> Result<Capture> {
+        Capture::start_with(namespace, interface, filter, file, &[])
+    }
+
+    /// The same, with more arguments for tcpdump.
+    pub(super) fn start_with(
+        namespace: &Namespace,
+        interface: &str,
+        filter: &str,
+        file: &Path,
+        arguments: &[&str],
+    ) -> Result<Capture> {
         let mut command = namespace.command("tcpdump");
         command
             // Each packet is handed over and written at once; 16 MiB of room for bursts; root stays root, to write the file anywhere.
             .args(["-i", interface, "--immediate-mode", "-U", "-B", "16384"])
             .args(["-Z", "root", "-n", "-w"])
             .arg(file)
+            .args(arguments)
             .args((!filter.is_empty()).then_some(filter))
             .stdin(Stdio::null())
             .stdout(Stdio::null())

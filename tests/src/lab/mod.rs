@@ -35,6 +35,7 @@ mod traffic;
 mod uplink;
 mod usage;
 mod wait;
+mod wide;
 mod worker;
 
 pub use agent::{AgentDirs, AgentProcess, LogLine, agent_path};
@@ -57,8 +58,9 @@ pub use traffic::{
     UdpReport, UdpStream, UdpStreamBuilder,
 };
 pub use uplink::{LinkKind, Uplink};
-pub use usage::{cpu_time, rss_bytes};
+pub use usage::{cpu_time, peak_rss_bytes, reset_peak_rss, rss_bytes};
 pub use wait::{wait_for, wait_until};
+pub use wide::{WideLab, WideUplink};
 
 /// Whether this process can build a laboratory. If not it says so twice: in the form that `cargo xtask test` counts, where the test
 /// harness captures it, and past the capture for whoever runs the tests by hand. A skipped test must not look like a passed one.

@@ -1,0 +1,78 @@
+//! An agent with as many uplinks as it takes: 64 uplinks × 2 targets × 10 Hz.
+
+mod churn;
+mod detection;
+mod load;
+mod resync;
+mod rounds;
+mod routes;
+
+pub(super) use self::{churn::CHURN, detection::DETECTION, load::LOAD, resync::RESYNC};
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::Settings;
+use crate::lab::{AgentProcess, TARGETS_V4, WideLab};
+
+/// How long the agent may take to start with all uplinks, or to find them Up.
+const READY: Duration = Duration::from_secs(60);
+
+/// Targets of each uplink.
+const TARGETS: usize = 2;
+/// From round to round.
+const INTERVAL: Duration = Duration::from_millis(100);
+/// What a probe waits for its answer.
+const TIMEOUT: Duration = Duration::from_millis(100);
+/// Bad rounds in a row until an uplink is Down.
+const FALL: u32 = 3;
+
+/// A laboratory and an agent that finds all uplinks Up.
+struct Scene {
+    agent: AgentProcess,
+    lab: WideLab,
+}
+
+impl Scene {
+    /// `log` is the agent's `RUST_LOG`.
+    fn start(settings: &Settings, log: &str) -> Result<Scene> {
+        let lab = WideLab::build(settings.choose(failover_ebpf::MAX_UPLINKS, 8))?;
+        let targets = TARGETS_V4[..TARGETS].iter();
+        let targets: Vec<_> = targets.map(|target| format!("\"{target}\"")).collect();
+        let probe = format!(
+            "targets = [{}]\ninterval = \"{}ms\"\ntimeout = \"{}ms\"\nfall = {FALL}\nrise = 2",
+            targets.join(", "),
+            INTERVAL.as_millis(),
+            TIMEOUT.as_millis(),
+        );
+        let started = Instant::now();
+        let agent = lab.spawn_agent(&settings.agent()?, &probe, log)?;
+        let running = agent.wait_for_line("that it runs", READY, |line| says(line, "running"))?;
+        let scene = Scene { agent, lab };
+        scene.wait_until_up()?;
+        eprintln!(
+            "  {} uplinks: programs attached and running after {} ms, all Up after {} ms",
+            scene.lab.uplinks().len(),
+            running.at.duration_since(started).as_millis(),
+            started.elapsed().as_millis(),
+        );
+        Ok(scene)
+    }
+
+    /// Waits until the preferred uplink is active and all are Up.
+    fn wait_until_up(&self) -> Result<()> {
+        let preferred = &self.lab.uplinks()[0].name;
+        self.agent
+            .wait_for_status("all uplinks Up", READY, |status| {
+                let mut uplinks = status["uplinks"].as_array().into_iter().flatten();
+                status["active"] == **preferred && uplinks.all(|uplink| uplink["health"] == "Up")
+            })?;
+        Ok(())
+    }
+}
+
+/// Whether a line's message is this.
+fn says(line: &crate::lab::LogLine, message: &str) -> bool {
+    line.field("message").is_some_and(|text| text == message)
+}
