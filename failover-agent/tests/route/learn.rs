@@ -134,7 +134,7 @@ fn what_is_withdrawn_lingers_and_goes() {
         let config = config(&["up0", "up1"]);
         let state = state();
         let (mut router, links) = router(&config, state.path());
-        router.activate(Family::V4, A).unwrap();
+        router.activate(Family::V4, only(A)).unwrap();
 
         // As long as it may come back, nothing changes.
         ip("route del default dev up0 proto dhcp");
@@ -185,7 +185,7 @@ fn a_displaced_advertisement_counts_for_its_lifetime() {
         let config = config(&["up0", "up1"]);
         let (mut router, links) = router(&config, state().path());
         assert_eq!(v6(&links, 0).unwrap().gateway, Some(address("fe80::1")));
-        router.activate(Family::V6, A).unwrap();
+        router.activate(Family::V6, only(A)).unwrap();
         assert!(!ip("-6 route show default").contains("proto ra"));
         router.rediscover(&config).unwrap();
         assert!(router.look_again().is_some(), "its end is known");

@@ -237,7 +237,7 @@ fn observes_who_did_it() {
             .unwrap();
         runtime.block_on(async {
             let (mut router, _) = router(&config, state.path());
-            router.activate(Family::V4, A).unwrap();
+            router.activate(Family::V4, only(A)).unwrap();
             let mut observer = Observer::open(&router, &["up0", "up1"]).unwrap();
             let mut resident = Resident::start();
             let process = Origin::Process {

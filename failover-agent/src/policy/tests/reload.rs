@@ -17,7 +17,7 @@ impl Play {
             .iter()
             .map(|uplink| uplink.targets[0])
             .collect();
-        self.machine.reconfigure(rules.clone(), old, at(self.now));
+        self.machine.reconfigure(rules, old, at(self.now));
     }
 }
 
@@ -54,16 +54,16 @@ proptest! {
             for uplink in &mut rules.uplinks {
                 uplink.earlier = [Health::Down; 2];
             }
-            machine.reconfigure(rules, &all(world.rules.uplinks.len()), at(world.now()));
+            machine.reconfigure(&rules, &all(world.rules.uplinks.len()), at(world.now()));
             assert_eq!(machine.poll_action(), None);
             let known = world.rules.uplinks.iter().map(|uplink| uplink.earlier);
             let mut rules = as_of_now(world);
             for (uplink, earlier) in rules.uplinks.iter_mut().zip(known) {
                 uplink.earlier = earlier;
             }
-            machine.reconfigure(rules, &all(world.rules.uplinks.len()), at(world.now()));
+            machine.reconfigure(&rules, &all(world.rules.uplinks.len()), at(world.now()));
             let mut same = world.machine.clone();
-            same.reconfigure(as_of_now(world), &all(world.rules.uplinks.len()), at(world.now()));
+            same.reconfigure(&as_of_now(world), &all(world.rules.uplinks.len()), at(world.now()));
             assert_eq!(machine, same);
         });
     }
@@ -91,7 +91,7 @@ fn check_removal(world: &World, keep: [bool; 4]) {
     rules.uplinks = kept.iter().map(known).collect();
     let old: Vec<_> = kept.iter().copied().map(Some).collect();
     let mut machine = world.machine.clone();
-    machine.reconfigure(rules, &old, at(world.now()));
+    machine.reconfigure(&rules, &old, at(world.now()));
     for family in Family::ALL {
         assert_eq!(machine.active(family), now_as(world.machine.active(family)));
         let cuts =

@@ -98,7 +98,7 @@ impl Overruns {
         };
         line("netlink: Resync")?;
         self.took
-            .push_ms(line("everything looked at again")?.at - begun);
+            .push_ms(line("looked at uplinks and routes")?.at - begun);
         let peak = peak_rss_bytes(agent.pid())?;
         self.grown.push(mebibytes(peak.saturating_sub(before)));
         Ok(())
