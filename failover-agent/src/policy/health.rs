@@ -51,7 +51,7 @@ impl Tracker {
         Tracker {
             uplink,
             family,
-            rules: rules.clone(),
+            rules: lasting(rules),
             carrier: rules.carrier,
             usable: rules.usable[family as usize],
             health: match probed && (found_down || !rules.carrier) {
@@ -266,7 +266,7 @@ impl Tracker {
         out: &mut VecDeque<Action>,
     ) {
         let (health, probed) = (self.health(), self.probed());
-        let old = core::mem::replace(&mut self.rules, rules.clone());
+        let old = core::mem::replace(&mut self.rules, lasting(rules));
         self.uplink = uplink;
         let probing = |rules: &UplinkRules| {
             let UplinkRules {
@@ -431,6 +431,16 @@ impl Tracker {
                 to,
             }));
         }
+    }
+}
+
+/// The rules without the facts of the moment at which they were given: those are kept up to date elsewhere.
+fn lasting(rules: &UplinkRules) -> UplinkRules {
+    UplinkRules {
+        usable: [true; 2],
+        carrier: true,
+        earlier: [Health::Unknown; 2],
+        ..rules.clone()
     }
 }
 
