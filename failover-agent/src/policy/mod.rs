@@ -45,6 +45,7 @@ mod command;
 mod cutoff;
 mod drill;
 mod election;
+mod examination;
 mod health;
 mod input;
 mod machine;
@@ -54,6 +55,7 @@ mod reload;
 mod reset;
 mod round;
 mod rules;
+mod start;
 #[cfg(test)]
 mod tests;
 mod withdrawal;

@@ -56,7 +56,7 @@ impl Machine {
     ///
     /// [`UplinkRules::earlier`]: super::UplinkRules::earlier
     /// [`Input::Moved`]: super::Input::Moved
-    pub fn reconfigure(&mut self, rules: Rules, old: &[Option<UplinkId>], now: Time) {
+    pub fn reconfigure(&mut self, rules: &Rules, old: &[Option<UplinkId>], now: Time) {
         debug_assert!(self.actions.is_empty(), "actions name uplinks of before");
         let before = self.sides[0].trackers.len();
         let uplinks = Renumbering::new(old, before, rules.uplinks.len());

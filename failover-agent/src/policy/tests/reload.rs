@@ -17,7 +17,7 @@ impl Play {
             .iter()
             .map(|uplink| uplink.targets[0])
             .collect();
-        self.machine.reconfigure(rules.clone(), old, at(self.now));
+        self.machine.reconfigure(rules, old, at(self.now));
     }
 }
 
@@ -56,7 +56,7 @@ proptest! {
             for uplink in &mut rules.uplinks {
                 uplink.earlier = [Health::Down; 2];
             }
-            machine.reconfigure(rules, &all(world.rules.uplinks.len()), at(world.now()));
+            machine.reconfigure(&rules, &all(world.rules.uplinks.len()), at(world.now()));
             assert_eq!(machine, before);
         });
     }
@@ -84,7 +84,7 @@ fn check_removal(world: &World, keep: [bool; 4]) {
     rules.uplinks = kept.iter().map(known).collect();
     let old: Vec<_> = kept.iter().copied().map(Some).collect();
     let mut machine = world.machine.clone();
-    machine.reconfigure(rules, &old, at(world.now()));
+    machine.reconfigure(&rules, &old, at(world.now()));
     for family in Family::ALL {
         assert_eq!(machine.active(family), now_as(world.machine.active(family)));
         let cuts =

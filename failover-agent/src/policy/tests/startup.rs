@@ -136,9 +136,9 @@ fn what_was_down_before_a_restart_has_to_come_back_as_usual() {
     play.tick("++");
     assert_eq!(play.switches(), [(Some(B), B, Cause::Startup)], "at once");
     play.confirm(B);
-    play.ticks(9, "++");
+    play.ticks(8, "++");
     assert_eq!(play.switches(), []);
-    play.tick("++");
+    play.ticks(2, "++");
     assert_eq!(play.switches(), [(Some(B), A, Cause::Failback)]);
 }
 
