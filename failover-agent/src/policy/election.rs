@@ -28,11 +28,11 @@ pub(super) struct Candidate {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Election {
     pub(super) family: Family,
-    active: Members,
+    pub(super) active: Members,
     /// Whether a switch was confirmed in this run: until then `active` is only adopted.
     started: bool,
     /// All that was active has been removed: whoever is proven first will do.
-    bereft: bool,
+    pub(super) bereft: bool,
     /// The switch that waits for its confirmation.
     in_flight: Option<(Members, Cause)>,
     /// Why the last confirmed switch happened.
@@ -243,46 +243,6 @@ impl Election {
         self.switch(to, Cause::Follow, now, now, out);
     }
 
-    /// Waits until nobody better, and nobody of the same group, can turn up by its first round; then takes the best.
-    fn start(&mut self, trackers: &[Tracker], now: Time, out: &mut VecDeque<Action>) {
-        let adopted = |tracker: &&Tracker| self.active.contains(tracker.uplink());
-        // An adopted uplink that is Blind may be as good as ever; only a better group may replace it.
-        let blind = |tracker: &&Tracker| {
-            tracker.health() == Health::Blind && tracker.probed() && tracker.present()
-        };
-        let undecided = trackers.iter().find(|tracker| tracker.undecided());
-        let undecided = undecided.map(Tracker::rank);
-        let blind = trackers.iter().filter(adopted).find(blind);
-        let blind = blind.map(Tracker::rank);
-        let bereft = self.bereft;
-        let decided = |tracker: &Tracker| {
-            let rank = tracker.rank();
-            bereft
-                || undecided.is_none_or(|first| rank < first)
-                    && blind.is_none_or(|first| rank <= first)
-        };
-        match self.pick(decided, trackers, None, now, out) {
-            Pick::Take(to) => {
-                let detected = detected(Members::NONE, to, trackers);
-                let to = to.union(self.staying(to, trackers));
-                self.switch(to, Cause::Startup, detected, now, out);
-            }
-            Pick::Nobody if undecided.or(blind).is_none() => self.tell_nowhere(out),
-            Pick::Nobody | Pick::Wait => {}
-        }
-    }
-
-    /// Adopted members of the group of `to` that are not proven, but have not failed either: they stay.
-    fn staying(&self, to: Members, trackers: &[Tracker]) -> Members {
-        let rank = rank(to, trackers);
-        let stays = |id: &UplinkId| {
-            let tracker = &trackers[id.0];
-            let failed = matches!(tracker.health(), Health::Down | Health::Unknown);
-            tracker.present() && !failed && Some(tracker.rank()) == rank
-        };
-        self.active.iter().filter(stays).collect()
-    }
-
     /// All active uplinks are Down.
     fn fail_over(&mut self, trackers: &[Tracker], now: Time, out: &mut VecDeque<Action>) {
         let trouble = trouble(self.active, trackers);
@@ -375,7 +335,7 @@ impl Election {
         self.deadline = Some(self.deadline.map_or(at, |deadline| deadline.min(at)));
     }
 
-    fn tell_nowhere(&mut self, out: &mut VecDeque<Action>) {
+    pub(super) fn tell_nowhere(&mut self, out: &mut VecDeque<Action>) {
         if !self.told_nowhere {
             self.told_nowhere = true;
             out.push_back(Action::Note(Note::NowhereToGo {
@@ -385,7 +345,7 @@ impl Election {
         }
     }
 
-    fn switch(
+    pub(super) fn switch(
         &mut self,
         to: Members,
         cause: Cause,
@@ -431,7 +391,7 @@ fn trouble(down: Members, trackers: &[Tracker]) -> Option<Time> {
 }
 
 /// When it became possible to leave `left` for `to`: all of the ones were Down, and the first of the others was Up.
-fn detected(left: Members, to: Members, trackers: &[Tracker]) -> Time {
+pub(super) fn detected(left: Members, to: Members, trackers: &[Tracker]) -> Time {
     let since = |id: UplinkId| trackers[id.0].since();
     let down = left.iter().map(since).max().unwrap_or_default();
     down.max(to.iter().map(since).min().unwrap_or_default())

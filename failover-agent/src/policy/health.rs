@@ -3,6 +3,7 @@
 use core::time::Duration;
 use std::collections::VecDeque;
 
+use super::examination::Examination;
 use super::round::{Rounds, Verdict};
 use super::{Action, Family, Health, Note, Outcome, TargetId, Time, UplinkId, UplinkRules};
 
@@ -25,12 +26,7 @@ pub(super) struct Tracker {
     good: u32,
     bad: u32,
     blind: u32,
-    /// Bad rounds since the last good one, also those that count as blind.
-    failing: u32,
-    /// A reason of our own explains them.
-    explained: bool,
-    /// Whether it is time to look for one.
-    examine: bool,
+    examination: Examination,
     /// When the current run of good rounds began to count.
     good_since: Time,
     /// When the first bad round of the last bad run was sent. `None` when carrier or address were lost.
@@ -51,7 +47,7 @@ impl Tracker {
         Tracker {
             uplink,
             family,
-            rules: rules.clone(),
+            rules: rules.lasting(),
             carrier: rules.carrier,
             usable: rules.usable[family as usize],
             health: match probed && (found_down || !rules.carrier) {
@@ -64,14 +60,12 @@ impl Tracker {
             good: 0,
             bad: 0,
             blind: 0,
-            failing: 0,
-            explained: false,
-            examine: false,
+            examination: Examination::default(),
             good_since: Time::default(),
             trouble: None,
             latest: None,
             epoch: Time::default(),
-            failed: vec![0; targets(rules)],
+            failed: vec![0; rules.all_targets()],
             last_rtt: None,
         }
     }
@@ -236,8 +230,7 @@ impl Tracker {
 
     /// Failures so far count for nothing any more.
     fn forgive(&mut self) {
-        (self.bad, self.failing) = (0, 0);
-        (self.explained, self.examine) = (false, false);
+        (self.bad, self.examination) = (0, Examination::default());
         self.failed.fill(0);
     }
 
@@ -247,14 +240,9 @@ impl Tracker {
         self.forgive();
     }
 
-    /// Takes the answer to an examination. Without failures there is nothing to explain.
-    pub(super) fn examined(&mut self, explained: bool) {
-        self.explained = explained && self.failing > 0;
-    }
-
-    /// Whether the failures should be looked into, once each time.
-    pub(super) fn take_examination(&mut self) -> bool {
-        core::mem::take(&mut self.examine)
+    /// Why rounds are bad.
+    pub(super) fn examination(&mut self) -> &mut Examination {
+        &mut self.examination
     }
 
     /// Other rules, and another place among the uplinks. What was measured holds as long as there is something to measure.
@@ -266,7 +254,7 @@ impl Tracker {
         out: &mut VecDeque<Action>,
     ) {
         let (health, probed) = (self.health(), self.probed());
-        let old = core::mem::replace(&mut self.rules, rules.clone());
+        let old = core::mem::replace(&mut self.rules, rules.lasting());
         self.uplink = uplink;
         let probing = |rules: &UplinkRules| {
             let UplinkRules {
@@ -279,7 +267,7 @@ impl Tracker {
             (targets, quorum, interval, timeout)
         };
         if probing(&old) != probing(rules) {
-            self.failed = vec![0; targets(rules)];
+            self.failed = vec![0; rules.all_targets()];
             self.rounds.reconfigure(self.family, rules, now);
             self.forgive();
         }
@@ -338,31 +326,11 @@ impl Tracker {
         while let Some((verdict, sent)) = self.rounds.count() {
             if self.present() && sent >= self.epoch {
                 self.latest = Some(sent);
-                let verdict = self.explain(verdict);
+                let verdict = self.examination.explain(verdict, self.rules.fall);
                 let health = self.judge(verdict, sent, now);
                 self.set_health(health, now, out);
             }
         }
-    }
-
-    /// What a round counts as: a bad one says nothing while a reason of our own explains it. That is looked for at the first
-    /// failure and after each `fall` more.
-    fn explain(&mut self, verdict: Verdict) -> Verdict {
-        match verdict {
-            Verdict::Good => {
-                self.failing = 0;
-                (self.explained, self.examine) = (false, false);
-            }
-            Verdict::Bad => {
-                self.examine |= self.failing.is_multiple_of(self.rules.fall);
-                self.failing = self.failing.wrapping_add(1);
-                if self.explained {
-                    return Verdict::Blind;
-                }
-            }
-            Verdict::Blind => {}
-        }
-        verdict
     }
 
     /// The health after one more round.
@@ -432,9 +400,4 @@ impl Tracker {
             }));
         }
     }
-}
-
-/// Number of targets in both families.
-fn targets(rules: &UplinkRules) -> usize {
-    rules.targets.iter().map(|count| *count as usize).sum()
 }

@@ -10,26 +10,42 @@
 //! * `fall` consecutive bad rounds make an uplink Down, `rise` consecutive good ones make it Up again. The very first
 //!   round decides alone (start-up check). Losing the carrier makes it Down at once. Rounds in which not one probe could be
 //!   sent for a reason of our own say nothing: after `fall` of them the uplink is Blind, unless it was Down already.
-//! * The lowest rank that is Up wins. An uplink is only switched to when it is *proven just now*: Up, its last round good, and
+//!   While a local reason explains why rounds are bad, they say nothing either; that is looked into at the first bad round after
+//!   a good one, and after each `fall` more.
+//! * What an earlier run of the agent has found Down, and what has no carrier, starts as Down: only `rise` good rounds and the
+//!   hold time bring it back. When probes move to another address or gateway, what was sent before does not count against it.
+//! * A hint that an uplink may be dead has it probed at once, at most twice in an interval.
+//! * Uplinks of equal rank are a group, which is active together. The lowest rank with a member that is Up wins. An uplink is only
+//!   switched to when it is *proven just now*: Up, its last round good, and
 //!   that round sent within its last interval and timeout and after the trouble on the active uplink began; otherwise it is
-//!   probed at once and the decision waits, while there is another proven one at most for a probe's timeout.
-//! * A more preferred uplink takes over again (failback) once it has been good without interruption for `hold`, and `hold`
-//!   after the last failback.
+//!   probed at once and the decision waits, while there is another proven one at most for a probe's timeout. Of a group, those are
+//!   taken that are proven; nobody waits for a member of the same group, but for the very first round at the start.
+//! * A more preferred group takes over again (failback) once a member has been good without interruption for `hold`, and `hold`
+//!   after the last failback. Members that are as far join the active group; that cuts nobody, and no failback waits for it.
+//! * A group is Down when all its active members are. One alone that is Down leaves at once, if another is proven; those that
+//!   have not failed (a bad round, Blind) stay.
 //! * A switch counts when it is confirmed. A destination that could not be confirmed is passed over for 1 s, then for twice
-//!   as long each time, up to 30 s.
+//!   as long each time, up to 30 s; of several, each is tried alone first.
 //! * When no uplink is proven, nothing changes.
-//! * Once a switch is confirmed, all other uplinks are cut, each once: at once after a failover; after the `drain` of the uplink
-//!   when it was left for a more preferred one while it worked, unless it goes Down or is active again before. Nothing is cut
-//!   while the active uplink is not Up and good.
-//! * An uplink chosen by hand is active as long as it is Up; Down, it is left as usual and the choice is forgotten.
+//! * Once a switch is confirmed, all uplinks that are not active are cut, each once: at once after a failover; after the `drain`
+//!   of the uplink when it was left for a more preferred one while it worked, unless it goes Down or is active again before.
+//!   Nothing is cut while no active uplink is Up and good.
+//! * Where that is wanted, an uplink that is Down and not active has no default route (it is withdrawn), as long as there is an active
+//!   one: from after the switch until it is Up again, before anything is switched to it.
+//! * An uplink chosen by hand is active alone as long as it is Up; Down, it is left as usual and the choice is forgotten.
 //! * An uplink in a drill counts as Down. The drill ends by its time, or as soon as no other uplink is left that could be Up.
-//! * A family without targets of its own is where the other one is, if the uplink can carry it.
+//! * An uplink that measurement has found Down in every family is reset, and again after each `reset_grace`; never sooner after the
+//!   last time, and not while a switch or the proof for one is on its way. One that starts as Down is so after its first grace.
+//! * A family without targets of its own is where the other one is, as far as the uplinks can carry it.
+//! * Other rules (a reload) leave alone what they do not change. A new uplink is a standby and cut like one; when nothing of what was
+//!   active is left, the first that is proven is taken.
 
 mod action;
 mod command;
 mod cutoff;
 mod drill;
 mod election;
+mod examination;
 mod health;
 mod input;
 mod machine;
@@ -39,6 +55,7 @@ mod reload;
 mod reset;
 mod round;
 mod rules;
+mod start;
 #[cfg(test)]
 mod tests;
 mod withdrawal;

@@ -38,6 +38,23 @@ pub struct UplinkRules {
     pub reset_grace: Option<Duration>,
 }
 
+impl UplinkRules {
+    /// The rules without the facts of the moment at which they were given: those are kept up to date elsewhere.
+    pub(super) fn lasting(&self) -> Self {
+        UplinkRules {
+            usable: [true; 2],
+            carrier: true,
+            earlier: [Health::Unknown; 2],
+            ..self.clone()
+        }
+    }
+
+    /// Number of targets in both families.
+    pub(super) fn all_targets(&self) -> usize {
+        self.targets.iter().map(|count| *count as usize).sum()
+    }
+}
+
 /// Everything that the machine must know at the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {

@@ -74,7 +74,7 @@ const FILES: &[(&str, u8, &[&str])] = &[
     ("CABLE [[uplink]]|interface = \"sat\"", 15, &["uplink `sat`: no IPv4 gateway found for sat", "gateway = "]),
     ("[probe]|targets = [\"1.1.1.300\"]|CABLE LTE", 16, &["agent.toml:2:12: `1.1.1.300` is not an IPv4 or IPv6 address", "write it like 1.1.1.1"]),
     ("CABLE gateway = \"10.64.1\"|LTE", 16, &["agent.toml:3:11: `10.64.1` is not an IPv4 address"]),
-    ("[probe]|targets = [\"1.1.1.1\", \"10.64.2.9\"]|CABLE LTE", 29, &["uplink `lte`: target 10.64.2.9 is on lte's own network 10.64.2.0/24", "beyond the gateway"]),
+    ("[probe]|targets = [\"1.1.1.1\", \"10.64.2.9\"]|CABLE LTE", 30, &["uplink `lte`: target 10.64.2.9 is on lte's own network 10.64.2.0/24", "beyond the gateway"]),
     ("CABLE targets = [\"10.99.0.1\"]|gateway = \"10.99.0.1\"|LTE", 18, &["gateway 10.99.0.1"]),
     ("CABLE LTE gateway = \"10.99.0.1\"", 18, &["gateway 10.99.0.1 is not on a network of lte (10.64.2.0/24)", "\"auto\""]),
 ];
@@ -117,7 +117,7 @@ fn bad_files_are_refused_before_anything_is_changed() -> Result<()> {
 const FLAGS: &[(&str, u8, &[&str])] = &[
     ("--uplink cable --uplink cable", 13, &["--uplink cable"]),
     ("--uplink cable", 14, &["another [[uplink]] or --uplink"]),
-    ("--uplink cable --uplink lte --target 10.64.1.1", 29, &["uplink `cable`: target 10.64.1.1", "10.64.1.0/24"]),
+    ("--uplink cable --uplink lte --target 10.64.1.1", 30, &["uplink `cable`: target 10.64.1.1", "10.64.1.0/24"]),
     ("--uplink cable --uplink lte --target somewhere", 16, &["--target", "`somewhere`"]),
     ("--uplink cable --uplink lte --fall 0", 11, &["--fall"]),
 ];

@@ -107,7 +107,7 @@ fn suspect_is_asked_at_once_but_not_all_the_time() {
         uplink: A,
         family: Family::V4,
     };
-    assert_eq!(suspect(&mut play, A), std::slice::from_ref(&ask));
+    assert_eq!(suspect(&mut play, A), core::slice::from_ref(&ask));
     play.pass(499);
     assert_eq!(suspect(&mut play, A), []);
     play.pass(1);

@@ -61,7 +61,8 @@ fn member_that_goes_down_leaves_alone_and_joins_again() {
 fn member_is_left_only_in_favour_of_a_proven_one() {
     let mut play = Play::started(pair());
     play.ticks(2, "-++ ");
-    play.tick("--+ ");
+    play.round(B, Outcome::Lost);
+    play.tick("- + ");
     assert_eq!(play.moves(), [], "B has just lost a round");
     assert_eq!(play.health(A), Health::Down);
     play.tick("-++ ");
@@ -131,6 +132,7 @@ fn joining_does_not_put_off_a_failback() {
 #[test]
 fn set_that_cannot_be_confirmed_is_tried_one_by_one() {
     let mut play = Play::started(ranked(&[0, 1, 1, 2]));
+    play.ticks(60, "++++");
     play.ticks(3, "-+++");
     assert_eq!(play.moves(), [failover(&[A], &[B, C])]);
     play.answer(set(&[B, C]), false);

@@ -90,6 +90,11 @@ fn one_family_that_works_is_reason_enough_not_to() {
     };
     let mut play = Play::new(dual.clone());
     v6(&mut play, 0, REPLY);
+    play.input(Input::Switched {
+        family: Family::V6,
+        to: only(A),
+        confirmed: true,
+    });
     play.ticks(5, "-");
     assert_eq!(resets(&mut play), []);
     for round in 1..=3 {

@@ -124,3 +124,49 @@ fn family_without_targets_follows() {
     play.input(switched_v6(C));
     assert_eq!(play.machine.active(Family::V6), only(C));
 }
+
+#[test]
+fn what_was_down_before_a_restart_has_to_come_back_as_usual() {
+    let mut again = rules(2);
+    again.uplinks[0].earlier = [Health::Down, Health::Unknown];
+    again.uplinks[0].hold = Duration::from_secs(10);
+    again.active = [only(B), Members::NONE];
+    let mut play = Play::new(again);
+    assert_eq!(play.health(A), Health::Down);
+    play.tick("++");
+    assert_eq!(play.switches(), [(Some(B), B, Cause::Startup)], "at once");
+    play.confirm(B);
+    play.ticks(8, "++");
+    assert_eq!(play.switches(), []);
+    play.ticks(2, "++");
+    assert_eq!(play.switches(), [(Some(B), A, Cause::Failback)]);
+}
+
+#[test]
+fn uplink_without_carrier_is_not_waited_for() {
+    let mut unplugged = rules(2);
+    unplugged.uplinks[0].carrier = false;
+    unplugged.uplinks[0].hold = Duration::ZERO;
+    let mut play = Play::new(unplugged);
+    assert_eq!(play.health(A), Health::Down);
+    play.tick(" +");
+    assert_eq!(play.switches(), [(None, B, Cause::Startup)]);
+    play.confirm(B);
+    play.input(Input::Carrier {
+        uplink: A,
+        up: true,
+    });
+    play.ticks(3, "++");
+    assert_eq!(play.switches(), []);
+    play.tick("++");
+    assert_eq!(play.switches(), [(Some(B), A, Cause::Failback)]);
+}
+
+#[test]
+fn other_findings_of_an_earlier_run_are_found_anew() {
+    for earlier in [Health::Up, Health::Blind, Health::Unknown] {
+        let mut again = rules(1);
+        again.uplinks[0].earlier = [earlier; 2];
+        assert_eq!(Play::new(again).health(A), Health::Unknown);
+    }
+}

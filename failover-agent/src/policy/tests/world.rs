@@ -1,11 +1,13 @@
 //! A world for the machine to live in: uplinks with weather, probes on their way, and a clock. It remembers what the machine
 //! did and what was true at that moment.
 
+mod journal;
 mod ledger;
 mod outside;
 
 use std::collections::BTreeMap;
 
+pub(super) use self::journal::{Arrival, Switch};
 use self::ledger::Left;
 use super::reference::{Counted, Reference, Verdict};
 
@@ -51,42 +53,6 @@ pub(super) struct Script {
     pub(super) seed: u64,
     /// Changes, and the milliseconds before each.
     pub(super) changes: Vec<(u64, Change)>,
-}
-
-/// An uplink to which a switch leads, and what the reference knew of it at that moment.
-#[derive(Clone, Debug)]
-pub(super) struct Arrival {
-    pub(super) id: UplinkId,
-    /// It was active before.
-    pub(super) stays: bool,
-    pub(super) present: bool,
-    pub(super) health: Health,
-    pub(super) last: Option<Counted>,
-    pub(super) good_run: Vec<Counted>,
-}
-
-/// A switch, and what the reference knew at that moment.
-#[derive(Clone, Debug)]
-pub(super) struct Switch {
-    pub(super) at: u64,
-    pub(super) family: Family,
-    pub(super) from: Members,
-    pub(super) to: Members,
-    pub(super) cause: Cause,
-    pub(super) confirmed: Option<bool>,
-    /// Those of the old uplinks that were Down, and since when there was trouble.
-    pub(super) down: Members,
-    pub(super) trouble: Option<u64>,
-    /// By uplink of `to`.
-    pub(super) arrivals: Vec<Arrival>,
-    /// Members of the same group that were proven, too, and not lately refused.
-    pub(super) left_out: Members,
-    /// The other family's active uplinks, as far as they can carry this one.
-    pub(super) leader: Members,
-    /// Who of them could not be confirmed lately.
-    pub(super) unconfirmed: bool,
-    /// Who was wanted by hand.
-    pub(super) pin: Option<UplinkId>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -411,65 +377,6 @@ impl World {
             Action::Note(Note::DrillEnded { uplink, alone }) => self.drill_ended(uplink, alone),
             Action::Note(_) => {}
         }
-    }
-
-    fn remember(&mut self, family: Family, from: Members, to: Members, cause: Cause) {
-        let index = family as usize;
-        let references = &self.references[index];
-        let arrival = |id: UplinkId| {
-            let reference = &references[id.0];
-            Arrival {
-                id,
-                stays: from.contains(id),
-                present: reference.present(),
-                health: self.health(family, id),
-                last: reference.last(),
-                good_run: reference.run(Verdict::Good),
-            }
-        };
-        let is_down = |id: &UplinkId| self.health(family, *id) == Health::Down;
-        let down: Members = from.iter().filter(is_down).collect();
-        let left = down.minus(to).iter();
-        let troubles = left.filter_map(|id| references[id.0].trouble());
-        let trouble = troubles.max();
-        let lately = |id: UplinkId| {
-            self.refused[index][id.0].is_some_and(|at| self.now <= at + LONGEST_BACKOFF)
-        };
-        let group = to.first().map(|id| self.rules.uplinks[id.0].rank);
-        let ready = |id: &UplinkId| {
-            let rules = &self.rules.uplinks[id.0];
-            let proven = references[id.0].last().is_some_and(|last| {
-                let recent = self.now - last.sent <= ms(rules.interval + rules.timeout);
-                last.verdict == Verdict::Good && recent && trouble.is_none_or(|at| last.sent >= at)
-            });
-            Some(rules.rank) == group
-                && self.health(family, *id) == Health::Up
-                && references[id.0].present()
-                && proven
-                && !lately(*id)
-        };
-        let uplinks = (0..references.len()).map(UplinkId);
-        let ready: Members = uplinks.filter(ready).collect();
-        let other = Family::ALL[1 - index];
-        let carried = |id: &UplinkId| references[id.0].present();
-        let leader: Members = self.machine.active(other).iter().filter(carried).collect();
-        let unconfirmed = leader.iter().any(lately);
-        let arrivals = to.iter().map(arrival).collect();
-        self.switches.push(Switch {
-            at: self.now,
-            family,
-            from,
-            to,
-            cause,
-            confirmed: None,
-            down,
-            trouble,
-            arrivals,
-            left_out: ready.minus(to),
-            leader,
-            unconfirmed,
-            pin: self.pins[index],
-        });
     }
 
     /// A round leaves; its results are on their way.

@@ -1,0 +1,50 @@
+//! The first choice of a family.
+
+use std::collections::VecDeque;
+
+use super::election::{Election, detected, rank};
+use super::health::Tracker;
+use super::pick::Pick;
+use super::{Action, Cause, Health, Members, Time, UplinkId};
+
+impl Election {
+    /// Waits until nobody better, and nobody of the same group, can turn up by its first round; then takes the best.
+    pub(super) fn start(&mut self, trackers: &[Tracker], now: Time, out: &mut VecDeque<Action>) {
+        let adopted = |tracker: &&Tracker| self.active.contains(tracker.uplink());
+        // An adopted uplink that is Blind may be as good as ever; only a better group may replace it.
+        let blind = |tracker: &&Tracker| {
+            tracker.health() == Health::Blind && tracker.probed() && tracker.present()
+        };
+        let undecided = trackers.iter().find(|tracker| tracker.undecided());
+        let undecided = undecided.map(Tracker::rank);
+        let blind = trackers.iter().filter(adopted).find(blind);
+        let blind = blind.map(Tracker::rank);
+        let bereft = self.bereft;
+        let decided = |tracker: &Tracker| {
+            let rank = tracker.rank();
+            bereft
+                || undecided.is_none_or(|first| rank < first)
+                    && blind.is_none_or(|first| rank <= first)
+        };
+        match self.pick(decided, trackers, None, now, out) {
+            Pick::Take(to) => {
+                let detected = detected(Members::NONE, to, trackers);
+                let to = to.union(self.staying(to, trackers));
+                self.switch(to, Cause::Startup, detected, now, out);
+            }
+            Pick::Nobody if undecided.or(blind).is_none() => self.tell_nowhere(out),
+            Pick::Nobody | Pick::Wait => {}
+        }
+    }
+
+    /// Adopted members of the group of `to` that are not proven, but have not failed either: they stay.
+    fn staying(&self, to: Members, trackers: &[Tracker]) -> Members {
+        let rank = rank(to, trackers);
+        let stays = |id: &UplinkId| {
+            let tracker = &trackers[id.0];
+            let failed = matches!(tracker.health(), Health::Down | Health::Unknown);
+            tracker.present() && !failed && Some(tracker.rank()) == rank
+        };
+        self.active.iter().filter(stays).collect()
+    }
+}

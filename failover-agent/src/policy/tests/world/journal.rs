@@ -1,0 +1,101 @@
+//! The switches of a world, and what was true at that moment.
+
+use super::*;
+
+/// An uplink to which a switch leads, and what the reference knew of it at that moment.
+#[derive(Clone, Debug)]
+pub(in super::super) struct Arrival {
+    pub(in super::super) id: UplinkId,
+    /// It was active before.
+    pub(in super::super) stays: bool,
+    pub(in super::super) present: bool,
+    pub(in super::super) health: Health,
+    pub(in super::super) last: Option<Counted>,
+    pub(in super::super) good_run: Vec<Counted>,
+}
+
+/// A switch, and what the reference knew at that moment.
+#[derive(Clone, Debug)]
+pub(in super::super) struct Switch {
+    pub(in super::super) at: u64,
+    pub(in super::super) family: Family,
+    pub(in super::super) from: Members,
+    pub(in super::super) to: Members,
+    pub(in super::super) cause: Cause,
+    pub(in super::super) confirmed: Option<bool>,
+    /// Those of the old uplinks that were Down, and since when there was trouble.
+    pub(in super::super) down: Members,
+    pub(in super::super) trouble: Option<u64>,
+    /// By uplink of `to`.
+    pub(in super::super) arrivals: Vec<Arrival>,
+    /// Members of the same group that were proven, too, and not lately refused.
+    pub(in super::super) left_out: Members,
+    /// The other family's active uplinks, as far as they can carry this one.
+    pub(in super::super) leader: Members,
+    /// Who of them could not be confirmed lately.
+    pub(in super::super) unconfirmed: bool,
+    /// Who was wanted by hand.
+    pub(in super::super) pin: Option<UplinkId>,
+}
+
+impl World {
+    /// Notes a switch that was ordered just now.
+    pub(super) fn remember(&mut self, family: Family, from: Members, to: Members, cause: Cause) {
+        let index = family as usize;
+        let references = &self.references[index];
+        let arrival = |id: UplinkId| {
+            let reference = &references[id.0];
+            Arrival {
+                id,
+                stays: from.contains(id),
+                present: reference.present(),
+                health: self.health(family, id),
+                last: reference.last(),
+                good_run: reference.run(Verdict::Good),
+            }
+        };
+        let is_down = |id: &UplinkId| self.health(family, *id) == Health::Down;
+        let down: Members = from.iter().filter(is_down).collect();
+        let left = down.minus(to).iter();
+        let troubles = left.filter_map(|id| references[id.0].trouble());
+        let trouble = troubles.max();
+        let lately = |id: UplinkId| {
+            self.refused[index][id.0].is_some_and(|at| self.now <= at + LONGEST_BACKOFF)
+        };
+        let group = to.first().map(|id| self.rules.uplinks[id.0].rank);
+        let ready = |id: &UplinkId| {
+            let rules = &self.rules.uplinks[id.0];
+            let proven = references[id.0].last().is_some_and(|last| {
+                let recent = self.now - last.sent <= ms(rules.interval + rules.timeout);
+                last.verdict == Verdict::Good && recent && trouble.is_none_or(|at| last.sent >= at)
+            });
+            Some(rules.rank) == group
+                && self.health(family, *id) == Health::Up
+                && references[id.0].present()
+                && proven
+                && !lately(*id)
+        };
+        let uplinks = (0..references.len()).map(UplinkId);
+        let ready: Members = uplinks.filter(ready).collect();
+        let other = Family::ALL[1 - index];
+        let carried = |id: &UplinkId| references[id.0].present();
+        let leader: Members = self.machine.active(other).iter().filter(carried).collect();
+        let unconfirmed = leader.iter().any(lately);
+        let arrivals = to.iter().map(arrival).collect();
+        self.switches.push(Switch {
+            at: self.now,
+            family,
+            from,
+            to,
+            cause,
+            confirmed: None,
+            down,
+            trouble,
+            arrivals,
+            left_out: ready.minus(to),
+            leader,
+            unconfirmed,
+            pin: self.pins[index],
+        });
+    }
+}
