@@ -11,6 +11,7 @@ use std::{
 
 use failover_agent::{
     config::{Config, Gateway},
+    failure::Failure,
     policy::{Family, Members},
     route::{Report, Router, reset},
 };
@@ -372,23 +373,80 @@ fn groups_change_without_an_instant_without_default_route() {
         ];
         let v4 = Poller::start("192.0.2.1", "0.0.0.0", Vec::leak(all.to_vec()));
         let v6 = Poller::start("2001:db8:ffff::1", "::", Vec::leak(all6.to_vec()));
-        for _ in 0..150 {
+        let mut times = Vec::new();
+        for round in 0..150 {
             for (to, metric) in sets {
-                for family in Family::ALL {
+                for (family, option) in [(Family::V4, "-4"), (Family::V6, "-6")] {
                     let confirmed = router.activate(family, to).unwrap();
                     assert_eq!(confirmed.problems, Vec::<String>::new());
                     assert_eq!(router.current(family).unwrap(), to);
-                }
-                for option in ["-4", "-6"] {
-                    let best = ip_json(&format!("{option} route show default proto 136"));
-                    let best = best.iter().map(|route| route["metric"].as_u64()).min();
-                    assert_eq!(best.unwrap(), Some(metric));
+                    times.push((family, confirmed.routed));
+                    if round == 0 {
+                        let ours = ip_json(&format!("{option} route show default proto 136"));
+                        let best = ours.iter().map(|route| route["metric"].as_u64()).min();
+                        assert_eq!(best.unwrap(), Some(metric));
+                    }
                 }
             }
+        }
+        for family in Family::ALL {
+            let of_family = times.iter().filter(|(of, _)| *of == family);
+            let mut routed: Vec<_> = of_family.map(|(_, routed)| *routed).collect();
+            routed.sort_unstable();
+            let (median, longest) = (routed[routed.len() / 2], routed[routed.len() - 1]);
+            println!("{family}: routed {median:?} (median), {longest:?} (longest)");
         }
         assert!(v4.finish() > 1000 && v6.finish() > 1000);
         // The last one was no group: nothing of one is left.
         assert_eq!(objects(), Vec::<u64>::new());
+    });
+}
+
+#[test]
+fn group_is_put_together_again_when_the_switch_fails() {
+    isolated(|| {
+        ethernet_uplinks(5);
+        default_routes(4, 500);
+        let mut config = config(&["up0", "up1", "up2", "up3"]);
+        for (uplink, (rank, metric)) in
+            config
+                .uplinks
+                .iter_mut()
+                .zip([(1, 10), (1, 10), (2, 20), (2, 20)])
+        {
+            (uplink.rank, uplink.metric) = (rank, Some(metric));
+        }
+        let state = state();
+        let (mut router, _) = router(&config, state.path());
+        let (first, second) = (
+            members(&[A, B]),
+            members(&[C, failover_agent::policy::UplinkId(3)]),
+        );
+        for family in Family::ALL {
+            router.activate(family, first).unwrap();
+            router.activate(family, only(C)).unwrap();
+            router.activate(family, first).unwrap();
+        }
+        ip("route del default metric 20");
+        ip("-6 route del default metric 20");
+        // Nobody has told the router of a route that is not to be displaced.
+        ip("route add default via 10.0.4.1 dev up4 metric 20");
+        ip("-6 route add default via 2001:db8:4::1 dev up4 metric 20");
+        let (before, standing) = (snapshot(), ip("nexthop show"));
+        for (family, option) in [(Family::V4, "-4"), (Family::V6, "-6")] {
+            let error = router.activate(family, second).unwrap_err();
+            assert!(
+                matches!(
+                    error.downcast_ref(),
+                    Some(Failure::MetricTaken { metric: 20, .. })
+                ),
+                "{error:#}"
+            );
+            assert_eq!(router.current(family).unwrap(), first);
+            assert_eq!(ways(option), by(&[("up0", 1), ("up1", 1)]));
+        }
+        assert_eq!(snapshot(), before);
+        assert_eq!(ip("nexthop show"), standing);
     });
 }
 
