@@ -310,11 +310,11 @@ fn start_probers(
                 interval: uplink.probe.interval,
                 timeout: uplink.probe.timeout,
                 mark: config.route.mark,
+                source: link.families[family as usize]
+                    .as_ref()
+                    .map(|path| path.source),
             };
-            let source = link.families[family as usize]
-                .as_ref()
-                .map(|path| path.source);
-            probers.push(Prober::spawn(spec, source, clock, inputs.clone()));
+            probers.push(Prober::spawn(spec, clock, inputs.clone()));
         }
     }
     probers

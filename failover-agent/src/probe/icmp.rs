@@ -52,14 +52,14 @@ impl Answer {
 }
 
 impl Link {
-    pub(super) fn new(spec: &ProbeSpec, source: Option<IpAddr>) -> Self {
+    pub(super) fn new(spec: &ProbeSpec) -> Self {
         // Raw sockets of several agents or uplinks see each other's replies; the identifier tells them apart.
         let number = std::process::id().wrapping_mul(31) as usize + spec.uplink.0;
         let identifier = u16::try_from(number % usize::from(u16::MAX)).unwrap_or_default();
         Link {
             interface: spec.interface.clone(),
             family: spec.family,
-            source,
+            source: spec.source,
             mark: spec.mark,
             timeout: spec.timeout,
             client: None,

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// What one prober does.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProbeSpec {
     /// The uplink that it probes.
     pub uplink: UplinkId,
@@ -39,42 +39,40 @@ pub struct ProbeSpec {
     pub timeout: Duration,
     /// `SO_MARK` of the socket.
     pub mark: u32,
+    /// The address that it probes from; without one, nothing is sent.
+    pub source: Option<IpAddr>,
 }
 
 /// Probes one uplink in one family until it is dropped.
 #[derive(Debug)]
 pub struct Prober {
-    uplink: UplinkId,
-    family: Family,
     task: JoinHandle<()>,
     out_of_turn: watch::Sender<u64>,
-    source: watch::Sender<Option<IpAddr>>,
+    spec: watch::Sender<ProbeSpec>,
 }
 
 impl Prober {
-    /// Starts probing from the address `source`; without one, nothing is sent until [`Prober::set_source`] gives one.
-    pub fn spawn(
-        spec: ProbeSpec,
-        source: Option<IpAddr>,
-        clock: Clock,
-        inputs: mpsc::Sender<Input>,
-    ) -> Self {
-        let (uplink, family) = (spec.uplink, spec.family);
+    /// Starts probing.
+    pub fn spawn(spec: ProbeSpec, clock: Clock, inputs: mpsc::Sender<Input>) -> Self {
         let (out_of_turn, now) = watch::channel(0);
-        let (source, sources) = watch::channel(source);
-        let task = tokio::spawn(run(spec, clock, inputs, now, sources));
+        let (spec, specs) = watch::channel(spec);
+        let task = tokio::spawn(run(clock, inputs, now, specs));
         Prober {
-            uplink,
-            family,
             task,
             out_of_turn,
-            source,
+            spec,
         }
     }
 
     /// Whether this is the prober of `uplink` in `family`.
     pub fn probes(&self, uplink: UplinkId, family: Family) -> bool {
-        self.uplink == uplink && self.family == family
+        let spec = self.spec.borrow();
+        (spec.uplink, spec.family) == (uplink, family)
+    }
+
+    /// What it does.
+    pub fn spec(&self) -> ProbeSpec {
+        self.spec.borrow().clone()
     }
 
     /// Sends a round now, beside the regular ones.
@@ -82,13 +80,20 @@ impl Prober {
         self.out_of_turn.send_modify(|count| *count += 1);
     }
 
-    /// The uplink's address changed: probe from this one from now on.
-    pub fn set_source(&self, source: Option<IpAddr>) {
-        self.source.send_if_modified(|current| {
-            let changed = *current != source;
-            *current = source;
+    /// Does this from now on, in the same family. Rounds go on counting, and what is not changed is not disturbed: probes under way are
+    /// given up only if their targets are no longer asked.
+    pub fn update(&self, spec: ProbeSpec) {
+        self.spec.send_if_modified(|current| {
+            let changed = *current != spec;
+            *current = spec;
             changed
         });
+    }
+
+    /// The uplink's address changed: probe from this one from now on.
+    pub fn set_source(&self, source: Option<IpAddr>) {
+        let spec = self.spec();
+        self.update(ProbeSpec { source, ..spec });
     }
 }
 
@@ -99,21 +104,15 @@ impl Drop for Prober {
 }
 
 async fn run(
-    spec: ProbeSpec,
     clock: Clock,
     inputs: mpsc::Sender<Input>,
     mut out_of_turn: watch::Receiver<u64>,
-    mut sources: watch::Receiver<Option<IpAddr>>,
+    mut specs: watch::Receiver<ProbeSpec>,
 ) {
-    // All probers share the clock's origin, so that their rounds are sent together: one wake-up for all of them, and rounds
-    // of different uplinks can be compared.
-    let mut beat = interval_at(
-        next_beat(clock.origin(), spec.interval).into(),
-        spec.interval,
-    );
-    beat.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut spec = specs.borrow_and_update().clone();
+    let mut beat = beat(clock, spec.interval);
     let mut round = 0;
-    let mut link = icmp::Link::new(&spec, *sources.borrow_and_update());
+    let mut link = icmp::Link::new(&spec);
     let mut in_flight = InFlight::new();
     send_round(&spec, &mut link, clock, &mut round, &mut in_flight);
     loop {
@@ -139,11 +138,30 @@ async fn run(
             Ok(()) = out_of_turn.changed() => {
                 send_round(&spec, &mut link, clock, &mut round, &mut in_flight);
             }
-            Ok(()) = sources.changed() => {
-                link = icmp::Link::new(&spec, *sources.borrow_and_update());
+            Ok(()) = specs.changed() => {
+                let old = std::mem::replace(&mut spec, specs.borrow_and_update().clone());
+                if old.interval != spec.interval {
+                    beat = self::beat(clock, spec.interval);
+                }
+                if old.targets != spec.targets {
+                    in_flight.clear();
+                }
+                // All but its uplink's position.
+                let socket = ProbeSpec { uplink: old.uplink, ..spec.clone() };
+                if old != socket {
+                    link = icmp::Link::new(&spec);
+                }
             }
         }
     }
+}
+
+/// All probers share the clock's origin, so that their rounds are sent together: one wake-up for all of them, and rounds of different
+/// uplinks can be compared.
+fn beat(clock: Clock, interval: Duration) -> tokio::time::Interval {
+    let mut beat = interval_at(next_beat(clock.origin(), interval).into(), interval);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    beat
 }
 
 /// The first multiple of `interval` after `origin` that is still to come.
