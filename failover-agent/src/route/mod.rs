@@ -16,6 +16,7 @@
 //! | `table.rs` | routing tables and rules of the uplinks |
 //! | `slots.rs` | the number of each uplink's table, rules and nexthop objects |
 //! | `plan.rs` | which default routes are wanted: pure |
+//! | `own.rs` | our default routes as messages |
 //! | `apply.rs` | the switch: make before break in the main table |
 //! | `group.rs`, `nexthop.rs` | balance groups, and the nexthop objects that they are made of |
 //! | `hash.rs` | what a group's connections are told apart by |
@@ -34,6 +35,7 @@ mod message;
 mod neighbour;
 mod nexthop;
 mod observe;
+mod own;
 mod plan;
 mod restore;
 mod slots;
