@@ -18,24 +18,21 @@
 //! (`fib6_add_rt2node` in `net/ipv6/ip6_fib.c`) makes routes of one metric siblings of a multipath route, and
 //! refuses a second one with the same gateway, whoever owns it.
 
-use std::{cmp::Reverse, net::IpAddr, time::Instant};
+use std::{cmp::Reverse, time::Instant};
 
 use anyhow::{Context, Result, bail};
 use rtnetlink::{
     packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE},
-    packet_route::{
-        RouteNetlinkMessage,
-        route::{RouteAttribute, RouteMessage, RouteMetric},
-    },
+    packet_route::{RouteNetlinkMessage, route::RouteMessage},
 };
 
 use super::{
-    Confirmed, Link, Path, Report, Router, displaced,
+    Confirmed, Report, Router, displaced,
     group::Laid,
     index,
     list::Request,
-    message::{self, Hop, MAIN_TABLE, metric, same},
-    plan::{self, Wanted, Way, plan},
+    message::{self, metric, same},
+    plan::{self, Way, plan},
     table,
 };
 use crate::{
@@ -233,80 +230,6 @@ impl Router {
         Ok(rivals)
     }
 
-    /// A route of the plan; that of a balance group by `carriers` only. Without a group of nexthop objects it is a plain multipath
-    /// route.
-    fn route(
-        &self,
-        family: Family,
-        wanted: Wanted,
-        carriers: Members,
-        group: Option<&Laid>,
-    ) -> RouteMessage {
-        let Wanted { metric, way } = wanted;
-        let protocol = self.config.protocol;
-        let members = match way {
-            Way::One(uplink) => Members::only(uplink),
-            Way::Group(_) => carriers,
-        };
-        let paths: Vec<(&Link, &Path)> = members
-            .iter()
-            .filter_map(|uplink| {
-                let link = self.links.get(uplink.0)?;
-                Some((link, link.families[index(family)].as_ref()?))
-            })
-            .collect();
-        let mut route = match (way, group, paths.as_slice()) {
-            (Way::Group(_), Some(group), _) => {
-                message::by_object(family, protocol, group.group.id, metric)
-            }
-            (_, _, [(link, path)]) => {
-                return self.default_route(link, family, path, MAIN_TABLE, metric);
-            }
-            (_, _, paths) => {
-                let ways: Vec<(Hop, u32)> = paths
-                    .iter()
-                    .map(|(link, path)| (hop(link, path), link.weight))
-                    .collect();
-                message::multipath(family, protocol, &ways, metric)
-            }
-        };
-        // What all have in common: a source address is one uplink's, and so is an MTU that is not everybody's.
-        if let Some((_, first)) = paths.first()
-            && paths
-                .iter()
-                .all(|(_, path)| path.template.metrics == first.template.metrics)
-        {
-            let prefsrc = first.template.prefsrc.filter(|_| paths.len() == 1);
-            shape(&mut route, prefsrc, &first.template.metrics);
-        }
-        route
-    }
-
-    /// A default route of ours by one uplink.
-    pub(super) fn default_route(
-        &self,
-        link: &Link,
-        family: Family,
-        path: &Path,
-        table: u32,
-        metric: u32,
-    ) -> RouteMessage {
-        let everywhere = match family {
-            Family::V4 => std::net::Ipv4Addr::UNSPECIFIED.into(),
-            Family::V6 => std::net::Ipv6Addr::UNSPECIFIED.into(),
-        };
-        let mut route = message::unicast(
-            family,
-            table,
-            self.config.protocol,
-            (everywhere, 0),
-            hop(link, path),
-            metric,
-        );
-        shape(&mut route, path.template.prefsrc, &path.template.metrics);
-        route
-    }
-
     /// Gives a switch up: everything becomes what it was.
     fn fail(
         &mut self,
@@ -399,25 +322,6 @@ fn in_order<'a>(wanted: &'a [RouteMessage], ours: &[RouteMessage]) -> Vec<&'a Ro
         .collect()
 }
 
-/// The way out of an uplink.
-pub(super) fn hop(link: &Link, path: &Path) -> Hop {
-    Hop {
-        ifindex: link.ifindex,
-        gateway: path.gateway,
-        onlink: path.template.onlink,
-    }
-}
-
-/// What a route of ours copies from the one that was there.
-fn shape(route: &mut RouteMessage, prefsrc: Option<IpAddr>, metrics: &[RouteMetric]) {
-    let source = prefsrc.map(|source| RouteAttribute::PrefSource(source.into()));
-    route.attributes.extend(source);
-    if !metrics.is_empty() {
-        let metrics = RouteAttribute::Metrics(metrics.to_vec());
-        route.attributes.push(metrics);
-    }
-}
-
 /// How to put one of our routes in its place.
 fn install(
     family: Family,
@@ -443,4 +347,28 @@ fn install(
 /// How to remove one.
 pub(super) fn removal(route: &RouteMessage) -> Request {
     (RouteNetlinkMessage::DelRoute(message::deletion(route)), 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_comes_before_the_active_route_that_would_take_its_traffic() {
+        let routes = |metrics: &[u32]| -> Vec<RouteMessage> {
+            let route = |metric: &u32| message::by_object(Family::V4, 136, 1, *metric);
+            metrics.iter().map(route).collect()
+        };
+        let order = |wanted: &[u32], ours: &[u32]| -> Vec<u32> {
+            let (wanted, ours) = (routes(wanted), routes(ours));
+            in_order(&wanted, &ours).into_iter().map(metric).collect()
+        };
+        // The former active one gets its standby route first.
+        assert_eq!(order(&[50, 100], &[49, 101]), [100, 50]);
+        // 15 beats 20, which is active until 10 stands.
+        assert_eq!(order(&[10, 15, 102], &[20, 100, 101]), [102, 10, 15]);
+        // Others' routes carry the traffic: nothing of ours may take it before the active one.
+        assert_eq!(order(&[50, 100, 101], &[]), [50, 100, 101]);
+        assert_eq!(order(&[50, 100], &[50, 100]), Vec::<u32>::new());
+    }
 }

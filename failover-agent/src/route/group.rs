@@ -27,10 +27,11 @@ use failover_ebpf::MAX_UPLINKS;
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 
 use super::{
-    Confirmed, Report, Router, apply,
+    Confirmed, Report, Router,
     hash::HashPolicy,
     index, message,
     nexthop::{self, Kind, MAX_WEIGHT, Nexthop},
+    own,
     table::number,
 };
 use crate::{
@@ -98,7 +99,7 @@ impl Router {
             let Some(path) = &link.families[index(Family::V4)] else {
                 continue;
             };
-            let (hop, weight) = (apply::hop(link, path), link.weight.clamp(1, MAX_WEIGHT));
+            let (hop, weight) = (own::hop(link, path), link.weight.clamp(1, MAX_WEIGHT));
             let ids = member_ids(&self.config, link.slot);
             let mut refusal = None;
             for id in ids {

@@ -3,9 +3,9 @@
 //!
 //! Ownership: every route of ours bears `route.protocol`, every rule that number and a priority from
 //! `route.rule_priority` on (three for each uplink), every nexthop object that number and an id from `route.table` on.
-//! The kernel's multipath hash policy is set while there is a balance group, its former value on record. Nothing else is ever changed or removed, except default routes of the
-//! uplinks whose metric beats or ties with ours: those are *displaced*, which means recorded on disk first, removed
-//! only when ours stand confirmed, and put back by [`Router::restore`] or [`reset`].
+//! Nothing else is ever changed or removed, with two exceptions. Default routes of the uplinks whose metric beats or ties with
+//! ours, and those of withdrawn uplinks, are *displaced*: recorded on disk first, removed only when ours stand confirmed, and put
+//! back by [`Router::restore`] or [`reset`]. So is the kernel's multipath hash policy, as soon as there is a balance group.
 //!
 //! | file | concern |
 //! |---|---|
@@ -18,6 +18,7 @@
 //! | `table.rs` | routing tables and rules of the uplinks |
 //! | `slots.rs` | the number of each uplink's table, rules and nexthop objects |
 //! | `plan.rs` | which default routes are wanted: pure |
+//! | `own.rs` | our default routes as messages |
 //! | `apply.rs` | the switch: make before break in the main table |
 //! | `group.rs`, `nexthop.rs` | balance groups, and the nexthop objects that they are made of |
 //! | `hash.rs` | what a group's connections are told apart by |
@@ -47,6 +48,7 @@ mod message;
 mod neighbour;
 mod nexthop;
 mod observe;
+mod own;
 mod plan;
 mod restore;
 mod slots;

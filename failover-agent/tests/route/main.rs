@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test's helpers may panic")]
 
 mod discover;
+mod flows;
 mod groups;
 mod host;
 mod learn;

@@ -1,20 +1,16 @@
 //! Numbers that stay when uplinks come and go.
 
+use std::collections::BTreeSet;
+
 use failover_agent::{policy::Family, route::Router};
 
 use crate::{netns::*, scene::*};
 
-/// Rules and routes of an uplink, besides those of the main table.
-fn of_uplink(entries: &std::collections::BTreeSet<String>, n: u32) -> Vec<String> {
-    let (table, interface) = (
-        format!("{}", 13600 + n),
-        format!("\"table\":\"{}\"", 13600 + n),
-    );
-    entries
-        .iter()
-        .filter(|entry| entry.contains(&interface) || entry.contains(&format!("lookup {table}")))
-        .cloned()
-        .collect()
+/// Rules and routes that name the table of a slot.
+fn of_slot(entries: &BTreeSet<String>, slot: u32) -> Vec<String> {
+    let table = format!("\"table\":\"{}\"", 13600 + slot);
+    let of_slot = entries.iter().filter(|entry| entry.contains(&table));
+    of_slot.cloned().collect()
 }
 
 #[test]
@@ -47,9 +43,9 @@ fn an_uplink_in_front_leaves_the_others_alone() {
                         || line.contains("from 2001:db8::2")),
             "{report:?}"
         );
-        for n in [0, 1] {
-            assert!(!of_uplink(&before, n).is_empty());
-            assert_eq!(of_uplink(&snapshot(), n), of_uplink(&before, n));
+        for slot in [0, 1] {
+            assert!(!of_slot(&before, slot).is_empty());
+            assert_eq!(of_slot(&snapshot(), slot), of_slot(&before, slot));
         }
         // The active one is the same, at its new position.
         let report = router.reconcile().unwrap();
@@ -84,7 +80,7 @@ fn an_uplink_in_front_leaves_the_others_alone() {
         let links = second.rediscover(&other).unwrap();
         assert_eq!((links[0].slot, links[1].slot), (0, 1));
         second.prepare(&links).unwrap();
-        assert_eq!(of_uplink(&snapshot(), 2), Vec::<String>::new());
+        assert_eq!(of_slot(&snapshot(), 2), Vec::<String>::new());
         second.reconcile().unwrap();
         assert_eq!(second.current(Family::V4).unwrap(), only(A));
     });
