@@ -144,7 +144,7 @@ impl Runner {
         );
     }
 
-    /// Ends what is running, children included, and returns when that is done: after twice [`run::GRACE`] at the latest.
+    /// Ends what is running, children included, and returns when that is done: after 6 s at the latest.
     pub async fn stop(self) {
         self.stop.send_replace(true);
         for lane in self.lanes {

@@ -48,11 +48,20 @@ pub(super) async fn run(job: Job, mut stop: watch::Receiver<bool>) {
     let Program { name, timeout, .. } = program.clone();
     let begun = Instant::now();
     // Finding and executing a file can take its time, on a network file system without end.
-    let starting = tokio::task::spawn_blocking(move || start(&program, &variables));
+    let mut starting = tokio::task::spawn_blocking(move || start(&program, &variables));
     let started = tokio::select! {
-        started = starting => started.map_err(io::Error::from).flatten(),
-        _ = stop.wait_for(|stop| *stop) => return,
+        started = &mut starting => Some(started),
+        _ = stop.wait_for(|stop| *stop) => None,
     };
+    let started = match started {
+        Some(started) => started,
+        // What is on its way is ended below.
+        None => match tokio::time::timeout(GRACE, starting).await {
+            Ok(started) => started,
+            Err(_) => return,
+        },
+    };
+    let started = started.map_err(io::Error::from).flatten();
     let (child, group, mut output) = match started {
         Ok(started) => started,
         Err(error) => {

@@ -13,6 +13,9 @@ use super::*;
 /// Long enough for everything that is to happen, even on a busy machine.
 const SOON: Duration = Duration::from_secs(30);
 
+/// How long something is watched that is not to happen.
+const WHILE: Duration = Duration::from_millis(300);
+
 /// A directory with scripts and what they write.
 struct Scene(tempfile::TempDir);
 
@@ -132,7 +135,7 @@ async fn the_newest_switch_of_each_family_is_told() {
     order("x", "y", "ipv6");
     order("c", "d", "ipv4");
     order("d", "e", "ipv4");
-    sleep(Duration::from_millis(200)).await;
+    sleep(WHILE).await;
     assert_eq!(scene.read("runs"), "ipv4 a-b\n", "one at a time");
     fs::write(scene.path("go"), "").unwrap();
     let runs = scene.wait_for("runs", "ipv4 b-e\nend").await;
@@ -146,8 +149,7 @@ async fn the_newest_switch_of_each_family_is_told() {
 #[tokio::test]
 async fn a_reset_never_overlaps_itself_but_others() {
     let scene = Scene::new();
-    let script =
-        "echo $UPLINK $INTERFACE $REASON >> $1/runs; while ! test -e $1/go; do sleep 0.01; done";
+    let script = "echo $UPLINK $INTERFACE $REASON >> $1/runs; while ! test -e $1/go; do sleep 0.01; done; echo end >> $1/ends";
     let mut runner = Runner::new();
     runner.reset(scene.program(script), "lte", "wwan0");
     scene.wait_for("runs", "lte wwan0 reset").await;
@@ -155,19 +157,15 @@ async fn a_reset_never_overlaps_itself_but_others() {
     runner.reset(scene.program(script), "dsl", "ppp0");
     scene.wait_for("runs", "dsl ppp0 reset").await;
     fs::write(scene.path("go"), "").unwrap();
-    // Once that one has ended, it may run again.
-    let begun = Instant::now();
-    while scene.read("runs").lines().count() < 3 {
-        assert!(begun.elapsed() < SOON, "{}", scene.read("runs"));
-        runner.reset(scene.program(script), "lte", "wwan0");
-        sleep(Duration::from_millis(20)).await;
-    }
+    scene.wait_for("ends", "end\nend").await;
+    sleep(WHILE).await;
+    assert_eq!(scene.read("runs"), "lte wwan0 reset\ndsl ppp0 reset\n");
+    // Now that it has ended, it may run again.
+    runner.reset(scene.program(script), "lte", "wwan0");
+    scene
+        .wait_for("runs", "dsl ppp0 reset\nlte wwan0 reset")
+        .await;
     runner.stop().await;
-    let runs = scene.read("runs");
-    assert!(
-        runs.starts_with("lte wwan0 reset\ndsl ppp0 reset\nlte wwan0 reset\n"),
-        "{runs}"
-    );
 }
 
 #[tokio::test]
@@ -233,7 +231,22 @@ async fn a_stop_ends_what_runs_and_begins_nothing() {
     runner.on_switch(scene.program("echo next > $1/next"), to("b", "a", "ipv4"));
     runner.stop().await;
     assert!(!is_there(&scene.read("leader")));
+    sleep(WHILE).await;
     assert!(!scene.path("next").exists());
+}
+
+#[tokio::test]
+async fn a_stop_ends_what_is_on_its_way() {
+    let scene = Scene::new();
+    let mut runner = Runner::new();
+    let script = "echo $$ > $1/leader; sleep 1000";
+    runner.on_switch(scene.program(script), to("a", "", "ipv4"));
+    // Lets its task begin, not more.
+    tokio::task::yield_now().await;
+    runner.stop().await;
+    sleep(WHILE).await;
+    let leader = scene.read("leader");
+    assert!(leader.is_empty() || !is_there(&leader));
 }
 
 #[tokio::test]
