@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Daemon, System, dhcp_server::PATIENT_CLIENT};
+use super::{Daemon, System};
 
 /// Starts it with a DHCP client on each of the interfaces.
 pub(super) fn start(system: &System, interfaces: &[(&str, u32)]) -> Result<Daemon> {
@@ -17,8 +17,7 @@ pub(super) fn start(system: &System, interfaces: &[(&str, u32)]) -> Result<Daemo
              KeepConfiguration=no\n\
              [DHCPv4]\n\
              RouteMetric={metric}\n\
-             RequestOptions=58 59\n\
-             VendorClassIdentifier={PATIENT_CLIENT}\n"
+             RequestOptions=58 59\n"
         );
         // Readable for the user as whom it goes on.
         let file = format!("/etc/systemd/network/{interface}.network");
