@@ -44,9 +44,12 @@ fn a_daemon_touches_nothing_of_this_machine_and_ends_with_the_laboratory() -> Re
         ],
     )?;
 
-    // Its script has written in there, and the daemon its leases.
-    let leases = system.read("/var/lib/dhcp/dhclient.leases")?;
-    assert!(leases.contains(&lease.address.to_string()), "{leases}");
+    // It keeps its leases in there.
+    let address = lease.address.to_string();
+    wait_until("the lease is in the system's file", SOON, || {
+        let leases = system.read("/var/lib/dhcp/dhclient.leases");
+        leases.is_ok_and(|leases| leases.contains(&address))
+    })?;
     assert_eq!(system.exec("hostname", &[])?.trim(), "laboratory");
     assert_eq!(machine()?, before);
 

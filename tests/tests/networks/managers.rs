@@ -25,7 +25,7 @@ const CHANGES_PER_SECOND: usize = 6;
 
 #[test]
 fn dhcpcd_that_puts_its_route_back_at_each_renewal_does_not_win() -> Result<()> {
-    // It renews every 2 s by itself.
+    // It renews every 3 s by itself.
     quarrel(
         "dhcpcd_that_puts_its_route_back_at_each_renewal_does_not_win",
         ClientKind::Dhcpcd,

@@ -11,9 +11,11 @@ use crate::lab::{uplink::Uplink, wait::wait_until};
 /// Seconds. dnsmasq takes no less.
 const LEASE_TIME: u32 = 120;
 
-/// Seconds after which a client that gets no answer to its renewal asks any server (T2 of RFC 2131, section 4.4.5). dnsmasq takes no less; it then
-/// sets the time to renew (T1) a second before.
-const REBIND_TIME: u32 = 3;
+/// Seconds after which a client renews its lease, and after which it asks any server when it has got no answer (T1 and T2 of RFC 2131,
+/// section 4.4.5). A refusal of the renewal, which is broadcast, some clients hear only in the second state. dnsmasq takes no less than 3;
+/// and systemd-networkd adds up to 2 s to each by chance, and asks nobody any more when they come in the wrong order.
+const RENEW_TIME: u32 = 3;
+const REBIND_TIME: u32 = 6;
 
 /// What a DHCP server gives its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +63,7 @@ const OPTIONS: &str = "/etc/dnsmasq.options";
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A DHCP server at a provider's end of an uplink, with one lease to give: ended when dropped. Clients that ask for these times
-/// renew their lease every 2 s, and ask any server from 3 s on.
+/// renew their lease every 3 s, and ask any server from 6 s on.
 #[derive(Debug)]
 pub struct DhcpServer {
     system: System,
@@ -98,6 +100,7 @@ impl DhcpServer {
                 &format!("--dhcp-range={network},static,255.255.255.0,{LEASE_TIME}s"),
                 &format!("--dhcp-hostsfile={HOSTS}"),
                 &format!("--dhcp-optsfile={OPTIONS}"),
+                &format!("--dhcp-option=option:T1,{RENEW_TIME}"),
                 &format!("--dhcp-option=option:T2,{REBIND_TIME}"),
             ],
         )?;
