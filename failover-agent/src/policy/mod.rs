@@ -16,8 +16,7 @@
 //!   hold time bring it back. When probes move to another address or gateway, what was sent before does not count against it.
 //! * A hint that an uplink may be dead has it probed at once, at most twice in an interval.
 //! * Uplinks of equal rank are a group, which is active together. The lowest rank with a member that is Up wins. An uplink is only
-//!   switched to when it is *proven just now*: Up, its last round good, and
-//!   that round sent within its last interval and timeout and after the trouble on the active uplink began; otherwise it is
+//!   switched to when it is *proven just now*: Up, its last round good, and that round sent within its last interval and timeout and after the trouble on the active uplink began; otherwise it is
 //!   probed at once and the decision waits, while there is another proven one at most for a probe's timeout. Of a group, those are
 //!   taken that are proven; nobody waits for a member of the same group, but for the very first round at the start.
 //! * A more preferred group takes over again (failback) once a member has been good without interruption for `hold`, and `hold`
