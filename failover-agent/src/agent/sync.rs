@@ -16,21 +16,17 @@ use crate::{
 /// Changes come in bursts (link, addresses, routes): wait for the end of one before looking.
 const SETTLE: Duration = Duration::from_millis(50);
 
-/// Routes that change within this time after a look may have changed because of it.
+/// Least time from a look that changed the main table to a look at routes that others have changed since: that may be the answer to
+/// what we did, and a quarrel with another program must cost neither of us much.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// So many looks may follow each other at once: a DHCP client changes its routes in a few steps. Then each look because of routes
-/// waits for [`PAUSE`], until there was nothing to look at for twice as long: so a quarrel with another program about a route costs
-/// neither of us much.
-const LOOKS: u32 = 5;
-
-/// When to look next, and how often we looked lately.
+/// When to look next, and when we looked last.
 #[derive(Debug, Default)]
 pub(super) struct Sync {
     due: Option<Instant>,
     last: Option<Instant>,
-    /// Looks without a pause between them.
-    in_a_row: u32,
+    /// The last look changed the main table.
+    changed: bool,
 }
 
 impl Sync {
@@ -44,7 +40,7 @@ impl Sync {
         let rested = self
             .last
             .map(|last| last + PAUSE)
-            .filter(|_| contested && self.in_a_row >= LOOKS);
+            .filter(|_| contested && self.changed);
         self.schedule_at(rested.map_or(settled, |rested| rested.max(settled)));
     }
 
@@ -53,11 +49,9 @@ impl Sync {
     }
 
     fn begin(&mut self) {
-        let now = Instant::now();
-        let rested = self.last.is_none_or(|last| now >= last + 2 * PAUSE);
-        self.in_a_row = if rested { 1 } else { self.in_a_row + 1 };
         self.due = None;
-        self.last = Some(now);
+        self.last = Some(Instant::now());
+        self.changed = false;
     }
 }
 
@@ -107,7 +101,7 @@ impl Agent<'_> {
             Ok(links) => links,
             Err(error) => {
                 warn!("cannot look at the uplinks: {error:#}");
-                self.sync.schedule(true);
+                self.sync.schedule_at(Instant::now() + PAUSE);
                 return;
             }
         };
@@ -128,6 +122,7 @@ impl Agent<'_> {
             Ok(tables) => {
                 self.log_report(&tables);
                 let report = self.router.settle();
+                self.sync.changed = !report.changes.is_empty();
                 self.log_report(&report);
             }
             Err(error) => warn!("routes could not be brought in line: {error:#}"),
@@ -219,20 +214,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_quarrel_is_slowed_down_and_a_few_steps_are_not() {
+    fn only_what_may_be_an_answer_to_us_waits() {
         let mut sync = Sync::default();
-        for _ in 0..LOOKS {
+        let quick = |sync: &Sync| sync.due().unwrap() <= Instant::now() + SETTLE;
+        for _ in 0..3 {
             sync.schedule(true);
-            let wait = sync.due().unwrap() - Instant::now();
-            assert!(wait <= SETTLE, "{wait:?}");
+            assert!(quick(&sync));
             sync.begin();
         }
-        let last = sync.last.unwrap();
+        sync.changed = true;
         sync.schedule(true);
-        assert_eq!(sync.due(), Some(last + PAUSE));
-        // Whatever is certainly not our doing does not wait.
+        assert_eq!(sync.due(), sync.last.map(|last| last + PAUSE));
         sync.schedule(false);
-        assert!(sync.due().unwrap() <= Instant::now() + SETTLE);
+        assert!(quick(&sync));
         sync.begin();
         assert_eq!(sync.due(), None);
     }
