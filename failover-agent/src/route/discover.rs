@@ -132,6 +132,7 @@ impl Router {
         for (rank, uplink) in config.uplinks.iter().enumerate() {
             let Ok(mut link) = survey.link(uplink) else {
                 self.learned.interrupt(&uplink.interface);
+                self.missing.since.retain(|(other, _), _| *other != rank);
                 links.push(absent(uplink));
                 continue;
             };
