@@ -5,20 +5,16 @@ use std::time::{Duration, Instant};
 /// Changes come in bursts (link, addresses, routes): wait for the end of one before looking.
 const SETTLE: Duration = Duration::from_millis(50);
 
-/// Routes that change within this time after a look may have changed because of it.
+/// Least time from a look that changed the main table to a look at routes that others have changed since: that may be the answer to
+/// what we did, and a quarrel with another program must cost neither of us much.
 const PAUSE: Duration = Duration::from_secs(1);
-
-/// So many looks may follow each other at once: a DHCP client changes its routes in a few steps. Then each look because of routes
-/// waits for [`PAUSE`], until there was nothing to look at for twice as long: so a quarrel with another program about a route costs
-/// neither of us much.
-const LOOKS: u32 = 5;
 
 /// Where a look takes long (a full routing table), looks because of routes may take this part of our time; the pause ends after
 /// [`LONGEST_PAUSE`] all the same.
 const SHARE: u32 = 10;
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// When to look next, and how often we looked lately.
+/// When to look next, and when we looked last.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     due: Option<Instant>,
@@ -26,8 +22,8 @@ pub(super) struct Pace {
     last: Option<Instant>,
     /// How long it took.
     took: Duration,
-    /// Looks without a pause between them.
-    in_a_row: u32,
+    /// It changed the main table.
+    changed: bool,
 }
 
 impl Pace {
@@ -44,7 +40,7 @@ impl Pace {
     pub(super) fn schedule(&mut self, contested: bool) {
         let settled = Instant::now() + SETTLE;
         let long = self.took * SHARE;
-        let rests = contested && (self.in_a_row >= LOOKS || long > PAUSE);
+        let rests = contested && (self.changed || long > PAUSE);
         let pause = long.clamp(PAUSE, LONGEST_PAUSE);
         let rested = self.last.map(|last| last + pause).filter(|_| rests);
         self.schedule_at(rested.map_or(settled, |rested| rested.max(settled)));
@@ -58,13 +54,22 @@ impl Pace {
     /// A look begins; what it leads to may schedule another.
     pub(super) fn begin(&mut self) -> Instant {
         self.due = None;
+        self.changed = false;
         Instant::now()
+    }
+
+    /// The look changed the main table, or not.
+    pub(super) fn note_changed(&mut self, changed: bool) {
+        self.changed |= changed;
+    }
+
+    /// The look failed: try again after a while.
+    pub(super) fn failed(&mut self) {
+        self.schedule_at(Instant::now() + PAUSE);
     }
 
     /// The look that began at `begun` is over.
     pub(super) fn looked(&mut self, begun: Instant) {
-        let rested = self.last.is_none_or(|last| begun >= last + 2 * PAUSE);
-        self.in_a_row = if rested { 1 } else { self.in_a_row + 1 };
         let now = Instant::now();
         self.last = Some(now);
         self.took = now - begun;
@@ -76,21 +81,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_quarrel_is_slowed_down_and_a_few_steps_are_not() {
+    fn only_what_may_be_an_answer_to_us_waits() {
         let mut pace = Pace::default();
-        for _ in 0..LOOKS {
+        let quick = |pace: &Pace| pace.due().unwrap() <= Instant::now() + SETTLE;
+        for _ in 0..3 {
             pace.schedule(true);
-            let wait = pace.due().unwrap() - Instant::now();
-            assert!(wait <= SETTLE, "{wait:?}");
+            assert!(quick(&pace));
             let begun = pace.begin();
             pace.looked(begun);
         }
-        let last = pace.last.unwrap();
+        pace.note_changed(true);
         pace.schedule(true);
-        assert_eq!(pace.due(), Some(last + PAUSE));
+        assert_eq!(pace.due(), pace.last.map(|last| last + PAUSE));
         // Whatever is certainly not our doing does not wait.
         pace.schedule(false);
-        assert!(pace.due().unwrap() <= Instant::now() + SETTLE);
+        assert!(quick(&pace));
         pace.begin();
         assert_eq!(pace.due(), None);
     }

@@ -73,7 +73,7 @@ impl Agent<'_> {
             Ok(links) => links,
             Err(error) => {
                 warn!("cannot look at the uplinks: {error:#}");
-                self.pace.schedule(true);
+                self.pace.failed();
                 return;
             }
         };
@@ -101,6 +101,7 @@ impl Agent<'_> {
                 self.log_report(&tables);
                 changes.extend(tables.changes);
                 let report = self.router.settle();
+                self.pace.note_changed(!report.changes.is_empty());
                 self.log_report(&report);
                 changes.extend(report.changes);
             }

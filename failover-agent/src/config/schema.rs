@@ -84,7 +84,7 @@ pub(super) static TARGETS: Key<Targets> = Key {
     name: "targets",
     kind: Targets,
     default: "`[\"1.1.1.1\", \"8.8.8.8\", \"9.9.9.9\"]`",
-    about: "whom to probe; each family has a health of its own, a family without targets follows the other one",
+    about: "whom to probe, all beyond the gateways: what is on an uplink's own network is refused; each family has a health of its own, a family without targets follows the other one",
 };
 pub(super) static INTERVAL: Key<Span> = Key {
     name: "interval",
@@ -369,7 +369,7 @@ pub(super) static STATE_DIR: Key<Directory> = Key {
     name: "state",
     kind: Directory,
     default: "`\"/var/lib/failover-agent\"`",
-    about: "what must outlive the agent: displaced routes, a drill (`--state-dir`)",
+    about: "what must outlive the agent: displaced routes, learned gateways, a drill (`--state-dir`)",
 };
 
 /// Where the agent keeps its files.

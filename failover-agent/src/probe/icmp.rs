@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, SocketAddr, UdpSocket},
     os::fd::BorrowedFd,
     time::Duration,
 };
@@ -113,12 +113,18 @@ impl Link {
         let limit = self.timeout;
         // 16 bits are enough: a probe ends long before the sequence number comes round again.
         let sequence = PingSequence((round & 0xffff) as u16);
+        let source = self.source;
         async move {
             let mut pinger = client.pinger(target, identifier).await;
             // surge-ping's own timeout starts only after the request was handed to the kernel, which can take long when a
             // neighbour does not answer; ours bounds the whole.
             pinger.timeout(limit.saturating_mul(2));
             match tokio::time::timeout(limit, pinger.ping(sequence, &PAYLOAD)).await {
+                // The kernel also says "unreachable" when it is the source that is gone (`ip_route_output_key_hash_rcu` in
+                // `net/ipv4/route.c`): no more than a socket that cannot be bound.
+                Ok(Err(SurgeError::IOError(error))) => {
+                    answer_to_io_error(&source.and_then(bind_error).unwrap_or(error))
+                }
                 Ok(result) => answer_to(result),
                 Err(_elapsed) => Answer::lost(),
             }
@@ -152,6 +158,11 @@ pub(crate) fn open(interface: &str, source: IpAddr, mark: u32) -> io::Result<Cli
     let client = Client::new(&config)?;
     set_mark(&client, mark)?;
     Ok(client)
+}
+
+/// Why a socket cannot have this source any more.
+fn bind_error(source: IpAddr) -> Option<io::Error> {
+    UdpSocket::bind((source, 0)).err()
 }
 
 /// Marks everything that the client sends, so that our rules route it and the egress program lets it pass a closed gate.
@@ -218,6 +229,14 @@ mod tests {
         assert_eq!(outcome(libc::EPERM), Outcome::Blind);
         assert_eq!(outcome(libc::EMFILE), Outcome::Blind);
         assert_eq!(outcome(libc::EADDRNOTAVAIL), Outcome::Blind);
+    }
+
+    #[test]
+    fn an_address_that_is_not_there_is_no_fault_of_the_link() {
+        assert!(bind_error("127.0.0.1".parse().unwrap()).is_none());
+        // A documentation address (RFC 5737).
+        let error = bind_error("192.0.2.77".parse().unwrap()).unwrap();
+        assert_eq!(answer_to_io_error(&error).outcome, Outcome::Blind);
     }
 
     #[test]

@@ -136,6 +136,7 @@ impl Router {
             let slot = slots.of(&uplink.interface);
             let Ok(mut link) = survey.link(uplink, slot) else {
                 self.learned.interrupt(&uplink.interface);
+                self.missing.since.retain(|(other, _), _| *other != rank);
                 links.push(absent(uplink, slot));
                 continue;
             };

@@ -2,8 +2,10 @@
 //!
 //! Needs the daemons that `cargo xtask setup` unpacks.
 
+mod advertised;
 mod dhcp;
 mod ipv6;
 mod isolation;
+mod late;
 mod managers;
 mod scene;
