@@ -1,6 +1,9 @@
 //! The benchmark works: names, JSON and errors. Not how good its figures are.
 
-use std::process::{Command, Output};
+use std::{
+    collections::BTreeSet,
+    process::{Command, Output},
+};
 
 use anyhow::{Context, Result};
 use failover_tests::lab::require_root;
@@ -51,11 +54,54 @@ fn figures_come_as_json_beside_their_references() -> Result<()> {
 }
 
 #[test]
+fn the_figures_of_many_uplinks_can_be_measured() -> Result<()> {
+    if !require_root("the_figures_of_many_uplinks_can_be_measured") {
+        return Ok(());
+    }
+    let names = [
+        "scale-cpu",
+        "scale-detection-ms",
+        "scale-jitter-ms",
+        "scale-churn-ms",
+        "scale-churn-worst-ms",
+        "scale-resync-ms",
+        "scale-resync-mib",
+    ];
+    let output = bench(&[&["--json", "--quick"], &names[..]].concat())?;
+    let progress = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{progress}");
+    let figures: Value = serde_json::from_slice(&output.stdout)?;
+    let object = figures.as_object().context("not an object")?;
+    let measured: BTreeSet<_> = object.keys().map(String::as_str).collect();
+    assert_eq!(measured, names.into());
+    let value = |name: &str| figures[name]["value"].as_f64().context("no value");
+    // What cannot be nothing, however busy the machine is.
+    for name in ["scale-cpu", "scale-detection-ms", "scale-resync-ms"] {
+        assert!(value(name)? > 0.0, "{figures}");
+    }
+    assert!(
+        value("scale-jitter-ms")? >= value("scale-detection-ms")?,
+        "{figures}"
+    );
+    assert!(
+        value("scale-churn-worst-ms")? >= value("scale-churn-ms")?,
+        "{figures}"
+    );
+    Ok(())
+}
+
+#[test]
 fn the_list_names_each_figure_on_a_line() -> Result<()> {
     let output = bench(&["--list"])?;
     assert!(output.status.success());
     let list = String::from_utf8(output.stdout)?;
-    for name in ["egress-open-ns", "decision-ms", "outage-1s", "idle-rss"] {
+    for name in [
+        "egress-open-ns",
+        "decision-ms",
+        "outage-1s",
+        "idle-rss",
+        "scale-cpu",
+    ] {
         let lines = list.lines().filter(|line| line.starts_with(name));
         assert_eq!(lines.count(), 1, "{list}");
     }

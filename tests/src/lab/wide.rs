@@ -24,6 +24,7 @@ use super::{
     namespace::Namespace,
     ping,
     plan::{Addresses, TARGETS_V4},
+    snapshot::DefaultRoute,
     wait::wait_until,
 };
 
@@ -144,6 +145,14 @@ impl WideLab {
     /// What is at the other ends of all links.
     pub fn provider(&self) -> &Namespace {
         &self.provider
+    }
+
+    /// The host's IPv4 default routes in the main table, best first.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn default_routes(&self) -> Result<Vec<DefaultRoute>> {
+        DefaultRoute::read(&self.host, "-4")
     }
 
     /// Its uplinks, in the order in which the agent is to prefer them.

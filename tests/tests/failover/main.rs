@@ -6,6 +6,7 @@
 mod faults;
 mod ipv6;
 mod losses;
+mod many;
 mod others;
 mod preference;
 mod scene;

@@ -57,10 +57,11 @@ impl Rounds {
         Some(())
     }
 
-    /// When the first round by this address was sent of which nothing came back.
-    pub(super) fn first_lost(&self, host: Ipv4Addr) -> Option<Duration> {
-        let mut rounds = self.0.get(&host)?.values();
-        rounds.find(|round| !round.answered)?.sent
+    /// When the rounds by this address were sent of which nothing came back.
+    pub(super) fn lost(&self, host: Ipv4Addr) -> impl Iterator<Item = Duration> {
+        let rounds = self.0.get(&host).into_iter().flat_map(BTreeMap::values);
+        let lost = rounds.filter(|round| !round.answered);
+        lost.filter_map(|round| round.sent)
     }
 }
 
@@ -82,9 +83,9 @@ mod tests {
         ] {
             assert_eq!(rounds.add(line), Some(()), "{line}");
         }
-        let lost = |host: &str| rounds.first_lost(host.parse().unwrap());
-        assert_eq!(lost("10.64.1.2"), Some(Duration::from_micros(10_100_100)));
-        assert_eq!(lost("10.64.2.2"), None);
-        assert_eq!(lost("10.64.3.2"), None);
+        let lost = |host: &str| rounds.lost(host.parse().unwrap()).collect::<Vec<_>>();
+        assert_eq!(lost("10.64.1.2"), [Duration::from_micros(10_100_100)]);
+        assert_eq!(lost("10.64.2.2"), []);
+        assert_eq!(lost("10.64.3.2"), []);
     }
 }
