@@ -127,8 +127,11 @@ fn leaves_everything_when_the_new_route_is_refused() {
         assert_eq!(main(&snapshot()), main(&standing));
         assert_eq!(record(), displaced);
 
-        // The interface is down.
+        // The interface is down. Its other end follows a moment later.
         ip("link set up2 down");
+        wait_for("the other end has no carrier", || {
+            ip("-6 route show dev far2").contains("linkdown")
+        });
         let before = snapshot();
         let error = router.activate(Family::V4, only(UplinkId(2))).unwrap_err();
         assert!(
