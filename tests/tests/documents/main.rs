@@ -14,6 +14,7 @@
 //! The agent runs before the first command, unless a command of the section starts it.
 
 mod claims;
+mod help;
 mod host;
 mod markdown;
 
