@@ -57,7 +57,9 @@ impl Host {
                     Gateway::None => UplinkSpec::tun(&uplink.interface),
                     _ => UplinkSpec::veth(&uplink.interface),
                 };
-                uplinks.push((uplink.interface.clone(), spec));
+                // What the documents tell network managers to do: an uplink that one file has and another one has not is in nobody's way.
+                let metric = 700 + u32::try_from(uplinks.len())?;
+                uplinks.push((uplink.interface.clone(), spec.metric(metric)));
             }
         }
         let specs = uplinks.into_iter().map(|(_, spec)| spec);
