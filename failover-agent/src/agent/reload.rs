@@ -148,7 +148,7 @@ fn origins(before: &Config, now: &Config) -> Vec<Option<UplinkId>> {
 }
 
 /// What cannot change while the agent runs: by these things it finds again what is its own.
-fn check_fixed(before: &Config, now: &Config) -> anyhow::Result<()> {
+pub(super) fn check_fixed(before: &Config, now: &Config) -> anyhow::Result<()> {
     let fixed = [
         ("[dirs]", before.dirs == now.dirs),
         ("[datapath]", before.datapath == now.datapath),

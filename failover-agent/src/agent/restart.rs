@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result};
 use nix::unistd::{AccessFlags, access};
 use tracing::info;
 
-use super::Agent;
+use super::{Agent, reload::check_fixed};
 use crate::control::Response;
 
 /// For the answer to reach whoever ordered it.
@@ -78,7 +78,8 @@ impl Agent<'_> {
         access(path, AccessFlags::X_OK)
             .with_context(|| format!("{} cannot be executed", path.display()))?;
         match &self.origin {
-            Some(origin) => Ok(origin.read().map(drop)?),
+            // What it would not find again would stay behind.
+            Some(origin) => check_fixed(&self.config, &origin.read()?),
             None => Ok(()),
         }
     }
