@@ -8,7 +8,7 @@ use std::{
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use failover_ebpf::Gate;
 
-use super::status::{Counters, FamilyState, Quarrel, Status, Switch, Uplink};
+use super::status::{Counters, FamilyState, Quarrel, Status, Switch};
 use crate::policy::{Family, Health};
 
 /// Columns that a terminal surely has; longer names and addresses are wrapped.
@@ -81,11 +81,23 @@ fn header(status: &Status) -> Vec<String> {
         if states.peek().is_none() {
             continue;
         }
-        let pinned = |uplink: &Uplink| uplink.families.get(family).is_some_and(|s| s.pinned);
-        let active = match status.active_in(family) {
-            Some(uplink) if pinned(uplink) => format!("active uplink {}, by hand", uplink.name),
-            Some(uplink) => format!("active uplink {}", uplink.name),
-            None => "no active uplink".to_owned(),
+        let active = status.uplinks.iter().filter_map(|uplink| {
+            let state = uplink.families.get(family)?;
+            state.active.then_some((uplink.name.as_str(), state.pinned))
+        });
+        let active = match active.collect::<Vec<_>>().as_slice() {
+            [] => "no active uplink".to_owned(),
+            [(name, true)] => format!("active uplink {name}, by hand"),
+            [(name, false)] => format!("active uplink {name}"),
+            group => {
+                let names: Vec<&str> = group.iter().map(|(name, _)| *name).collect();
+                let names = names.join(", ");
+                // They are marked below, too.
+                match names.len() <= usize::from(WIDTH) / 2 {
+                    true => format!("active uplinks {names}"),
+                    false => format!("{} active uplinks", group.len()),
+                }
+            }
         };
         let trouble = if states.all(|state| state.health == Health::Down) {
             "; all uplinks are Down, nothing changes until one is Up"
@@ -393,6 +405,23 @@ Quarrel: NetworkManager puts default routes that beat ours (IPv4), put right 17 
             assert!(line.chars().count() <= usize::from(WIDTH), "{line}");
             assert_eq!(line, line.trim_end());
         }
+    }
+
+    #[test]
+    fn a_balance_group_is_named_if_there_is_room() {
+        let mut status = testing::status();
+        for uplink in &mut status.uplinks {
+            if let Some(state) = &mut uplink.families.ipv4 {
+                state.active = true;
+            }
+        }
+        let text = render(&status);
+        assert!(text.contains("IPv4: active uplinks cable, lte\n"), "{text}");
+        for uplink in &mut status.uplinks {
+            uplink.name = "a-name-of-thirty-two-characters-".to_owned();
+        }
+        let text = render(&status);
+        assert!(text.contains("IPv4: 2 active uplinks\n"), "{text}");
     }
 
     #[test]
