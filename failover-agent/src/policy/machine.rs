@@ -70,13 +70,19 @@ impl Machine {
             uplinks,
             active,
             drill,
+            pinned,
             withdraw,
         } = rules;
         let sides = Family::ALL.map(|family| Side {
             trackers: (uplinks.iter().enumerate())
                 .map(|(id, uplink)| Tracker::new(UplinkId(id), family, uplink))
                 .collect(),
-            election: Election::new(family, uplinks.len(), active[family as usize]),
+            election: Election::new(
+                family,
+                uplinks.len(),
+                active[family as usize],
+                pinned[family as usize],
+            ),
             cutoff: Cutoff::new(family, uplinks.len()),
             withdrawal: Withdrawal::new(family),
         });

@@ -31,7 +31,8 @@
 //!   Nothing is cut while no active uplink is Up and good.
 //! * Where that is wanted, an uplink that is Down and not active has no default route (it is withdrawn), as long as there is an active
 //!   one: from after the switch until it is Up again, before anything is switched to it.
-//! * An uplink chosen by hand is active alone as long as it is Up; Down, it is left as usual and the choice is forgotten.
+//! * An uplink chosen by hand is active alone as long as it is Up, over a new start of the agent too; Down, it is left as usual and the
+//!   choice is forgotten.
 //! * An uplink in a drill counts as Down. The drill ends by its time, or as soon as no other uplink is left that could be Up.
 //! * An uplink that measurement has found Down in every family is reset, and again after each `reset_grace`; never sooner after the
 //!   last time, and not while a switch or the proof for one is on its way. One that starts as Down is so after its first grace.

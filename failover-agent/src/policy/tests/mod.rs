@@ -88,6 +88,7 @@ fn ranked(ranks: &[u32]) -> Rules {
         uplinks: ranks.iter().map(of_rank).collect(),
         active: [Members::NONE; 2],
         drill: None,
+        pinned: [None; 2],
         withdraw: false,
     }
 }
