@@ -141,7 +141,7 @@ impl Machine {
                 blind,
             } => {
                 if let Some(tracker) = self.sides[family as usize].trackers.get_mut(uplink.0) {
-                    tracker.examination().answer(blind);
+                    tracker.examined(blind, now, out);
                 }
             }
             Input::Suspect { uplink, family } => {
@@ -370,7 +370,7 @@ impl Machine {
             };
             side.withdrawal.tell(uplinks, &mut self.actions);
             for tracker in &mut side.trackers {
-                if tracker.examination().take_due() {
+                if tracker.take_examination() {
                     let uplink = tracker.uplink();
                     self.actions.push_back(Action::Examine { uplink, family });
                 }

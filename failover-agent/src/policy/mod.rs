@@ -10,8 +10,8 @@
 //! * `fall` consecutive bad rounds make an uplink Down, `rise` consecutive good ones make it Up again. The very first
 //!   round decides alone (start-up check). Losing the carrier makes it Down at once. Rounds in which not one probe could be
 //!   sent for a reason of our own say nothing: after `fall` of them the uplink is Blind, unless it was Down already.
-//!   While a local reason explains why rounds are bad, they say nothing either; that is looked into at the first bad round after
-//!   a good one, and after each `fall` more.
+//!   While a local reason explains why rounds are bad, they say nothing either, nor do those that were sent before it was gone; that is
+//!   looked into at the first bad round after a good one, which makes nothing Down before the answer, and after each `fall` more.
 //! * What an earlier run of the agent has found Down, and what has no carrier, starts as Down: only `rise` good rounds and the
 //!   hold time bring it back. When probes move to another address or gateway, what was sent before does not count against it.
 //! * A hint that an uplink may be dead has it probed at once, at most twice in an interval.
