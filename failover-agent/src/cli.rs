@@ -37,7 +37,7 @@ pub enum Verb {
     /// Validate a configuration file and whether this host is ready for it, and print the effective configuration; needs no root and changes nothing
     #[command(after_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
-    /// Show what the running agent knows: the active uplink, health, loss, gates, counters, last switches
+    /// Show what the running agent knows: the active uplink, health, loss, gates, counters, last switches, quarrels
     #[command(after_help = STATUS_EXAMPLES)]
     Status(StatusArgs),
     /// Keep an uplink active by hand as long as it is Up, or let the ranks decide again
@@ -84,6 +84,9 @@ Examples:
   A point-to-point uplink without a gateway, with a name of its own:
     failover-agent run --uplink eth0 --uplink ppp0,gateway=none,name=lte
 
+  Two that share new connections 3 to 1 (a balance group), and a backup:
+    failover-agent run --uplink eth0,rank=0,weight=3 --uplink eth1,rank=0 --uplink wwan0,rank=1,metered
+
   Everything from a file:
     failover-agent run --config /etc/failover-agent.toml";
 
@@ -108,7 +111,8 @@ Examples:
   failover-agent switch lte
   failover-agent switch auto
 
-An uplink that is not Up is refused. One that goes Down is left as usual, and the choice is forgotten; `auto` also ends a drill.";
+An uplink that is not Up is refused. One that goes Down is left as usual, and the choice is forgotten, as it is when the agent is
+restarted; `auto` also ends a drill. Of a balance group one member is made active alone; `auto` gives the group back.";
 
 const DRILL_EXAMPLES: &str = "\
 Examples:
@@ -121,15 +125,15 @@ const RELOAD_EXAMPLES: &str = "\
 Examples:
   failover-agent check --config /etc/failover-agent.toml && failover-agent reload
 
-What did not change is not disturbed: probes, gates and counters of an uplink go on when another one is added. [dirs], [datapath], and
-`protocol`, `table`, `rule_priority` and `mark` of [route] can only change by stopping the agent and starting it again.";
+Needs an agent that was started with --config. What did not change is not disturbed: probes, gates and counters of an uplink go on when another one is added. [dirs], [datapath], and
+`protocol`, `table`, `rule_priority` and `mark` of [route] can only change by stopping the agent and starting it again: refused.";
 
 const RESTART_EXAMPLES: &str = "\
 Examples:
   failover-agent restart
 
-The process stays the same one, with the same arguments; the program is read from its file again. Health, active uplinks, gates and
-connections are taken over. To stop and restore everything, end the process (SIGTERM).";
+The process stays the same one, with the same arguments; the program is read from its file again. Health, active uplinks, gates,
+counters and connections are taken over; drains and a choice by hand end. To stop and restore everything, end the process (SIGTERM).";
 
 const EVENTS_EXAMPLES: &str = "\
 Examples:
@@ -148,7 +152,8 @@ Examples:
   failover-agent doctor --uplink eth0 --uplink wwan0 --target 1.1.1.1
   failover-agent doctor --json | jq -r '.findings[].cure'
 
-Needs no running agent, and root like one. Every target is probed by every uplink; nothing is changed.";
+Needs no running agent, and root like one. Every target is probed by every uplink; nothing is changed. Exit code 29 if there are errors or
+warnings.";
 
 const RESET_EXAMPLES: &str = "\
 Examples:
@@ -249,7 +254,7 @@ pub struct UplinkFlags {
     /// Metric of the active uplink's default route [default: 50]
     #[arg(long, value_name = "METRIC")]
     pub active_metric: Option<String>,
-    /// Metric of the standbys' default routes, plus rank [default: 100]
+    /// Metric of the standbys' default routes, plus position [default: 100]
     #[arg(long, value_name = "METRIC")]
     pub standby_metric: Option<String>,
     /// What a closed gate does: reset, drop or off [default: reset]

@@ -197,7 +197,7 @@ impl Default for ProbeConfig {
 pub struct RouteConfig {
     /// Metric of the active uplink's default route.
     pub active_metric: u32,
-    /// Metric of the standbys' default routes, plus rank.
+    /// Metric of the standbys' default routes, plus position.
     pub standby_metric: u32,
     /// Route protocol number of everything that is ours.
     pub protocol: u8,

@@ -159,7 +159,7 @@ pub(super) static STANDBY_METRIC: Key<Number> = Key {
     name: "standby_metric",
     kind: METRIC,
     default: "`100`",
-    about: "metric of the standbys' default routes, plus the uplink's rank",
+    about: "metric of the standbys' default routes, plus the uplink's position, from 0",
 };
 pub(super) static PROTOCOL: Key<Protocol> = Key {
     name: "protocol",

@@ -24,12 +24,6 @@ const SOON: Duration = Duration::from_secs(30);
 /// The file that documents call the agent's.
 const CONFIG: &str = "/etc/failover-agent.toml";
 
-/// Verbs that documents tell of and that are not built yet: each must be refused as unknown, so that it is struck off here once it is.
-const PENDING: [&str; 3] = ["reload", "restart", "doctor"];
-
-/// Exit code for a wrong command line.
-const USAGE: i32 = 2;
-
 /// A network and a mount namespace, with an agent in it or without.
 #[derive(Debug)]
 pub(crate) struct Host {
@@ -63,7 +57,9 @@ impl Host {
                     Gateway::None => UplinkSpec::tun(&uplink.interface),
                     _ => UplinkSpec::veth(&uplink.interface),
                 };
-                uplinks.push((uplink.interface.clone(), spec));
+                // What the documents tell network managers to do: an uplink that one file has and another one has not is in nobody's way.
+                let metric = 700 + u32::try_from(uplinks.len())?;
+                uplinks.push((uplink.interface.clone(), spec.metric(metric)));
             }
         }
         let specs = uplinks.into_iter().map(|(_, spec)| spec);
@@ -155,15 +151,13 @@ impl Host {
         if self.agent.is_none() && !self.starts_agent {
             self.start(&format!("failover-agent run --config {CONFIG}"))?;
         }
-        let code = match command.verb() {
-            Some(verb) if PENDING.contains(&verb) => USAGE,
-            _ => command.code,
-        };
         let output = self.shell(&command.line)?;
         ensure!(
-            output.status.code() == Some(code),
-            "{}, not {code}: {}",
+            output.status.code() == Some(command.code),
+            "{}, not {}: {}{}",
             output.status,
+            command.code,
+            String::from_utf8_lossy(&output.stdout),
             String::from_utf8_lossy(&output.stderr)
         );
         Ok(())

@@ -1,19 +1,20 @@
 //! What the documents say works: their configuration files pass `check`, their commands run, their scripts parse.
 //!
-//! Every fenced block of `docs/operations.md` and `docs/migrating.md` is of one of these kinds; any other fails the test.
+//! Every fenced block of `README.md` and of the documents for users in `docs/` is of one of these kinds; any other fails the test.
 //!
 //! | kind | what is done with it |
 //! |---|---|
 //! | `toml` | it is `/etc/failover-agent.toml` from there on, and must pass `failover-agent check` |
-//! | `console` | its lines, with `$` or `#` in front, are run one after the other, as root, and must succeed, or end as a comment behind them says: `# exit code 21`. `failover-agent run` goes on until the end of the section |
+//! | `console` | its lines, with `$` or `#` in front, are run one after the other, as root, and must succeed, or end as a comment behind them says: `# exit code 21`. `failover-agent run` goes on until the end of the section. What begins with `cargo xtask` is left out: it builds and tests all of this |
 //! | `sh` | must parse. A path in the comment on its second line is where it is written to; what the agent runs of it must succeed |
 //! | `ini`, `json` | must parse |
-//! | `text` | nothing: other systems' settings, log lines |
+//! | `text` | nothing: other systems' settings, log lines, pictures |
 //!
 //! Each section has a host of its own with the uplinks that its files name, or the first file of the document where it has none.
 //! The agent runs before the first command, unless a command of the section starts it.
 
 mod claims;
+mod help;
 mod host;
 mod markdown;
 
@@ -27,8 +28,27 @@ use self::{
     markdown::{Block, Section, sections},
 };
 
+const README: &str = include_str!("../../../README.md");
+const ARCHITECTURE: &str = include_str!("../../../docs/architecture.md");
+const CONFIGURATION: &str = include_str!("../../../docs/configuration.md");
 const OPERATIONS: &str = include_str!("../../../docs/operations.md");
 const MIGRATING: &str = include_str!("../../../docs/migrating.md");
+
+#[test]
+fn readme_can_be_followed() -> Result<()> {
+    if !require_root("readme_can_be_followed") {
+        return Ok(());
+    }
+    follow(README)
+}
+
+#[test]
+fn configuration_can_be_followed() -> Result<()> {
+    if !require_root("configuration_can_be_followed") {
+        return Ok(());
+    }
+    follow(CONFIGURATION)
+}
 
 #[test]
 fn operations_can_be_followed() -> Result<()> {
@@ -112,14 +132,21 @@ fn parse_ini(text: &str) -> Result<()> {
 
 #[test]
 fn links_lead_somewhere() -> Result<()> {
-    for document in [OPERATIONS, MIGRATING] {
+    let documents = [
+        ("", README),
+        ("docs", ARCHITECTURE),
+        ("docs", CONFIGURATION),
+        ("docs", OPERATIONS),
+        ("docs", MIGRATING),
+    ];
+    for (dir, document) in documents {
         for (_, rest) in document
             .match_indices("](")
             .map(|(at, _)| document.split_at(at + 2))
         {
             let (target, _) = rest.split_once(')').context("a link without end")?;
-            let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
-            ensure!(docs.join(target).is_file(), "no {target}");
+            let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(dir);
+            ensure!(dir.join(target).is_file(), "no {target}");
         }
     }
     Ok(())

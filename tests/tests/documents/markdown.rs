@@ -37,9 +37,13 @@ pub(crate) struct Block {
 }
 
 impl Block {
-    /// The commands of a console.
+    /// The commands of a console, without those of a checkout.
     pub(crate) fn commands(&self) -> Result<Vec<Command>> {
-        self.text.lines().map(Command::parse).collect()
+        let commands = self.text.lines().map(Command::parse);
+        let of_a_checkout = |command: &Command| command.line.starts_with("cargo xtask ");
+        commands
+            .filter(|command| !command.as_ref().is_ok_and(of_a_checkout))
+            .collect()
     }
 
     /// Where a script belongs: the comment on its second line begins with the path.
