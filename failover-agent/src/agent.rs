@@ -303,7 +303,10 @@ impl<'a> Agent<'a> {
                 }
                 change = observer.next() => self.changed(&change?),
                 () = sleep_until(self.pace.due()) => self.synchronize(),
-                () = sleep_until(self.restart) => return Ok(Ended::Restarting),
+                () = sleep_until(self.restart) => {
+                    self.hold_gates();
+                    return Ok(Ended::Restarting);
+                }
                 Some((request, reply)) = requests.recv() => {
                     if reply.send(self.respond(&request)).is_err() {
                         debug!("a control client left before its answer");

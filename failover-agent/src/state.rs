@@ -30,6 +30,8 @@ pub(crate) enum Life {
 pub(crate) struct StateFile {
     path: PathBuf,
     life: Life,
+    /// Whether to wait until it is on disk.
+    synced: bool,
 }
 
 /// What is on disk: the caller's fields, and with [`Life::Boot`] the boot that they belong to.
@@ -47,6 +49,16 @@ impl StateFile {
         StateFile {
             path: state_dir.join(name),
             life,
+            synced: true,
+        }
+    }
+
+    /// The same for what may be lost by a power cut, and is written where there is no time to wait for the disk: it outlives the
+    /// process, and no more. To be read by [`StateFile::load_or_forget`].
+    pub(crate) fn unsynced(self) -> Self {
+        StateFile {
+            synced: false,
+            ..self
         }
     }
 
@@ -122,9 +134,14 @@ impl StateFile {
         let unfinished = self.unfinished();
         let mut file = File::create(&unfinished)?;
         file.write_all(bytes)?;
-        file.sync_all()?;
+        if self.synced {
+            file.sync_all()?;
+        }
         fs::rename(&unfinished, &self.path)?;
-        File::open(self.directory())?.sync_all()
+        if self.synced {
+            File::open(self.directory())?.sync_all()?;
+        }
+        Ok(())
     }
 
     fn directory(&self) -> &Path {

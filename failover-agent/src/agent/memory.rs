@@ -1,5 +1,5 @@
 //! What a run has found out and the next one should know: an uplink that was Down when the agent ended is not preferred again
-//! merely because the agent was started anew.
+//! merely because the agent was started anew, and what was chosen by hand stays chosen.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -15,10 +15,13 @@ use crate::{
 
 const FILE: &str = "health.json";
 
-/// What was known, by interface.
+/// What was known: which uplinks were Down, by interface, and which were chosen by hand.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Known {
     down: BTreeMap<String, Families>,
+    /// Interfaces of the uplinks that were chosen by hand.
+    #[serde(default)]
+    pinned: [Option<String>; 2],
 }
 
 /// In which families an uplink is Down.
@@ -36,6 +39,16 @@ impl Known {
             self.down
                 .insert(interface.to_owned(), Families { ipv4, ipv6 });
         }
+    }
+
+    /// Takes in which uplink was chosen by hand in a family.
+    pub(super) fn note_pinned(&mut self, family: Family, interface: &str) {
+        self.pinned[family as usize] = Some(interface.to_owned());
+    }
+
+    /// The interface of the uplink that was chosen by hand.
+    pub(super) fn pinned(&self, family: Family) -> Option<&str> {
+        self.pinned[family as usize].as_deref()
     }
 
     /// What an earlier run has noted of an uplink.
@@ -88,8 +101,15 @@ impl Agent<'_> {
             let health = |family| self.machine.measured(UplinkId(id), family);
             known.note(&uplink.interface, Family::ALL.map(health));
         }
+        for family in Family::ALL {
+            if let Some(pin) = self.machine.pinned(family) {
+                known.note_pinned(family, &self.config.uplinks[pin.0].interface);
+            }
+        }
         if let Err(error) = self.memory.keep(known) {
-            warn!("a restart would not know which uplinks are Down: {error:#}");
+            warn!(
+                "a new start would not know what is Down, and what was chosen by hand: {error:#}"
+            );
         }
     }
 }
@@ -104,7 +124,7 @@ pub(crate) fn forget(state_dir: &Path) -> Result<bool> {
 }
 
 fn file(state_dir: &Path) -> StateFile {
-    StateFile::new(state_dir, FILE, Life::Boot)
+    StateFile::new(state_dir, FILE, Life::Boot).unsynced()
 }
 
 #[cfg(test)]
@@ -118,12 +138,15 @@ mod tests {
         let mut known = Known::default();
         known.note("eth0", [Health::Down, Health::Up]);
         known.note("eth1", [Health::Up, Health::Blind]);
+        known.note_pinned(Family::V6, "eth1");
         memory.keep(known).unwrap();
         let memory = Memory::load(dir.path());
         let health = |interface| memory.known().health(interface);
         assert_eq!(health("eth0"), [Health::Down, Health::Unknown]);
         assert_eq!(health("eth1"), [Health::Unknown; 2]);
         assert_eq!(health("eth2"), [Health::Unknown; 2]);
+        let pinned = Family::ALL.map(|family| memory.known().pinned(family));
+        assert_eq!(pinned, [None, Some("eth1")]);
         assert!(forget(dir.path()).unwrap());
         assert_eq!(Memory::load(dir.path()).known(), &Known::default());
     }

@@ -80,6 +80,7 @@ impl Agent<'_> {
         }
         info!("ordered by hand: {}", self.words(command));
         self.drill_unsaved = true;
+        self.health_unsaved = true;
         self.act();
         Response::Done(done(self))
     }

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     config::Config,
     control::Response,
-    policy::{Family, UplinkId},
+    policy::{Family, Input, UplinkId},
     probe::Prober,
     route::Link,
 };
@@ -42,6 +42,7 @@ impl Agent<'_> {
         let (links, missing) = self.router.await_uplinks(&config)?;
         // What waits was measured under the old configuration.
         self.take_inputs();
+        self.act();
 
         warn_of_missing_programs(&config);
         for failure in missing {
@@ -68,6 +69,11 @@ impl Agent<'_> {
         }
         self.lease = super::lease_timer(self.config.cutoff.lease);
         self.rewatch = true;
+        // A drill or a choice may have gone with its uplink.
+        self.drill_unsaved = true;
+        self.health_unsaved = true;
+        // The observer has not heard of what new uplinks did until now.
+        self.pace.schedule(false);
         self.align_routes();
         self.act();
         Ok(changes)
@@ -84,6 +90,11 @@ impl Agent<'_> {
             let prober = match position {
                 Some(position) => {
                     let prober = known.swap_remove(position);
+                    if prober.spec().targets != spec.targets {
+                        let (uplink, family) = (spec.uplink, spec.family);
+                        let moved = Input::Moved { uplink, family };
+                        self.machine.handle(moved, self.clock.now());
+                    }
                     prober.update(spec);
                     prober
                 }

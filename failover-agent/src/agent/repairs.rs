@@ -62,6 +62,14 @@ impl Repairs {
                 by: by.clone(),
                 what: what.clone(),
             },
+            // What stands behind an IPv4 route.
+            Change::Nexthop { by, what } => Deed {
+                offence: Offence::Route,
+                family: Family::V4,
+                removed: true,
+                by: by.clone(),
+                what: what.clone(),
+            },
             _ => return,
         };
         // The same again: by many short-lived processes, perhaps.

@@ -54,6 +54,7 @@ impl Agent<'_> {
                 );
             }
             Note::Released { uplink, family } => {
+                self.health_unsaved = true;
                 let name = self.name(uplink);
                 warn!(uplink = name, %family, "{name} ({family}) was chosen by hand and is Down: the ranks decide again");
             }

@@ -11,13 +11,16 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use nix::unistd::{AccessFlags, access};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{Agent, reload::check_fixed};
 use crate::control::Response;
 
 /// For the answer to reach whoever ordered it.
 const GRACE: Duration = Duration::from_millis(100);
+
+/// How long the user's programs may take to end, at most ([`Runner::stop`](crate::hook::Runner::stop)).
+const HOOKS_END: Duration = Duration::from_secs(10);
 
 /// The program as it was called, found before somebody replaces its file.
 #[derive(Clone, Debug)]
@@ -70,6 +73,14 @@ impl Agent<'_> {
                 Response::Done("starting anew".to_owned())
             }
             Err(error) => Response::Refused(format!("{error:#} (the agent goes on)")),
+        }
+    }
+
+    /// Gates stay as they are until the program is there again, however long it takes to end the user's programs.
+    pub(super) fn hold_gates(&mut self) {
+        let lease = self.config.cutoff.lease + HOOKS_END;
+        if let Err(error) = self.datapath.renew_lease(lease) {
+            warn!("the lease could not be renewed: {error:#}");
         }
     }
 

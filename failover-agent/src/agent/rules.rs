@@ -56,6 +56,12 @@ pub(super) fn machine_rules(config: &Config, links: &[Link], known: &Known) -> R
             .collect(),
         active: [Members::NONE; 2],
         drill: None,
+        pinned: Family::ALL.map(|family| {
+            let interface = known.pinned(family)?;
+            let mut uplinks = config.uplinks.iter();
+            let position = uplinks.position(|uplink| uplink.interface == interface);
+            position.map(UplinkId)
+        }),
         withdraw: config.route.on_down == OnDown::Withdraw,
     }
 }

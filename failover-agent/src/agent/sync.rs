@@ -53,7 +53,10 @@ impl Agent<'_> {
                 self.router.interrupted(&link.interface);
             }
         }
-        let contested = matches!(change, Change::Route { .. } | Change::Rule { .. });
+        let contested = matches!(
+            change,
+            Change::Route { .. } | Change::Rule { .. } | Change::Nexthop { .. }
+        );
         self.pace.schedule(contested);
     }
 

@@ -17,6 +17,7 @@ use super::{
     nearest,
     raw::{Placed, Raw, Source, invalid},
     schema::{self, Key, SECTIONS, Section},
+    uplink_keys,
 };
 use crate::failure::Failure;
 
@@ -91,7 +92,7 @@ fn document_draft(source: &Source<'_>, document: &DeTable<'_>) -> Result<Draft, 
     dirs.read(&schema::BPF_DIR, &mut draft.bpf_dir)?;
     dirs.read(&schema::STATE_DIR, &mut draft.state_dir)?;
 
-    for table in Table::find_all(source, document, &schema::UPLINK)? {
+    for table in Table::find_all(source, document, &uplink_keys::UPLINK)? {
         let uplink = uplink_draft(&table, &draft)?;
         draft.uplinks.push(uplink);
     }
@@ -100,7 +101,7 @@ fn document_draft(source: &Source<'_>, document: &DeTable<'_>) -> Result<Draft, 
 
 fn uplink_draft(table: &Table<'_>, defaults: &Draft) -> Result<UplinkDraft, Failure> {
     let mut interface = Placed::default_value(String::new());
-    table.read(&schema::INTERFACE, &mut interface)?;
+    table.read(&uplink_keys::INTERFACE, &mut interface)?;
     let Some(place) = interface.place else {
         return Err(invalid(
             table.place.clone(),
@@ -109,17 +110,17 @@ fn uplink_draft(table: &Table<'_>, defaults: &Draft) -> Result<UplinkDraft, Fail
         ));
     };
     let mut uplink = UplinkDraft::new(interface.value, place, defaults);
-    table.read(&schema::NAME, &mut uplink.name)?;
-    table.read(&schema::GATEWAY, &mut uplink.gateway)?;
-    table.read(&schema::GATEWAY6, &mut uplink.gateway6)?;
-    table.read(&schema::METERED, &mut uplink.metered)?;
-    table.read(&schema::UPLINK_DRAIN, &mut uplink.drain)?;
-    table.read(&schema::INBOUND, &mut uplink.inbound)?;
-    table.read(&schema::RANK, &mut uplink.rank)?;
-    table.read(&schema::WEIGHT, &mut uplink.weight)?;
-    table.read(&schema::METRIC_OF, &mut uplink.metric)?;
-    table.read(&schema::RESET, &mut uplink.reset)?;
-    table.read(&schema::RESET_GRACE, &mut uplink.reset_grace)?;
+    table.read(&uplink_keys::NAME, &mut uplink.name)?;
+    table.read(&uplink_keys::GATEWAY, &mut uplink.gateway)?;
+    table.read(&uplink_keys::GATEWAY6, &mut uplink.gateway6)?;
+    table.read(&uplink_keys::METERED, &mut uplink.metered)?;
+    table.read(&uplink_keys::UPLINK_DRAIN, &mut uplink.drain)?;
+    table.read(&uplink_keys::INBOUND, &mut uplink.inbound)?;
+    table.read(&uplink_keys::RANK, &mut uplink.rank)?;
+    table.read(&uplink_keys::WEIGHT, &mut uplink.weight)?;
+    table.read(&uplink_keys::METRIC_OF, &mut uplink.metric)?;
+    table.read(&uplink_keys::RESET, &mut uplink.reset)?;
+    table.read(&uplink_keys::RESET_GRACE, &mut uplink.reset_grace)?;
     read_probe(table, &mut uplink.probe)?;
     Ok(uplink)
 }

@@ -8,6 +8,7 @@ use super::{
     nearest,
     raw::{Placed, Raw, invalid},
     schema::{self, Key},
+    uplink_keys,
 };
 use crate::{cli::UplinkFlags, failure::Failure};
 
@@ -123,19 +124,46 @@ fn uplink(text: &str, draft: &Draft) -> Result<UplinkDraft, Failure> {
         flag: "--uplink",
         text: interface,
     };
-    let interface = schema::INTERFACE.kind.read("interface", read_interface)?;
+    let interface = uplink_keys::INTERFACE
+        .kind
+        .read("interface", read_interface)?;
     let mut uplink = UplinkDraft::new(interface, place.clone(), draft);
     for part in parts {
         let (option, value) = part.split_once('=').unwrap_or((part, ""));
         match option {
-            "gateway" => set(&mut uplink.gateway, &schema::GATEWAY, &place, Some(value))?,
-            "gateway6" => set(&mut uplink.gateway6, &schema::GATEWAY6, &place, Some(value))?,
-            "name" => set(&mut uplink.name, &schema::NAME, &place, Some(value))?,
-            "rank" => set(&mut uplink.rank, &schema::RANK, &place, Some(value))?,
-            "weight" => set(&mut uplink.weight, &schema::WEIGHT, &place, Some(value))?,
-            "metric" => set(&mut uplink.metric, &schema::METRIC_OF, &place, Some(value))?,
+            "gateway" => set(
+                &mut uplink.gateway,
+                &uplink_keys::GATEWAY,
+                &place,
+                Some(value),
+            )?,
+            "gateway6" => set(
+                &mut uplink.gateway6,
+                &uplink_keys::GATEWAY6,
+                &place,
+                Some(value),
+            )?,
+            "name" => set(&mut uplink.name, &uplink_keys::NAME, &place, Some(value))?,
+            "rank" => set(&mut uplink.rank, &uplink_keys::RANK, &place, Some(value))?,
+            "weight" => set(
+                &mut uplink.weight,
+                &uplink_keys::WEIGHT,
+                &place,
+                Some(value),
+            )?,
+            "metric" => set(
+                &mut uplink.metric,
+                &uplink_keys::METRIC_OF,
+                &place,
+                Some(value),
+            )?,
             "metered" if part == "metered" => uplink.metered = Placed::at(place.clone(), true),
-            "metered" => set(&mut uplink.metered, &schema::METERED, &place, Some(value))?,
+            "metered" => set(
+                &mut uplink.metered,
+                &uplink_keys::METERED,
+                &place,
+                Some(value),
+            )?,
             _ => {
                 let cure = match nearest(option, OPTIONS) {
                     Some(near) => format!("did you mean `{near}`?"),

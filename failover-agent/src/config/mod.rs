@@ -1,10 +1,11 @@
 //! TOML and flags become one validated [`Config`]. Errors name file, line and column, and the nearest valid key.
 //!
-//! `schema` lists every key. `file` and `flags` read what was written into a `draft`, value by value; the draft compares
-//! the values with each other and becomes the [`Config`]. A configuration prints as a file that reads as the same again.
+//! `schema` lists every key. `file` and `flags` read what was written into a `draft`, value by value; `check` compares
+//! the values with each other, and the draft becomes the [`Config`]. A configuration prints as a file that reads as the same again.
 
 mod address;
 mod allow;
+mod check;
 mod draft;
 mod file;
 mod flags;
@@ -16,6 +17,7 @@ mod render;
 mod schema;
 #[cfg(test)]
 mod tests;
+mod uplink_keys;
 
 use std::{
     net::{IpAddr, Ipv4Addr},

@@ -1,17 +1,15 @@
-//! Every key there is: name, values, default, meaning. The reader, the errors and `docs/configuration.md` all follow this
+//! Every key there is (those of an uplink lie in `uplink_keys`): name, values, default, meaning. The reader, the errors and `docs/configuration.md` all follow this
 //! list (a test compares the document with it).
 
 use std::time::Duration;
 
 use super::{
-    AttachMode, CutoffMode, Inbound, OnDown,
-    address::{GatewayOf, Targets},
+    AttachMode, CutoffMode, OnDown,
+    address::Targets,
     allow::{Marks, Prefixes},
-    kind::{
-        Command, Directory, Interface, Kind, Name, Number, Optional, Protocol, Span, Word, YesNo,
-    },
+    kind::{Command, Directory, Kind, Number, Protocol, Span, Word},
+    uplink_keys::UPLINK,
 };
-use crate::policy::Family;
 
 /// One key.
 #[derive(Debug)]
@@ -72,7 +70,7 @@ impl Section {
     }
 }
 
-const fn seconds(seconds: u64) -> Duration {
+pub(super) const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
@@ -210,7 +208,7 @@ pub(super) static ON_DOWN: Key<Word<OnDown>> = Key {
 };
 
 /// Metric 0 would not be the best in IPv6: there the kernel takes it for 1024. Above, room is left for the ranks.
-const METRIC: Number = Number {
+pub(super) const METRIC: Number = Number {
     unit: "metric",
     min: 1,
     max: 4_000_000_000,
@@ -269,7 +267,7 @@ pub(super) static DRAIN: Key<Span> = Key {
     default: "`\"0s\"`",
     about: "how long old connections may finish on an uplink that is left for a more preferred one while it works; new ones use the preferred one at once",
 };
-const DRAIN_SPAN: Span = Span {
+pub(super) const DRAIN_SPAN: Span = Span {
     min: Duration::ZERO,
     max: seconds(86_400),
 };
@@ -377,114 +375,6 @@ pub(super) static DIRS: Section = Section {
     name: "dirs",
     header: "[dirs]",
     keys: &[&RUN_DIR, &BPF_DIR, &STATE_DIR],
-};
-
-pub(super) static INTERFACE: Key<Interface> = Key {
-    name: "interface",
-    kind: Interface,
-    default: "required",
-    about: "the network interface; each only once",
-};
-pub(super) static NAME: Key<Name> = Key {
-    name: "name",
-    kind: Name,
-    default: "the interface",
-    about: "name in logs, status and commands",
-};
-pub(super) static GATEWAY: Key<GatewayOf> = Key {
-    name: "gateway",
-    kind: GatewayOf(Family::V4),
-    default: "`\"auto\"`",
-    about: "IPv4 gateway: learned from the routing table, given, or `none` on a point-to-point link",
-};
-pub(super) static GATEWAY6: Key<GatewayOf> = Key {
-    name: "gateway6",
-    kind: GatewayOf(Family::V6),
-    default: "`\"auto\"`",
-    about: "the same for IPv6",
-};
-pub(super) static METERED: Key<YesNo> = Key {
-    name: "metered",
-    kind: YesNo,
-    default: "`false`",
-    about: "whether traffic on it costs money (shown in the status)",
-};
-
-pub(super) static UPLINK_DRAIN: Key<Span> = Key {
-    name: "drain",
-    kind: DRAIN_SPAN,
-    default: "that of `[cutoff]`",
-    about: "how long old connections may finish on this uplink, if not as long as on the others (a metered one, for example)",
-};
-pub(super) static INBOUND: Key<Word<Inbound>> = Key {
-    name: "inbound",
-    kind: Word {
-        words: &[("keep", Inbound::Keep), ("cut", Inbound::Cut)],
-    },
-    default: "`\"keep\"`",
-    about: "connections that came in by this uplink while it is a standby: `keep` lets it answer them, `cut` ends them like all others",
-};
-
-pub(super) static RANK: Key<Optional<Number>> = Key {
-    name: "rank",
-    kind: Optional(Number {
-        unit: "rank",
-        min: 0,
-        max: 1_000_000,
-    }),
-    default: "its position, from 0",
-    about: "order of preference, the lowest first; uplinks of equal rank are a balance group: they share new connections",
-};
-pub(super) static WEIGHT: Key<Optional<Number>> = Key {
-    name: "weight",
-    kind: Optional(Number {
-        unit: "shares",
-        min: 1,
-        max: 256,
-    }),
-    default: "one share",
-    about: "its share of the new connections of a balance group",
-};
-pub(super) static METRIC_OF: Key<Optional<Number>> = Key {
-    name: "metric",
-    kind: Optional(METRIC),
-    default: "that of `[route]`",
-    about: "a metric of its own for its default route, as active uplink and as standby; less than `standby_metric`. A standby whose own metric would beat the active uplink's stands at `standby_metric` as long",
-};
-pub(super) static RESET: Key<Command> = Key {
-    name: "reset",
-    kind: Command,
-    default: "`[]`",
-    about: "program and arguments that bring a faulty uplink back to life (power-cycle a modem), without a shell; run when it is Down, and again each `reset_grace` while it stays so",
-};
-pub(super) static RESET_GRACE: Key<Span> = Key {
-    name: "reset_grace",
-    kind: Span {
-        min: seconds(1),
-        max: seconds(86_400),
-    },
-    default: "`\"5m\"`",
-    about: "least time between two runs of `reset`",
-};
-
-/// One uplink; the order of these tables is the order of preference.
-pub(super) static UPLINK: Section = Section {
-    name: "uplink",
-    header: "[[uplink]]",
-    keys: &[
-        &INTERFACE,
-        &NAME,
-        &GATEWAY,
-        &GATEWAY6,
-        &METERED,
-        &UPLINK_DRAIN,
-        &INBOUND,
-        &RANK,
-        &WEIGHT,
-        &METRIC_OF,
-        &RESET,
-        &RESET_GRACE,
-    ],
 };
 
 /// All tables of a file.

@@ -51,7 +51,12 @@ pub(super) struct Election {
 }
 
 impl Election {
-    pub(super) fn new(family: Family, uplinks: usize, adopted: Members) -> Self {
+    pub(super) fn new(
+        family: Family,
+        uplinks: usize,
+        adopted: Members,
+        pin: Option<UplinkId>,
+    ) -> Self {
         let known = |id: &UplinkId| id.0 < uplinks;
         Election {
             family,
@@ -61,7 +66,7 @@ impl Election {
             in_flight: None,
             cause: None,
             failback: None,
-            pin: None,
+            pin: pin.filter(known),
             told_nowhere: false,
             candidates: vec![Candidate::default(); uplinks],
             asking: false,

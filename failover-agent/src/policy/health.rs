@@ -240,9 +240,33 @@ impl Tracker {
         self.forgive();
     }
 
-    /// Why rounds are bad.
-    pub(super) fn examination(&mut self) -> &mut Examination {
-        &mut self.examination
+    /// Whether somebody should look why rounds are bad, once each time.
+    pub(super) fn take_examination(&mut self) -> bool {
+        self.examination.take_due()
+    }
+
+    /// Takes the answer, and judges the round that waited for it.
+    pub(super) fn examined(&mut self, explained: bool, now: Time, out: &mut VecDeque<Action>) {
+        if !self.examination.answer(explained, now) {
+            return;
+        }
+        let health = match explained {
+            true => {
+                self.bad = 0;
+                self.judge_blind()
+            }
+            false => Health::Down,
+        };
+        self.set_health(health, now, out);
+    }
+
+    /// Whether the bad rounds so far are enough to make it Down.
+    fn doomed(&self) -> bool {
+        match self.health {
+            Health::Up | Health::Blind => self.bad >= self.rules.fall,
+            Health::Unknown => self.bad > 0,
+            Health::Down => false,
+        }
     }
 
     /// Other rules, and another place among the uplinks. What was measured holds as long as there is something to measure.
@@ -326,7 +350,7 @@ impl Tracker {
         while let Some((verdict, sent)) = self.rounds.count() {
             if self.present() && sent >= self.epoch {
                 self.latest = Some(sent);
-                let verdict = self.examination.explain(verdict, self.rules.fall);
+                let verdict = self.examination.explain(verdict, sent, self.rules.fall);
                 let health = self.judge(verdict, sent, now);
                 self.set_health(health, now, out);
             }
@@ -353,22 +377,24 @@ impl Tracker {
                 if self.bad == 1 {
                     self.trouble = Some(sent);
                 }
-                match self.health {
-                    Health::Up | Health::Blind if self.bad < self.rules.fall => self.health,
-                    _ => Health::Down,
+                match self.doomed() && !self.examination.awaits() {
+                    true => Health::Down,
+                    false => self.health,
                 }
             }
-            Verdict::Blind => {
-                self.blind = self.blind.saturating_add(1);
-                // An uplink that was found Down stays so: by our own blindness it must escape neither a failover nor
-                // the `rise` good rounds.
-                if self.health == Health::Down || self.blind < self.rules.fall {
-                    return self.health;
-                }
-                (self.good, self.bad) = (0, 0);
-                Health::Blind
-            }
+            Verdict::Blind => self.judge_blind(),
         }
+    }
+
+    fn judge_blind(&mut self) -> Health {
+        self.blind = self.blind.saturating_add(1);
+        // An uplink that was found Down stays so: by our own blindness it must escape neither a failover nor
+        // the `rise` good rounds.
+        if self.health == Health::Down || self.blind < self.rules.fall {
+            return self.health;
+        }
+        (self.good, self.bad) = (0, 0);
+        Health::Blind
     }
 
     /// Begins or ends a drill. After it the hold time counts anew, as after any other time of being Down.

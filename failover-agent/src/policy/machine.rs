@@ -70,13 +70,19 @@ impl Machine {
             uplinks,
             active,
             drill,
+            pinned,
             withdraw,
         } = rules;
         let sides = Family::ALL.map(|family| Side {
             trackers: (uplinks.iter().enumerate())
                 .map(|(id, uplink)| Tracker::new(UplinkId(id), family, uplink))
                 .collect(),
-            election: Election::new(family, uplinks.len(), active[family as usize]),
+            election: Election::new(
+                family,
+                uplinks.len(),
+                active[family as usize],
+                pinned[family as usize],
+            ),
             cutoff: Cutoff::new(family, uplinks.len()),
             withdrawal: Withdrawal::new(family),
         });
@@ -135,7 +141,7 @@ impl Machine {
                 blind,
             } => {
                 if let Some(tracker) = self.sides[family as usize].trackers.get_mut(uplink.0) {
-                    tracker.examination().answer(blind);
+                    tracker.examined(blind, now, out);
                 }
             }
             Input::Suspect { uplink, family } => {
@@ -364,7 +370,7 @@ impl Machine {
             };
             side.withdrawal.tell(uplinks, &mut self.actions);
             for tracker in &mut side.trackers {
-                if tracker.examination().take_due() {
+                if tracker.take_examination() {
                     let uplink = tracker.uplink();
                     self.actions.push_back(Action::Examine { uplink, family });
                 }

@@ -10,8 +10,8 @@
 //! * `fall` consecutive bad rounds make an uplink Down, `rise` consecutive good ones make it Up again. The very first
 //!   round decides alone (start-up check). Losing the carrier makes it Down at once. Rounds in which not one probe could be
 //!   sent for a reason of our own say nothing: after `fall` of them the uplink is Blind, unless it was Down already.
-//!   While a local reason explains why rounds are bad, they say nothing either; that is looked into at the first bad round after
-//!   a good one, and after each `fall` more.
+//!   While a local reason explains why rounds are bad, they say nothing either, nor do those that were sent before it was gone; that is
+//!   looked into at the first bad round after a good one, which makes nothing Down before the answer, and after each `fall` more.
 //! * What an earlier run of the agent has found Down, and what has no carrier, starts as Down: only `rise` good rounds and the
 //!   hold time bring it back. When probes move to another address or gateway, what was sent before does not count against it.
 //! * A hint that an uplink may be dead has it probed at once, at most twice in an interval.
@@ -31,7 +31,8 @@
 //!   Nothing is cut while no active uplink is Up and good.
 //! * Where that is wanted, an uplink that is Down and not active has no default route (it is withdrawn), as long as there is an active
 //!   one: from after the switch until it is Up again, before anything is switched to it.
-//! * An uplink chosen by hand is active alone as long as it is Up; Down, it is left as usual and the choice is forgotten.
+//! * An uplink chosen by hand is active alone as long as it is Up, over a new start of the agent too; Down, it is left as usual and the
+//!   choice is forgotten.
 //! * An uplink in a drill counts as Down. The drill ends by its time, or as soon as no other uplink is left that could be Up.
 //! * An uplink that measurement has found Down in every family is reset, and again after each `reset_grace`; never sooner after the
 //!   last time, and not while a switch or the proof for one is on its way. One that starts as Down is so after its first grace.

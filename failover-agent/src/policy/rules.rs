@@ -64,6 +64,8 @@ pub struct Rules {
     pub active: [Members; 2],
     /// A drill that an earlier run of the agent has begun, and its end.
     pub drill: Option<(UplinkId, Time)>,
+    /// The uplinks that an earlier run was told by hand to keep active, by [`Family::ALL`]'s order.
+    pub pinned: [Option<UplinkId>; 2],
     /// Whether the default routes of an uplink that is Down are withdrawn ([`Action::Withdraw`]).
     pub withdraw: bool,
 }

@@ -10,6 +10,9 @@ use super::{Action, Cause, Health, Members, Time, UplinkId};
 impl Election {
     /// Waits until nobody better, and nobody of the same group, can turn up by its first round; then takes the best.
     pub(super) fn start(&mut self, trackers: &[Tracker], now: Time, out: &mut VecDeque<Action>) {
+        if self.await_pin(trackers, now, out) {
+            return;
+        }
         let adopted = |tracker: &&Tracker| self.active.contains(tracker.uplink());
         // An adopted uplink that is Blind may be as good as ever; only a better group may replace it.
         let blind = |tracker: &&Tracker| {
@@ -34,6 +37,24 @@ impl Election {
             }
             Pick::Nobody if undecided.or(blind).is_none() => self.tell_nowhere(out),
             Pick::Nobody | Pick::Wait => {}
+        }
+    }
+
+    /// Goes to the uplink that was chosen by hand before the agent was started anew; whether it does, or may still. One that is Down is
+    /// forgotten before.
+    fn await_pin(&mut self, trackers: &[Tracker], now: Time, out: &mut VecDeque<Action>) -> bool {
+        let Some(pin) = self.pin() else { return false };
+        let pinned = &trackers[pin.0];
+        let blind = pinned.health() == Health::Blind && pinned.present();
+        let wanted = |tracker: &Tracker| tracker.uplink() == pin;
+        match self.pick(wanted, trackers, None, now, out) {
+            Pick::Take(to) => {
+                let detected = detected(Members::NONE, to, trackers);
+                self.switch(to, Cause::Startup, detected, now, out);
+                true
+            }
+            Pick::Wait => true,
+            Pick::Nobody => pinned.undecided() || blind && self.active.contains(pin),
         }
     }
 

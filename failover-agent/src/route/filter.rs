@@ -1,11 +1,13 @@
 //! Which notifications wake the agent: a classic BPF program (`linux/filter.h`) on the observer's socket.
 //!
 //! The kernel sends each notification in a datagram of its own. It begins with `struct nlmsghdr` (16 bytes), behind which come
-//! `struct rtmsg`, `struct ifaddrmsg`, `struct ndmsg` or `struct fib_rule_hdr`.
+//! `struct rtmsg`, `struct ifaddrmsg`, `struct ndmsg`, `struct fib_rule_hdr` or `struct nhmsg`.
 
 use std::collections::BTreeSet;
 
 use socket2::SockFilter;
+
+use super::nexthop::RTM_DELNEXTHOP;
 
 pub(super) const RTM_NEWLINK: u16 = 16;
 pub(super) const RTM_DELLINK: u16 = 17;
@@ -29,6 +31,8 @@ const PORT: u32 = 12;
 const DESTINATION_LENGTH: u32 = 17;
 /// Offset of `rtm_protocol`.
 const ROUTE_PROTOCOL: u32 = 21;
+/// Offset of `nh_protocol`.
+const NEXTHOP_PROTOCOL: u32 = 18;
 /// Offset of `ifa_index` and of `ndm_ifindex`.
 const IFINDEX: u32 = 20;
 /// Offset of `ndm_state`.
@@ -56,6 +60,7 @@ const FIND_ATTRIBUTE: u32 = 0xffff_f000 + 12;
 enum Place {
     Route,
     Rule,
+    Nexthop,
     Neighbour,
     OfUplink,
     Accept,
@@ -70,9 +75,9 @@ enum Step {
 }
 
 /// Accepts what is not ours (`own_port`), and of that: links; addresses and failed neighbours of the interfaces `uplinks`; default
-/// routes, and every route and lost rule that bears our `protocol`.
+/// routes, and every route, lost rule and lost nexthop object that bears our `protocol`.
 pub(super) fn program(own_port: u32, protocol: u8, uplinks: &BTreeSet<u32>) -> Vec<SockFilter> {
-    use Place::{Accept, Drop, Neighbour, OfUplink, Route, Rule};
+    use Place::{Accept, Drop, Neighbour, Nexthop, OfUplink, Route, Rule};
     use Step::{Do, Jump, Mark};
 
     // Loads take the bytes for big-endian numbers, netlink's are in the host's order.
@@ -91,6 +96,7 @@ pub(super) fn program(own_port: u32, protocol: u8, uplinks: &BTreeSet<u32>) -> V
             (RTM_NEWROUTE, Route),
             (RTM_DELROUTE, Route),
             (RTM_DELRULE, Rule),
+            (RTM_DELNEXTHOP, Nexthop),
         ]
         .map(|(kind, place)| Jump(host_16(kind), place)),
     );
@@ -109,6 +115,10 @@ pub(super) fn program(own_port: u32, protocol: u8, uplinks: &BTreeSet<u32>) -> V
         Jump(0, Drop),
         Do(COPY_TO_X, 0),
         Do(LOAD_8_BEHIND_X, ATTRIBUTE_HEADER),
+        Jump(u32::from(protocol), Accept),
+        Do(RETURN, 0),
+        Mark(Nexthop),
+        Do(LOAD_8, NEXTHOP_PROTOCOL),
         Jump(u32::from(protocol), Accept),
         Do(RETURN, 0),
         Mark(Neighbour),

@@ -18,7 +18,7 @@ use crate::{
 };
 
 const RTM_NEWNEXTHOP: u16 = 104;
-const RTM_DELNEXTHOP: u16 = 105;
+pub(super) const RTM_DELNEXTHOP: u16 = 105;
 const RTM_GETNEXTHOP: u16 = 106;
 
 const NHA_ID: u16 = 1;
@@ -114,7 +114,8 @@ impl Nexthop {
         message
     }
 
-    fn read(payload: &[u8]) -> Result<Nexthop> {
+    /// From the payload of a message about it.
+    pub(super) fn read(payload: &[u8]) -> Result<Nexthop> {
         let (header, attributes) = payload
             .split_first_chunk::<HEADER_LEN>()
             .context("netlink: nexthop too short")?;

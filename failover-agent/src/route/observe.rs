@@ -1,4 +1,4 @@
-//! The kernel's notifications: interfaces, addresses, default routes, rules, neighbours that do not answer.
+//! The kernel's notifications: interfaces, addresses, default routes, rules, nexthop objects, neighbours that do not answer.
 //!
 //! A filter in the kernel (`filter.rs`) drops everything else (and what we did ourselves) before it wakes us: the changes of a
 //! full routing table cost nothing. What remains is compared with what was known: only a difference is a [`Change`].
@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use nix::net::if_::if_nametoindex;
 use rtnetlink::{
     MulticastGroup,
-    packet_core::{NetlinkMessage, NetlinkPayload},
+    packet_core::{NetlinkBuffer, NetlinkMessage, NetlinkPayload},
     packet_route::{
         AddressFamily, RouteNetlinkMessage,
         address::{AddressAttribute, AddressMessage},
@@ -29,7 +29,9 @@ use socket2::SockRef;
 use super::{
     Router,
     actor::{Actor, Finder},
-    filter, message, table,
+    filter, message,
+    nexthop::{Nexthop, RTM_DELNEXTHOP},
+    table,
 };
 use crate::{
     netlink::{RECEIVE_BUFFER, messages},
@@ -77,6 +79,14 @@ pub enum Change {
         /// Who did it.
         by: Actor,
         /// The rule, in the words of a [`Report`](super::Report).
+        what: String,
+    },
+    /// Someone else removed a nexthop object with our protocol number. The IPv4 routes by it go with it, without a notification of
+    /// their own (`fib_table_flush` in `net/ipv4/fib_trie.c`).
+    Nexthop {
+        /// Who did it.
+        by: Actor,
+        /// The object, in the words of a [`Report`](super::Report).
         what: String,
     },
     /// A neighbour on an uplink does not answer: the kernel has given up asking for its link-layer address (`NUD_FAILED`).
@@ -142,6 +152,7 @@ impl Observer {
                 MulticastGroup::Ipv6Ifaddr,
                 MulticastGroup::Ipv6Route,
                 MulticastGroup::Ipv6Rule,
+                MulticastGroup::Nexthop,
             ];
             let mask = groups
                 .iter()
@@ -234,20 +245,13 @@ impl Observer {
     fn take_in(&mut self) -> Result<()> {
         let buffer = std::mem::take(&mut self.buffer);
         for message in messages(&buffer) {
-            let parsed = message.and_then(|message| {
-                Ok(NetlinkMessage::<RouteNetlinkMessage>::deserialize(
-                    message.into_inner(),
-                )?)
-            });
-            match parsed.map(NetlinkMessage::into_parts) {
-                Ok((header, NetlinkPayload::InnerMessage(message))) => {
-                    let change = self.change(header.port_number, &message);
+            match message.and_then(|message| self.read(message)) {
+                Ok(change) => {
                     if matches!(change, Some(Change::Link { .. })) {
                         self.filter()?;
                     }
                     self.changes.extend(change);
                 }
-                Ok(_) => {}
                 // Better to look once too often than to miss something.
                 Err(error) => {
                     tracing::debug!("routing change not understood: {error:#}");
@@ -257,6 +261,21 @@ impl Observer {
         }
         self.buffer = buffer;
         Ok(())
+    }
+
+    fn read(&mut self, message: NetlinkBuffer<&[u8]>) -> Result<Option<Change>> {
+        // `netlink-packet-route` does not know it.
+        if message.message_type() == RTM_DELNEXTHOP {
+            return self.nexthop(message.port_number(), message.payload());
+        }
+        let message =
+            NetlinkMessage::<RouteNetlinkMessage>::deserialize(message.into_inner())?.into_parts();
+        Ok(match message {
+            (header, NetlinkPayload::InnerMessage(message)) => {
+                self.change(header.port_number, &message)
+            }
+            _ => None,
+        })
     }
 
     /// `port` is that of the socket through which it was asked for.
@@ -375,6 +394,17 @@ impl Observer {
             },
             what: table::Rule::read(rule).to_string(),
         })
+    }
+
+    fn nexthop(&mut self, port: u32, payload: &[u8]) -> Result<Option<Change>> {
+        let object = Nexthop::read(payload)?;
+        Ok((object.protocol == self.protocol).then(|| Change::Nexthop {
+            by: Actor {
+                protocol: self.protocol,
+                origin: self.actors.find(port),
+            },
+            what: object.to_string(),
+        }))
     }
 
     fn neighbour(&self, neighbour: &NeighbourMessage) -> Option<Change> {

@@ -35,10 +35,12 @@ impl Capture {
         filter: &str,
         file: &Path,
     ) -> Result<Capture> {
-        Capture::start_with(namespace, interface, filter, file, &[])
+        // Each packet is handed over and written at once.
+        let at_once = ["--immediate-mode", "-U"];
+        Capture::start_with(namespace, interface, filter, file, &at_once)
     }
 
-    /// The same, with more arguments for tcpdump.
+    /// The same, with other arguments for tcpdump about the way in which it takes packets.
     pub(super) fn start_with(
         namespace: &Namespace,
         interface: &str,
@@ -48,8 +50,8 @@ impl Capture {
     ) -> Result<Capture> {
         let mut command = namespace.command("tcpdump");
         command
-            // Each packet is handed over and written at once; 16 MiB of room for bursts; root stays root, to write the file anywhere.
-            .args(["-i", interface, "--immediate-mode", "-U", "-B", "16384"])
+            // 16 MiB of room for bursts; root stays root, to write the file anywhere.
+            .args(["-i", interface, "-B", "16384"])
             .args(["-Z", "root", "-n", "-w"])
             .arg(file)
             .args(arguments)

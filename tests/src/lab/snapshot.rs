@@ -21,6 +21,7 @@ const PARTS: &[(&str, &[&str])] = &[
     ),
     ("rule", &["ip", "-j", "-4", "rule"]),
     ("rule6", &["ip", "-j", "-6", "rule"]),
+    ("nexthop", &["ip", "-j", "nexthop"]),
     ("address", &["ip", "-j", "address"]),
     ("qdisc", &["tc", "-j", "qdisc", "show"]),
 ];
@@ -31,9 +32,10 @@ const VOLATILE: &[&str] = &[
     "valid_life_time",
     "preferred_life_time",
     "operstate",
+    "unbalanced_time",
 ];
 
-/// Routes of all tables, rules, addresses, queueing disciplines, filters, TCX programs and nftables of a namespace.
+/// Routes of all tables, rules, nexthop objects, addresses, queueing disciplines, filters, TCX programs and nftables of a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     /// One line an entry, `<part> <JSON>`. In a set: the kernel does not promise an order.
@@ -159,21 +161,55 @@ fn remove_volatile(value: &mut Value) {
 
 /// A default route of the main table, in `ip route`'s words.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(from = "Printed")]
 pub struct DefaultRoute {
-    /// Outgoing interface.
-    #[serde(rename = "dev")]
+    /// Outgoing interface; of a multipath route all of them that are alive, sorted, each once: `cable,dsl`.
     pub interface: String,
-    /// Next hop; none on a point-to-point link.
+    /// Next hop; none on a point-to-point link, and of a multipath route.
     pub gateway: Option<String>,
     /// Metric; the kernel shows no 0 for IPv4.
-    #[serde(default)]
     pub metric: u32,
     /// Route protocol: a name of /etc/iproute2/rt_protos, or a number.
-    #[serde(default)]
     pub protocol: String,
     /// Preferred source.
-    #[serde(rename = "prefsrc")]
     pub source: Option<String>,
+}
+
+/// A route as `ip -j` prints it.
+#[derive(Deserialize)]
+struct Printed {
+    dev: Option<String>,
+    gateway: Option<String>,
+    #[serde(default)]
+    metric: u32,
+    #[serde(default)]
+    protocol: String,
+    prefsrc: Option<String>,
+    #[serde(default)]
+    nexthops: Vec<Hop>,
+}
+
+/// One of a multipath route's.
+#[derive(Deserialize)]
+struct Hop {
+    dev: String,
+    #[serde(default)]
+    flags: Vec<String>,
+}
+
+impl From<Printed> for DefaultRoute {
+    fn from(route: Printed) -> DefaultRoute {
+        let alive = |hop: &Hop| !hop.flags.iter().any(|flag| flag == "dead");
+        let hops = route.nexthops.into_iter().filter(alive);
+        let interfaces: BTreeSet<String> = hops.map(|hop| hop.dev).chain(route.dev).collect();
+        DefaultRoute {
+            interface: Vec::from_iter(interfaces).join(","),
+            gateway: route.gateway,
+            metric: route.metric,
+            protocol: route.protocol,
+            source: route.prefsrc,
+        }
+    }
 }
 
 impl DefaultRoute {

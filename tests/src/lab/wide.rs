@@ -186,7 +186,8 @@ impl WideLab {
     /// # Errors
     /// When tcpdump does not start.
     pub fn capture(&self, filter: &str) -> Result<Capture> {
-        // What may be on any interface is long; whole packets would leave room for few of them in the ring.
+        // What may be on any interface is long; whole packets would leave room for few of them in the ring. And they are handed over in
+        // blocks, so that a burst of probes wakes tcpdump once.
         let short = ["-s", "128"];
         let file = self.dirs.scratch.join("wide.pcap");
         Capture::start_with(&self.provider, "any", filter, &file, &short)

@@ -245,3 +245,27 @@ fn an_uplink_that_was_down_is_not_preferred_because_of_a_restart() -> Result<()>
     assert_eq!(uplink(&status, "cable")["health"], "Down");
     Ok(())
 }
+
+#[test]
+fn what_was_chosen_by_hand_stays_chosen_over_a_restart() -> Result<()> {
+    if !require_root("what_was_chosen_by_hand_stays_chosen_over_a_restart") {
+        return Ok(());
+    }
+    let lab = Lab::builder().build()?;
+    let agent = start(&lab, LONG_LEASE)?;
+    agent.verb(&["switch", "lte"])?;
+    wait_active(&agent, "lte")?;
+    agent.verb(&["restart"])?;
+    let before = counter(&wait_active(&agent, "lte")?, "cable", "probes_passed");
+    let status = agent.wait_for_status("ten rounds", SOON, |status| {
+        counter(status, "cable", "probes_passed") > before + 10
+    })?;
+    assert_eq!(status["active"], "lte");
+    assert_eq!(uplink(&status, "cable")["health"], "Up");
+    assert_eq!(
+        uplink(&status, "lte")["families"]["ipv4"]["pinned"],
+        Value::Bool(true)
+    );
+    agent.verb(&["switch", "auto"])?;
+    wait_active(&agent, "cable").map(drop)
+}

@@ -1,5 +1,7 @@
 //! What others undo is put back, and told.
 
+use std::{thread, time::Duration};
+
 use anyhow::Result;
 use failover_tests::lab::{Lab, require_root, wait_for};
 
@@ -79,6 +81,8 @@ fn what_others_undo_is_put_back_and_told() -> Result<()> {
         ),
     ];
     for (command, who, end) in cases {
+        // Of the same kind, a line a second at most is logged.
+        thread::sleep(Duration::from_millis(1100));
         let told = agent.log().len();
         for line in command.lines() {
             let words: Vec<&str> = line.split(' ').collect();

@@ -19,6 +19,13 @@ fn examined(blind: bool) -> Input {
     }
 }
 
+/// Both are Up, A is active, and nobody answers by himself.
+fn unanswered(rules: Rules) -> Play {
+    let mut play = Play::started(rules);
+    play.answers = false;
+    play
+}
+
 #[test]
 fn reason_is_looked_for_at_the_first_failure_and_after_each_fall() {
     let mut play = Play::started(rules(2));
@@ -32,27 +39,63 @@ fn reason_is_looked_for_at_the_first_failure_and_after_each_fall() {
 }
 
 #[test]
-fn examination_comes_after_the_switch() {
+fn one_failure_alone_waits_for_the_answer() {
     let mut quick = rules(2);
     quick.uplinks[0].fall = 1;
-    let mut play = Play::started(quick);
-    play.round(B, REPLY);
-    play.round(A, Outcome::Lost);
-    let actions = play.actions();
-    assert!(
-        matches!(actions.last(), Some(Action::Examine { .. })),
-        "{actions:?}"
-    );
-    assert!(
-        actions
-            .iter()
-            .any(|action| matches!(action, Action::Switch { .. }))
-    );
+    for blind in [false, true] {
+        let mut play = unanswered(quick.clone());
+        play.tick("-+");
+        assert_eq!((play.health(A), play.switches()), (Health::Up, vec![]));
+        play.input(examined(blind));
+        let (health, switches) = match blind {
+            true => (Health::Blind, 0),
+            false => (Health::Down, 1),
+        };
+        assert_eq!((play.health(A), play.switches().len()), (health, switches));
+    }
+    // Nobody answers.
+    let mut play = unanswered(quick);
+    play.ticks(2, "-+");
+    assert_eq!(play.health(A), Health::Down);
+}
+
+#[test]
+fn first_round_of_all_waits_for_the_answer() {
+    for (blind, health) in [(false, Health::Down), (true, Health::Unknown)] {
+        let mut play = Play::new(rules(2));
+        play.answers = false;
+        play.tick("-+");
+        assert_eq!(play.health(A), Health::Unknown);
+        play.input(examined(blind));
+        assert_eq!(play.health(A), health);
+        play.ticks(2, "-+");
+        let health = if blind { Health::Blind } else { Health::Down };
+        assert_eq!(play.health(A), health);
+    }
+}
+
+#[test]
+fn rounds_under_way_when_the_reason_goes_are_explained() {
+    let mut play = unanswered(rules(2));
+    play.tick("-+");
+    play.input(examined(true));
+    play.ticks(3, "-+");
+    assert_eq!(play.health(A), Health::Blind);
+    let (open, sent) = (play.next[0], play.now);
+    play.pass(1);
+    play.input(examined(false));
+    for round in open..open + 3 {
+        play.probe(A, (round, sent), 0, Outcome::Lost);
+    }
+    assert_eq!(play.health(A), Health::Blind);
+    play.next[0] = open + 3;
+    play.ticks(3, "-+");
+    assert_eq!(play.health(A), Health::Down);
 }
 
 #[test]
 fn explained_failures_make_it_blind() {
-    let mut play = Play::started(rules(2));
+    let mut play = unanswered(rules(2));
     play.tick("-+");
     play.input(examined(true));
     play.ticks(2, "-+");
@@ -71,19 +114,19 @@ fn explained_failures_make_it_blind() {
 
 #[test]
 fn explanation_ends_with_a_good_round_and_with_the_carrier() {
-    let mut play = Play::started(rules(2));
+    let mut play = unanswered(rules(2));
     play.tick("-+");
     play.input(examined(true));
     play.tick("++");
     play.ticks(3, "-+");
     assert_eq!(play.health(A), Health::Down, "that was another run");
 
-    let mut play = Play::started(rules(2));
+    let mut play = unanswered(rules(2));
     play.input(examined(true));
     play.ticks(3, "-+");
     assert_eq!(play.health(A), Health::Down, "there was nothing to explain");
 
-    let mut play = Play::started(rules(2));
+    let mut play = unanswered(rules(2));
     play.tick("-+");
     play.input(examined(true));
     play.input(Input::Carrier {

@@ -88,6 +88,7 @@ fn ranked(ranks: &[u32]) -> Rules {
         uplinks: ranks.iter().map(of_rank).collect(),
         active: [Members::NONE; 2],
         drill: None,
+        pinned: [None; 2],
         withdraw: false,
     }
 }
@@ -99,6 +100,8 @@ struct Play {
     /// Number of the next round, by uplink.
     next: Vec<u64>,
     targets: Vec<u32>,
+    /// Whether somebody answers at once that nothing explains a failure.
+    answers: bool,
 }
 
 impl Play {
@@ -112,6 +115,7 @@ impl Play {
                 .collect(),
             machine: Machine::new(rules),
             now: 0,
+            answers: true,
         }
     }
 
@@ -134,6 +138,23 @@ impl Play {
 
     fn input(&mut self, input: Input) {
         self.machine.handle(input, at(self.now));
+        if let Input::Probe { .. } = input {
+            self.answer_examinations(at(self.now));
+        }
+    }
+
+    fn answer_examinations(&mut self, now: Time) {
+        for uplink in (0..self.targets.len()).map(UplinkId) {
+            for family in Family::ALL.into_iter().filter(|_| self.answers) {
+                let blind = false;
+                let answer = Input::Examined {
+                    uplink,
+                    family,
+                    blind,
+                };
+                self.machine.handle(answer, now);
+            }
+        }
     }
 
     fn probe(
@@ -187,6 +208,7 @@ impl Play {
         let end = at(self.now + ms);
         while let Some(due) = self.machine.poll_timeout().filter(|due| *due <= end) {
             self.machine.handle_timeout(due);
+            self.answer_examinations(due);
             assert!(
                 self.machine.poll_timeout().is_none_or(|next| next > due),
                 "a timeout that was handled is due no more"

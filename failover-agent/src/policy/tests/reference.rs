@@ -55,6 +55,11 @@ pub(super) struct Reference {
     explained: bool,
     /// Whether an examination is due.
     pub(super) examine: bool,
+    /// Rounds sent before are explained.
+    gone: u64,
+    /// The first failure waits for its examination.
+    open: bool,
+    waits: bool,
 }
 
 impl Reference {
@@ -87,6 +92,9 @@ impl Reference {
             failing: 0,
             explained: false,
             examine: false,
+            gone: 0,
+            open: false,
+            waits: false,
         }
     }
 
@@ -107,7 +115,7 @@ impl Reference {
             (self.good, self.bad, self.blind) = (0, 0, 0);
             (self.carrier, self.usable, self.epoch) = (carrier, usable, now);
             self.counted.clear();
-            (self.failing, self.explained, self.examine) = (0, false, false);
+            self.forget_failures();
         }
     }
 
@@ -117,7 +125,7 @@ impl Reference {
         (self.moved, self.anew) = (now, true);
         self.moves += 1;
         self.bad = 0;
-        (self.failing, self.explained, self.examine) = (0, false, false);
+        self.forget_failures();
         if renumber {
             self.number = 0;
         }
@@ -128,8 +136,26 @@ impl Reference {
         self.rounds.last().is_some_and(|round| round.sent == now)
     }
 
-    pub(super) fn examined(&mut self, explained: bool) {
+    fn forget_failures(&mut self) {
+        (self.failing, self.explained, self.examine) = (0, false, false);
+        (self.gone, self.open, self.waits) = (0, false, false);
+    }
+
+    pub(super) fn examined(&mut self, explained: bool, now: u64) {
+        if self.explained && !explained {
+            self.gone = now;
+        }
         self.explained = explained && self.failing > 0;
+        self.open = false;
+        if core::mem::take(&mut self.waits) {
+            match explained {
+                true => {
+                    self.bad = 0;
+                    self.judge(Verdict::Blind);
+                }
+                false => self.health = Health::Down,
+            }
+        }
     }
 
     /// A round leaves: its number.
@@ -183,7 +209,7 @@ impl Reference {
             let sent = self.rounds[self.next].heard.unwrap();
             self.next += 1;
             if self.present() && sent >= self.epoch {
-                let verdict = self.explain(verdict);
+                let verdict = self.explain(verdict, sent);
                 self.counted.push(Counted {
                     verdict,
                     sent,
@@ -195,17 +221,18 @@ impl Reference {
         }
     }
 
-    fn explain(&mut self, verdict: Verdict) -> Verdict {
+    fn explain(&mut self, verdict: Verdict, sent: u64) -> Verdict {
         match verdict {
-            Verdict::Good => (self.failing, self.explained, self.examine) = (0, false, false),
+            Verdict::Good => self.forget_failures(),
             Verdict::Bad => {
                 self.failing += 1;
+                (self.open, self.waits) = (self.failing == 1, false);
                 self.examine |= self.failing % self.rules.fall == 1 % self.rules.fall;
             }
             Verdict::Blind => {}
         }
         match verdict {
-            Verdict::Bad if self.explained => Verdict::Blind,
+            Verdict::Bad if self.explained || sent < self.gone => Verdict::Blind,
             verdict => verdict,
         }
     }
@@ -217,11 +244,11 @@ impl Reference {
             Verdict::Blind => (self.good, self.bad, self.blind + 1),
         };
         let (rules, down) = (&self.rules, self.health == Health::Down);
+        let doomed = self.health == Health::Unknown || self.bad >= rules.fall;
+        self.waits |= verdict == Verdict::Bad && self.open && !down && doomed;
         self.health = match verdict {
             Verdict::Good if !down || self.good >= rules.rise => Health::Up,
-            Verdict::Bad if self.health == Health::Unknown || self.bad >= rules.fall => {
-                Health::Down
-            }
+            Verdict::Bad if doomed && !self.open => Health::Down,
             Verdict::Blind if !down && self.blind >= rules.fall => {
                 (self.good, self.bad) = (0, 0);
                 Health::Blind

@@ -117,6 +117,7 @@ pub(super) fn script() -> impl Strategy<Value = Script> {
                 }
                 Script {
                     rules: Rules {
+                        pinned: [None; 2],
                         uplinks,
                         active,
                         drill: drill.map(|(id, end)| (id, at(end))),

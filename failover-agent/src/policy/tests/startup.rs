@@ -170,3 +170,28 @@ fn other_findings_of_an_earlier_run_are_found_anew() {
         assert_eq!(Play::new(again).health(A), Health::Unknown);
     }
 }
+
+#[test]
+fn what_was_chosen_by_hand_before_a_restart_stays_chosen() {
+    let mut pinned = rules(2);
+    pinned.active = [only(B), Members::NONE];
+    pinned.pinned = [Some(B), None];
+    let mut play = Play::new(pinned.clone());
+    play.tick("+ ");
+    assert_eq!(play.switches(), [], "B may still turn out to be Up");
+    play.tick("++");
+    assert_eq!(play.switches(), [(Some(B), B, Cause::Startup)]);
+    play.confirm(B);
+    play.ticks(20, "++");
+    assert_eq!(play.switches(), [], "no failback");
+    assert_eq!(play.machine.pinned(Family::V4), Some(B));
+
+    let mut play = Play::new(pinned);
+    play.tick("+-");
+    assert_eq!(play.switches(), [(Some(B), A, Cause::Startup)]);
+    assert_eq!(
+        play.machine.pinned(Family::V4),
+        None,
+        "Down, it is forgotten"
+    );
+}

@@ -270,7 +270,9 @@ impl World {
                 uplink,
                 family,
                 blind,
-            } => self.references[family as usize][uplink.0].examined(blind),
+            } => {
+                self.references[family as usize][uplink.0].examined(blind, self.now);
+            }
             Input::Moved { .. } | Input::Suspect { .. } => {}
             Input::Carrier { uplink, up } => {
                 for references in &mut self.references {

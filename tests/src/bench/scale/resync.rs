@@ -14,7 +14,7 @@ use super::{
     },
     Scene, routes, says,
 };
-use crate::lab::{LogLine, WideLab, peak_rss_bytes, reset_peak_rss, wait_for};
+use crate::lab::{WideLab, peak_rss_bytes, reset_peak_rss, wait_for};
 
 pub(in super::super) const RESYNC: Family = Family {
     figures: &[
@@ -37,7 +37,7 @@ pub(in super::super) const RESYNC: Family = Family {
 /// How long the agent may take at most.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Notifications that surely do not fit into the observer's receive buffer (`net.core.rmem_default`, 212,992 bytes; each takes 768 or more).
+/// Notifications that surely do not fit into the observer's receive buffer (`net.core.rmem_default`, 212,992 bytes; each takes several hundred).
 const TOO_MANY: usize = 1000;
 
 fn resync(settings: &Settings) -> Result<[Measurement; 2]> {
@@ -90,15 +90,14 @@ impl Overruns {
         let begun = Instant::now();
         agent.signal(Signal::SIGCONT)?;
         noise?;
-        let line = |message: &str| -> Result<LogLine> {
-            wait_for(&format!("the agent logs `{message}`"), PATIENCE, || {
-                let mut log = agent.log().into_iter().skip(earlier);
-                log.find(|line| says(line, message)).ok_or("it does not")
-            })
-        };
-        line("netlink: Resync")?;
-        self.took
-            .push_ms(line("looked at uplinks and routes")?.at - begun);
+        let looked = wait_for("the agent has looked again", PATIENCE, || {
+            let mut log = agent.log().into_iter().skip(earlier);
+            log.find(|line| says(line, "netlink: Resync"))
+                .ok_or("it has not lost notifications")?;
+            log.find(|line| says(line, "looked at uplinks and routes"))
+                .ok_or("it has not looked again")
+        })?;
+        self.took.push_ms(looked.at - begun);
         let peak = peak_rss_bytes(agent.pid())?;
         self.grown.push(mebibytes(peak.saturating_sub(before)));
         Ok(())

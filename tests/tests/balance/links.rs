@@ -1,0 +1,64 @@
+//! Members whose interface or carrier goes.
+
+use anyhow::Result;
+use failover_agent::policy::Family;
+use failover_tests::lab::{Fault, Lab, TARGET_V4, TARGET_V6, Uplink, require_root};
+
+use super::{
+    flows::{Flows, connect_by},
+    scene::{SOON, TWO, ensure_alive, ensure_never_without_route, history, start, wait_active},
+};
+
+#[test]
+fn a_member_that_is_unplugged_joins_when_it_is_back() -> Result<()> {
+    if !require_root("a_member_that_is_unplugged_joins_when_it_is_back") {
+        return Ok(());
+    }
+    leaves_and_joins(Uplink::unplug)
+}
+
+#[test]
+fn a_member_that_loses_its_carrier_joins_when_it_is_back() -> Result<()> {
+    if !require_root("a_member_that_loses_its_carrier_joins_when_it_is_back") {
+        return Ok(());
+    }
+    leaves_and_joins(Uplink::carrier_down)
+}
+
+fn leaves_and_joins(pull: impl Fn(&Uplink) -> Result<Fault>) -> Result<()> {
+    let lab = Lab::builder()
+        .uplinks(["cable", "dsl", "lte"])
+        .lan()
+        .build()?;
+    let agent = start(&lab, &TWO, "", "cable,dsl")?;
+    let (host, client) = (lab.host(), lab.client());
+    let steady = host.udp_stream(TARGET_V4).start()?;
+    let staying = [
+        connect_by(&lab, host, TARGET_V4, "cable")?,
+        connect_by(&lab, host, TARGET_V6, "cable")?,
+        connect_by(&lab, client, TARGET_V4, "cable")?,
+    ];
+    let leaving = [
+        connect_by(&lab, host, TARGET_V4, "dsl")?,
+        connect_by(&lab, client, TARGET_V4, "dsl")?,
+    ];
+    let mut flows = Flows::open(client, TARGET_V4, 40)?.only(&["cable"]);
+
+    let fault = pull(lab.uplink("dsl"))?;
+    wait_active(&lab, &agent, "cable")?;
+    for connection in &leaving {
+        connection.wait_ended(SOON)?;
+    }
+    ensure_alive(&staying)?;
+    flows.ensure_put()?;
+    fault.repair()?;
+    wait_active(&lab, &agent, "cable,dsl")?;
+    ensure_alive(&staying)?;
+    flows.ensure_put()?;
+    for target in [TARGET_V4, TARGET_V6] {
+        Flows::open(client, target, 60)?.only(&["cable", "dsl"]);
+    }
+    let expected = ["start-up cable,dsl", "failover cable", "failback cable,dsl"];
+    assert_eq!(history(&agent, Family::V4), expected);
+    ensure_never_without_route(steady)
+}

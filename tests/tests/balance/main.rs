@@ -1,0 +1,13 @@
+//! Balance groups, metrics of the uplinks' own, and withdrawn routes, with the real agent: how connections are shared, and whom it
+//! disturbs when members leave and join.
+
+mod flows;
+mod links;
+mod members;
+mod metrics;
+mod orders;
+mod ranks;
+mod removed;
+mod restart;
+mod scene;
+mod sharing;

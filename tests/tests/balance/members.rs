@@ -1,0 +1,99 @@
+//! Members that go Down and come back.
+
+use anyhow::Result;
+use failover_agent::policy::Family;
+use failover_tests::lab::{Lab, TARGET_V4, TARGET_V6, require_root};
+
+use super::{
+    flows::{Flows, connect_by},
+    scene::{
+        SOON, THREE, TWO, ensure_alive, ensure_never_without_route, history, start, wait_active,
+    },
+};
+
+#[test]
+fn only_the_connections_of_a_member_that_fails_are_cut() -> Result<()> {
+    if !require_root("only_the_connections_of_a_member_that_fails_are_cut") {
+        return Ok(());
+    }
+    let lab = Lab::builder()
+        .uplinks(["cable", "dsl", "lte"])
+        .lan()
+        .build()?;
+    let agent = start(&lab, &TWO, "", "cable,dsl")?;
+    let (host, client) = (lab.host(), lab.client());
+    let steady = host.udp_stream(TARGET_V4).start()?;
+    let by = |uplink: &str| -> Result<_> {
+        Ok([
+            connect_by(&lab, host, TARGET_V4, uplink)?,
+            connect_by(&lab, host, TARGET_V6, uplink)?,
+            connect_by(&lab, client, TARGET_V4, uplink)?,
+        ])
+    };
+    let (staying, leaving) = (by("cable")?, by("dsl")?);
+    // Of IPv6 a plain multipath route: forwarded flows of others may move.
+    let leaving_v6 = connect_by(&lab, client, TARGET_V6, "dsl")?;
+    let mut flows = Flows::open(client, TARGET_V4, 40)?.only(&["cable", "dsl"]);
+
+    let fault = lab.uplink("dsl").blackhole()?;
+    wait_active(&lab, &agent, "cable")?;
+    for connection in leaving.iter().chain([&leaving_v6]) {
+        let ended = connection.wait_ended(SOON)?;
+        assert!(ended.error.is_some(), "the server has closed it: {ended:?}");
+    }
+    ensure_alive(&staying)?;
+    flows.ensure_all_by("cable")?;
+    Flows::open(host, TARGET_V6, 20)?.only(&["cable"]);
+
+    fault.repair()?;
+    wait_active(&lab, &agent, "cable,dsl")?;
+    // What has moved stays, too: its hash buckets are in use.
+    flows.ensure_all_by("cable")?;
+    ensure_alive(&staying)?;
+    for target in [TARGET_V4, TARGET_V6] {
+        Flows::open(host, target, 60)?.only(&["cable", "dsl"]);
+    }
+    let expected = ["start-up cable,dsl", "failover cable", "failback cable,dsl"];
+    assert_eq!(history(&agent, Family::V4), expected);
+    ensure_never_without_route(steady)
+}
+
+#[test]
+fn a_third_member_that_leaves_and_joins_disturbs_nobody() -> Result<()> {
+    if !require_root("a_third_member_that_leaves_and_joins_disturbs_nobody") {
+        return Ok(());
+    }
+    let lab = Lab::builder()
+        .uplinks(["cable", "dsl", "fiber", "lte"])
+        .lan()
+        .build()?;
+    let agent = start(&lab, &THREE, "", "cable,dsl,fiber")?;
+    let staying = ["cable", "fiber"];
+    let (host, client) = (lab.host(), lab.client());
+    let mut flows = [
+        Flows::open(host, TARGET_V4, 60)?.only(&staying),
+        Flows::open(host, TARGET_V6, 60)?.only(&staying),
+        Flows::open(client, TARGET_V4, 120)?.only(&staying),
+    ];
+    let connections = [
+        connect_by(&lab, host, TARGET_V4, "cable")?,
+        connect_by(&lab, host, TARGET_V6, "fiber")?,
+        connect_by(&lab, client, TARGET_V4, "cable")?,
+        connect_by(&lab, client, TARGET_V4, "fiber")?,
+    ];
+
+    let fault = lab.uplink("dsl").blackhole()?;
+    wait_active(&lab, &agent, "cable,fiber")?;
+    ensure_alive(&connections)?;
+    for flows in &mut flows {
+        flows.ensure_put()?;
+    }
+    fault.repair()?;
+    wait_active(&lab, &agent, "cable,dsl,fiber")?;
+    ensure_alive(&connections)?;
+    for flows in &mut flows {
+        flows.ensure_put()?;
+    }
+    Flows::open(client, TARGET_V4, 120)?.only(&["cable", "dsl", "fiber"]);
+    Ok(())
+}

@@ -1,0 +1,94 @@
+//! Metrics of the uplinks' own, and routes that are withdrawn.
+
+use anyhow::{Result, ensure};
+use failover_agent::policy::Family;
+use failover_tests::lab::{AgentProcess, Lab, TARGET_V4, require_root, wait_for};
+
+use super::scene::{SOON, default_routes, ensure_never_without_route, history, start, wait_active};
+
+const METRICS: [(&str, &str); 3] = [
+    ("cable", "metric = 10"),
+    ("dsl", "metric = 20"),
+    ("lte", "metric = 30"),
+];
+
+/// Waits until exactly these default routes stand in both families.
+fn wait_routes(lab: &Lab, expected: &[(u32, &str)]) -> Result<()> {
+    wait_for(&format!("the routes are {expected:?}"), SOON, || {
+        for family in Family::ALL {
+            let routes = default_routes(lab, family)?;
+            let found: Vec<(u32, &str)> = routes
+                .iter()
+                .map(|route| (route.metric, route.interface.as_str()))
+                .collect();
+            ensure!(found == expected, "{family}: {found:?}");
+        }
+        Ok(())
+    })
+}
+
+fn wait_health(agent: &AgentProcess, uplink: usize, health: &str) -> Result<()> {
+    let what = format!("the uplink {uplink} as {health}");
+    agent.wait_for_status(&what, SOON, |status| {
+        status["uplinks"][uplink]["health"] == health
+    })?;
+    Ok(())
+}
+
+#[test]
+fn uplinks_keep_their_own_metrics_and_the_next_one_takes_over() -> Result<()> {
+    if !require_root("uplinks_keep_their_own_metrics_and_the_next_one_takes_over") {
+        return Ok(());
+    }
+    let lab = Lab::builder().uplinks(["cable", "dsl", "lte"]).build()?;
+    for (on_down, failed) in [
+        ("demote", &[(20, "dsl"), (30, "lte"), (100, "cable")][..]),
+        ("withdraw", &[(20, "dsl"), (30, "lte")]),
+    ] {
+        let tables = format!("[route]\non_down = \"{on_down}\"");
+        let agent = start(&lab, &METRICS, &tables, "cable")?;
+        let all = [(10, "cable"), (20, "dsl"), (30, "lte")];
+        wait_routes(&lab, &all)?;
+        let steady = lab.host().udp_stream(TARGET_V4).start()?;
+        let monitor_v4 = lab.host().watch_default_routes_v4()?;
+        let monitor_v6 = lab.host().watch_default_routes_v6()?;
+        let fault = lab.uplink("cable").blackhole()?;
+        wait_active(&lab, &agent, "dsl")?;
+        wait_routes(&lab, failed)?;
+        fault.repair()?;
+        wait_active(&lab, &agent, "cable")?;
+        wait_routes(&lab, &all)?;
+        let expected = ["cable", "dsl", "cable"].map(|name| Some(name.to_owned()));
+        assert_eq!(monitor_v4.finish()?, expected, "{on_down}");
+        assert_eq!(monitor_v6.finish()?, expected, "{on_down}");
+        ensure_never_without_route(steady)?;
+        let expected = ["start-up cable", "failover dsl", "failback cable"];
+        assert_eq!(history(&agent, Family::V4), expected);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_standby_that_is_down_has_no_route_but_the_active_one_keeps_its_own() -> Result<()> {
+    if !require_root("a_standby_that_is_down_has_no_route_but_the_active_one_keeps_its_own") {
+        return Ok(());
+    }
+    let lab = Lab::builder().build()?;
+    let uplinks = [("cable", ""), ("lte", "")];
+    let agent = start(&lab, &uplinks, "[route]\non_down = \"withdraw\"", "cable")?;
+    let both = [(50, "cable"), (101, "lte")];
+    wait_routes(&lab, &both)?;
+    let standby = lab.uplink("lte").blackhole()?;
+    wait_routes(&lab, &both[..1])?;
+    let active = lab.uplink("cable").blackhole()?;
+    wait_health(&agent, 0, "Down")?;
+    wait_routes(&lab, &both[..1])?;
+    assert_eq!(history(&agent, Family::V4), ["start-up cable"]);
+    // Back, and the only one that works.
+    standby.repair()?;
+    wait_active(&lab, &agent, "lte")?;
+    wait_routes(&lab, &[(50, "lte")])?;
+    active.repair()?;
+    wait_active(&lab, &agent, "cable")?;
+    wait_routes(&lab, &both)
+}

@@ -1,0 +1,95 @@
+//! Orders by hand, and another configuration, while a group is active.
+
+use anyhow::Result;
+use failover_agent::policy::Family;
+use failover_tests::lab::{Lab, TARGET_V4, TARGET_V6, require_root};
+
+use super::{
+    flows::{Flows, connect_by},
+    scene::{
+        SOON, THREE, TWO, config, ensure_alive, ensure_never_without_route, history, start,
+        wait_active,
+    },
+};
+
+#[test]
+fn a_member_is_chosen_by_hand_and_another_drilled() -> Result<()> {
+    if !require_root("a_member_is_chosen_by_hand_and_another_drilled") {
+        return Ok(());
+    }
+    let lab = Lab::builder()
+        .uplinks(["cable", "dsl", "lte"])
+        .lan()
+        .build()?;
+    let agent = start(&lab, &TWO, "", "cable,dsl")?;
+    let steady = lab.host().udp_stream(TARGET_V4).start()?;
+    let staying = [
+        connect_by(&lab, lab.host(), TARGET_V6, "dsl")?,
+        connect_by(&lab, lab.client(), TARGET_V4, "dsl")?,
+    ];
+    for order in [
+        ["switch", "dsl"].as_slice(),
+        &["drill", "cable", "--for", "1h"],
+    ] {
+        let leaving = connect_by(&lab, lab.client(), TARGET_V4, "cable")?;
+        agent.verb(order)?;
+        wait_active(&lab, &agent, "dsl")?;
+        leaving.wait_ended(SOON)?;
+        ensure_alive(&staying)?;
+        agent.verb(&["switch", "auto"])?;
+        wait_active(&lab, &agent, "cable,dsl")?;
+        ensure_alive(&staying)?;
+    }
+    let leaving = connect_by(&lab, lab.client(), TARGET_V4, "cable")?;
+    agent.verb(&["switch", "lte"])?;
+    wait_active(&lab, &agent, "lte")?;
+    leaving.wait_ended(SOON)?;
+    agent.verb(&["switch", "auto"])?;
+    wait_active(&lab, &agent, "cable,dsl")?;
+    let expected = [
+        "start-up cable,dsl",
+        "manual dsl",
+        "failback cable,dsl",
+        "failover dsl",
+        "failback cable,dsl",
+        "manual lte",
+        "failback cable,dsl",
+    ];
+    assert_eq!(history(&agent, Family::V4), expected);
+    ensure_never_without_route(steady)
+}
+
+#[test]
+fn a_reload_adds_and_removes_members_without_disturbing_the_others() -> Result<()> {
+    if !require_root("a_reload_adds_and_removes_members_without_disturbing_the_others") {
+        return Ok(());
+    }
+    let lab = Lab::builder()
+        .uplinks(["cable", "dsl", "fiber", "lte"])
+        .lan()
+        .build()?;
+    let [cable, dsl, fiber, lte] = THREE;
+    let agent = start(&lab, &[cable, fiber, lte], "", "cable,fiber")?;
+    let (host, client) = (lab.host(), lab.client());
+    let steady = host.udp_stream(TARGET_V4).start()?;
+    let mut flows = [
+        Flows::open(host, TARGET_V4, 40)?.only(&["cable", "fiber"]),
+        Flows::open(host, TARGET_V6, 40)?.only(&["cable", "fiber"]),
+        Flows::open(client, TARGET_V4, 80)?.only(&["cable", "fiber"]),
+    ];
+    // Between the others: their positions change.
+    for (uplinks, active) in [
+        (&[cable, dsl, fiber, lte][..], "cable,dsl,fiber"),
+        (&[cable, fiber, lte], "cable,fiber"),
+    ] {
+        lab.write_config(&config(&lab, uplinks, ""))?;
+        agent.verb(&["reload"])?;
+        wait_active(&lab, &agent, active)?;
+        for flows in &mut flows {
+            flows.ensure_put()?;
+        }
+        let members: Vec<&str> = active.split(',').collect();
+        Flows::open(client, TARGET_V4, 120)?.only(&members);
+    }
+    ensure_never_without_route(steady)
+}

@@ -1,0 +1,111 @@
+//! Agents that begin and end while a group is active.
+
+use anyhow::Result;
+use failover_agent::policy::Family;
+use failover_tests::lab::{AgentProcess, Lab, Snapshot, TARGET_V4, TARGET_V6, require_root};
+use nix::sys::signal::Signal;
+
+use super::{
+    flows::{Flows, connect_by},
+    scene::{
+        SOON, TWO, check_active, config, ensure_alive, ensure_never_without_route, history, start,
+        status, wait_active,
+    },
+};
+
+/// Longer than any start takes.
+const LONG_LEASE: &str = "[cutoff]\nlease = \"1m\"";
+
+/// The kernel's state, and what groups change of its settings.
+fn everything(lab: &Lab) -> Result<(Snapshot, [String; 2])> {
+    let host = lab.host();
+    let policy = |family| {
+        let key = format!("net/{family}/fib_multipath_hash_policy");
+        host.namespace().sysctl(&key)
+    };
+    Ok((host.snapshot()?, [policy("ipv4")?, policy("ipv6")?]))
+}
+
+/// Checks that nothing has changed but the programs' numbers, and that no gate was touched.
+fn ensure_kept(agent: &AgentProcess, lines: usize, before: &Snapshot, lab: &Lab) -> Result<()> {
+    for line in agent.log().iter().skip(lines) {
+        assert!(line.field("gate").is_none(), "{}", line.text);
+    }
+    let diff = before.diff(&lab.host().snapshot()?);
+    let mut changed = diff.lines().iter().filter(|line| !line.contains(" tcx "));
+    assert!(changed.next().is_none(), "{diff}");
+    Ok(())
+}
+
+#[test]
+fn a_group_outlives_the_agent() -> Result<()> {
+    if !require_root("a_group_outlives_the_agent") {
+        return Ok(());
+    }
+    let lab = Lab::builder()
+        .uplinks(["cable", "dsl", "lte"])
+        .lan()
+        .build()?;
+    let mut agent = start(&lab, &TWO, LONG_LEASE, "cable,dsl")?;
+    let steady = lab.host().udp_stream(TARGET_V4).start()?;
+    let connections = [
+        connect_by(&lab, lab.host(), TARGET_V6, "dsl")?,
+        connect_by(&lab, lab.client(), TARGET_V4, "cable")?,
+        connect_by(&lab, lab.client(), TARGET_V4, "dsl")?,
+    ];
+    let mut flows = Flows::open(lab.client(), TARGET_V4, 60)?.only(&["cable", "dsl"]);
+    let (standing, _) = everything(&lab)?;
+
+    let lines = agent.log().len();
+    agent.verb(&["restart"])?;
+    check_active(&lab, &status(&agent)?, "cable,dsl")?;
+    agent.wait_for_line("that the group is taken over", SOON, |line| {
+        line.text.contains("start-up") && agent.log().len() > lines
+    })?;
+    flows.ensure_put()?;
+    ensure_kept(&agent, lines, &standing, &lab)?;
+
+    agent.kill9()?;
+    flows.ensure_put()?;
+    let agent = lab.start_agent(&config(&lab, &TWO, LONG_LEASE))?;
+    // From the first moment on, before any round could tell.
+    check_active(&lab, &status(&agent)?, "cable,dsl")?;
+    let joined = |line: &failover_tests::lab::LogLine| line.field("routed_us").is_some();
+    agent.wait_for_line("that the group is taken over", SOON, joined)?;
+    wait_active(&lab, &agent, "cable,dsl")?;
+    assert_eq!(history(&agent, Family::V4), ["start-up cable,dsl"]);
+    flows.ensure_put()?;
+    ensure_kept(&agent, 0, &standing, &lab)?;
+    ensure_alive(&connections)?;
+    ensure_never_without_route(steady)
+}
+
+#[test]
+fn nothing_of_a_group_is_left_behind() -> Result<()> {
+    if !require_root("nothing_of_a_group_is_left_behind") {
+        return Ok(());
+    }
+    let lab = Lab::builder().uplinks(["cable", "dsl", "lte"]).build()?;
+    let before = everything(&lab)?;
+    for kill in [false, true] {
+        let mut agent = start(&lab, &TWO, "", "cable,dsl")?;
+        let (during, policies) = everything(&lab)?;
+        assert_eq!(policies, ["1", "1"]);
+        assert_eq!(
+            during.lines_with("nexthop ").len(),
+            5,
+            "two for each member, and a group"
+        );
+        if kill {
+            agent.kill9()?;
+            agent.verb(&["reset"])?;
+        } else {
+            agent.signal(Signal::SIGTERM)?;
+            assert_eq!(agent.wait_exit(SOON)?.code(), Some(0));
+        }
+        let after = everything(&lab)?;
+        before.0.ensure_same(&after.0)?;
+        assert_eq!(before.1, after.1);
+    }
+    Ok(())
+}

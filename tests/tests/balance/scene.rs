@@ -1,0 +1,141 @@
+//! What the scenarios share: a host with a balance group, and what the agent and the kernel say of it.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use failover_agent::{control::Status, policy::Family};
+use failover_ebpf::Gate;
+use failover_tests::lab::{AgentProcess, DefaultRoute, Lab, UdpStream, wait_for};
+
+/// Long enough for everything that is to happen, even on a busy machine.
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+/// Decides quickly, and still does not take a busy machine for a dead uplink. IPv6 follows.
+const PROBE: &str =
+    "targets = [\"192.0.2.1\"]\ninterval = \"50ms\"\ntimeout = \"500ms\"\nfall = 3\nrise = 2";
+
+/// Two that share new connections 3 to 1, and one that stands behind them.
+pub(crate) const TWO: [(&str, &str); 3] = [
+    ("cable", "rank = 0\nweight = 3"),
+    ("dsl", "rank = 0"),
+    ("lte", "rank = 1"),
+];
+
+/// Three that share alike, and one that stands behind them.
+pub(crate) const THREE: [(&str, &str); 4] = [
+    ("cable", "rank = 0"),
+    ("dsl", "rank = 0"),
+    ("fiber", "rank = 0"),
+    ("lte", "rank = 1"),
+];
+
+/// A configuration of these uplinks, with these keys in their tables, and further tables.
+pub(crate) fn config(lab: &Lab, uplinks: &[(&str, &str)], tables: &str) -> String {
+    let all = lab.config(PROBE);
+    let mut sections = all.split("[[uplink]]");
+    let mut config = sections.next().unwrap_or_default().to_owned();
+    let sections: Vec<&str> = sections.collect();
+    for (name, keys) in uplinks {
+        let interface = format!("interface = \"{name}\"");
+        let of_uplink = sections.iter().find(|text| text.contains(&interface));
+        let section = of_uplink.copied().unwrap_or_default();
+        config.push_str(&format!("[[uplink]]{section}{keys}\n"));
+    }
+    config + tables + "\n"
+}
+
+/// Starts an agent and waits until these are active.
+pub(crate) fn start(
+    lab: &Lab,
+    uplinks: &[(&str, &str)],
+    tables: &str,
+    active: &str,
+) -> Result<AgentProcess> {
+    let agent = lab.start_agent(&config(lab, uplinks, tables))?;
+    wait_active(lab, &agent, active)?;
+    Ok(agent)
+}
+
+pub(crate) fn status(agent: &AgentProcess) -> Result<Status> {
+    Ok(serde_json::from_value(agent.status_json()?)?)
+}
+
+/// Waits until exactly these uplinks, sorted and joined by commas, are active in both families: in the status, in the main table, and
+/// with the only open gates.
+pub(crate) fn wait_active(lab: &Lab, agent: &AgentProcess, active: &str) -> Result<Status> {
+    wait_for(&format!("{active} is active"), SOON, || {
+        let status = status(agent)?;
+        check_active(lab, &status, active)?;
+        anyhow::Ok(status)
+    })
+}
+
+/// Whether a status and the main table say that of both families.
+pub(crate) fn check_active(lab: &Lab, status: &Status, active: &str) -> Result<()> {
+    ensure!(
+        status.active.as_deref() == Some(active),
+        "active: {:?}",
+        status.active
+    );
+    let names: Vec<&str> = active.split(',').collect();
+    for family in Family::ALL {
+        for uplink in &status.uplinks {
+            let carries = names.contains(&uplink.name.as_str());
+            // Without an interface there is no way out.
+            let Some(state) = uplink.families.get(family) else {
+                ensure!(!carries, "{} has no {family}", uplink.name);
+                continue;
+            };
+            ensure!(
+                state.active == carries && (state.gate == Gate::Open) == carries,
+                "{} ({family}): {state:?}",
+                uplink.name
+            );
+        }
+        let best = default_routes(lab, family)?.into_iter().next();
+        let best = best.context("no default route")?.interface;
+        ensure!(best == active, "{family} leaves by {best}");
+    }
+    Ok(())
+}
+
+/// The default routes of the main table, best first.
+pub(crate) fn default_routes(lab: &Lab, family: Family) -> Result<Vec<DefaultRoute>> {
+    match family {
+        Family::V4 => lab.host().default_routes_v4(),
+        Family::V6 => lab.host().default_routes_v6(),
+    }
+}
+
+/// All switches of a family so far: `["start-up cable,dsl", "failover lte"]`.
+pub(crate) fn history(agent: &AgentProcess, family: Family) -> Vec<String> {
+    let log = agent.log();
+    let switches = log.iter().filter_map(|line| {
+        let text = |name| line.field(name)?.as_str();
+        // Only the line of a confirmed switch has both.
+        line.field("routed_us")?;
+        let (cause, to) = (text("cause")?, text("to")?);
+        (text("family")? == family.to_string()).then(|| format!("{cause} {to}"))
+    });
+    switches.collect()
+}
+
+/// Checks that there was a way out for each datagram of a stream.
+pub(crate) fn ensure_never_without_route(stream: UdpStream) -> Result<()> {
+    let records = stream.stop()?.records;
+    ensure!(!records.is_empty(), "nothing was sent");
+    let refused = records.iter().find(|record| record.send_error.is_some());
+    ensure!(refused.is_none(), "not sent: {refused:?}");
+    Ok(())
+}
+
+/// Checks that connections go on.
+pub(crate) fn ensure_alive<'a>(
+    connections: impl IntoIterator<Item = &'a failover_tests::lab::TcpClient>,
+) -> Result<()> {
+    let now = Instant::now();
+    for connection in connections {
+        connection.wait_received_after(now, SOON)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,50 @@
+//! One family is broken: the other one stays where it is.
+
+use anyhow::Result;
+use failover_tests::lab::{Lab, TARGETS_V4, TARGETS_V6, require_root};
+use serde_json::Value;
+
+use super::scene::*;
+
+#[test]
+fn each_family_fails_over_alone() -> Result<()> {
+    if !require_root("each_family_fails_over_alone") {
+        return Ok(());
+    }
+    let lab = Lab::builder().build()?;
+    let targets = "targets = [\"192.0.2.1\", \"2001:db8:f::1\"]";
+    let agent = lab.start_agent(&lab.config(&format!("{targets}\n{QUICK}")))?;
+    let cable = lab.uplink("cable");
+    let state = |status: &Value, name: &str, family: &str| {
+        let state = &uplink(status, name)["families"][family];
+        format!("{} {}", state["health"], state["active"]).replace('"', "")
+    };
+    let wait = |broken: Option<&str>| {
+        agent.wait_for_status(&format!("{broken:?} alone broken"), SOON, |status| {
+            ["ipv4", "ipv6"].into_iter().all(|family| {
+                let expected = match broken == Some(family) {
+                    true => ["Down false", "Up true"],
+                    false => ["Up true", "Up false"],
+                };
+                ["cable", "lte"].map(|name| state(status, name, family)) == expected
+            })
+        })
+    };
+    wait(None)?;
+    let faults = blackhole(cable, &TARGETS_V6)?;
+    // `active` is the primary family's.
+    assert_eq!(wait(Some("ipv6"))?["active"], "cable");
+    drop(faults);
+    wait(None)?;
+    let faults = blackhole(cable, &TARGETS_V4)?;
+    let status = wait(Some("ipv4"))?;
+    assert_eq!(status["active"], "lte");
+    assert_eq!(uplink(&status, "cable")["health"], "Down");
+    drop(faults);
+    wait(None)?;
+    for family in ["IPv4", "IPv6"] {
+        let expected = ["start-up cable", "failover lte", "failback cable"];
+        assert_eq!(history(&agent, family), expected, "{family}");
+    }
+    Ok(())
+}

@@ -1,0 +1,43 @@
+//! A link that is lost needs no probes to be known as Down.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use failover_tests::lab::{Fault, Lab, require_root};
+
+use super::scene::*;
+
+#[test]
+fn the_active_link_is_left_at_once() -> Result<()> {
+    if !require_root("the_active_link_is_left_at_once") {
+        return Ok(());
+    }
+    let names = ["cable", "dsl", "fibre", "lte"];
+    let lab = Lab::builder().uplinks(names).build()?;
+    // By its probes it would notice after twenty seconds at best.
+    let slow = "targets = [\"192.0.2.1\"]\ninterval = \"10s\"\ntimeout = \"2s\"\nfall = 3";
+    let agent = lab.start_agent(&lab.config(slow))?;
+    wait_active(&agent, "cable", &[])?;
+    let mut lost: Vec<(&str, Fault)> = Vec::new();
+    for (number, next) in names.iter().enumerate().skip(1) {
+        let name = names[number - 1];
+        let uplink = lab.uplink(name);
+        let fault = match name {
+            "cable" => uplink.carrier_down()?,
+            "dsl" => uplink.admin_down()?,
+            _ => uplink.unplug()?,
+        };
+        let what = format!("the failover to {next}");
+        let line = agent.wait_for_line(&what, SOON, |line| {
+            is_switch(line, "IPv4") && text(line, "to") == *next
+        })?;
+        let took = line.at.saturating_duration_since(fault.since());
+        assert!(took < Duration::from_secs(5), "{next} after {took:?}");
+        lost.push((name, fault));
+        let lost: Vec<&str> = lost.iter().map(|(name, _)| *name).collect();
+        wait_active(&agent, next, &lost)?;
+    }
+    let expected = ["start-up cable", "failover dsl", "failover fibre", "failover lte"];
+    assert_eq!(history(&agent, "IPv4"), expected);
+    Ok(())
+}

@@ -1,0 +1,11 @@
+//! The agent's loop in its details, with the real agent: what is this host's own fault, programs that reset an uplink, links that are lost
+//! or move, restarts and reloads at bad moments, and each family for itself.
+
+mod blind;
+mod families;
+mod lost;
+mod moved;
+mod reloads;
+mod resets;
+mod restarts;
+mod scene;

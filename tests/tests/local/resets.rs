@@ -1,0 +1,94 @@
+//! The program that may bring a dead uplink back.
+
+use std::{thread::sleep, time::Duration};
+
+use anyhow::Result;
+use failover_tests::lab::{Lab, require_root};
+
+use super::scene::*;
+
+#[test]
+fn only_an_uplink_that_stays_down_is_reset() -> Result<()> {
+    if !require_root("only_an_uplink_that_stays_down_is_reset") {
+        return Ok(());
+    }
+    let lab = Lab::builder().build()?;
+    let program = script(
+        &lab,
+        "power-cycle",
+        "echo \"$1 $UPLINK $INTERFACE $REASON\" >> $DIR/env; date +%s%3N >> $DIR/resets; echo 'cycling'",
+    )?;
+    let reset = format!(
+        "interface = \"cable\"\nreset = [{program:?}, \"port 3\"]\nreset_grace = \"1s\"\n"
+    );
+    let config = lab.config(PROBE).replace("interface = \"cable\"\n", &reset);
+    let agent = lab.start_agent(&config)?;
+    wait_active(&agent, "cable", &[])?;
+
+    // More than a grace long, twice.
+    let longer = || sleep(Duration::from_millis(1500));
+    agent.verb(&["drill", "cable", "--for", "1h"])?;
+    wait_health(&agent, "cable", "Down")?;
+    longer();
+    agent.verb(&["switch", "auto"])?;
+    wait_active(&agent, "cable", &[])?;
+    block(&lab, "192.0.2.1")?;
+    wait_health(&agent, "cable", "Blind")?;
+    longer();
+    unblock(&lab)?;
+    wait_active(&agent, "cable", &[])?;
+    assert_eq!(written(&lab, "resets"), [""; 0], "without need");
+
+    let fault = lab.uplink("cable").blackhole()?;
+    let resets = wait_written(&lab, "resets", 3)?;
+    fault.repair()?;
+    wait_active(&agent, "cable", &[])?;
+    let before = written(&lab, "resets");
+    longer();
+    assert_eq!(written(&lab, "resets"), before, "it is Up");
+    let times: Vec<i64> = resets.iter().map(|line| line.parse()).collect::<Result<_, _>>()?;
+    for pair in times.windows(2) {
+        // Processes do not start at once.
+        assert!(pair[1] - pair[0] > 500, "{times:?}");
+    }
+    let told = written(&lab, "env");
+    assert!(
+        told.iter().all(|line| line == "port 3 cable cable reset"),
+        "{told:?}"
+    );
+    let log = agent.log();
+    let said: Vec<&str> = log
+        .iter()
+        .filter(|line| text(line, "hook") == "reset of cable")
+        .map(|line| text(line, "message"))
+        .collect();
+    assert!(said.contains(&"reset of cable: cycling"), "{said:?}");
+    let ended = said.iter().filter(|line| line.contains("exit status: 0"));
+    assert!(ended.count() >= 3, "{said:?}");
+    Ok(())
+}
+
+#[test]
+fn with_nowhere_to_go_it_is_reset_too() -> Result<()> {
+    if !require_root("with_nowhere_to_go_it_is_reset_too") {
+        return Ok(());
+    }
+    let lab = Lab::builder().build()?;
+    let program = script(&lab, "power-cycle", "echo $UPLINK >> $DIR/$UPLINK")?;
+    let reset = |name: &str| {
+        let line = format!("interface = \"{name}\"\n");
+        let keys = format!("reset = [{program:?}]\nreset_grace = \"1s\"\n");
+        (line.clone(), line + &keys)
+    };
+    let mut config = lab.config(PROBE);
+    for (old, new) in ["cable", "lte"].map(reset) {
+        config = config.replace(&old, &new);
+    }
+    let agent = lab.start_agent(&config)?;
+    wait_active(&agent, "cable", &[])?;
+    let _faults = [lab.uplink("cable").blackhole()?, lab.uplink("lte").blackhole()?];
+    for name in ["cable", "lte"] {
+        wait_written(&lab, name, 2)?;
+    }
+    Ok(())
+}

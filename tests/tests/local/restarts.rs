@@ -1,0 +1,109 @@
+//! A new start of the program at a bad moment.
+
+use std::{
+    process::Stdio,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use failover_tests::lab::{Lab, TARGET_V4, agent_path, require_root, wait_until};
+use nix::sys::signal::Signal;
+
+use super::scene::*;
+
+#[test]
+fn drills_dead_uplinks_and_running_programs_are_in_nobodys_way() -> Result<()> {
+    if !require_root("drills_dead_uplinks_and_running_programs_are_in_nobodys_way") {
+        return Ok(());
+    }
+    let lab = Lab::builder()
+        .uplinks(["cable", "dsl", "fibre", "lte"])
+        .build()?;
+    let unplugged = lab.uplink("fibre").unplug()?;
+    // A program that takes longer to be ended than the lease lasts.
+    let program = script(
+        &lab,
+        "on-switch",
+        "trap '' TERM; echo $$ >> $DIR/running; sleep 1000; sleep 1000",
+    )?;
+    let tables = format!("[hooks]\non_switch = [{program:?}]\n[cutoff]\nlease = \"1s\"\n");
+    let agent = lab.start_agent(&format!("{}{tables}", lab.config(PROBE)))?;
+    wait_active(&agent, "cable", &["fibre"])?;
+    let fault = lab.uplink("dsl").blackhole()?;
+    wait_health(&agent, "dsl", "Down")?;
+    agent.verb(&["drill", "cable", "--for", "1h"])?;
+    let lost = ["cable", "dsl", "fibre"];
+    let before = wait_active(&agent, "lte", &lost)?;
+    let running = wait_written(&lab, "running", 1)?;
+
+    // Its gate must stay closed all the time.
+    let cable = lab.uplink("cable");
+    let capture = cable.capture("udp", &lab.agent_dirs().scratch.join("cable.pcap"))?;
+    let forced = lab.host().udp_stream(TARGET_V4).from(cable.host_v4());
+    let forced = forced.start()?;
+    let steady = lab.host().udp_stream(TARGET_V4).start()?;
+    steady.wait_for_echo_by("lte", Instant::now(), SOON)?;
+    agent.verb(&["restart"])?;
+    let after = wait_active(&agent, "lte", &lost)?;
+    assert_ne!(after["agent"]["started"], before["agent"]["started"]);
+    for name in lost {
+        assert_eq!(uplink(&after, name)["health"], "Down", "{name}");
+        let drilled = uplink(&after, name)["drill_s"].is_number();
+        assert_eq!(drilled, name == "cable", "{name}");
+    }
+    let ended = || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", running[0]));
+        stat.map_or(true, |stat| stat.contains(") Z "))
+    };
+    wait_until("the program of the earlier run ends", SOON, ended)?;
+    // The new run tells it of the state as it is.
+    wait_written(&lab, "running", 2)?;
+    steady.wait_for_echo_by("lte", Instant::now(), SOON)?;
+    drop(forced);
+    let steady = steady.stop()?;
+    assert_eq!((steady.path(), steady.lost()), (vec!["lte"], 0));
+    assert_eq!(capture.finish()?.count("")?, 0, "a gate was open");
+
+    drop(fault);
+    unplugged.repair()?;
+    agent.verb(&["switch", "auto"])?;
+    wait_active(&agent, "cable", &[])?;
+    Ok(())
+}
+
+#[test]
+fn a_stop_in_the_middle_of_it_is_obeyed() -> Result<()> {
+    if !require_root("a_stop_in_the_middle_of_it_is_obeyed") {
+        return Ok(());
+    }
+    let lab = Lab::builder().build()?;
+    let before = lab.host().snapshot()?;
+    for delay in 0..10 {
+        let mut agent = lab.start_agent(&lab.config(PROBE))?;
+        wait_active(&agent, "cable", &[])?;
+        let restart = lab
+            .host()
+            .namespace()
+            .command(agent_path()?)
+            .arg("restart")
+            .args(lab.agent_dirs().flags())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let mut restart = restart?;
+        let ordered = agent.wait_for_line("that it starts anew", SOON, |line| {
+            text(line, "message").starts_with("starting anew")
+        })?;
+        // It gives up its work a tenth of a second after the order.
+        let at = ordered.at + Duration::from_millis(96 + 2 * delay);
+        sleep(at.saturating_duration_since(Instant::now()));
+        agent.signal(Signal::SIGTERM)?;
+        let status = agent.wait_exit(SOON)?;
+        restart.kill()?;
+        restart.wait()?;
+        assert!(status.success(), "{delay}: {status}");
+        before.ensure_same(&lab.host().snapshot()?)?;
+    }
+    Ok(())
+}

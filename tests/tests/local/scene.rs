@@ -1,0 +1,122 @@
+//! What the scenarios share.
+
+use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf, time::Duration};
+
+use anyhow::Result;
+use failover_tests::lab::{AgentProcess, Fault, Lab, LogLine, Uplink, wait_for};
+use serde_json::Value;
+
+/// Long enough for everything that is to happen, even on a busy machine.
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+/// Decides quickly, and still does not take a busy machine for a dead uplink.
+pub(crate) const QUICK: &str = "interval = \"50ms\"\ntimeout = \"500ms\"\nfall = 3\nrise = 2";
+
+/// The same with one target.
+pub(crate) const PROBE: &str =
+    "targets = [\"192.0.2.1\"]\ninterval = \"50ms\"\ntimeout = \"500ms\"\nfall = 3\nrise = 2";
+
+/// One uplink's part of a status.
+pub(crate) fn uplink<'a>(status: &'a Value, name: &str) -> &'a Value {
+    let uplinks = status["uplinks"].as_array().into_iter().flatten();
+    match uplinks.into_iter().find(|uplink| uplink["name"] == name) {
+        Some(uplink) => uplink,
+        None => panic!("no uplink {name} in {status:#}"),
+    }
+}
+
+/// Waits until `active` is so, all uplinks are Up but those that are `lost`, and all gates but the active one's are closed.
+pub(crate) fn wait_active(agent: &AgentProcess, active: &str, lost: &[&str]) -> Result<Value> {
+    let what = format!("{active} active, all Up but {lost:?}");
+    agent.wait_for_status(&what, SOON, |status| {
+        let uplinks = status["uplinks"].as_array().into_iter().flatten();
+        status["active"] == active
+            && uplinks.into_iter().all(|uplink| {
+                let name = uplink["name"].as_str().unwrap_or_default();
+                let gate = if name == active { "open" } else { "closed" };
+                lost.contains(&name) || (uplink["health"] == "Up" && uplink["gate"] == gate)
+            })
+    })
+}
+
+/// Waits until an uplink has this health, and returns its part of the status.
+pub(crate) fn wait_health(agent: &AgentProcess, name: &str, health: &str) -> Result<Value> {
+    let status = agent.wait_for_status(&format!("{name} {health}"), SOON, |status| {
+        uplink(status, name)["health"] == health
+    })?;
+    Ok(uplink(&status, name).clone())
+}
+
+/// All switches of a family so far: `["start-up cable", "failover lte"]`.
+pub(crate) fn history(agent: &AgentProcess, family: &str) -> Vec<String> {
+    let log = agent.log();
+    let switches = log.iter().filter(|line| is_switch(line, family));
+    let words = |line| format!("{} {}", text(line, "cause"), text(line, "to"));
+    switches.map(words).collect()
+}
+
+/// Whether a line tells of a confirmed switch.
+pub(crate) fn is_switch(line: &LogLine, family: &str) -> bool {
+    line.field("routed_us").is_some() && text(line, "family") == family
+}
+
+/// A field of a line; empty if there is none.
+pub(crate) fn text<'a>(line: &'a LogLine, field: &str) -> &'a str {
+    let text = line.field(field).and_then(Value::as_str);
+    text.unwrap_or_default()
+}
+
+/// How often the log says that an uplink has become so.
+pub(crate) fn times(agent: &AgentProcess, name: &str, health: &str) -> usize {
+    let log = agent.log();
+    let lines = log.iter().filter(|line| text(line, "uplink") == name);
+    lines.filter(|line| text(line, "to") == health).count()
+}
+
+/// Writes a shell script that finds the laboratory's directory as `$DIR`.
+pub(crate) fn script(lab: &Lab, name: &str, lines: &str) -> Result<PathBuf> {
+    let dir = &lab.agent_dirs().scratch;
+    let path = dir.join(name);
+    let text = format!("#!/bin/sh -e\nDIR={}\n{lines}\n", dir.display());
+    fs::write(&path, text)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    Ok(path)
+}
+
+/// The lines that a script has left in a file of the laboratory's directory.
+pub(crate) fn written(lab: &Lab, name: &str) -> Vec<String> {
+    let text = fs::read_to_string(lab.agent_dirs().scratch.join(name)).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+/// Waits until there are so many of them.
+pub(crate) fn wait_written(lab: &Lab, name: &str, lines: usize) -> Result<Vec<String>> {
+    wait_for(&format!("{lines} lines in {name}"), SOON, || {
+        let written = written(lab, name);
+        match written.len() >= lines {
+            true => Ok(written),
+            false => Err(format!("{written:?}")),
+        }
+    })
+}
+
+/// A firewall on the host that drops what it sends to this address.
+pub(crate) fn block(lab: &Lab, target: &str) -> Result<()> {
+    lab.host().namespace().nft(&format!(
+        "table inet block {{ chain out {{ type filter hook output priority filter; ip daddr {target} icmp type echo-request drop; }} }}"
+    ))
+}
+
+/// It is gone.
+pub(crate) fn unblock(lab: &Lab) -> Result<()> {
+    lab.host().namespace().nft("delete table inet block")
+}
+
+/// Lets nothing of one family pass to these targets by an uplink.
+pub(crate) fn blackhole<T: Copy + Into<std::net::IpAddr>>(
+    uplink: &Uplink,
+    targets: &[T],
+) -> Result<Vec<Fault>> {
+    let faults = targets.iter().map(|target| (*target).into());
+    faults.map(|target| uplink.towards(target).blackhole()).collect()
+}
