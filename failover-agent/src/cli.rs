@@ -111,8 +111,8 @@ Examples:
   failover-agent switch lte
   failover-agent switch auto
 
-An uplink that is not Up is refused. One that goes Down is left as usual, and the choice is forgotten, as it is when the agent is
-restarted; `auto` also ends a drill. Of a balance group one member is made active alone; `auto` gives the group back.";
+An uplink that is not Up is refused. One that goes Down is left as usual, and the choice is forgotten; `auto` also ends a drill.
+The choice survives a restart of the agent. Of a balance group one member is made active alone; `auto` gives the group back.";
 
 const DRILL_EXAMPLES: &str = "\
 Examples:
@@ -132,8 +132,8 @@ const RESTART_EXAMPLES: &str = "\
 Examples:
   failover-agent restart
 
-The process stays the same one, with the same arguments; the program is read from its file again. Health, active uplinks, gates,
-counters and connections are taken over; drains and a choice by hand end. To stop and restore everything, end the process (SIGTERM).";
+The process stays the same one, with the same arguments; the program is read from its file again. Health, active uplinks, choices by
+hand, gates, counters and connections are taken over; drains end. To stop and restore everything, end the process (SIGTERM).";
 
 const EVENTS_EXAMPLES: &str = "\
 Examples:
