@@ -168,6 +168,7 @@ enum Seen {
     /// Family, ours, route.
     Route(Family, bool, String),
     Rule(String),
+    Nexthop(String),
     Neighbour(String),
     Resync,
 }
@@ -185,6 +186,7 @@ fn seen(change: &Change) -> Seen {
             family, ours, what, ..
         } => Seen::Route(family, ours, what),
         Change::Rule { what, .. } => Seen::Rule(what),
+        Change::Nexthop { what, .. } => Seen::Nexthop(what),
         Change::Neighbour { address, .. } => Seen::Neighbour(address.to_string()),
         Change::Resync => Seen::Resync,
     }
