@@ -59,6 +59,7 @@ pub mod datapath;
 pub mod doctor;
 pub mod failure;
 pub mod hook;
+mod interface;
 pub mod logging;
 mod netlink;
 pub mod policy;

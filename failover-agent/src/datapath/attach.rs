@@ -9,11 +9,11 @@ use aya::programs::{
     tc::{SchedClassifierLink, TcAttachOptions},
 };
 use failover_ebpf::{CutMode, Gate, Hook, Inbound, LinkLayer, Uplink};
-use nix::{errno::Errno, net::if_::if_indextoname};
+use nix::errno::Errno;
 use tracing::warn;
 
 use super::{Datapath, Direction, clsact, load, pins, requirements};
-use crate::config::AttachMode;
+use crate::{config::AttachMode, interface};
 
 /// How the programs came to be on an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,8 +186,5 @@ fn is(error: &io::Error, errno: Errno) -> bool {
 
 /// The name of an interface: aya wants one.
 pub(super) fn interface_name(ifindex: u32) -> Result<String> {
-    let name =
-        if_indextoname(ifindex).with_context(|| format!("no interface with index {ifindex}"))?;
-    name.into_string()
-        .with_context(|| format!("the name of interface {ifindex} is not UTF-8"))
+    interface::name(ifindex).with_context(|| format!("no interface with index {ifindex}"))
 }

@@ -11,7 +11,7 @@ use aya::programs::{
     tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle},
 };
 use failover_ebpf::Hook;
-use nix::{errno::Errno, net::if_::if_indextoname};
+use nix::errno::Errno;
 use rtnetlink::{
     packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage},
     packet_route::{RouteNetlinkMessage, tc::TcHandle as QdiscHandle, tc::TcMessage},
@@ -19,6 +19,7 @@ use rtnetlink::{
 };
 
 use super::Direction;
+use crate::interface;
 
 /// Before the filters of others: one of them that accepts a packet ends the run.
 pub(super) const PRIORITY: u16 = 1;
@@ -75,12 +76,9 @@ pub(super) fn detach(ifindex: u32, hook: Hook) -> Result<Vec<String>> {
     if hook == Hook::Tcx {
         return Ok(done);
     }
-    let Ok(name) = if_indextoname(ifindex) else {
+    let Some(name) = interface::name(ifindex) else {
         return Ok(done);
     };
-    let name = name
-        .into_string()
-        .with_context(|| format!("the name of interface {ifindex} is not UTF-8"))?;
     for direction in Direction::ALL {
         match filter(&name, direction)?.detach() {
             Ok(()) => done.push(format!("{direction} filter on {name}")),

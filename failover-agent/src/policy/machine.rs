@@ -27,23 +27,6 @@ impl Side {
     pub(super) fn probed(&self) -> bool {
         self.trackers.iter().any(Tracker::probed)
     }
-
-    /// The uplinks that are Down and in nobody's way, while there is an active one.
-    fn idle(&self) -> Members {
-        let active = self.election.confirmed();
-        if active.is_empty() {
-            return Members::NONE;
-        }
-        let down = |tracker: &&Tracker| tracker.health() == Health::Down;
-        let down: Members = self
-            .trackers
-            .iter()
-            .filter(down)
-            .map(Tracker::uplink)
-            .collect();
-        let coming = self.election.in_flight().unwrap_or_default();
-        down.minus(active).minus(coming)
-    }
 }
 
 /// Decides, without ever acting: feed it with [`handle`](Machine::handle), call
@@ -320,11 +303,10 @@ impl Machine {
         let mut leader = Members::NONE;
         let mut follower = None;
         for family in Family::ALL {
+            let idle = self.idle(family);
             let side = &mut self.sides[family as usize];
             if side.probed() {
-                if self.withdraw {
-                    side.withdrawal.give_back(side.idle(), &mut self.actions);
-                }
+                side.withdrawal.give_back(idle, &mut self.actions);
                 side.election.decide(&side.trackers, now, &mut self.actions);
                 leader = side.election.confirmed();
                 self.cut_off(family, now);
@@ -335,12 +317,31 @@ impl Machine {
         if let Some(family) = follower
             && !leader.is_empty()
         {
+            let idle = self.idle(family);
             let side = &mut self.sides[family as usize];
+            side.withdrawal.give_back(idle, &mut self.actions);
             side.election
                 .follow(leader, &side.trackers, now, &mut self.actions);
             self.cut_off(family, now);
         }
         self.attend(now);
+    }
+
+    /// The uplinks whose default routes must not stand, if that is wanted: Down and in nobody's way, while there is an active one.
+    fn idle(&self, family: Family) -> Members {
+        let side = &self.sides[family as usize];
+        let active = side.election.confirmed();
+        if !self.withdraw || active.is_empty() {
+            return Members::NONE;
+        }
+        let judge = match side.probed() {
+            true => side,
+            false => &self.sides[1 - family as usize],
+        };
+        let down = |tracker: &&Tracker| tracker.health() == Health::Down;
+        let down = judge.trackers.iter().filter(down).map(Tracker::uplink);
+        let coming = side.election.in_flight().unwrap_or_default();
+        down.collect::<Members>().minus(active).minus(coming)
     }
 
     /// Orders the cuts that are due. While a switch waits for its confirmation none is: it may lead to what would be cut.
@@ -363,12 +364,10 @@ impl Machine {
 
     /// What may take its time, after all that a failover needs.
     fn attend(&mut self, now: Time) {
-        for (family, side) in Family::ALL.into_iter().zip(&mut self.sides) {
-            let uplinks = match self.withdraw {
-                true => side.idle(),
-                false => Members::NONE,
-            };
-            side.withdrawal.tell(uplinks, &mut self.actions);
+        for family in Family::ALL {
+            let idle = self.idle(family);
+            let side = &mut self.sides[family as usize];
+            side.withdrawal.tell(idle, &mut self.actions);
             for tracker in &mut side.trackers {
                 if tracker.take_examination() {
                     let uplink = tracker.uplink();

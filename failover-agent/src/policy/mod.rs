@@ -30,7 +30,8 @@
 //!   of the uplink when it was left for a more preferred one while it worked, unless it goes Down or is active again before.
 //!   Nothing is cut while no active uplink is Up and good.
 //! * Where that is wanted, an uplink that is Down and not active has no default route (it is withdrawn), as long as there is an active
-//!   one: from after the switch until it is Up again, before anything is switched to it.
+//!   one: from after the switch until it is Up again, before anything is switched to it. For a family without targets the other
+//!   one tells.
 //! * An uplink chosen by hand is active alone as long as it is Up, over a new start of the agent too; Down, it is left as usual and the
 //!   choice is forgotten.
 //! * An uplink in a drill counts as Down. The drill ends by its time, or as soon as no other uplink is left that could be Up.

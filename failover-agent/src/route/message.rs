@@ -2,14 +2,13 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use nix::net::if_::if_indextoname;
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteNextHop,
     RouteNextHopFlags, RoutePreference, RouteProtocol, RouteScope, RouteType, RouteVia,
 };
 
 use super::list::address_family;
-use crate::policy::Family;
+use crate::{interface, policy::Family};
 
 /// `RT_TABLE_MAIN`.
 pub(super) const MAIN_TABLE: u32 = 254;
@@ -415,8 +414,5 @@ pub(super) fn describe(route: &RouteMessage) -> String {
 
 /// Name of an interface, or its number when it is gone.
 pub(super) fn interface_name(ifindex: u32) -> String {
-    if_indextoname(ifindex)
-        .ok()
-        .and_then(|name| name.into_string().ok())
-        .unwrap_or_else(|| format!("if{ifindex}"))
+    interface::name(ifindex).unwrap_or_else(|| format!("if{ifindex}"))
 }

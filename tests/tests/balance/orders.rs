@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use failover_agent::policy::Family;
-use failover_tests::lab::{Lab, TARGET_V4, TARGET_V6, require_root};
+use failover_tests::lab::{Lab, TARGET_V4, TARGET_V6, UplinkSpec, require_root};
 
 use super::{
     flows::{Flows, connect_by},
@@ -65,7 +65,13 @@ fn a_reload_adds_and_removes_members_without_disturbing_the_others() -> Result<(
         return Ok(());
     }
     let lab = Lab::builder()
-        .uplinks(["cable", "dsl", "fiber", "lte"])
+        // Before it is an uplink its default route is somebody else's, and must not have a metric of ours.
+        .uplinks([
+            UplinkSpec::veth("cable"),
+            UplinkSpec::veth("dsl").metric(400),
+            UplinkSpec::veth("fiber"),
+            UplinkSpec::veth("lte"),
+        ])
         .lan()
         .build()?;
     let [cable, dsl, fiber, lte] = THREE;

@@ -2,14 +2,16 @@
 
 use anyhow::Result;
 use failover_agent::policy::Family;
-use failover_tests::lab::{AgentProcess, Lab, Snapshot, TARGET_V4, TARGET_V6, require_root};
+use failover_tests::lab::{
+    AgentProcess, Lab, Snapshot, TARGET_V4, TARGET_V6, require_root, wait_for,
+};
 use nix::sys::signal::Signal;
 
 use super::{
     flows::{Flows, connect_by},
     scene::{
         SOON, TWO, check_active, config, ensure_alive, ensure_never_without_route, history, start,
-        status, wait_active,
+        status,
     },
 };
 
@@ -59,8 +61,11 @@ fn a_group_outlives_the_agent() -> Result<()> {
     let lines = agent.log().len();
     agent.verb(&["restart"])?;
     check_active(&lab, &status(&agent)?, "cable,dsl")?;
-    agent.wait_for_line("that the group is taken over", SOON, |line| {
-        line.text.contains("start-up") && agent.log().len() > lines
+    wait_for("the group is taken over", SOON, || {
+        match history(&agent, Family::V4).as_slice() {
+            [_, again] => Ok(assert_eq!(again, "start-up cable,dsl")),
+            others => Err(format!("{others:?}")),
+        }
     })?;
     flows.ensure_put()?;
     ensure_kept(&agent, lines, &standing, &lab)?;
@@ -70,9 +75,12 @@ fn a_group_outlives_the_agent() -> Result<()> {
     let agent = lab.start_agent(&config(&lab, &TWO, LONG_LEASE))?;
     // From the first moment on, before any round could tell.
     check_active(&lab, &status(&agent)?, "cable,dsl")?;
-    let joined = |line: &failover_tests::lab::LogLine| line.field("routed_us").is_some();
-    agent.wait_for_line("that the group is taken over", SOON, joined)?;
-    wait_active(&lab, &agent, "cable,dsl")?;
+    wait_for("the group is taken over", SOON, || {
+        match history(&agent, Family::V4).as_slice() {
+            [] => Err("it is not"),
+            _ => Ok(()),
+        }
+    })?;
     assert_eq!(history(&agent, Family::V4), ["start-up cable,dsl"]);
     flows.ensure_put()?;
     ensure_kept(&agent, 0, &standing, &lab)?;

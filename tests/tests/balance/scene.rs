@@ -81,13 +81,14 @@ pub(crate) fn check_active(lab: &Lab, status: &Status, active: &str) -> Result<(
     for family in Family::ALL {
         for uplink in &status.uplinks {
             let carries = names.contains(&uplink.name.as_str());
-            // Without an interface there is no way out.
             let Some(state) = uplink.families.get(family) else {
                 ensure!(!carries, "{} has no {family}", uplink.name);
                 continue;
             };
+            // Where the interface is gone there is no gate to close.
+            let gated = carries || state.source.is_none() || state.gate == Gate::Closed;
             ensure!(
-                state.active == carries && (state.gate == Gate::Open) == carries,
+                state.active == carries && gated && (!carries || state.gate == Gate::Open),
                 "{} ({family}): {state:?}",
                 uplink.name
             );

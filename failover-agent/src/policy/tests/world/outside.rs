@@ -3,12 +3,13 @@
 use super::*;
 
 impl World {
-    /// Those that are Down, if there is an active uplink that they are not.
+    /// Those that are Down, if there is an active uplink that they are not. A family that is not probed believes the other one.
     fn idle(&self, family: Family) -> Members {
         if !self.rules.withdraw || !self.started(family) {
             return Members::NONE;
         }
-        let down = |id: &UplinkId| self.health(family, *id) == Health::Down;
+        let judging = self.judging(family);
+        let down = |id: &UplinkId| self.health(judging, *id) == Health::Down;
         let uplinks = (0..self.rules.uplinks.len()).map(UplinkId);
         let last = self.switches.iter().rfind(|switch| switch.family == family);
         let coming = last
