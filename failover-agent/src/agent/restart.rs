@@ -13,7 +13,10 @@ use anyhow::{Context as _, Result};
 use nix::unistd::{AccessFlags, access};
 use tracing::info;
 
-use super::Agent;
+use super::{
+    Agent, Ended,
+    signals::{Asked, Signals},
+};
 use crate::control::Response;
 
 /// For the answer to reach whoever ordered it.
@@ -70,6 +73,39 @@ impl Agent<'_> {
                 Response::Done("starting anew".to_owned())
             }
             Err(error) => Response::Refused(format!("{error:#} (the agent goes on)")),
+        }
+    }
+
+    /// Ends the user's programs after the agent was `served`, before the routes change under their feet. That takes its time: meanwhile
+    /// gates stay as they are, and whoever wants a stop gets one instead of a new start.
+    pub(super) async fn end(
+        mut self,
+        served: Result<Ended>,
+        signals: &mut Signals,
+    ) -> Result<Ended> {
+        let mut ending = std::pin::pin!(std::mem::take(&mut self.hooks).stop());
+        let mut stop = None;
+        loop {
+            tokio::select! {
+                () = &mut ending => break,
+                _ = self.lease.tick() => self.renew_lease(),
+                asked = signals.next() => if let Asked::Stop(signal) = asked {
+                    stop = Some(signal);
+                },
+            }
+        }
+        if served? == Ended::Stopped {
+            return Ok(Ended::Stopped);
+        }
+        if stop.is_none() {
+            stop = signals.hand_over().await?;
+        }
+        match stop {
+            Some(signal) => {
+                info!("{signal}: stopping");
+                Ok(Ended::Stopped)
+            }
+            None => Ok(Ended::Restarting),
         }
     }
 
