@@ -32,10 +32,10 @@ fn running() -> Result<(Lab, AgentProcess)> {
 
 fn links(lab: &Lab) -> Result<(Config, Vec<Link>)> {
     let config = Config::from_file(&lab.write_config(&lab.config(PROBE_BOTH))?)?;
-    let links = lab.host().namespace().run(|| {
-        let state = tempfile::tempdir()?;
-        Router::connect(&config.route, state.path())?.rediscover(&config)
-    })?;
+    let links = lab
+        .host()
+        .namespace()
+        .run(|| Router::connect(&config.route, &lab.agent_dirs().state)?.rediscover(&config))?;
     Ok((config, links))
 }
 

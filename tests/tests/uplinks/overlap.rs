@@ -75,7 +75,7 @@ fn the_same_address_on_two_links_belongs_to_the_active_one() -> Result<()> {
     // What cannot work, as documented: the address does not tell strict filtering by which link an answer may come.
     let host = lab.host().namespace();
     host.set_sysctl("net/ipv4/conf/lte/rp_filter", "1")?;
-    wait_health(&agent, "lte", "Down")?;
+    wait_health(&agent, "lte", "Blind")?;
     host.set_sysctl("net/ipv4/conf/lte/rp_filter", "2")?;
     wait_ready(&agent, "cable", &["lte"]).map(drop)
 }
