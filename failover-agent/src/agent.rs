@@ -124,9 +124,7 @@ pub async fn run(
             &mut datapath,
         );
         let served = agent.serve(edges, &mut signals).await;
-        // Before the routes change under their feet.
-        agent.hooks.stop().await;
-        served
+        agent.end(served, &mut signals).await
     }
     .await;
     if let Ok(Ended::Restarting) = result {
@@ -287,11 +285,7 @@ impl<'a> Agent<'a> {
                         self.reload();
                     }
                 },
-                _ = self.lease.tick() => {
-                    if let Err(error) = self.datapath.renew_lease(self.config.cutoff.lease) {
-                        warn!("the lease could not be renewed: {error:#}");
-                    }
-                }
+                _ = self.lease.tick() => self.renew_lease(),
                 Some(input) = self.inputs.recv() => {
                     self.machine.handle(input, self.clock.now());
                     self.take_inputs();
@@ -303,10 +297,7 @@ impl<'a> Agent<'a> {
                 }
                 change = observer.next() => self.changed(&change?),
                 () = sleep_until(self.pace.due()) => self.synchronize(),
-                () = sleep_until(self.restart) => {
-                    self.hold_gates();
-                    return Ok(Ended::Restarting);
-                }
+                () = sleep_until(self.restart) => return Ok(Ended::Restarting),
                 Some((request, reply)) = requests.recv() => {
                     if reply.send(self.respond(&request)).is_err() {
                         debug!("a control client left before its answer");
@@ -318,6 +309,12 @@ impl<'a> Agent<'a> {
                 () = &mut server => anyhow::bail!("the control socket is gone"),
                 Err(error) = &mut log => return Err(error),
             }
+        }
+    }
+
+    fn renew_lease(&mut self) {
+        if let Err(error) = self.datapath.renew_lease(self.config.cutoff.lease) {
+            warn!("the lease could not be renewed: {error:#}");
         }
     }
 

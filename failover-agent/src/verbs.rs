@@ -266,6 +266,8 @@ fn reset(args: &ResetArgs, flags: &DirFlags) -> Result<()> {
 fn runtime() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        // Threads that wait for more to do would take signals that are to wait for the program's new start.
+        .thread_keep_alive(Duration::ZERO)
         .build()
         .context("starting the runtime")
 }

@@ -11,16 +11,17 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use nix::unistd::{AccessFlags, access};
-use tracing::{info, warn};
+use tracing::info;
 
-use super::{Agent, reload::check_fixed};
+use super::{
+    Agent, Ended,
+    reload::check_fixed,
+    signals::{Asked, Signals},
+};
 use crate::control::Response;
 
 /// For the answer to reach whoever ordered it.
 const GRACE: Duration = Duration::from_millis(100);
-
-/// How long the user's programs may take to end, at most ([`Runner::stop`](crate::hook::Runner::stop)).
-const HOOKS_END: Duration = Duration::from_secs(10);
 
 /// The program as it was called, found before somebody replaces its file.
 #[derive(Clone, Debug)]
@@ -76,11 +77,36 @@ impl Agent<'_> {
         }
     }
 
-    /// Gates stay as they are until the program is there again, however long it takes to end the user's programs.
-    pub(super) fn hold_gates(&mut self) {
-        let lease = self.config.cutoff.lease + HOOKS_END;
-        if let Err(error) = self.datapath.renew_lease(lease) {
-            warn!("the lease could not be renewed: {error:#}");
+    /// Ends the user's programs after the agent was `served`, before the routes change under their feet. That takes its time: meanwhile
+    /// gates stay as they are, and whoever wants a stop gets one instead of a new start.
+    pub(super) async fn end(
+        mut self,
+        served: Result<Ended>,
+        signals: &mut Signals,
+    ) -> Result<Ended> {
+        let mut ending = std::pin::pin!(std::mem::take(&mut self.hooks).stop());
+        let mut stop = None;
+        loop {
+            tokio::select! {
+                () = &mut ending => break,
+                _ = self.lease.tick() => self.renew_lease(),
+                asked = signals.next() => if let Asked::Stop(signal) = asked {
+                    stop = Some(signal);
+                },
+            }
+        }
+        if served? == Ended::Stopped {
+            return Ok(Ended::Stopped);
+        }
+        if stop.is_none() {
+            stop = signals.hand_over().await?;
+        }
+        match stop {
+            Some(signal) => {
+                info!("{signal}: stopping");
+                Ok(Ended::Stopped)
+            }
+            None => Ok(Ended::Restarting),
         }
     }
 

@@ -137,19 +137,44 @@ async fn run(
     let mut round = 0;
     let mut link = icmp::Link::new(&spec);
     let mut in_flight = InFlight::new();
+    // The last round of which a probe could not be sent.
+    let mut blind = 0;
     send_round(&spec, &mut link, clock, &mut round, &mut in_flight);
     loop {
         tokio::select! {
+            // What is new comes first: not one more round leaves by the old way.
+            biased;
+            Ok(()) = specs.changed() => {
+                let old = std::mem::replace(&mut spec, specs.borrow_and_update().clone());
+                if old.interval != spec.interval {
+                    beat = self::beat(clock, spec.interval);
+                }
+                if old.targets != spec.targets {
+                    in_flight.clear();
+                }
+                // All but its uplink's position.
+                let socket = ProbeSpec { uplink: old.uplink, ..spec.clone() };
+                if old != socket {
+                    link = icmp::Link::new(&spec);
+                }
+            }
             Some(probe) = in_flight.next(), if !in_flight.is_empty() => {
                 let Finished { round, sent, target, source, answer } = probe;
                 if answer.reopen {
                     link.close();
                 }
-                obstacle.send_if_modified(|told| {
-                    let changed = *told != answer.obstacle;
-                    *told = answer.obstacle;
-                    changed
-                });
+                let explains = answer.obstacle.is_some();
+                if explains {
+                    blind = round;
+                }
+                // That others of its round could be sent is no reason to forget it.
+                if explains || round > blind {
+                    obstacle.send_if_modified(|told| {
+                        let changed = *told != answer.obstacle;
+                        *told = answer.obstacle;
+                        changed
+                    });
+                }
                 let outcome = match answer.outcome {
                     // An answer would have gone to an address that is not there any more.
                     Outcome::Lost if source != spec.source => Outcome::Blind,
@@ -170,20 +195,6 @@ async fn run(
             _ = beat.tick() => send_round(&spec, &mut link, clock, &mut round, &mut in_flight),
             Ok(()) = out_of_turn.changed() => {
                 send_round(&spec, &mut link, clock, &mut round, &mut in_flight);
-            }
-            Ok(()) = specs.changed() => {
-                let old = std::mem::replace(&mut spec, specs.borrow_and_update().clone());
-                if old.interval != spec.interval {
-                    beat = self::beat(clock, spec.interval);
-                }
-                if old.targets != spec.targets {
-                    in_flight.clear();
-                }
-                // All but its uplink's position.
-                let socket = ProbeSpec { uplink: old.uplink, ..spec.clone() };
-                if old != socket {
-                    link = icmp::Link::new(&spec);
-                }
             }
         }
     }

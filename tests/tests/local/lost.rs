@@ -37,7 +37,12 @@ fn the_active_link_is_left_at_once() -> Result<()> {
         let lost: Vec<&str> = lost.iter().map(|(name, _)| *name).collect();
         wait_active(&agent, next, &lost)?;
     }
-    let expected = ["start-up cable", "failover dsl", "failover fibre", "failover lte"];
+    let expected = [
+        "start-up cable",
+        "failover dsl",
+        "failover fibre",
+        "failover lte",
+    ];
     assert_eq!(history(&agent, "IPv4"), expected);
     Ok(())
 }

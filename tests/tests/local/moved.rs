@@ -30,8 +30,8 @@ fn a_move_costs_no_round() -> Result<()> {
              address add 10.64.1.{gateway}/24 dev customer"
         ))?;
         lab.host().namespace().ip_batch(&format!(
-            "address add 10.64.1.{address}/24 dev cable\n\
-             address del 10.64.1.{was}/24 dev cable\n\
+            "address del 10.64.1.{was}/24 dev cable\n\
+             address add 10.64.1.{address}/24 dev cable\n\
              route replace default via 10.64.1.{gateway} dev cable proto dhcp src 10.64.1.{address} metric 100"
         ))?;
         agent.wait_for_status("the new way", SOON, |status| {

@@ -30,7 +30,10 @@ fn a_storm_of_reloads_loses_nothing() -> Result<()> {
         }
         failover_tests::lab::wait_until("it is reloaded", SOON, || reloads(&agent) > before)?;
     }
-    assert_eq!(agent.verb(&["reload"])?.trim(), "reloaded: nothing has changed");
+    assert_eq!(
+        agent.verb(&["reload"])?.trim(),
+        "reloaded: nothing has changed"
+    );
     let sent = stream.report().sent();
     failover_tests::lab::wait_until("traffic goes on", SOON, || {
         stream.report().sent() > sent + 50
@@ -58,7 +61,10 @@ fn the_program_of_the_new_file_is_told_of_the_next_switch() -> Result<()> {
     let hooks = |name: &str| {
         let tell = format!("[ $FAMILY = ipv6 ] || echo $UPLINK >> $DIR/told-{name}");
         let program = script(&lab, name, &tell)?;
-        anyhow::Ok(format!("{}[hooks]\non_switch = [{program:?}]\n", lab.config(PROBE)))
+        anyhow::Ok(format!(
+            "{}[hooks]\non_switch = [{program:?}]\n",
+            lab.config(PROBE)
+        ))
     };
     let agent = lab.start_agent(&hooks("old")?)?;
     wait_active(&agent, "cable", &[])?;

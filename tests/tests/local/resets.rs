@@ -18,9 +18,8 @@ fn only_an_uplink_that_stays_down_is_reset() -> Result<()> {
         "power-cycle",
         "echo \"$1 $UPLINK $INTERFACE $REASON\" >> $DIR/env; date +%s%3N >> $DIR/resets; echo 'cycling'",
     )?;
-    let reset = format!(
-        "interface = \"cable\"\nreset = [{program:?}, \"port 3\"]\nreset_grace = \"1s\"\n"
-    );
+    let reset =
+        format!("interface = \"cable\"\nreset = [{program:?}, \"port 3\"]\nreset_grace = \"1s\"\n");
     let config = lab.config(PROBE).replace("interface = \"cable\"\n", &reset);
     let agent = lab.start_agent(&config)?;
     wait_active(&agent, "cable", &[])?;
@@ -46,7 +45,10 @@ fn only_an_uplink_that_stays_down_is_reset() -> Result<()> {
     let before = written(&lab, "resets");
     longer();
     assert_eq!(written(&lab, "resets"), before, "it is Up");
-    let times: Vec<i64> = resets.iter().map(|line| line.parse()).collect::<Result<_, _>>()?;
+    let times: Vec<i64> = resets
+        .iter()
+        .map(|line| line.parse())
+        .collect::<Result<_, _>>()?;
     for pair in times.windows(2) {
         // Processes do not start at once.
         assert!(pair[1] - pair[0] > 500, "{times:?}");
@@ -86,7 +88,10 @@ fn with_nowhere_to_go_it_is_reset_too() -> Result<()> {
     }
     let agent = lab.start_agent(&config)?;
     wait_active(&agent, "cable", &[])?;
-    let _faults = [lab.uplink("cable").blackhole()?, lab.uplink("lte").blackhole()?];
+    let _faults = [
+        lab.uplink("cable").blackhole()?,
+        lab.uplink("lte").blackhole()?,
+    ];
     for name in ["cable", "lte"] {
         wait_written(&lab, name, 2)?;
     }

@@ -79,7 +79,7 @@ fn a_stop_in_the_middle_of_it_is_obeyed() -> Result<()> {
     }
     let lab = Lab::builder().build()?;
     let before = lab.host().snapshot()?;
-    for delay in 0..10 {
+    for delay in 0..6 {
         let mut agent = lab.start_agent(&lab.config(PROBE))?;
         wait_active(&agent, "cable", &[])?;
         let restart = lab
@@ -96,7 +96,7 @@ fn a_stop_in_the_middle_of_it_is_obeyed() -> Result<()> {
             text(line, "message").starts_with("starting anew")
         })?;
         // It gives up its work a tenth of a second after the order.
-        let at = ordered.at + Duration::from_millis(96 + 2 * delay);
+        let at = ordered.at + Duration::from_millis(97 + 3 * delay);
         sleep(at.saturating_duration_since(Instant::now()));
         agent.signal(Signal::SIGTERM)?;
         let status = agent.wait_exit(SOON)?;

@@ -103,7 +103,12 @@ pub(crate) fn wait_written(lab: &Lab, name: &str, lines: usize) -> Result<Vec<St
 /// A firewall on the host that drops what it sends to this address.
 pub(crate) fn block(lab: &Lab, target: &str) -> Result<()> {
     lab.host().namespace().nft(&format!(
-        "table inet block {{ chain out {{ type filter hook output priority filter; ip daddr {target} icmp type echo-request drop; }} }}"
+        "table inet block {{\n\
+             chain out {{\n\
+             type filter hook output priority filter\n\
+             ip daddr {target} icmp type echo-request drop\n\
+             }}\n\
+         }}"
     ))
 }
 
@@ -118,5 +123,7 @@ pub(crate) fn blackhole<T: Copy + Into<std::net::IpAddr>>(
     targets: &[T],
 ) -> Result<Vec<Fault>> {
     let faults = targets.iter().map(|target| (*target).into());
-    faults.map(|target| uplink.towards(target).blackhole()).collect()
+    faults
+        .map(|target| uplink.towards(target).blackhole())
+        .collect()
 }
