@@ -41,8 +41,8 @@
 //!    instant without a default route. (Namespace tests poll for one.)
 //! 4. Order of a switch: the new uplink's gate opens, new route in, old route demoted, the other gates close (after the
 //!    drain, if a working uplink was left for a more preferred one). Each step's result is checked and its time recorded.
-//! 5. Own only what is ours: our routes bear our protocol number, our rules our priority range and protocol, our pins our
-//!    directory. Stopping restores what was displaced; `reset` removes every trace even after a kill -9.
+//! 5. Own only what is ours: our routes and nexthop objects bear our protocol number, our rules our priority range and
+//!    protocol, our pins our directory. Stopping restores what was displaced; `reset` removes every trace even after a kill -9.
 //! 6. A dead agent harms nobody: gates stand open once the lease is past, routes stay as they were.
 //! 7. The programs return `TCX_NEXT` on pass, so that others' programs run too; they never touch a packet that they let pass.
 //! 8. No `unwrap` outside tests (a lint); `unsafe` only in failover-ebpf and in one named file per edge that needs it.
