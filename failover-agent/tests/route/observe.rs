@@ -100,6 +100,9 @@ fn observes_what_others_do() {
             ip("link set up2 down");
             ip("rule add pref 77 lookup main");
             ip("rule del pref 77");
+            ip("nexthop add id 9 via 10.0.0.1 dev up0");
+            ip("nexthop del id 9");
+            ip("nexthop add id 10 via 10.0.0.1 dev up0 protocol 136");
             ip("neigh add 10.0.0.77 dev up0 lladdr 02:00:00:00:00:77 nud reachable");
             // An entry that was of no use until then is not announced.
             ip("neigh add 10.0.0.78 dev far0 lladdr 02:00:00:00:00:78 nud reachable");
@@ -135,6 +138,8 @@ fn observes_what_others_do() {
             .await;
             let rule = "rule 13600: from 10.0.0.2 lookup main suppress_prefixlength 0";
             expect("rule del pref 13600", Seen::Rule(rule.to_owned())).await;
+            let object = "nexthop 10 via 10.0.0.1 dev up0 proto 136";
+            expect("nexthop del id 10", Seen::Nexthop(object.to_owned())).await;
             // Nobody is there: the kernel asks three times.
             expect(
                 "neigh replace 10.0.0.1 dev up0 use",

@@ -25,7 +25,7 @@ use super::{
 const READY: Duration = Duration::from_secs(10);
 
 /// How long an agent may take to answer on its control socket.
-const AGENT_READY: Duration = Duration::from_secs(10);
+const AGENT_READY: Duration = Duration::from_secs(30);
 
 /// A host with its surroundings. Everything in it is removed when it goes, whatever the reason.
 #[derive(Debug)]

@@ -99,3 +99,45 @@ fn a_reload_adds_and_removes_members_without_disturbing_the_others() -> Result<(
     }
     ensure_never_without_route(steady)
 }
+
+#[test]
+fn a_reload_changes_weights_and_lets_the_backup_join() -> Result<()> {
+    if !require_root("a_reload_changes_weights_and_lets_the_backup_join") {
+        return Ok(());
+    }
+    let lab = Lab::builder()
+        .uplinks(["cable", "dsl", "lte"])
+        .lan()
+        .build()?;
+    let agent = start(&lab, &TWO, "", "cable,dsl")?;
+    let client = lab.client();
+    let mut flows = [
+        Flows::open(lab.host(), TARGET_V6, 40)?.only(&["cable", "dsl"]),
+        Flows::open(client, TARGET_V4, 80)?.only(&["cable", "dsl"]),
+    ];
+    let uplinks = [
+        ("cable", "rank = 0"),
+        ("dsl", "rank = 0\nweight = 8"),
+        ("lte", "rank = 0"),
+    ];
+    lab.write_config(&config(&lab, &uplinks, ""))?;
+    agent.verb(&["reload"])?;
+    wait_active(&lab, &agent, "cable,dsl,lte")?;
+    for flows in &mut flows {
+        flows.ensure_put()?;
+    }
+    // 160 of 200 are to be expected, and 50 with the old weights, a few less for buckets in use.
+    for node in [lab.host(), client] {
+        let shares = Flows::open(node, TARGET_V4, 200)?.shares();
+        assert!((110..=190).contains(&shares["dsl"]), "{shares:?}");
+        assert!(shares["lte"] > 0, "{shares:?}");
+    }
+    // What was left is a backup again.
+    lab.write_config(&config(&lab, &TWO, ""))?;
+    agent.verb(&["reload"])?;
+    wait_active(&lab, &agent, "cable,dsl")?;
+    for flows in &mut flows {
+        flows.ensure_put()?;
+    }
+    Ok(())
+}
