@@ -11,7 +11,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
-use super::status::{FamilyWord, rfc3339};
+use super::words::{FamilyWord, rfc3339};
 use crate::policy::Family;
 
 /// Events that are kept for clients that come later.

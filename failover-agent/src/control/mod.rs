@@ -14,6 +14,7 @@ pub mod status;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::{
     path::{Path, PathBuf},

@@ -11,6 +11,7 @@ use std::{
 use failover_ebpf::Gate;
 use serde::{Deserialize, Serialize};
 
+use super::words::{CauseWord, FamilyWord, GateWord, HealthWord, rfc3339};
 use crate::policy::{Cause, Family, Health};
 
 /// Version of the schema; grows when a key's meaning changes or a key goes away.
@@ -333,66 +334,6 @@ pub fn milliseconds(duration: Duration) -> f64 {
 /// Seconds as the status writes them: with one decimal.
 pub fn seconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 10.0).round() / 10.0
-}
-
-/// `policy` and the map ABI know nothing of serde: these say how their words are written.
-#[derive(Serialize, Deserialize)]
-#[serde(remote = "Health")]
-enum HealthWord {
-    Unknown,
-    Up,
-    Down,
-    Blind,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(remote = "Family")]
-pub(super) enum FamilyWord {
-    #[serde(rename = "ipv4")]
-    V4,
-    #[serde(rename = "ipv6")]
-    V6,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(remote = "Cause", rename_all = "kebab-case")]
-enum CauseWord {
-    #[serde(rename = "start-up")]
-    Startup,
-    Failover,
-    Failback,
-    Follow,
-    Manual,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(remote = "Gate", rename_all = "lowercase")]
-enum GateWord {
-    Open,
-    Closed,
-}
-
-/// Points in time as RFC 3339 in UTC with microseconds.
-pub(super) mod rfc3339 {
-    use std::{borrow::Cow, time::SystemTime};
-
-    use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
-
-    pub(in crate::control) fn serialize<S: Serializer>(
-        time: &SystemTime,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        // humantime cannot write years before 1970; a host without a clock starts at 1970.
-        let time = (*time).max(SystemTime::UNIX_EPOCH);
-        serializer.collect_str(&humantime::format_rfc3339_micros(time))
-    }
-
-    pub(in crate::control) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<SystemTime, D::Error> {
-        let text = Cow::<str>::deserialize(deserializer)?;
-        humantime::parse_rfc3339(&text).map_err(D::Error::custom)
-    }
 }
 
 #[cfg(test)]
