@@ -13,10 +13,11 @@ use toml::{
 
 use super::{
     draft::{Draft, ProbeDraft, UplinkDraft},
+    key::{Key, Section},
     kind::Kind,
-    nearest,
+    nearest, probe_keys,
     raw::{Placed, Raw, Source, invalid},
-    schema::{self, Key, SECTIONS, Section},
+    schema::{self, SECTIONS},
     uplink_keys,
 };
 use crate::failure::Failure;
@@ -61,7 +62,7 @@ fn document_draft(source: &Source<'_>, document: &DeTable<'_>) -> Result<Draft, 
     let table = |section: &'static Section| Table::find(source, document, section);
     let mut draft = Draft::new(source.place(&(0..0)));
 
-    read_probe(&table(&schema::PROBE)?, &mut draft.probe)?;
+    read_probe(&table(&probe_keys::PROBE)?, &mut draft.probe)?;
 
     let route = table(&schema::ROUTE)?;
     route.read(&schema::ACTIVE_METRIC, &mut draft.active_metric)?;
@@ -126,13 +127,13 @@ fn uplink_draft(table: &Table<'_>, defaults: &Draft) -> Result<UplinkDraft, Fail
 }
 
 fn read_probe(table: &Table<'_>, probe: &mut ProbeDraft) -> Result<(), Failure> {
-    table.read(&schema::TARGETS, &mut probe.targets)?;
-    table.read(&schema::INTERVAL, &mut probe.interval)?;
-    table.read(&schema::TIMEOUT, &mut probe.timeout)?;
-    table.read(&schema::FALL, &mut probe.fall)?;
-    table.read(&schema::RISE, &mut probe.rise)?;
-    table.read(&schema::QUORUM, &mut probe.quorum)?;
-    table.read(&schema::HOLD, &mut probe.hold)
+    table.read(&probe_keys::TARGETS, &mut probe.targets)?;
+    table.read(&probe_keys::INTERVAL, &mut probe.interval)?;
+    table.read(&probe_keys::TIMEOUT, &mut probe.timeout)?;
+    table.read(&probe_keys::FALL, &mut probe.fall)?;
+    table.read(&probe_keys::RISE, &mut probe.rise)?;
+    table.read(&probe_keys::QUORUM, &mut probe.quorum)?;
+    table.read(&probe_keys::HOLD, &mut probe.hold)
 }
 
 /// One table of the file, its keys checked; without entries where the file has none.

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use super::{
     draft::{Draft, UplinkDraft},
+    key::Key,
     kind::Kind,
-    nearest,
+    nearest, probe_keys,
     raw::{Placed, Raw, invalid},
-    schema::{self, Key},
-    uplink_keys,
+    schema, uplink_keys,
 };
 use crate::{cli::UplinkFlags, failure::Failure};
 
@@ -29,42 +29,42 @@ pub(super) fn read(flags: &UplinkFlags) -> Result<Draft, Failure> {
             flag: "--target",
             text,
         };
-        let target = schema::TARGETS.kind.read("target", raw)?;
+        let target = probe_keys::TARGETS.kind.read("target", raw)?;
         probe.targets.value.extend(target);
     }
     set(
         &mut probe.interval,
-        &schema::INTERVAL,
+        &probe_keys::INTERVAL,
         "--interval",
         flags.interval.as_deref(),
     )?;
     set(
         &mut probe.timeout,
-        &schema::TIMEOUT,
+        &probe_keys::TIMEOUT,
         "--timeout",
         flags.timeout.as_deref(),
     )?;
     set(
         &mut probe.fall,
-        &schema::FALL,
+        &probe_keys::FALL,
         "--fall",
         flags.fall.as_deref(),
     )?;
     set(
         &mut probe.rise,
-        &schema::RISE,
+        &probe_keys::RISE,
         "--rise",
         flags.rise.as_deref(),
     )?;
     set(
         &mut probe.quorum,
-        &schema::QUORUM,
+        &probe_keys::QUORUM,
         "--quorum",
         flags.quorum.as_deref(),
     )?;
     set(
         &mut probe.hold,
-        &schema::HOLD,
+        &probe_keys::HOLD,
         "--hold",
         flags.hold.as_deref(),
     )?;

@@ -1,152 +1,13 @@
 //! Every key there is (those of an uplink lie in `uplink_keys`): name, values, default, meaning. The reader, the errors and `docs/configuration.md` all follow this
 //! list (a test compares the document with it).
 
-use std::time::Duration;
-
 use super::{
     AttachMode, CutoffMode, OnDown,
-    address::Targets,
     allow::{Marks, Prefixes},
-    kind::{Command, Directory, Kind, Number, Protocol, Span, Word},
+    key::{DRAIN_SPAN, Key, METRIC, Section, millis, seconds},
+    kind::{Command, Directory, Number, Protocol, Span, Word},
+    probe_keys::PROBE,
     uplink_keys::UPLINK,
-};
-
-/// One key.
-#[derive(Debug)]
-pub(super) struct Key<K> {
-    /// Its name in the file.
-    pub(super) name: &'static str,
-    /// The values that it can take.
-    pub(super) kind: K,
-    /// Its default as it would be written in the file, or in words.
-    pub(super) default: &'static str,
-    /// What it does.
-    pub(super) about: &'static str,
-}
-
-/// What can be said of a key whatever its kind.
-pub(super) trait KeyInfo: Sync {
-    /// Its name in the file.
-    fn name(&self) -> &'static str;
-    /// Its row in the documentation: key, unit, range, default, meaning.
-    fn row(&self) -> [String; 5];
-}
-
-impl<K: Kind + Sync> KeyInfo for Key<K> {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn row(&self) -> [String; 5] {
-        [
-            format!("`{}`", self.name),
-            self.kind.unit(),
-            self.kind.range(),
-            self.default.to_owned(),
-            self.about.to_owned(),
-        ]
-    }
-}
-
-/// One table of the file.
-pub(super) struct Section {
-    /// Its name.
-    pub(super) name: &'static str,
-    /// Its header as it is written.
-    pub(super) header: &'static str,
-    /// Its keys.
-    pub(super) keys: &'static [&'static dyn KeyInfo],
-}
-
-impl Section {
-    /// The names of its keys; those of `[probe]` are valid in an `[[uplink]]`, too.
-    pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {
-        let inherited = if self.name == UPLINK.name {
-            PROBE.keys
-        } else {
-            &[]
-        };
-        self.keys.iter().chain(inherited).map(|key| key.name())
-    }
-}
-
-pub(super) const fn seconds(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
-const fn millis(millis: u64) -> Duration {
-    Duration::from_millis(millis)
-}
-
-pub(super) static TARGETS: Key<Targets> = Key {
-    name: "targets",
-    kind: Targets,
-    default: "`[\"1.1.1.1\", \"8.8.8.8\", \"9.9.9.9\"]`",
-    about: "whom to probe, all beyond the gateways: what is on an uplink's own network is refused; each family has a health of its own, a family without targets follows the other one",
-};
-pub(super) static INTERVAL: Key<Span> = Key {
-    name: "interval",
-    kind: Span {
-        min: millis(10),
-        max: seconds(3600),
-    },
-    default: "`\"1s\"`",
-    about: "time from one round to the next",
-};
-pub(super) static TIMEOUT: Key<Span> = Key {
-    name: "timeout",
-    kind: Span {
-        min: millis(10),
-        max: seconds(60),
-    },
-    default: "`\"1s\"`",
-    about: "how long a probe waits for its answer; may be up to 100 intervals",
-};
-pub(super) static FALL: Key<Number> = Key {
-    name: "fall",
-    kind: Number {
-        unit: "rounds",
-        min: 1,
-        max: 1000,
-    },
-    default: "`3`",
-    about: "consecutive bad rounds to become Down",
-};
-pub(super) static RISE: Key<Number> = Key {
-    name: "rise",
-    kind: Number {
-        unit: "rounds",
-        min: 1,
-        max: 1000,
-    },
-    default: "`4`",
-    about: "consecutive good rounds to become Up",
-};
-pub(super) static QUORUM: Key<Number> = Key {
-    name: "quorum",
-    kind: Number {
-        unit: "targets",
-        min: 1,
-        max: 32,
-    },
-    default: "`1`",
-    about: "targets that must answer for a round to be good; at most the number of targets of each family that has any",
-};
-pub(super) static HOLD: Key<Span> = Key {
-    name: "hold",
-    kind: Span {
-        min: seconds(0),
-        max: seconds(86_400),
-    },
-    default: "`\"0s\"`",
-    about: "how long an uplink must have been good without interruption before a failback to it",
-};
-
-/// How uplinks are probed.
-pub(super) static PROBE: Section = Section {
-    name: "probe",
-    header: "[probe]",
-    keys: &[&TARGETS, &INTERVAL, &TIMEOUT, &FALL, &RISE, &QUORUM, &HOLD],
 };
 
 pub(super) static ACTIVE_METRIC: Key<Number> = Key {
@@ -207,13 +68,6 @@ pub(super) static ON_DOWN: Key<Word<OnDown>> = Key {
     about: "what becomes of the default route of an uplink that is Down while another one is active: it stands behind the others, or it is taken out until the uplink is Up again",
 };
 
-/// Metric 0 would not be the best in IPv6: there the kernel takes it for 1024. Above, room is left for the ranks.
-pub(super) const METRIC: Number = Number {
-    unit: "metric",
-    min: 1,
-    max: 4_000_000_000,
-};
-
 /// Metrics, protocol, tables, rules.
 pub(super) static ROUTE: Section = Section {
     name: "route",
@@ -227,6 +81,7 @@ pub(super) static ROUTE: Section = Section {
         &MARK,
         &ON_DOWN,
     ],
+    inherits: None,
 };
 
 pub(super) static MODE: Key<Word<CutoffMode>> = Key {
@@ -267,10 +122,6 @@ pub(super) static DRAIN: Key<Span> = Key {
     default: "`\"0s\"`",
     about: "how long old connections may finish on an uplink that is left for a more preferred one while it works; new ones use the preferred one at once",
 };
-pub(super) const DRAIN_SPAN: Span = Span {
-    min: Duration::ZERO,
-    max: seconds(86_400),
-};
 pub(super) static ALLOW: Key<Prefixes> = Key {
     name: "allow",
     kind: Prefixes,
@@ -306,6 +157,7 @@ pub(super) static CUTOFF: Section = Section {
         &ALLOW,
         &ALLOW_MARKS,
     ],
+    inherits: None,
 };
 
 pub(super) static ATTACH: Key<Word<AttachMode>> = Key {
@@ -326,6 +178,7 @@ pub(super) static DATAPATH: Section = Section {
     name: "datapath",
     header: "[datapath]",
     keys: &[&ATTACH],
+    inherits: None,
 };
 
 pub(super) static ON_SWITCH: Key<Command> = Key {
@@ -349,6 +202,7 @@ pub(super) static HOOKS: Section = Section {
     name: "hooks",
     header: "[hooks]",
     keys: &[&ON_SWITCH, &HOOK_TIMEOUT],
+    inherits: None,
 };
 
 pub(super) static RUN_DIR: Key<Directory> = Key {
@@ -375,6 +229,7 @@ pub(super) static DIRS: Section = Section {
     name: "dirs",
     header: "[dirs]",
     keys: &[&RUN_DIR, &BPF_DIR, &STATE_DIR],
+    inherits: None,
 };
 
 /// All tables of a file.

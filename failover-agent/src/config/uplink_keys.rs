@@ -3,8 +3,9 @@
 use super::{
     Inbound,
     address::GatewayOf,
+    key::{DRAIN_SPAN, Key, METRIC, Section, seconds},
     kind::{Command, Interface, Name, Number, Optional, Span, Word, YesNo},
-    schema::{DRAIN_SPAN, Key, METRIC, Section, seconds},
+    probe_keys::PROBE,
 };
 use crate::policy::Family;
 
@@ -114,4 +115,5 @@ pub(super) static UPLINK: Section = Section {
         &RESET,
         &RESET_GRACE,
     ],
+    inherits: Some(&PROBE),
 };

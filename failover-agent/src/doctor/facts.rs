@@ -123,29 +123,8 @@ impl Facts {
     }
 }
 
-/// Position of a family in [`Family::ALL`].
-pub(super) fn index(family: Family) -> usize {
-    match family {
-        Family::V4 => 0,
-        Family::V6 => 1,
-    }
-}
-
 /// The configured targets of one family.
 pub(super) fn targets(uplink: &UplinkConfig, family: Family) -> impl Iterator<Item = IpAddr> {
     let targets = uplink.probe.targets.iter().copied();
     targets.filter(move |target| family_of(*target) == family)
-}
-
-/// How a kernel setting of an interface is written for `sysctl`: with slashes where the name has dots.
-pub(super) fn sysctl_key(family: Family, interface: &str, name: &str) -> String {
-    let protocol = match family {
-        Family::V4 => "ipv4",
-        Family::V6 => "ipv6",
-    };
-    if interface.contains('.') {
-        format!("net/{protocol}/conf/{interface}/{name}")
-    } else {
-        format!("net.{protocol}.conf.{interface}.{name}")
-    }
 }

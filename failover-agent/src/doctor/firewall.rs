@@ -6,7 +6,6 @@ use std::{fs, process::Command};
 
 use serde_json::Value;
 
-use super::facts::index;
 use crate::policy::Family;
 
 /// Tables of the older iptables, which `nft` does not see.
@@ -62,7 +61,7 @@ impl Firewall {
     /// Whether what is forwarded by `interface` gets an address of this host.
     pub(super) fn translates(&self, family: Family, interface: &str) -> bool {
         self.nat.iter().any(|nat| {
-            nat.families[index(family)]
+            nat.families[family as usize]
                 && match &nat.out {
                     Out::Any => true,
                     Out::Only(names) => names.iter().any(|name| matches(name, interface)),
@@ -75,7 +74,7 @@ impl Firewall {
     pub(super) fn output_chains(&self, family: Family) -> impl Iterator<Item = &Chain> {
         self.output
             .iter()
-            .filter(move |chain| families(&chain.family)[index(family)])
+            .filter(move |chain| families(&chain.family)[family as usize])
     }
 }
 

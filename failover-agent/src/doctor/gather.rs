@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use tracing::warn;
 
 use super::{
-    facts::{End, Facts, Probe, Settings, Uplink, index, targets},
+    facts::{End, Facts, Probe, Settings, Uplink, targets},
     firewall,
     obstacle::{effective, obstacle, setting},
     probes,
@@ -137,7 +137,7 @@ async fn probe(config: &Config, uplinks: &mut [Uplink], netlink: &mut Netlink) -
             continue;
         };
         for family in Family::ALL {
-            let Some(path) = &uplink.paths[index(family)] else {
+            let Some(path) = &uplink.paths[family as usize] else {
                 continue;
             };
             let mut clear = Vec::new();

@@ -21,6 +21,7 @@ mod gather;
 mod obstacle;
 mod probes;
 mod render;
+mod sysctl;
 
 use anyhow::Result;
 use serde::{Serialize, Serializer};

@@ -7,7 +7,7 @@ use std::{fs, net::IpAddr};
 use anyhow::Result;
 use nix::libc::{EACCES, EHOSTUNREACH, EINVAL, EXDEV};
 
-use super::facts::{index, sysctl_key};
+use super::sysctl::sysctl_key;
 use crate::{
     netlink::Netlink,
     policy::Family,
@@ -49,7 +49,7 @@ pub fn blindness(
     targets: &[IpAddr],
     mark: u32,
 ) -> Result<Option<String>> {
-    let path = link.families[index(family)].as_ref();
+    let path = link.families[family as usize].as_ref();
     let (Some(path), true) = (path, link.carrier) else {
         return Ok(None);
     };

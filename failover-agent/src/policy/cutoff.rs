@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::collections::VecDeque;
 
 use super::health::Tracker;
-use super::reload::Renumbering;
+use super::renumbering::Renumbering;
 use super::{Action, Cause, Family, Health, Members, Time, UplinkId};
 
 /// How one uplink stands.

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use super::health::Tracker;
 use super::pick::Pick;
-use super::reload::Renumbering;
+use super::renumbering::Renumbering;
 use super::{Action, Cause, Family, Health, Members, Note, Time, UplinkId};
 
 /// First and longest wait after a switch that could not be confirmed, before the same destination is tried again.

@@ -53,6 +53,7 @@ mod machine;
 mod members;
 mod pick;
 mod reload;
+mod renumbering;
 mod reset;
 mod round;
 mod rules;

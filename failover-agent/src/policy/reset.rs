@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::reload::Renumbering;
+use super::renumbering::Renumbering;
 use super::{Action, Health, Time, UplinkId, UplinkRules};
 
 /// The resets of all uplinks.

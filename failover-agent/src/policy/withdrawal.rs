@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::reload::Renumbering;
+use super::renumbering::Renumbering;
 use super::{Action, Family, Members};
 
 /// The withdrawn uplinks of one family.

@@ -2,11 +2,11 @@
 
 use super::{
     Finding,
-    facts::{Facts, Uplink, index, sysctl_key, targets},
+    facts::{Facts, Uplink, targets},
 };
 use crate::{
     config::{Gateway, UplinkConfig},
-    doctor::Severity,
+    doctor::{Severity, sysctl::sysctl_key},
     policy::Family,
     route::{inspect::AddressState, lookup::family_of},
 };
@@ -202,7 +202,7 @@ fn without_path(
         };
         for family in Family::ALL {
             let off = family == Family::V6 && uplink.settings.disable_ipv6 != 0;
-            if uplink.paths[index(family)].is_some() || !has_targets(config, family) || off {
+            if uplink.paths[family as usize].is_some() || !has_targets(config, family) || off {
                 continue;
             }
             if let Some((problem, cure)) = explain(config, uplink, family) {

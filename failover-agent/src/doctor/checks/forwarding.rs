@@ -2,10 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::{
-    Finding,
-    facts::{Facts, index},
-};
+use super::{Finding, facts::Facts};
 use crate::{
     doctor::Severity,
     policy::Family,
@@ -19,7 +16,7 @@ const TABLE: &str = "inet failover";
 pub(super) fn off(facts: &Facts) -> Option<Vec<Finding>> {
     let lan = facts.lans().find(|lan| has(lan, Family::V4, is_private));
     let finding = lan
-        .filter(|_| !facts.forwarding[index(Family::V4)])
+        .filter(|_| !facts.forwarding[Family::V4 as usize])
         .map(|lan| {
             let problem = format!(
                 "this host does not forward: hosts behind {} cannot use its uplinks",
@@ -40,7 +37,8 @@ pub(super) fn no_masquerade(facts: &Facts) -> Option<Vec<Finding>> {
             continue;
         };
         for (config, uplink, interface) in facts.present() {
-            if uplink.paths[index(family)].is_none() || firewall.translates(family, &interface.name)
+            if uplink.paths[family as usize].is_none()
+                || firewall.translates(family, &interface.name)
             {
                 continue;
             }
@@ -127,7 +125,7 @@ fn forward_chain() -> String {
 /// An interface with private addresses for which this host forwards a family.
 fn forwards_for(facts: &Facts, family: Family) -> Option<&Interface> {
     let mut lans = facts.lans();
-    lans.find(|lan| facts.forwarding[index(family)] && has(lan, family, is_private))
+    lans.find(|lan| facts.forwarding[family as usize] && has(lan, family, is_private))
 }
 
 fn has(interface: &Interface, family: Family, test: impl Fn(IpAddr) -> bool) -> bool {

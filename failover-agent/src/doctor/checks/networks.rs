@@ -4,11 +4,11 @@ use std::net::IpAddr;
 
 use super::{
     Finding,
-    facts::{Facts, Uplink, index, sysctl_key},
+    facts::{Facts, Uplink},
 };
 use crate::{
     config::UplinkConfig,
-    doctor::Severity,
+    doctor::{Severity, sysctl::sysctl_key},
     policy::Family,
     route::{contains, inspect::Interface},
 };
@@ -102,7 +102,7 @@ type Member<'a> = (&'a UplinkConfig, &'a Uplink, &'a Interface);
 fn shared(facts: &Facts) -> Vec<(Member<'_>, Member<'_>, (IpAddr, u8))> {
     let members: Vec<Member<'_>> = facts.present().collect();
     let networks = |member: &Member<'_>| {
-        let path = member.1.paths[index(Family::V4)].as_ref();
+        let path = member.1.paths[Family::V4 as usize].as_ref();
         path.map(|path| path.prefixes.clone()).unwrap_or_default()
     };
     let mut shared = Vec::new();
@@ -127,8 +127,8 @@ fn shared(facts: &Facts) -> Vec<(Member<'_>, Member<'_>, (IpAddr, u8))> {
 /// Whether both have the same gateway: the same address, and the same interface behind it.
 fn same_segment(a: &Uplink, b: &Uplink) -> bool {
     let gateway = |uplink: &Uplink| {
-        let path = uplink.paths[index(Family::V4)].as_ref()?;
-        Some((path.gateway?, uplink.gateways[index(Family::V4)].clone()?))
+        let path = uplink.paths[Family::V4 as usize].as_ref()?;
+        Some((path.gateway?, uplink.gateways[Family::V4 as usize].clone()?))
     };
     gateway(a).is_some_and(|known| gateway(b) == Some(known))
 }

@@ -2,7 +2,7 @@
 
 use super::{
     Finding,
-    facts::{End, Facts, index},
+    facts::{End, Facts},
 };
 use crate::{
     config::Inbound,
@@ -45,7 +45,7 @@ pub(super) fn probes(facts: &Facts) -> Option<Vec<Finding>> {
 /// What comes back for hosts behind this one is checked by their addresses, for which the main table decides: by a standby
 /// uplink, nothing gets in.
 pub(super) fn forwarded(facts: &Facts) -> Option<Vec<Finding>> {
-    let forwards = facts.forwarding[index(Family::V4)]
+    let forwards = facts.forwarding[Family::V4 as usize]
         && facts.lans().any(|lan| {
             let mut addresses = lan.addresses.iter();
             addresses.any(|address| family_of(address.ip) == Family::V4)

@@ -1,0 +1,16 @@
+//! Names of kernel settings.
+
+use crate::policy::Family;
+
+/// How a kernel setting of an interface is written for `sysctl`: with slashes where the name has dots.
+pub(super) fn sysctl_key(family: Family, interface: &str, name: &str) -> String {
+    let protocol = match family {
+        Family::V4 => "ipv4",
+        Family::V6 => "ipv6",
+    };
+    if interface.contains('.') {
+        format!("net/{protocol}/conf/{interface}/{name}")
+    } else {
+        format!("net.{protocol}.conf.{interface}.{name}")
+    }
+}
