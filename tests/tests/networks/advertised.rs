@@ -9,11 +9,11 @@ use failover_tests::lab::{
     daemon::{Advertisement, Preference, Router},
     require_root,
 };
-
-use super::scene::{
-    SOON, autoconfigured, history, ipv6_by_advertisements, prefix, start_agent, state, stop,
-    wait_for_health, wait_for_history, wait_for_status, wait_for_way_out,
+use failover_tests::scene::{
+    SOON, history, state, stop, wait_for_health, wait_for_history, wait_for_status,
 };
+
+use super::scene::{autoconfigured, ipv6_by_advertisements, prefix, start_agent, wait_for_way_out};
 
 /// A second router on the same link.
 const OTHER_ROUTER: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2);

@@ -9,9 +9,10 @@ use failover_tests::lab::{
     daemon::{ClientKind, DhcpClient, DhcpServer, Lease, System},
     require_root, wait_until,
 };
+use failover_tests::scene::SOON;
 use nix::unistd::gethostname;
 
-use super::scene::{SOON, wait_for_routes};
+use super::scene::wait_for_routes;
 
 #[test]
 fn a_daemon_touches_nothing_of_this_machine_and_ends_with_the_laboratory() -> Result<()> {

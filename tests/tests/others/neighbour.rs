@@ -1,9 +1,13 @@
 //! A gateway that no longer answers the kernel.
 
 use anyhow::Result;
-use failover_tests::lab::{Lab, TARGET_V4, require_root, wait_for};
+use failover_agent::policy::Family;
+use failover_tests::{
+    lab::{Lab, TARGET_V4, require_root, wait_for},
+    scene::{SOON, history, message},
+};
 
-use super::scene::{SOON, history, message, start};
+use super::scene::start;
 
 #[test]
 fn a_gateway_that_does_not_answer_is_probed_out_of_turn() -> Result<()> {
@@ -22,7 +26,7 @@ fn a_gateway_that_does_not_answer_is_probed_out_of_turn() -> Result<()> {
     let ask = format!("neigh change {gateway} dev cable nud probe");
     lab.host().namespace().ip_batch(&ask)?;
     wait_for("the failover", SOON, || {
-        let history = history(&agent);
+        let history = history(&agent, Family::V4);
         if history == ["start-up cable", "failover lte"] {
             Ok(())
         } else {

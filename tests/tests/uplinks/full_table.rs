@@ -3,7 +3,11 @@
 use std::{fmt::Write as _, time::Duration};
 
 use anyhow::{Context, Result};
-use failover_tests::lab::{Lab, UplinkSpec, require_root};
+use failover_agent::policy::Family;
+use failover_tests::{
+    lab::{Lab, UplinkSpec, require_root},
+    scene::{PROBE, history, times_down},
+};
 
 use super::scene::*;
 
@@ -65,6 +69,6 @@ fn a_new_gateway_is_followed_beside_a_hundred_thousand_routes() -> Result<()> {
     assert!(took < LIMIT, "{took:?}");
     assert!(grown < MEMORY, "{grown} bytes");
     assert_eq!(times_down(&agent, "cable"), 0);
-    assert_eq!(history(&agent, "IPv4"), ["start-up cable"]);
+    assert_eq!(history(&agent, Family::V4), ["start-up cable"]);
     Ok(())
 }

@@ -5,24 +5,16 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, ensure};
-use failover_tests::lab::{AgentProcess, Lab, wait_for};
+use anyhow::{Result, ensure};
+use failover_tests::{
+    lab::{AgentProcess, Lab, wait_for},
+    scene::{SOON, json::uplink},
+};
 use serde_json::Value;
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Long enough for everything that is to happen, even on a busy machine.
-pub(crate) const SOON: Duration = Duration::from_secs(15);
-
 /// How long an answer is waited for that is not to come.
 const FORCED: Duration = Duration::from_millis(50);
-
-/// Decides quickly, and still does not take a busy machine for a dead uplink.
-pub(crate) const PROBE: &str =
-    "targets = [\"192.0.2.1\"]\ninterval = \"50ms\"\ntimeout = \"400ms\"\nfall = 3\nrise = 2";
-
-/// The same with an IPv6 target.
-pub(crate) const PROBE_V6: &str =
-    "targets = [\"2001:db8:f::1\"]\ninterval = \"50ms\"\ntimeout = \"400ms\"\nfall = 3\nrise = 2";
 
 /// A configuration with `probe`, and nothing said about the uplinks' gateways.
 pub(crate) fn config(lab: &Lab, probe: &str) -> String {
@@ -38,15 +30,6 @@ pub(crate) fn ip(lab: &Lab, lines: &str) -> Result<()> {
     lab.host().namespace().ip_batch(lines)
 }
 
-/// One uplink's part of a status.
-pub(crate) fn uplink<'a>(status: &'a Value, name: &str) -> &'a Value {
-    let uplinks = status["uplinks"].as_array().into_iter().flatten();
-    match uplinks.into_iter().find(|uplink| uplink["name"] == name) {
-        Some(uplink) => uplink,
-        None => panic!("no uplink {name} in {status:#}"),
-    }
-}
-
 /// Waits until `uplink` is active and `others` are all Up, its gate open and theirs closed.
 pub(crate) fn wait_ready(agent: &AgentProcess, active: &str, others: &[&str]) -> Result<Value> {
     let what = format!("{active} active, {others:?} Up and closed");
@@ -58,12 +41,6 @@ pub(crate) fn wait_ready(agent: &AgentProcess, active: &str, others: &[&str]) ->
         status["active"] == active
             && ready(active, "open")
             && others.iter().all(|other| ready(other, "closed"))
-    })
-}
-
-pub(crate) fn wait_health(agent: &AgentProcess, name: &str, health: &str) -> Result<Value> {
-    agent.wait_for_status(&format!("{name} {health}"), SOON, |status| {
-        uplink(status, name)["health"] == health
     })
 }
 
@@ -88,38 +65,6 @@ pub(crate) fn wait_words(agent: &AgentProcess, words: &[&str]) -> Result<()> {
         words.iter().all(|word| line.text.contains(word))
     });
     line.map(drop)
-}
-
-/// All switches of a family so far: `["start-up cable", "failover lte"]`.
-pub(crate) fn history(agent: &AgentProcess, family: &str) -> Vec<String> {
-    let log = agent.log();
-    let switches = log.iter().filter_map(|line| {
-        let text = |name| line.field(name)?.as_str();
-        // Only the line of a confirmed switch has both.
-        line.field("routed_us")?;
-        (text("family")? == family).then_some(format!("{} {}", text("cause")?, text("to")?))
-    });
-    switches.collect()
-}
-
-/// How often an uplink has become Down.
-pub(crate) fn times_down(agent: &AgentProcess, name: &str) -> usize {
-    let log = agent.log();
-    let down = |line: &&failover_tests::lab::LogLine| {
-        let text = |field| line.field(field).and_then(Value::as_str);
-        text("uplink") == Some(name) && text("to") == Some("Down")
-    };
-    log.iter().filter(down).count()
-}
-
-/// Waits until `count` more probes of an uplink were sent.
-pub(crate) fn wait_probes(agent: &AgentProcess, name: &str, count: u64) -> Result<()> {
-    let probes = |status: &Value| uplink(status, name)["counters"]["probes_passed"].as_u64();
-    let before = probes(&agent.status_json()?).context("no counter")?;
-    agent.wait_for_status("more probes", SOON, |status| {
-        probes(status) >= Some(before + count)
-    })?;
-    Ok(())
 }
 
 /// Checks that a standby's gate cuts: a packet that is forced out by it has no answer, and is counted.
@@ -159,26 +104,6 @@ pub(crate) fn is_stale(
         Ok(())
     })?;
     Ok(stale(&agent.status_json()?) > before)
-}
-
-/// Sources of the agent's rules of a family (`-4`, `-6`), once each.
-pub(crate) fn rule_sources(lab: &Lab, family: &str) -> Result<Vec<String>> {
-    let rules = lab
-        .host()
-        .namespace()
-        .exec_json("ip", &["-j", "-d", family, "rule"])?;
-    let ours = rules
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter(|rule| rule["protocol"] == "136");
-    let mut sources: Vec<String> = ours
-        .filter_map(|rule| rule["src"].as_str().map(ToOwned::to_owned))
-        .filter(|source| source != "all")
-        .collect();
-    sources.sort();
-    sources.dedup();
-    Ok(sources)
 }
 
 /// Waits until the best default route of a family leads by this interface and gateway, and is ours.
