@@ -29,7 +29,7 @@ pub fn counter(status: &Value, name: &str, counter: &str) -> u64 {
     number
 }
 
-/// Waits until `active` is the active uplink, its gate open and all others closed, in both families. Returns the status.
+/// Waits until `active` is the active uplink, its gate open and all others closed, in each family that is in use. Returns the status.
 ///
 /// # Errors
 /// When it is not [`SOON`].
@@ -38,10 +38,14 @@ pub fn wait_active(agent: &AgentProcess, active: &str) -> Result<Value> {
         let mut uplinks = status["uplinks"].as_array().into_iter().flatten();
         status["active"] == active
             && uplinks.all(|uplink| {
-                ["ipv4", "ipv6"].iter().all(|family| {
-                    let open = uplink["families"][family]["gate"] == "open";
-                    open == (uplink["name"] == active)
-                })
+                let gate = if uplink["name"] == active {
+                    "open"
+                } else {
+                    "closed"
+                };
+                let families = ["ipv4", "ipv6"].map(|family| &uplink["families"][family]);
+                let mut used = families.iter().filter(|state| !state.is_null());
+                uplink["gate"] == gate && used.all(|state| state["gate"] == gate)
             })
     })
 }

@@ -25,7 +25,7 @@ fn text<'a>(line: &'a LogLine, field: &str) -> Option<&'a str> {
 fn switches(agent: &AgentProcess, family: Family) -> Vec<Switched> {
     let log = agent.log();
     let switches = log.iter().filter_map(|line| {
-        // Only the line of a confirmed switch has both.
+        // Only the line of a confirmed switch has this and a cause.
         line.field("routed_us")?;
         let (cause, to) = (text(line, "cause")?, text(line, "to")?);
         (text(line, "family")? == family.to_string()).then(|| Switched {

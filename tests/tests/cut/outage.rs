@@ -10,7 +10,7 @@ use failover_agent::policy::{Family, Health};
 use failover_ebpf::Gate;
 use failover_tests::{
     lab::{Lab, TARGET_V4, TARGET_V6, require_root},
-    scene::{SOON, counters, gate, uplink, wait_for_status},
+    scene::{SOON, counters, gate, status, uplink, wait_for_status},
 };
 
 use super::scene::{WHILE, start};
@@ -40,7 +40,7 @@ fn connections_outlive_an_outage_of_all_uplinks() -> Result<()> {
         })?;
     }
     thread::sleep(WHILE);
-    let status = failover_tests::scene::status(&agent)?;
+    let status = status(&agent)?;
     for family in Family::ALL {
         assert_eq!(gate(&status, "cable", family), Some(Gate::Open));
     }

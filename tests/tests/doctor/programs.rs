@@ -1,21 +1,20 @@
 //! Programs of others on the uplinks.
 
-use std::time::Duration;
-
 use anyhow::Result;
 use failover_agent::{
     config::AttachMode,
     datapath::{Datapath, LinkLayer, Options},
 };
-use failover_tests::lab::{Lab, require_root};
+use failover_tests::{
+    lab::{Lab, require_root},
+    scene::SOON,
+};
 use nix::{net::if_::if_nametoindex, sys::signal::Signal};
 
 use super::{
     diagnosis::{Diagnosis, PROBE},
     xdp,
 };
-
-const SOON: Duration = Duration::from_secs(20);
 
 #[test]
 fn programs_before_the_gate_are_warnings_others_hints() -> Result<()> {

@@ -7,11 +7,8 @@ use failover_agent::policy::Family;
 use failover_ebpf::Gate;
 use failover_tests::{
     lab::{AgentProcess, DefaultRoute, Lab, TARGETS_V4, TARGETS_V6, Uplink as LabUplink},
-    scene::{default_routes, gate, status, target, uplink},
+    scene::{default_routes, ensure_cut, gate, status, target},
 };
-
-/// How long an answer is waited for that is not to come.
-pub(crate) const FORCED: Duration = Duration::from_millis(50);
 
 /// Probes after which any decision would have fallen long ago: 20 rounds of three targets.
 pub(crate) const MANY: u64 = 60;
@@ -108,14 +105,7 @@ pub(crate) fn check_active(
             continue;
         }
         ensure!(gate == Some(Gate::Closed), "{standby}: {gate:?}");
-        let answer = lab.host().ping_by(standby, target(family), FORCED)?;
-        ensure!(answer.is_none(), "a forced packet has left by {standby}");
-        let cut = |status| uplink(status, standby).counters.cut_packets;
-        let after = status(agent)?;
-        ensure!(
-            cut(&after) > cut(&before),
-            "a forced packet was not counted: {before:#?}\n{after:#?}"
-        );
+        ensure_cut(lab, agent, standby, target(family))?;
     }
     Ok(())
 }

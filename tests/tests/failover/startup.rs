@@ -6,11 +6,12 @@ use failover_ebpf::Gate;
 use failover_tests::{
     lab::{Lab, TARGET_V4, require_root},
     scene::{
-        default_routes, history, status, uplink, wait_for_health, wait_for_history, wait_for_probes,
+        FORCED, default_routes, history, status, uplink, wait_for_health, wait_for_history,
+        wait_for_probes,
     },
 };
 
-use super::scene::{FORCED, MANY, Settings, check_active};
+use super::scene::{MANY, Settings, check_active};
 
 #[test]
 fn with_the_preferred_uplink_dead_at_the_start_the_backup_is_first() -> Result<()> {

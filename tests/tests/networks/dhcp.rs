@@ -4,12 +4,14 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use failover_agent::policy::{Family, Health};
-use failover_tests::lab::{
-    Lab, TARGET_V4, UplinkSpec,
-    daemon::{ClientKind, DhcpClient, DhcpServer, Lease, System},
-    require_root, wait_for,
+use failover_tests::{
+    lab::{
+        Lab, TARGET_V4, UplinkSpec,
+        daemon::{ClientKind, DhcpClient, DhcpServer, Lease, System},
+        require_root, wait_for,
+    },
+    scene::{SOON, history, rule_sources, stop, wait_for_health, wait_for_history},
 };
-use failover_tests::scene::{SOON, history, rule_sources, stop, wait_for_health, wait_for_history};
 
 use super::scene::{
     ifindex, owner_in_datapath, routes, start_agent, wait_for_answers, wait_for_routes,

@@ -4,12 +4,14 @@ use std::net::Ipv6Addr;
 
 use anyhow::Result;
 use failover_agent::policy::{Family, Health};
-use failover_tests::lab::{
-    LINK_LOCAL_GATEWAY, TARGET_V6,
-    daemon::{Advertisement, Router},
-    require_root,
+use failover_tests::{
+    lab::{
+        LINK_LOCAL_GATEWAY, TARGET_V6,
+        daemon::{Advertisement, Router},
+        require_root,
+    },
+    scene::{SOON, rule_sources, stop, wait_for_health, wait_for_history},
 };
-use failover_tests::scene::{rule_sources, stop, wait_for_health, wait_for_history};
 
 use super::scene::{
     autoconfigured, ipv6_by_advertisements, prefix, start_agent, wait_for_answers, wait_for_routes,
@@ -51,7 +53,7 @@ fn gateways_are_learned_from_router_advertisements_whose_routes_stay() -> Result
         &[format!("cable {gateway} 50"), format!("lte {gateway} 101")],
         &kernels,
     )?;
-    let answer = lab.host().ping(TARGET_V6, failover_tests::scene::SOON)?;
+    let answer = lab.host().ping(TARGET_V6, SOON)?;
     assert!(answer.is_some(), "{TARGET_V6} does not answer");
     stop(agent)?;
     wait_for_routes(&lab, Family::V6, &[], &kernels)

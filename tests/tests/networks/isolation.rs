@@ -4,12 +4,14 @@ use std::{fs, path::Path};
 
 use anyhow::Result;
 use failover_agent::policy::Family;
-use failover_tests::lab::{
-    Lab, UplinkSpec,
-    daemon::{ClientKind, DhcpClient, DhcpServer, Lease, System},
-    require_root, wait_until,
+use failover_tests::{
+    lab::{
+        Lab, UplinkSpec,
+        daemon::{ClientKind, DhcpClient, DhcpServer, Lease, System},
+        require_root, wait_until,
+    },
+    scene::SOON,
 };
-use failover_tests::scene::SOON;
 use nix::unistd::gethostname;
 
 use super::scene::wait_for_routes;

@@ -7,12 +7,14 @@ use std::{
 
 use anyhow::{Result, ensure};
 use failover_agent::policy::{Family, Health};
-use failover_tests::lab::{
-    Lab, TARGET_V4, UplinkSpec,
-    daemon::{ClientKind, DhcpClient, DhcpServer, Lease, System},
-    require_root,
+use failover_tests::{
+    lab::{
+        Lab, TARGET_V4, UplinkSpec,
+        daemon::{ClientKind, DhcpClient, DhcpServer, Lease, System},
+        require_root,
+    },
+    scene::{SOON, history, stop, wait_for_health, wait_for_history},
 };
-use failover_tests::scene::{SOON, history, stop, wait_for_health, wait_for_history};
 
 use super::scene::{start_agent, wait_for_routes};
 

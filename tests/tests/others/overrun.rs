@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::Result;
 use failover_agent::policy::Family;
 use failover_tests::{
-    lab::{AgentProcess, Lab, require_root, wait_for},
-    scene::{SOON, history, message},
+    lab::{AgentProcess, Lab, require_root},
+    scene::{SOON, history, message, wait_for_history},
 };
 use nix::sys::signal::Signal;
 
@@ -70,14 +70,7 @@ fn a_carrier_that_was_lost_in_a_flood_leads_to_a_failover() -> Result<()> {
         fault = Some(lab.uplink("cable").carrier_down()?);
         Ok(())
     })?;
-    wait_for("the failover", SOON, || {
-        let history = history(&agent, Family::V4);
-        if history == ["start-up cable", "failover lte"] {
-            Ok(())
-        } else {
-            Err(format!("{history:?}"))
-        }
-    })?;
+    wait_for_history(&agent, Family::V4, &["start-up cable", "failover lte"])?;
     // Not by probes: with three failures of which none can have come yet.
     let deadline = Duration::from_secs(120);
     assert!(

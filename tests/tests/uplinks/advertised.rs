@@ -120,10 +120,10 @@ fn the_best_router_is_used_until_it_says_that_it_is_none() -> Result<()> {
     wait_ready(&agent, "cable", &["lte"])?;
     advertise(&lab, "cable", "fe80::1", MEDIUM, 1800)?;
     wait_gateway(&agent, "cable", "fe80::1")?;
-    wait_best_route(&lab, "-6", "cable", Some("fe80::1"))?;
+    wait_best_route(&lab, Family::V6, "cable", Some("fe80::1"))?;
     advertise(&lab, "cable", "fe80::9", HIGH, 1800)?;
     wait_gateway(&agent, "cable", "fe80::9")?;
-    wait_best_route(&lab, "-6", "cable", Some("fe80::9"))?;
+    wait_best_route(&lab, Family::V6, "cable", Some("fe80::9"))?;
 
     // The kernel's own routes stand beside ours.
     let host = lab.host().namespace();
@@ -133,7 +133,7 @@ fn the_best_router_is_used_until_it_says_that_it_is_none() -> Result<()> {
     // One router less, then none: it ends by its word, and by its lifetime.
     advertise(&lab, "cable", "fe80::9", HIGH, 0)?;
     wait_gateway(&agent, "cable", "fe80::1")?;
-    wait_best_route(&lab, "-6", "cable", Some("fe80::1"))?;
+    wait_best_route(&lab, Family::V6, "cable", Some("fe80::1"))?;
     wait_ready(&agent, "cable", &["lte"])?;
     assert_eq!(times_down(&agent, "cable"), 0);
     advertise(&lab, "cable", "fe80::1", MEDIUM, 0)?;

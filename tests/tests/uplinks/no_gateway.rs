@@ -5,7 +5,7 @@ use failover_agent::policy::Family;
 use failover_tests::{
     lab::{Lab, TARGET_V4, UplinkSpec, require_root},
     scene::{
-        PROBE, SOON,
+        PROBE, SOON, ensure_cut,
         json::{uplink, wait_health},
         rule_sources,
     },
@@ -17,7 +17,7 @@ use super::scene::*;
 fn works(lab: &Lab, probe: &str) -> Result<()> {
     let agent = lab.start_agent(&config(lab, probe))?;
     wait_ready(&agent, "cable", &["lte"])?;
-    wait_best_route(lab, "-4", "cable", None)?;
+    wait_best_route(lab, Family::V4, "cable", None)?;
     assert!(uplink(&agent.status_json()?, "cable")["gateway"].is_null());
     let stream = lab.host().udp_stream(TARGET_V4).start()?;
     stream.wait_for_echo_by("cable", std::time::Instant::now(), SOON)?;

@@ -7,7 +7,7 @@ use failover_agent::policy::Family;
 use failover_tests::{
     lab::{AgentProcess, Lab, TARGET_V4, require_root},
     scene::{
-        PROBE, SOON, history,
+        PROBE, SOON, ensure_cut, history,
         json::{uplink, wait_health},
         times_down, wait_for_probes,
     },

@@ -1,20 +1,15 @@
 //! What the scenarios share.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use std::net::{IpAddr, SocketAddr};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Error, Result, ensure};
+use failover_agent::policy::Family;
 use failover_tests::{
-    lab::{AgentProcess, Lab, wait_for},
-    scene::{SOON, json::uplink},
+    lab::{AgentProcess, Lab, UplinkSpec, wait_for},
+    scene::{SOON, default_routes, json::uplink},
 };
 use serde_json::Value;
 use socket2::{Domain, Protocol, Socket, Type};
-
-/// How long an answer is waited for that is not to come.
-const FORCED: Duration = Duration::from_millis(50);
 
 /// A configuration with `probe`, and nothing said about the uplinks' gateways.
 pub(crate) fn config(lab: &Lab, probe: &str) -> String {
@@ -23,6 +18,22 @@ pub(crate) fn config(lab: &Lab, probe: &str) -> String {
         config += &format!("[[uplink]]\ninterface = \"{}\"\n", uplink.name());
     }
     config
+}
+
+/// A laboratory in which a new default route of `cable` has a metric of its own to replace the old one by: 900.
+pub(crate) fn with_metric() -> Result<Lab> {
+    let cable = UplinkSpec::veth("cable").metric(900);
+    Lab::builder()
+        .uplinks([cable, UplinkSpec::veth("lte")])
+        .build()
+}
+
+/// The same with 10.64.1.254 as another gateway of `cable`.
+pub(crate) fn with_two_gateways() -> Result<Lab> {
+    let lab = with_metric()?;
+    let provider = lab.uplink("cable").provider();
+    provider.ip_batch("address add 10.64.1.254/24 dev customer")?;
+    Ok(lab)
 }
 
 /// Runs lines of `ip` in the host.
@@ -67,24 +78,6 @@ pub(crate) fn wait_words(agent: &AgentProcess, words: &[&str]) -> Result<()> {
     line.map(drop)
 }
 
-/// Checks that a standby's gate cuts: a packet that is forced out by it has no answer, and is counted.
-pub(crate) fn ensure_cut(
-    lab: &Lab,
-    agent: &AgentProcess,
-    standby: &str,
-    target: IpAddr,
-) -> Result<()> {
-    let cut = |status: &Value| uplink(status, standby)["counters"]["cut_packets"].as_u64();
-    let before = cut(&agent.status_json()?);
-    let answer = lab.host().ping_by(standby, target, FORCED)?;
-    ensure!(answer.is_none(), "a forced packet has left by {standby}");
-    ensure!(
-        cut(&agent.status_json()?) > before,
-        "a forced packet was not counted by {standby}"
-    );
-    Ok(())
-}
-
 /// Sends a datagram with this source by this interface, and tells whether the programs took it for stale.
 pub(crate) fn is_stale(
     lab: &Lab,
@@ -109,30 +102,15 @@ pub(crate) fn is_stale(
 /// Waits until the best default route of a family leads by this interface and gateway, and is ours.
 pub(crate) fn wait_best_route(
     lab: &Lab,
-    family: &str,
+    family: Family,
     interface: &str,
     gateway: Option<&str>,
 ) -> Result<()> {
     wait_for(&format!("{interface} by {gateway:?}"), SOON, || {
-        let read = || -> Result<Value> {
-            let routes = lab
-                .host()
-                .namespace()
-                .exec_json("ip", &["-j", family, "route", "show", "default"])?;
-            let mut routes = routes.as_array().cloned().unwrap_or_default();
-            routes.sort_by_key(|route| route["metric"].as_u64());
-            Ok(routes.first().cloned().unwrap_or_default())
-        };
-        match read() {
-            Ok(best)
-                if best["dev"] == interface
-                    && best["gateway"].as_str() == gateway
-                    && best["protocol"] == "136" =>
-            {
-                Ok(())
-            }
-            Ok(best) => Err(best.to_string()),
-            Err(error) => Err(format!("{error:#}")),
-        }
+        let routes = default_routes(lab, family)?;
+        let best = routes.first().context("no default route")?;
+        let found = (&*best.interface, best.gateway.as_deref(), &*best.protocol);
+        ensure!(found == (interface, gateway, "136"), "{best:?}");
+        Ok::<_, Error>(())
     })
 }

@@ -5,7 +5,7 @@ use failover_agent::policy::Family;
 use failover_tests::{
     lab::{Lab, TARGET_V4, require_root},
     scene::{
-        PROBE, history,
+        PROBE, ensure_cut, history,
         json::{uplink, wait_health},
         wait_for_probes,
     },
