@@ -23,7 +23,7 @@ pub use status::{
     counters, gate, has_health, state, status, uplink, wait_for_active, wait_for_health,
     wait_for_status,
 };
-pub use tables::{default_routes, rule_sources};
+pub use tables::{OURS, default_routes, rule_sources};
 
 /// Long enough for everything that is to happen, even on a busy machine.
 pub const SOON: Duration = Duration::from_secs(20);

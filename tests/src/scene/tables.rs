@@ -5,6 +5,9 @@ use failover_agent::policy::Family;
 
 use crate::lab::{DefaultRoute, Lab};
 
+/// Our route protocol, as `ip` prints it where /etc/iproute2/rt_protos has no name for it.
+pub const OURS: &str = "136";
+
 /// The default routes of the main table, best first.
 ///
 /// # Errors
@@ -28,7 +31,7 @@ pub fn rule_sources(lab: &Lab, family: Family) -> Result<Vec<String>> {
     let host = lab.host().namespace();
     let rules = host.exec_json("ip", &["-j", "-d", family, "rule"])?;
     let rules = rules.as_array().context("no list of rules")?;
-    let ours = rules.iter().filter(|rule| rule["protocol"] == "136");
+    let ours = rules.iter().filter(|rule| rule["protocol"] == OURS);
     let sources = ours.filter_map(|rule| rule["src"].as_str());
     let mut sources: Vec<String> = sources
         .filter(|source| *source != "all")

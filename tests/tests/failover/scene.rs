@@ -7,7 +7,7 @@ use failover_agent::policy::Family;
 use failover_ebpf::Gate;
 use failover_tests::{
     lab::{AgentProcess, DefaultRoute, Lab, TARGETS_V4, TARGETS_V6, Uplink as LabUplink},
-    scene::{default_routes, ensure_cut, gate, status, target},
+    scene::{OURS, default_routes, ensure_cut, gate, status, target},
 };
 
 /// Probes after which any decision would have fallen long ago: 20 rounds of three targets.
@@ -92,7 +92,7 @@ pub(crate) fn check_active(
             } else {
                 100 + rank
             };
-            (metric, uplink.name().to_owned(), "136".to_owned())
+            (metric, uplink.name().to_owned(), OURS.to_owned())
         })
         .collect();
     expected.sort();

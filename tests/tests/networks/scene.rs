@@ -12,11 +12,8 @@ use failover_tests::{
         AgentProcess, DefaultRoute, Lab, TARGETS_V4, TARGETS_V6, Uplink as LabUplink, UplinkSpec,
         wait_for,
     },
-    scene::{SOON, state, status, uplink, wait_for_status},
+    scene::{OURS, SOON, default_routes, state, status, uplink, wait_for_status},
 };
-
-/// Our route protocol.
-const OURS: &str = "136";
 
 /// Starts an agent that probes these families. The timeout is longer than the interval: quick to notice, patient when the machine is busy.
 pub(crate) fn start_agent(lab: &Lab, families: &[Family]) -> Result<AgentProcess> {
@@ -69,10 +66,7 @@ pub(crate) fn wait_for_answers(agent: &AgentProcess, family: Family, names: &[&s
 
 /// Default routes of the main table as `INTERFACE GATEWAY METRIC`: ours, and those of others. Sorted.
 pub(crate) fn routes(lab: &Lab, family: Family) -> Result<(Vec<String>, Vec<String>)> {
-    let all = match family {
-        Family::V4 => lab.host().default_routes_v4()?,
-        Family::V6 => lab.host().default_routes_v6()?,
-    };
+    let all = default_routes(lab, family)?;
     let words = |route: &DefaultRoute| {
         let gateway = route.gateway.as_deref().unwrap_or("-");
         format!("{} {gateway} {}", route.interface, route.metric)

@@ -6,7 +6,7 @@ use anyhow::{Context, Error, Result, ensure};
 use failover_agent::policy::Family;
 use failover_tests::{
     lab::{AgentProcess, Lab, UplinkSpec, wait_for},
-    scene::{SOON, default_routes, json::uplink},
+    scene::{OURS, SOON, default_routes, json::uplink},
 };
 use serde_json::Value;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -110,7 +110,7 @@ pub(crate) fn wait_best_route(
         let routes = default_routes(lab, family)?;
         let best = routes.first().context("no default route")?;
         let found = (&*best.interface, best.gateway.as_deref(), &*best.protocol);
-        ensure!(found == (interface, gateway, "136"), "{best:?}");
+        ensure!(found == (interface, gateway, OURS), "{best:?}");
         Ok::<_, Error>(())
     })
 }
