@@ -102,3 +102,8 @@ pub(crate) fn apply(lab: &Lab, finding: &Value) -> Result<()> {
     );
     Ok(())
 }
+
+/// What a finding says is wrong.
+pub(crate) fn problem(finding: &Value) -> &str {
+    finding["problem"].as_str().unwrap_or_default()
+}

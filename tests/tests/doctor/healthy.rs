@@ -74,21 +74,13 @@ fn an_agent_with_flags_has_no_file() -> Result<()> {
         return Ok(());
     }
     let lab = Lab::builder().build()?;
-    let flags = [
-        "--uplink",
-        "cable",
-        "--uplink",
-        "lte",
-        "--target",
-        "192.0.2.1",
-    ];
     let agent = lab.spawn_agent(&[&["run"], &FLAGS[..]].concat())?;
     agent.wait_for_status("anything", SOON, |_| true)?;
     let output = doctor(&lab, &[])?;
     let error = String::from_utf8(output.stderr)?;
     assert_eq!(output.status.code(), Some(11), "{error}");
     assert!(error.contains("configured by flags"), "{error}");
-    assert_eq!(doctor(&lab, &flags)?.status.code(), Some(0));
+    assert_eq!(doctor(&lab, &FLAGS)?.status.code(), Some(0));
     // Half of the flags is no request for the file.
     let half = doctor(&lab, &["--target", "192.0.2.1"])?;
     assert_eq!(half.status.code(), Some(14));

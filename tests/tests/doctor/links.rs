@@ -6,7 +6,7 @@ use failover_tests::{
     scene::SOON,
 };
 
-use super::diagnosis::{Diagnosis, FLAGS, PROBE, PROBE_BOTH, apply};
+use super::diagnosis::{Diagnosis, FLAGS, PROBE, PROBE_BOTH, apply, problem};
 
 #[test]
 fn a_missing_interface_is_named() -> Result<()> {
@@ -89,10 +89,7 @@ fn an_uplink_without_an_address_and_one_without_a_gateway() -> Result<()> {
     ];
     let diagnosis = Diagnosis::with(&lab, &flags)?;
     let finding = diagnosis.of("no-gateway")[0];
-    assert!(
-        finding["problem"].as_str().unwrap().contains("10.9.9.9"),
-        "{finding}"
-    );
+    assert!(problem(finding).contains("10.9.9.9"), "{finding}");
     Ok(())
 }
 

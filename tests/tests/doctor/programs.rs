@@ -12,7 +12,7 @@ use failover_tests::{
 use nix::{net::if_::if_nametoindex, sys::signal::Signal};
 
 use super::{
-    diagnosis::{Diagnosis, PROBE},
+    diagnosis::{Diagnosis, PROBE, problem},
     xdp,
 };
 
@@ -33,10 +33,7 @@ fn programs_before_the_gate_are_warnings_others_hints() -> Result<()> {
     let diagnosis = Diagnosis::make(&lab, PROBE)?;
     let finding = diagnosis.only("other-programs", "hint");
     assert!(
-        finding["problem"]
-            .as_str()
-            .unwrap()
-            .contains("filter u32 (pref 10)"),
+        problem(finding).contains("filter u32 (pref 10)"),
         "{finding}"
     );
 
@@ -100,10 +97,7 @@ fn an_xdp_program_is_a_hint() -> Result<()> {
     let diagnosis = Diagnosis::make(&lab, PROBE)?;
     let finding = diagnosis.only("other-programs", "hint");
     assert!(
-        finding["problem"]
-            .as_str()
-            .unwrap()
-            .starts_with("XDP program (id "),
+        problem(finding).starts_with("XDP program (id "),
         "{finding}"
     );
     assert_eq!(finding["uplink"], "lte");
