@@ -1,7 +1,8 @@
 //! The laboratory in which failover-agent is tried out: a host with several uplinks, their providers, an
 //! internet and a client, all in network namespaces of one machine.
 //!
-//! The scenario tests, the demonstration and the benchmark are written with it. See [`lab`], [`demo`] and [`mod@bench`].
+//! The scenario tests, the demonstration and the benchmark are written with it. See [`lab`], [`scene`], [`demo`] and [`mod@bench`].
 pub mod bench;
 pub mod demo;
 pub mod lab;
+pub mod scene;

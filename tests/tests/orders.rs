@@ -1,12 +1,13 @@
 //! Orders by hand, given to a running agent by its own verbs: switches, drills, and what is refused.
 
-use std::{process::Output, time::Duration};
+use std::process::Output;
 
 use anyhow::Result;
-use failover_tests::lab::{AgentProcess, Lab, agent_path, require_root};
+use failover_tests::{
+    lab::{AgentProcess, Lab, agent_path, require_root},
+    scene::SOON,
+};
 use serde_json::Value;
-
-const SOON: Duration = Duration::from_secs(20);
 
 const SETTINGS: &str = "targets = [\"192.0.2.1\"]\ninterval = \"100ms\"\ntimeout = \"200ms\"\n[cutoff]\ndrain = \"2s\"";
 

@@ -8,7 +8,10 @@ use std::{
 
 use failover_agent::cutoff::{Cutoff, Scope};
 
-use crate::lab::{Host, addresses, isolated, sh, wait_for};
+use crate::{
+    lab::{addresses, cable, sh, wait_for},
+    namespaces::{Host, isolated},
+};
 
 /// Entries as `conntrack` lists them.
 fn entries(options: &str) -> Vec<String> {
@@ -28,15 +31,15 @@ struct Router {
 impl Router {
     fn new(nat: &str) -> Router {
         let (client, provider) = (Host::new(), Host::new());
-        client.cable("lan", "eth");
+        cable("lan", &client, "eth");
         client.run(|| {
             sh("
                 ip addr add 10.1.0.2/24 dev eth
                 ip route add default via 10.1.0.1
             ")
         });
-        provider.cable("up0", "far0");
-        provider.cable("up1", "far1");
+        cable("up0", &provider, "far0");
+        cable("up1", &provider, "far1");
         provider.run(|| {
             sh("
                 ip addr add 192.0.2.1/30 dev far0

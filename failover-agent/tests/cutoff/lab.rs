@@ -1,79 +1,17 @@
-//! Network namespaces, and `ss`, `conntrack` and `nft` as independent tools.
+//! Cables between network namespaces, sockets, and `ss`, `conntrack` and `nft` as independent tools.
 
-use std::{
-    net::SocketAddr,
-    process::Command,
-    sync::mpsc::{Sender, channel},
-    thread,
-    time::Duration,
-};
+use std::{net::SocketAddr, process::Command, thread, time::Duration};
 
 use failover_agent::cutoff::Scope;
-use nix::{
-    sched::{CloneFlags, unshare},
-    unistd::{Uid, gettid},
-};
 use socket2::{Domain, Socket, Type};
 
-/// Runs a test in a network namespace of its own, which ends with the test's thread. Without root it only says so.
-pub(crate) fn isolated(test: impl FnOnce() + Send) {
-    if !Uid::effective().is_root() {
-        eprintln!("skipped: needs root");
-        return;
-    }
-    thread::scope(|scope| {
-        let run = || {
-            unshare(CloneFlags::CLONE_NEWNET).unwrap();
-            sh("ip link set lo up");
-            test();
-        };
-        if let Err(panic) = scope.spawn(run).join() {
-            std::panic::resume_unwind(panic);
-        }
-    });
-}
+use crate::namespaces::Host;
 
-/// Another network namespace: a thread that works off what it is given. It ends with this value.
-pub(crate) struct Host {
-    jobs: Sender<Box<dyn FnOnce() + Send>>,
-    thread: i32,
-}
-
-impl Host {
-    pub(crate) fn new() -> Host {
-        let (jobs, inbox) = channel::<Box<dyn FnOnce() + Send>>();
-        let (ready, is_ready) = channel();
-        thread::spawn(move || {
-            unshare(CloneFlags::CLONE_NEWNET).unwrap();
-            sh("ip link set lo up");
-            ready.send(gettid().as_raw()).unwrap();
-            inbox.into_iter().for_each(|job| job());
-        });
-        Host {
-            jobs,
-            thread: is_ready.recv().unwrap(),
-        }
-    }
-
-    /// Lays a cable from `near` in the calling thread's namespace to `far` in this one.
-    pub(crate) fn cable(&self, near: &str, far: &str) {
-        sh(&format!(
-            "ip link add {near} type veth peer name {far} netns {}",
-            self.thread
-        ));
-        sh(&format!("ip link set {near} up"));
-        let far = format!("ip link set {far} up");
-        self.run(move || sh(&far));
-    }
-
-    /// Runs `job` there.
-    pub(crate) fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
-        let (sender, receiver) = channel();
-        self.jobs
-            .send(Box::new(move || sender.send(job()).unwrap()))
-            .unwrap();
-        receiver.recv().unwrap()
-    }
+/// Lays a cable from `near` in the calling thread's namespace to `far` in that of `host`.
+pub(crate) fn cable(near: &str, host: &Host, far: &str) {
+    sh(&format!("ip link add {near} type veth peer name {far}"));
+    host.take(far);
+    sh(&format!("ip link set {near} up"));
 }
 
 /// Commands, one a line; each must succeed. Returns what they print.

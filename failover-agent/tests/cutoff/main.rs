@@ -3,4 +3,6 @@
 
 mod flows;
 mod lab;
+#[path = "../common/namespaces.rs"]
+mod namespaces;
 mod sockets;

@@ -16,7 +16,10 @@ use nix::{
 };
 use socket2::{Domain, Socket, Type};
 
-use crate::lab::{addresses, bound, connected, isolated, listener, sh, wait_for};
+use crate::{
+    lab::{addresses, bound, connected, listener, sh, wait_for},
+    namespaces::isolated,
+};
 
 /// Addresses of the uplink that is cut off end in 1, those of others in 2.
 fn two_uplinks() {

@@ -13,7 +13,7 @@ use failover_agent::{
     policy::{Family, Members},
 };
 
-use crate::{host::Host, netns::*, scene::*};
+use crate::{namespaces::Host, netns::*, scene::*};
 
 /// All share the traffic evenly.
 fn even(interfaces: &[&str]) -> Config {

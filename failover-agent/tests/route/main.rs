@@ -5,9 +5,10 @@
 mod discover;
 mod flows;
 mod groups;
-mod host;
 mod learn;
 mod metrics;
+#[path = "../common/namespaces.rs"]
+mod namespaces;
 mod neighbour;
 mod netns;
 mod observe;

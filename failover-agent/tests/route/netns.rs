@@ -1,4 +1,4 @@
-//! A network namespace for each test, and `ip` as an independent reader.
+//! `ip` as an independent reader of the network namespace that each test has.
 
 use std::{
     collections::BTreeSet, net::IpAddr, path::PathBuf, process::Command, thread, time::Duration,
@@ -8,25 +8,9 @@ use failover_agent::config::{
     AttachMode, Config, CutoffConfig, DatapathConfig, Dirs, Gateway, HooksConfig, Inbound, OnDown,
     ProbeConfig, RouteConfig, UplinkConfig,
 };
-use nix::sched::{CloneFlags, unshare};
 use serde_json::Value;
 
-/// Runs a test in a network namespace of its own, which ends with the test's thread.
-pub(crate) fn isolated(test: impl FnOnce() + Send + 'static) {
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: needs root");
-        return;
-    }
-    let result = thread::spawn(|| {
-        unshare(CloneFlags::CLONE_NEWNET).unwrap();
-        ip("link set lo up");
-        test();
-    })
-    .join();
-    if let Err(panic) = result {
-        std::panic::resume_unwind(panic);
-    }
-}
+pub(crate) use crate::namespaces::isolated;
 
 /// `ip ARGUMENTS`, which must succeed.
 pub(crate) fn ip(arguments: &str) -> String {

@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use failover_agent::policy::{Cause, Family, Health};
-use failover_tests::lab::{AgentProcess, Lab, TARGET_V4, require_root};
+use failover_tests::{
+    lab::{AgentProcess, Lab, TARGET_V4, require_root},
+    scene::{SOON, status, uplink, wait_for_active, wait_for_status},
+};
 
 use super::{
-    scene::{
-        AT_ONCE, SOON, config, settled, start, start_with, status, uplink, wait_for_active,
-        wait_for_cut, wait_for_status,
-    },
+    scene::{AT_ONCE, config, settled, start, start_with, wait_for_cut},
     sockets::assert_cut,
 };
 

@@ -6,12 +6,15 @@ use std::{
 };
 
 use anyhow::Result;
-use failover_tests::lab::{
-    Capture, DISCARD_PORT, LAN_CLIENT_V4, LAN_CLIENT_V6, Lab, Node, TARGET_V4, TARGET_V6,
-    TcpClient, Uplink, UplinkSpec, require_root,
+use failover_tests::{
+    lab::{
+        Capture, DISCARD_PORT, LAN_CLIENT_V4, LAN_CLIENT_V6, Lab, Node, TARGET_V4, TARGET_V6,
+        TcpClient, Uplink, UplinkSpec, require_root,
+    },
+    scene::{SOON, counters},
 };
 
-use super::scene::{SOON, counters, foreign_packets, start, wait_for_cut};
+use super::scene::{foreign_packets, start, wait_for_cut};
 
 /// Failovers and failbacks in a row.
 const ROUNDS: usize = 3;

@@ -6,10 +6,13 @@ use std::{
 };
 
 use anyhow::Result;
-use failover_tests::lab::{Lab, Namespace, Uplink, UplinkSpec, require_root};
+use failover_tests::{
+    lab::{Lab, Namespace, Uplink, UplinkSpec, require_root},
+    scene::SOON,
+};
 
 use super::{
-    scene::{AT_ONCE, SOON, config, foreign_packets, start_with, wait_for_cut, with_uplink_keys},
+    scene::{AT_ONCE, config, foreign_packets, start_with, wait_for_cut, with_uplink_keys},
     sockets::{Pair, connect_from, wait_for_error},
 };
 

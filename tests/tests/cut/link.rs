@@ -2,12 +2,13 @@
 
 use anyhow::Result;
 use failover_agent::policy::Health;
-use failover_tests::lab::{
-    Fault, Lab, TARGET_V4, TARGET_V6, TcpClient, UdpStream, Uplink, require_root,
+use failover_tests::{
+    lab::{Fault, Lab, TARGET_V4, TARGET_V6, TcpClient, UdpStream, Uplink, require_root},
+    scene::{uplink, wait_for_status},
 };
 
 use super::{
-    scene::{AT_ONCE, WHILE, foreign_packets, start, uplink, wait_for_cut, wait_for_status},
+    scene::{AT_ONCE, WHILE, foreign_packets, start, wait_for_cut},
     sockets::assert_cut,
 };
 

@@ -8,13 +8,16 @@ use std::{
 
 use anyhow::Result;
 use failover_agent::policy::Family;
-use failover_tests::lab::{
-    Arrival, ECHO_PORT, LAN_CLIENT_V4, LAN_CLIENT_V6, Lab, TARGET_V4, TARGET_V6, UdpStream,
-    UplinkSpec, require_root, wait_for,
+use failover_tests::{
+    lab::{
+        Arrival, ECHO_PORT, LAN_CLIENT_V4, LAN_CLIENT_V6, Lab, TARGET_V4, TARGET_V6, UdpStream,
+        UplinkSpec, require_root, wait_for,
+    },
+    scene::{SOON, status},
 };
 
 use super::{
-    scene::{AT_ONCE, SOON, fail_over, foreign_packets, start, status},
+    scene::{AT_ONCE, fail_over, foreign_packets, start},
     sockets::{connect_from, error_of_sending},
 };
 

@@ -2,19 +2,15 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use failover_agent::{
-    control::{
-        Status,
-        status::{Counters, Switch, Uplink},
-    },
+    control::{Status, status::Switch},
     policy::{Family, Health},
 };
-use failover_ebpf::Gate;
-use failover_tests::lab::{AgentProcess, Fault, Lab, wait_for};
-
-/// Long enough for everything that is to happen, even on a busy machine.
-pub(crate) const SOON: Duration = Duration::from_secs(15);
+use failover_tests::{
+    lab::{AgentProcess, Fault, Lab},
+    scene::wait_for_status,
+};
 
 /// What is to happen at once happens within this; without the cut it would take minutes.
 pub(crate) const AT_ONCE: Duration = Duration::from_secs(2);
@@ -58,39 +54,11 @@ pub(crate) fn settled(agent: &AgentProcess) -> Result<Status> {
     })
 }
 
-pub(crate) fn status(agent: &AgentProcess) -> Result<Status> {
-    Ok(serde_json::from_value(agent.status_json()?)?)
-}
-
-/// Waits until the agent's status fulfils a condition, and returns it.
-pub(crate) fn wait_for_status(
-    agent: &AgentProcess,
-    what: &str,
-    condition: impl Fn(&Status) -> bool,
-) -> Result<Status> {
-    let what = format!("the agent's status shows {what}");
-    wait_for(&what, SOON, || match status(agent) {
-        Ok(status) if condition(&status) => Ok(status),
-        Ok(status) => Err(format!("{status:#?}")),
-        Err(error) => Err(format!("{error:#}")),
-    })
-}
-
 fn last_switch(status: &Status, family: Family) -> Option<&Switch> {
     status
         .switches
         .iter()
         .find(|switch| switch.family == family)
-}
-
-/// Waits until `uplink` is active in both families.
-pub(crate) fn wait_for_active(agent: &AgentProcess, name: &str) -> Result<Status> {
-    wait_for_status(agent, &format!("{name} active"), |status| {
-        Family::ALL.into_iter().all(|family| {
-            let active = status.active_in(family);
-            active.is_some_and(|active| active.name == name)
-        })
-    })
 }
 
 /// Waits until the agent has switched both families to an uplink and has cut the others.
@@ -110,28 +78,6 @@ pub(crate) fn fail_over(lab: &Lab, agent: &AgentProcess, from: &str, to: &str) -
     let fault = lab.uplink(from).blackhole()?;
     wait_for_cut(agent, to)?;
     Ok(fault)
-}
-
-/// An uplink's part of a status.
-pub(crate) fn uplink<'a>(status: &'a Status, name: &str) -> &'a Uplink {
-    let mut uplinks = status.uplinks.iter();
-    let Some(uplink) = uplinks.find(|uplink| uplink.name == name) else {
-        panic!("no uplink {name} in {status:#?}")
-    };
-    uplink
-}
-
-/// An uplink's counters.
-pub(crate) fn counters(agent: &AgentProcess, name: &str) -> Result<Counters> {
-    Ok(uplink(&status(agent)?, name).counters)
-}
-
-/// An uplink's gate in a family.
-pub(crate) fn gate(status: &Status, name: &str, family: Family) -> Result<Gate> {
-    let state = uplink(status, name).families.get(family);
-    Ok(state
-        .with_context(|| format!("{name} has no {family}"))?
-        .gate)
 }
 
 /// Packets with a source that is not its own which any provider has seen, as the providers count them.

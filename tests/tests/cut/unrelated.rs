@@ -3,12 +3,13 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use failover_tests::lab::{
-    LAN_HOST_V4, LAN_HOST_V6, Lab, TARGET_V4, TARGET_V6, UplinkSpec, require_root,
+use failover_tests::{
+    lab::{LAN_HOST_V4, LAN_HOST_V6, Lab, TARGET_V4, TARGET_V6, UplinkSpec, require_root},
+    scene::SOON,
 };
 
 use super::{
-    scene::{SOON, WHILE, fail_over, settled, start, wait_for_cut},
+    scene::{WHILE, fail_over, settled, start, wait_for_cut},
     sockets::Pair,
 };
 

@@ -12,13 +12,15 @@ use failover_agent::{
     policy::Family,
     route::{Link, Router},
 };
-use failover_tests::lab::{AgentProcess, Lab, TARGET_V4, TARGET_V6, require_root};
+use failover_tests::{
+    lab::{AgentProcess, Lab, TARGET_V4, TARGET_V6, require_root},
+    scene::SOON,
+};
 use serde_json::Value;
 
 use super::diagnosis::PROBE_BOTH;
 
 const LTE: usize = 1;
-const SOON: Duration = Duration::from_secs(20);
 
 /// A laboratory whose agent has set up tables and rules.
 fn running() -> Result<(Lab, AgentProcess)> {

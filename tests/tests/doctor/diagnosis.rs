@@ -13,6 +13,16 @@ pub(crate) const PROBE: &str = "targets = [\"192.0.2.1\", \"198.51.100.1\"]\ntim
 pub(crate) const PROBE_BOTH: &str =
     "targets = [\"192.0.2.1\", \"2001:db8:f::1\"]\ntimeout = \"500ms\"";
 
+/// Flags for both uplinks of a laboratory and one target, instead of a file.
+pub(crate) const FLAGS: [&str; 6] = [
+    "--uplink",
+    "cable",
+    "--uplink",
+    "lte",
+    "--target",
+    "192.0.2.1",
+];
+
 /// What the doctor said.
 #[derive(Debug)]
 pub(crate) struct Diagnosis {
@@ -91,4 +101,9 @@ pub(crate) fn apply(lab: &Lab, finding: &Value) -> Result<()> {
         String::from_utf8_lossy(&output.stderr)
     );
     Ok(())
+}
+
+/// What a finding says is wrong.
+pub(crate) fn problem(finding: &Value) -> &str {
+    finding["problem"].as_str().unwrap_or_default()
 }

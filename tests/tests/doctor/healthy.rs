@@ -1,9 +1,12 @@
 //! A host with nothing wrong, and what the doctor must not do.
 
 use anyhow::Result;
-use failover_tests::lab::{Lab, require_root};
+use failover_tests::{
+    lab::{Lab, require_root},
+    scene::SOON,
+};
 
-use super::diagnosis::{Diagnosis, PROBE, PROBE_BOTH, apply, doctor};
+use super::diagnosis::{Diagnosis, FLAGS, PROBE, PROBE_BOTH, apply, doctor};
 
 /// Everything that a diagnosis must leave alone.
 fn state(lab: &Lab) -> Result<(failover_tests::lab::Snapshot, Vec<String>)> {
@@ -30,15 +33,7 @@ fn a_healthy_host_has_no_findings_and_is_left_as_it_was() -> Result<()> {
     assert!(settings.len() > 100, "{settings:?}");
     assert_eq!(settings, same);
 
-    let flags = [
-        "--uplink",
-        "cable",
-        "--uplink",
-        "lte",
-        "--target",
-        "192.0.2.1",
-    ];
-    let output = doctor(&lab, &flags)?;
+    let output = doctor(&lab, &FLAGS)?;
     let text = String::from_utf8(output.stdout)?;
     assert_eq!(text, format!("nothing found, {checks} checks\n"));
     assert_eq!(output.status.code(), Some(0));
@@ -57,14 +52,10 @@ fn a_running_agent_is_no_finding_and_knows_its_file() -> Result<()> {
     assert!(error.contains("give --config FILE"), "{error}");
 
     let agent = lab.start_agent(&lab.config(PROBE_BOTH))?;
-    agent.wait_for_status(
-        "both are Up",
-        std::time::Duration::from_secs(20),
-        |status| {
-            let mut uplinks = status["uplinks"].as_array().into_iter().flatten();
-            uplinks.all(|uplink| uplink["health"] == "Up") && status["active"] == "cable"
-        },
-    )?;
+    agent.wait_for_status("both are Up", SOON, |status| {
+        let mut uplinks = status["uplinks"].as_array().into_iter().flatten();
+        uplinks.all(|uplink| uplink["health"] == "Up") && status["active"] == "cable"
+    })?;
     // Strict filtering is content with the agent's rules.
     lab.host()
         .namespace()
@@ -83,21 +74,13 @@ fn an_agent_with_flags_has_no_file() -> Result<()> {
         return Ok(());
     }
     let lab = Lab::builder().build()?;
-    let flags = [
-        "--uplink",
-        "cable",
-        "--uplink",
-        "lte",
-        "--target",
-        "192.0.2.1",
-    ];
-    let agent = lab.spawn_agent(&[&["run"], &flags[..]].concat())?;
-    agent.wait_for_status("anything", std::time::Duration::from_secs(20), |_| true)?;
+    let agent = lab.spawn_agent(&[&["run"], &FLAGS[..]].concat())?;
+    agent.wait_for_status("anything", SOON, |_| true)?;
     let output = doctor(&lab, &[])?;
     let error = String::from_utf8(output.stderr)?;
     assert_eq!(output.status.code(), Some(11), "{error}");
     assert!(error.contains("configured by flags"), "{error}");
-    assert_eq!(doctor(&lab, &flags)?.status.code(), Some(0));
+    assert_eq!(doctor(&lab, &FLAGS)?.status.code(), Some(0));
     // Half of the flags is no request for the file.
     let half = doctor(&lab, &["--target", "192.0.2.1"])?;
     assert_eq!(half.status.code(), Some(14));

@@ -1,13 +1,12 @@
 //! Interfaces, addresses and gateways.
 
-use std::time::Duration;
-
 use anyhow::Result;
-use failover_tests::lab::{Lab, require_root, wait_until};
+use failover_tests::{
+    lab::{Lab, require_root, wait_until},
+    scene::SOON,
+};
 
-use super::diagnosis::{Diagnosis, PROBE, PROBE_BOTH, apply};
-
-const SOON: Duration = Duration::from_secs(20);
+use super::diagnosis::{Diagnosis, FLAGS, PROBE, PROBE_BOTH, apply, problem};
 
 #[test]
 fn a_missing_interface_is_named() -> Result<()> {
@@ -15,16 +14,7 @@ fn a_missing_interface_is_named() -> Result<()> {
         return Ok(());
     }
     let lab = Lab::builder().build()?;
-    let flags = [
-        "--uplink",
-        "cable",
-        "--uplink",
-        "lte",
-        "--uplink",
-        "wwan9",
-        "--target",
-        "192.0.2.1",
-    ];
+    let flags = [&FLAGS[..], &["--uplink", "wwan9"]].concat();
     let diagnosis = Diagnosis::with(&lab, &flags)?;
     let finding = diagnosis.only("interface-missing", "error");
     assert_eq!(finding["uplink"], "wwan9");
@@ -99,10 +89,7 @@ fn an_uplink_without_an_address_and_one_without_a_gateway() -> Result<()> {
     ];
     let diagnosis = Diagnosis::with(&lab, &flags)?;
     let finding = diagnosis.of("no-gateway")[0];
-    assert!(
-        finding["problem"].as_str().unwrap().contains("10.9.9.9"),
-        "{finding}"
-    );
+    assert!(problem(finding).contains("10.9.9.9"), "{finding}");
     Ok(())
 }
 

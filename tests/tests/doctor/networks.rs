@@ -3,7 +3,7 @@
 use anyhow::Result;
 use failover_tests::lab::{Lab, require_root};
 
-use super::diagnosis::{Diagnosis, PROBE, apply};
+use super::diagnosis::{Diagnosis, FLAGS, PROBE, apply, problem};
 
 #[test]
 fn two_uplinks_on_one_segment_need_arp_settings() -> Result<()> {
@@ -43,13 +43,7 @@ fn the_same_range_on_two_links_is_a_hint() -> Result<()> {
     host.ip_batch("address add 10.64.1.77/24 dev lte noprefixroute")?;
     let diagnosis = Diagnosis::make(&lab, PROBE)?;
     let finding = diagnosis.only("same-network", "hint");
-    assert!(
-        finding["problem"]
-            .as_str()
-            .unwrap()
-            .contains("10.64.1.0/24"),
-        "{finding}"
-    );
+    assert!(problem(finding).contains("10.64.1.0/24"), "{finding}");
     host.ip_batch("address del 10.64.1.77/24 dev lte")?;
     Diagnosis::make(&lab, PROBE)?.assert_healthy();
     Ok(())
@@ -61,21 +55,11 @@ fn a_target_on_the_link_is_refused() -> Result<()> {
         return Ok(());
     }
     let lab = Lab::builder().build()?;
-    let flags = [
-        "--uplink",
-        "cable",
-        "--uplink",
-        "lte",
-        "--target",
-        "192.0.2.1",
-        "--target",
-        "10.64.2.1",
-        "--timeout",
-        "500ms",
-    ];
+    let on_link = ["--target", "10.64.2.1", "--timeout", "500ms"];
+    let flags = [&FLAGS[..], &on_link].concat();
     let diagnosis = Diagnosis::with(&lab, &flags)?;
     assert_eq!(diagnosis.only("target-on-link", "error")["uplink"], "lte");
-    let diagnosis = Diagnosis::with(&lab, &flags[..6])?;
+    let diagnosis = Diagnosis::with(&lab, &FLAGS)?;
     diagnosis.assert_healthy();
     Ok(())
 }

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use failover_tests::lab::{Lab, UplinkSpec, require_root};
 
-use super::diagnosis::{Diagnosis, PROBE, PROBE_BOTH, apply, doctor};
+use super::diagnosis::{Diagnosis, PROBE, PROBE_BOTH, apply, doctor, problem};
 
 #[test]
 fn a_firewall_is_told_to_let_probes_pass() -> Result<()> {
@@ -36,13 +36,7 @@ fn silent_targets_and_silent_uplinks_are_told_apart() -> Result<()> {
     let silent = "targets = [\"192.0.2.1\", \"203.0.113.99\"]\ntimeout = \"500ms\"";
     let diagnosis = Diagnosis::make(&lab, silent)?;
     let finding = diagnosis.only("no-answer", "warning");
-    assert!(
-        finding["problem"]
-            .as_str()
-            .unwrap()
-            .contains("203.0.113.99"),
-        "{finding}"
-    );
+    assert!(problem(finding).contains("203.0.113.99"), "{finding}");
     assert!(finding["uplink"].is_null(), "{finding}");
 
     let fault = lab.uplink("lte").blackhole()?;

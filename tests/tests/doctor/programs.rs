@@ -1,21 +1,20 @@
 //! Programs of others on the uplinks.
 
-use std::time::Duration;
-
 use anyhow::Result;
 use failover_agent::{
     config::AttachMode,
     datapath::{Datapath, LinkLayer, Options},
 };
-use failover_tests::lab::{Lab, require_root};
+use failover_tests::{
+    lab::{Lab, require_root},
+    scene::SOON,
+};
 use nix::{net::if_::if_nametoindex, sys::signal::Signal};
 
 use super::{
-    diagnosis::{Diagnosis, PROBE},
+    diagnosis::{Diagnosis, PROBE, problem},
     xdp,
 };
-
-const SOON: Duration = Duration::from_secs(20);
 
 #[test]
 fn programs_before_the_gate_are_warnings_others_hints() -> Result<()> {
@@ -34,10 +33,7 @@ fn programs_before_the_gate_are_warnings_others_hints() -> Result<()> {
     let diagnosis = Diagnosis::make(&lab, PROBE)?;
     let finding = diagnosis.only("other-programs", "hint");
     assert!(
-        finding["problem"]
-            .as_str()
-            .unwrap()
-            .contains("filter u32 (pref 10)"),
+        problem(finding).contains("filter u32 (pref 10)"),
         "{finding}"
     );
 
@@ -101,10 +97,7 @@ fn an_xdp_program_is_a_hint() -> Result<()> {
     let diagnosis = Diagnosis::make(&lab, PROBE)?;
     let finding = diagnosis.only("other-programs", "hint");
     assert!(
-        finding["problem"]
-            .as_str()
-            .unwrap()
-            .starts_with("XDP program (id "),
+        problem(finding).starts_with("XDP program (id "),
         "{finding}"
     );
     assert_eq!(finding["uplink"], "lte");

@@ -1,13 +1,12 @@
 //! What the documents claim beside commands, where no other test does.
 
-use std::time::Duration;
-
 use anyhow::Result;
-use failover_tests::lab::{AgentProcess, Lab, require_root, wait_until};
+use failover_tests::{
+    lab::{AgentProcess, Lab, require_root, wait_until},
+    scene::SOON,
+};
 use nix::sys::signal::Signal;
 use serde_json::Value;
-
-const SOON: Duration = Duration::from_secs(20);
 
 /// Keys of `[probe]` by which uplinks are judged quickly.
 const PROBE: &str = "targets = [\"192.0.2.1\"]

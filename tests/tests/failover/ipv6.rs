@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use anyhow::Result;
 use failover_agent::policy::{Family, Health};
-use failover_tests::lab::{Fault, Lab, TARGET_V4, TARGET_V6, TARGETS_V6, require_root};
-
-use super::scene::{
-    SOON, Settings, check_active, history, status, targets_v4, targets_v6, wait_for_health,
-    wait_for_history,
+use failover_tests::{
+    lab::{Fault, Lab, TARGET_V4, TARGET_V6, TARGETS_V6, require_root},
+    scene::{SOON, history, status, wait_for_health, wait_for_history},
 };
+
+use super::scene::{Settings, check_active, targets_v4, targets_v6};
 
 #[test]
 fn ipv6_targets_alone_lead_both_families() -> Result<()> {

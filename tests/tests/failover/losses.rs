@@ -8,12 +8,15 @@ use std::{
 
 use anyhow::Result;
 use failover_agent::policy::{Family, Health};
-use failover_tests::lab::{Fault, Lab, TARGETS_V4, require_root};
-
-use super::scene::{
-    Settings, has_health, history, status, stop, uplink, wait_for_health, wait_for_history,
-    wait_for_probes, wait_for_status,
+use failover_tests::{
+    lab::{Fault, Lab, TARGETS_V4, require_root},
+    scene::{
+        has_health, history, status, stop, uplink, wait_for_health, wait_for_history,
+        wait_for_probes, wait_for_status,
+    },
 };
+
+use super::scene::{MANY, Settings};
 
 #[test]
 fn a_flapping_uplink_causes_one_failover_and_one_failback_in_each_hold_time() -> Result<()> {
@@ -76,7 +79,7 @@ fn random_loss_on_all_targets_is_no_reason_to_switch() -> Result<()> {
     // Each way: a probe is lost with 19 %, a round of three with 0.7 %, three rounds on end with 1 in 3 million.
     let _faults = [lab.uplink("cable").loss(10)?, lab.uplink("lte").loss(10)?];
     for _ in 0..3 {
-        wait_for_probes(&agent, &["cable", "lte"])?;
+        wait_for_probes(&agent, &["cable", "lte"], MANY)?;
     }
     wait_for_status(&agent, "the loss", |status| {
         let loss = |name| uplink(status, name).loss_pct;
@@ -107,7 +110,7 @@ fn an_uplink_is_up_as_long_as_quorum_targets_answer() -> Result<()> {
         let kill = |target| cable.towards(IpAddr::from(target)).blackhole();
         let (spare, needed) = TARGETS_V4.split_at(TARGETS_V4.len() - quorum as usize);
         let _dead: Vec<Fault> = spare.iter().copied().map(kill).collect::<Result<_>>()?;
-        wait_for_probes(&agent, &["cable"])?;
+        wait_for_probes(&agent, &["cable"], MANY)?;
         assert!(uplink(&status(&agent)?, "cable").loss_pct > Some(10.0));
         assert_eq!(history(&agent, Family::V4), ["start-up cable"]);
 

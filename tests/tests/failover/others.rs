@@ -7,12 +7,15 @@ use std::{
 
 use anyhow::Result;
 use failover_agent::policy::{Family, Health};
-use failover_tests::lab::{DefaultRoute, Lab, TARGET_V4, require_root, wait_until};
-
-use super::scene::{
-    SOON, Settings, check_active, default_routes, history, status, uplink, wait_for_health,
-    wait_for_history, wait_for_probes,
+use failover_tests::{
+    lab::{DefaultRoute, Lab, TARGET_V4, require_root, wait_until},
+    scene::{
+        SOON, default_routes, history, status, uplink, wait_for_health, wait_for_history,
+        wait_for_probes,
+    },
 };
+
+use super::scene::{MANY, Settings, check_active};
 
 #[test]
 fn strict_reverse_path_filtering_does_not_break_probes_on_a_standby() -> Result<()> {
@@ -26,7 +29,7 @@ fn strict_reverse_path_filtering_does_not_break_probes_on_a_standby() -> Result<
     }
     let agent = lab.start_agent(&Settings::default().config(&lab))?;
     wait_for_history(&agent, Family::V4, &["start-up cable"])?;
-    wait_for_probes(&agent, &["cable", "lte"])?;
+    wait_for_probes(&agent, &["cable", "lte"], MANY)?;
     let steady = status(&agent)?;
     for name in ["cable", "lte"] {
         let uplink = uplink(&steady, name);

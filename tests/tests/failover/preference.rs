@@ -4,9 +4,12 @@ use std::time::Instant;
 
 use anyhow::Result;
 use failover_agent::policy::{Family, Health};
-use failover_tests::lab::{Lab, TARGET_V4, UplinkSpec, require_root};
+use failover_tests::{
+    lab::{Lab, TARGET_V4, UplinkSpec, require_root},
+    scene::{SOON, stop, wait_for_health, wait_for_history},
+};
 
-use super::scene::{SOON, Settings, check_active, stop, wait_for_health, wait_for_history};
+use super::scene::{Settings, check_active};
 
 #[test]
 fn three_uplinks_with_and_without_gateway_are_used_in_order() -> Result<()> {

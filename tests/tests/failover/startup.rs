@@ -3,12 +3,15 @@
 use anyhow::Result;
 use failover_agent::policy::{Family, Health};
 use failover_ebpf::Gate;
-use failover_tests::lab::{Lab, TARGET_V4, require_root};
-
-use super::scene::{
-    FORCED, Settings, check_active, default_routes, history, status, uplink, wait_for_health,
-    wait_for_history, wait_for_probes,
+use failover_tests::{
+    lab::{Lab, TARGET_V4, require_root},
+    scene::{
+        FORCED, default_routes, history, status, uplink, wait_for_health, wait_for_history,
+        wait_for_probes,
+    },
 };
+
+use super::scene::{MANY, Settings, check_active};
 
 #[test]
 fn with_the_preferred_uplink_dead_at_the_start_the_backup_is_first() -> Result<()> {
@@ -39,7 +42,7 @@ fn with_all_uplinks_dead_at_the_start_nothing_is_touched_until_one_answers() -> 
     for name in ["cable", "lte"] {
         wait_for_health(&agent, name, Family::V4, Health::Down)?;
     }
-    wait_for_probes(&agent, &["cable", "lte"])?;
+    wait_for_probes(&agent, &["cable", "lte"], MANY)?;
     assert_eq!(history(&agent, Family::V4), [""; 0]);
     assert_eq!([routes(Family::V4)?, routes(Family::V6)?], before);
     let untouched = status(&agent)?;
@@ -80,7 +83,7 @@ fn with_both_uplinks_down_nothing_changes_until_one_recovers() -> Result<()> {
     wait_for_health(&agent, "lte", Family::V4, Health::Down)?;
     let cable = lab.uplink("cable").blackhole()?;
     wait_for_health(&agent, "cable", Family::V4, Health::Down)?;
-    wait_for_probes(&agent, &["cable", "lte"])?;
+    wait_for_probes(&agent, &["cable", "lte"], MANY)?;
     assert_eq!(history(&agent, Family::V4), ["start-up cable"]);
     before.ensure_same(&lab.host().snapshot()?)?;
     check_active(&lab, &agent, Family::V4, "cable")?;

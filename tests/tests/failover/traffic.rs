@@ -7,9 +7,12 @@ use std::{
 
 use anyhow::Result;
 use failover_agent::policy::{Family, Health};
-use failover_tests::lab::{Lab, TARGET_V4, TcpClient, require_root};
+use failover_tests::{
+    lab::{Lab, TARGET_V4, TcpClient, require_root},
+    scene::{SOON, wait_for_health, wait_for_history},
+};
 
-use super::scene::{SOON, Settings, check_active, wait_for_health, wait_for_history};
+use super::scene::{Settings, check_active};
 
 /// By which uplink the newest connection has come to the internet.
 fn newest_connection(lab: &Lab) -> Option<String> {

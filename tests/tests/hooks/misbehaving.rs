@@ -6,13 +6,14 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use failover_tests::lab::{Lab, agent_path, require_root, wait_until};
+use failover_tests::{
+    lab::{Lab, agent_path, require_root, wait_until},
+    scene::{SOON, json::wait_active, message, script, wait_for_file},
+};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::scene::{
-    SOON, config, is_there, message, said, script, start, wait_active, wait_for_file, wait_gone,
-};
+use super::scene::{config, is_there, said, start, wait_gone};
 
 /// Never ends by itself, nor does its child.
 const HANG: &str =
@@ -24,7 +25,7 @@ fn a_program_that_hangs_delays_neither_a_switch_nor_the_stop() -> Result<()> {
         return Ok(());
     }
     let lab = Lab::builder().build()?;
-    let program = script(&lab, HANG)?;
+    let program = script(&lab, "on-switch", HANG)?;
     let mut agent = start(&lab, &[&program.to_string_lossy()], "1h")?;
     let leader = wait_for_file(&lab, "hanging", |pid| pid.ends_with('\n'))?;
     let child = wait_for_file(&lab, "child", |pid| pid.ends_with('\n'))?;
@@ -73,6 +74,7 @@ fn a_program_that_takes_too_long_is_ended_and_the_newest_switch_is_told() -> Res
     // Of IPv6 there is nothing to tell apart here.
     let program = script(
         &lab,
+        "on-switch",
         "[ $FAMILY = ipv4 ] || exit 0; echo \"$PREVIOUS-$UPLINK\" >> $DIR/told; echo $$ >> $DIR/pid; sleep 1000",
     )?;
     let agent = start(&lab, &[&program.to_string_lossy()], "5s")?;
@@ -84,7 +86,7 @@ fn a_program_that_takes_too_long_is_ended_and_the_newest_switch_is_told() -> Res
     let told = wait_for_file(&lab, "told", |text| text.lines().count() == 2)?;
     assert_eq!(told, "-cable\ncable-lte\n", "{:?}", said(&agent.log()));
     agent.wait_for_line("that it was ended", SOON, |line| {
-        let message = message(line).unwrap_or_default();
+        let message = message(line);
         message.ends_with("since it ran for more than 5s")
             && line.field("level") == Some(&Value::from("WARN"))
             && message.contains("signal: 15 (SIGTERM)")
@@ -100,6 +102,7 @@ fn ten_megabytes_of_output_are_counted_not_kept() -> Result<()> {
     let lab = Lab::builder().build()?;
     let program = script(
         &lab,
+        "on-switch",
         "[ $FAMILY = ipv4 ] || exit 0\n\
          echo to standard error >&2; printf 'odd: \\377\\033[2J\\n'\n\
          head -c 1000000 /dev/zero; echo\n\
@@ -115,7 +118,7 @@ fn ten_megabytes_of_output_are_counted_not_kept() -> Result<()> {
 
     let agent = start(&lab, &[&program.to_string_lossy()], "30s")?;
     let end = agent.wait_for_line("the end of the program", SOON, |line| {
-        message(line).is_some_and(|text| text.contains("exit status: 3"))
+        message(line).contains("exit status: 3")
     })?;
     assert_eq!(end.field("level"), Some(&Value::from("WARN")));
     assert_eq!(end.field("code"), Some(&Value::from(3)));
@@ -183,8 +186,7 @@ fn a_missing_program_is_a_warning() -> Result<()> {
         "hooks.on_switch: /nowhere/on-switch cannot be started: No such file or directory",
     ] {
         agent.wait_for_line(words, SOON, |line| {
-            line.field("level") == Some(&Value::from("WARN"))
-                && message(line).is_some_and(|text| text.contains(words))
+            line.field("level") == Some(&Value::from("WARN")) && message(line).contains(words)
         })?;
     }
     Ok(())

@@ -12,11 +12,12 @@ use std::{
 };
 
 use anyhow::Result;
-use failover_tests::lab::{
-    ECHO_PORT, LAN_HOST_V4, Lab, Namespace, TARGET_V4, require_root, wait_until,
+use failover_tests::{
+    lab::{ECHO_PORT, LAN_HOST_V4, Lab, Namespace, TARGET_V4, require_root, wait_until},
+    scene::{SOON, json::wait_active},
 };
 
-use super::scene::{SOON, start, wait_active};
+use super::scene::start;
 
 /// Time between two queries.
 const QUERIES: Duration = Duration::from_millis(50);

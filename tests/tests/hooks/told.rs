@@ -9,10 +9,13 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use failover_tests::lab::{Lab, UplinkSpec, require_root, wait_until};
+use failover_tests::{
+    lab::{Lab, UplinkSpec, require_root, wait_until},
+    scene::{SOON, json::wait_active, script, wait_for_file},
+};
 use nix::sys::signal::Signal;
 
-use super::scene::{SOON, is_there, said, script, start, wait_active, wait_for_file, wait_gone};
+use super::scene::{is_there, said, start, wait_gone};
 
 /// Leaves the environment, and what the kernel says of the process and its files.
 const REPORT: &str = r#"
@@ -74,7 +77,7 @@ fn each_switch_is_told_once_it_is_carried_out() -> Result<()> {
     }
     let uplinks = [UplinkSpec::veth("cable"), UplinkSpec::tun("lte")];
     let lab = Lab::builder().uplinks(uplinks).build()?;
-    let program = script(&lab, REPORT)?;
+    let program = script(&lab, "on-switch", REPORT)?;
     let agent = start(&lab, &[&program.to_string_lossy()], "30s")?;
     let told = |count| wait_for_file(&lab, "told", |text| text.lines().count() == count);
     told(2)?;
@@ -174,7 +177,7 @@ fn a_service_is_restarted_on_the_new_uplink() -> Result<()> {
         return Ok(());
     }
     let lab = Lab::builder().build()?;
-    let program = script(&lab, RESTART)?;
+    let program = script(&lab, "on-switch", RESTART)?;
     let serves = |address: IpAddr| {
         let address = SocketAddr::new(address, 8080);
         let connect = || {

@@ -3,10 +3,17 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use failover_tests::lab::{Lab, TARGET_V4, TARGET_V6, TARGETS_V4, UplinkSpec, require_root};
+use failover_tests::{
+    lab::{Lab, TARGET_V4, TARGET_V6, TARGETS_V4, UplinkSpec, require_root},
+    scene::{
+        SOON,
+        json::{counter, wait_active},
+        wait_sent,
+    },
+};
 use nix::sys::signal::Signal;
 
-use super::support::{Everything, SOON, counter, start, wait_active, wait_sent};
+use super::support::{Everything, start};
 
 #[test]
 fn a_failover_and_a_failback_with_clsact() -> Result<()> {

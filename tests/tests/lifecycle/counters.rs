@@ -3,11 +3,18 @@
 use std::{thread, time::Duration};
 
 use anyhow::{Context, Result};
-use failover_tests::lab::{Lab, TARGET_V4, TARGETS_V4, require_root, wait_for};
+use failover_tests::{
+    lab::{Lab, TARGET_V4, TARGETS_V4, require_root, wait_for},
+    scene::{
+        SOON,
+        json::{counter, uplink},
+        wait_sent,
+    },
+};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::support::{SOON, counter, start, uplink, wait_sent};
+use super::support::start;
 
 /// Keeps the gates closed while the agent is stopped.
 const LONG_LEASE: &str = "[cutoff]\nlease = \"1h\"";

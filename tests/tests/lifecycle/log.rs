@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use anyhow::Result;
-use failover_tests::lab::{
-    AgentProcess, Lab, LogLine, TARGET_V4, agent_path, require_root, wait_until,
+use failover_tests::{
+    lab::{AgentProcess, Lab, LogLine, TARGET_V4, agent_path, require_root, wait_until},
+    scene::{SOON, json::wait_active, wait_sent},
 };
 use nix::sys::signal::Signal;
 
-use super::support::{SOON, config, start, wait_active, wait_sent};
+use super::support::{config, start};
 
 fn text<'a>(line: &'a LogLine, field: &str) -> &'a str {
     line.field(field)

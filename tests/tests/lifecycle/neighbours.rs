@@ -7,11 +7,18 @@ use failover_agent::{
     config::AttachMode,
     datapath::{Datapath, LinkLayer, Options},
 };
-use failover_tests::lab::{Lab, Namespace, TARGET_V4, TARGETS_V4, require_root};
+use failover_tests::{
+    lab::{Lab, Namespace, TARGET_V4, TARGETS_V4, require_root},
+    scene::{
+        SOON,
+        json::{counter, wait_active},
+        wait_sent,
+    },
+};
 use nix::{net::if_::if_nametoindex, sys::signal::Signal};
 use serde_json::Value;
 
-use super::support::{Everything, SOON, counter, run, start, wait_active, wait_sent};
+use super::support::{Everything, run, start};
 
 /// Somebody else's TCX programs on an interface, which count: as programs with pins of their own, ours will do.
 struct Stranger {

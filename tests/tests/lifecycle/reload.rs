@@ -3,11 +3,18 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use failover_tests::lab::{AgentProcess, Lab, TARGET_V4, UplinkSpec, require_root, wait_until};
+use failover_tests::{
+    lab::{AgentProcess, Lab, TARGET_V4, UplinkSpec, require_root, wait_until},
+    scene::{
+        PROBE, SOON,
+        json::{counter, uplink, wait_active},
+        wait_sent,
+    },
+};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::support::{PROBE, SOON, counter, run, uplink, wait_active, wait_sent};
+use super::support::run;
 
 /// A configuration with these uplinks, in this order.
 fn config(uplinks: &[&str], tables: &str) -> String {

@@ -1,9 +1,12 @@
 //! `reset` after kill -9 removes every trace.
 
 use anyhow::Result;
-use failover_tests::lab::{Lab, TARGET_V4, require_root};
+use failover_tests::{
+    lab::{Lab, TARGET_V4, require_root},
+    scene::{SOON, json::wait_active},
+};
 
-use super::support::{Everything, SOON, run, set_foreign_route, start, wait_active};
+use super::support::{Everything, run, set_foreign_route, start};
 
 #[test]
 fn a_reset_after_kill_9_leaves_everything_as_it_was() -> Result<()> {

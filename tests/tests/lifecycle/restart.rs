@@ -3,12 +3,17 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use failover_tests::lab::{AgentProcess, Lab, TARGET_V4, TARGETS_V4, require_root};
+use failover_tests::{
+    lab::{AgentProcess, Lab, TARGET_V4, TARGETS_V4, require_root},
+    scene::{
+        PROBE, SOON,
+        json::{counter, uplink, wait_active},
+        wait_sent,
+    },
+};
 use serde_json::Value;
 
-use super::support::{
-    Everything, PROBE, SOON, config, counter, start, uplink, wait_active, wait_sent,
-};
+use super::support::{Everything, config, start};
 
 /// Longer than any restart takes.
 const LONG_LEASE: &str = "[cutoff]\nlease = \"1m\"";

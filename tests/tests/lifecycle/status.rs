@@ -3,10 +3,16 @@
 use std::fs;
 
 use anyhow::{Context, Result};
-use failover_tests::lab::{Lab, UplinkSpec, require_root};
+use failover_tests::{
+    lab::{Lab, UplinkSpec, require_root},
+    scene::{
+        PROBE, SOON,
+        json::{uplink, wait_active},
+    },
+};
 use serde_json::Value;
 
-use super::support::{PROBE, SOON, run, start, uplink, wait_active};
+use super::support::{run, start};
 
 const DOCUMENT: &str = include_str!("../../../docs/configuration.md");
 

@@ -3,10 +3,13 @@
 use std::{thread, time::Duration};
 
 use anyhow::Result;
-use failover_tests::lab::{Lab, TARGET_V4, UplinkSpec, require_root, wait_until};
+use failover_tests::{
+    lab::{Lab, TARGET_V4, UplinkSpec, require_root, wait_until},
+    scene::{SOON, json::wait_active},
+};
 use nix::sys::signal::Signal;
 
-use super::support::{Everything, SOON, config, set_foreign_route, start, wait_active};
+use super::support::{Everything, config, set_foreign_route, start};
 
 #[test]
 fn a_stop_gives_back_exactly_what_was_displaced() -> Result<()> {

@@ -5,18 +5,13 @@ use std::{
     fs,
     path::Path,
     process::{Output, Stdio},
-    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
-use failover_tests::lab::{AgentProcess, Lab, Snapshot, UdpStream, agent_path, wait_until};
-use serde_json::Value;
-
-pub(crate) const SOON: Duration = Duration::from_secs(10);
-
-/// Decides quickly, and still does not take a busy machine for a dead uplink.
-pub(crate) const PROBE: &str =
-    "targets = [\"192.0.2.1\"]\ninterval = \"50ms\"\ntimeout = \"400ms\"\nfall = 3\nrise = 2";
+use failover_tests::{
+    lab::{AgentProcess, Lab, Snapshot, agent_path},
+    scene::{PROBE, json::wait_active},
+};
 
 /// Starts an agent with `tables` after its `[probe]` and `[[uplink]]` tables, and waits until it has chosen the first uplink.
 pub(crate) fn start(lab: &Lab, tables: &str) -> Result<AgentProcess> {
@@ -27,43 +22,6 @@ pub(crate) fn start(lab: &Lab, tables: &str) -> Result<AgentProcess> {
 
 pub(crate) fn config(lab: &Lab, tables: &str) -> String {
     format!("{}{tables}\n", lab.config(PROBE))
-}
-
-/// Waits until `uplink` is active, its gate open and all others closed.
-pub(crate) fn wait_active(agent: &AgentProcess, uplink: &str) -> Result<Value> {
-    agent.wait_for_status(&format!("{uplink} as the active one"), SOON, |status| {
-        status["active"] == uplink
-            && status["uplinks"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .all(|other| (other["gate"] == "open") == (other["name"] == uplink))
-    })
-}
-
-/// One uplink's part of a status.
-pub(crate) fn uplink<'a>(status: &'a Value, name: &str) -> &'a Value {
-    let uplinks = status["uplinks"].as_array().into_iter().flatten();
-    match uplinks.into_iter().find(|uplink| uplink["name"] == name) {
-        Some(uplink) => uplink,
-        None => panic!("no uplink {name} in {status:#}"),
-    }
-}
-
-/// A counter of one uplink in a status.
-pub(crate) fn counter(status: &Value, name: &str, counter: &str) -> u64 {
-    match uplink(status, name)["counters"][counter].as_u64() {
-        Some(number) => number,
-        None => panic!("no counter {counter} of {name} in {status:#}"),
-    }
-}
-
-/// Waits until a stream has sent that many datagrams more.
-pub(crate) fn wait_sent(stream: &UdpStream, more: usize) -> Result<()> {
-    let before = stream.report().sent();
-    wait_until("the stream sends", SOON, || {
-        stream.report().sent() >= before + more
-    })
 }
 
 /// How one run of the agent ended.

@@ -4,16 +4,16 @@ use std::net::Ipv6Addr;
 
 use anyhow::Result;
 use failover_agent::policy::{Family, Health};
-use failover_tests::lab::{
-    LINK_LOCAL_GATEWAY, TARGET_V6,
-    daemon::{Advertisement, Preference, Router},
-    require_root,
+use failover_tests::{
+    lab::{
+        LINK_LOCAL_GATEWAY, TARGET_V6,
+        daemon::{Advertisement, Preference, Router},
+        require_root,
+    },
+    scene::{SOON, history, state, stop, wait_for_health, wait_for_history, wait_for_status},
 };
 
-use super::scene::{
-    SOON, autoconfigured, history, ipv6_by_advertisements, prefix, start_agent, state, stop,
-    wait_for_health, wait_for_history, wait_for_status, wait_for_way_out,
-};
+use super::scene::{autoconfigured, ipv6_by_advertisements, prefix, start_agent, wait_for_way_out};
 
 /// A second router on the same link.
 const OTHER_ROUTER: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2);

@@ -4,15 +4,18 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use failover_agent::policy::{Family, Health};
-use failover_tests::lab::{
-    Lab, TARGET_V4, UplinkSpec,
-    daemon::{ClientKind, DhcpClient, DhcpServer, Lease, System},
-    require_root, wait_for,
+use failover_tests::{
+    lab::{
+        Lab, TARGET_V4, UplinkSpec,
+        daemon::{ClientKind, DhcpClient, DhcpServer, Lease, System},
+        require_root, wait_for,
+    },
+    scene::{SOON, history, rule_sources, stop, wait_for_health, wait_for_history},
 };
 
 use super::scene::{
-    SOON, history, ifindex, owner_in_datapath, routes, rule_sources, start_agent, stop,
-    wait_for_answers, wait_for_health, wait_for_history, wait_for_routes, wait_for_way_out,
+    ifindex, owner_in_datapath, routes, start_agent, wait_for_answers, wait_for_routes,
+    wait_for_way_out,
 };
 
 /// A metric that beats ours, and one that does not.
@@ -154,7 +157,7 @@ fn follow(
     let ifindex = ifindex(lab, name)?;
     let what = format!("rules and programs know {name} by {}", lease.address);
     wait_for(&what, SOON, || {
-        let sources = rule_sources(lab)?;
+        let sources = rule_sources(lab, Family::V4)?;
         let known = |address: &std::net::Ipv4Addr| sources.contains(&address.to_string());
         let owners = (
             owner_in_datapath(lab, lease.address)?,

@@ -4,15 +4,18 @@ use std::net::Ipv6Addr;
 
 use anyhow::Result;
 use failover_agent::policy::{Family, Health};
-use failover_tests::lab::{
-    LINK_LOCAL_GATEWAY, TARGET_V6,
-    daemon::{Advertisement, Router},
-    require_root,
+use failover_tests::{
+    lab::{
+        LINK_LOCAL_GATEWAY, TARGET_V6,
+        daemon::{Advertisement, Router},
+        require_root,
+    },
+    scene::{SOON, rule_sources, stop, wait_for_health, wait_for_history},
 };
 
 use super::scene::{
-    autoconfigured, ipv6_by_advertisements, prefix, rule_sources_v6, start_agent, stop,
-    wait_for_answers, wait_for_health, wait_for_history, wait_for_routes, wait_for_way_out,
+    autoconfigured, ipv6_by_advertisements, prefix, start_agent, wait_for_answers, wait_for_routes,
+    wait_for_way_out,
 };
 
 #[test]
@@ -50,7 +53,7 @@ fn gateways_are_learned_from_router_advertisements_whose_routes_stay() -> Result
         &[format!("cable {gateway} 50"), format!("lte {gateway} 101")],
         &kernels,
     )?;
-    let answer = lab.host().ping(TARGET_V6, super::scene::SOON)?;
+    let answer = lab.host().ping(TARGET_V6, SOON)?;
     assert!(answer.is_some(), "{TARGET_V6} does not answer");
     stop(agent)?;
     wait_for_routes(&lab, Family::V6, &[], &kernels)
@@ -89,7 +92,7 @@ fn of_an_old_and_a_new_prefix_the_new_one_is_the_source() -> Result<()> {
     assert_ne!(new, old);
     wait_for_way_out(&agent, "cable", gateway, new.into())?;
     wait_for_answers(&agent, Family::V6, &["cable", "lte"])?;
-    assert!(rule_sources_v6(&lab)?.contains(&new.to_string()));
+    assert!(rule_sources(&lab, Family::V6)?.contains(&new.to_string()));
     wait_for_history(&agent, Family::V6, &["start-up cable"])?;
     stop(agent)
 }

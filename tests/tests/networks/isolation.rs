@@ -4,14 +4,17 @@ use std::{fs, path::Path};
 
 use anyhow::Result;
 use failover_agent::policy::Family;
-use failover_tests::lab::{
-    Lab, UplinkSpec,
-    daemon::{ClientKind, DhcpClient, DhcpServer, Lease, System},
-    require_root, wait_until,
+use failover_tests::{
+    lab::{
+        Lab, UplinkSpec,
+        daemon::{ClientKind, DhcpClient, DhcpServer, Lease, System},
+        require_root, wait_until,
+    },
+    scene::SOON,
 };
 use nix::unistd::gethostname;
 
-use super::scene::{SOON, wait_for_routes};
+use super::scene::wait_for_routes;
 
 #[test]
 fn a_daemon_touches_nothing_of_this_machine_and_ends_with_the_laboratory() -> Result<()> {

@@ -2,16 +2,16 @@
 
 use anyhow::Result;
 use failover_agent::policy::{Family, Health};
-use failover_tests::lab::{
-    Lab, UplinkSpec,
-    daemon::{ClientKind, DhcpClient, DhcpServer, Lease, System},
-    require_root,
+use failover_tests::{
+    lab::{
+        Lab, UplinkSpec,
+        daemon::{ClientKind, DhcpClient, DhcpServer, Lease, System},
+        require_root,
+    },
+    scene::{state, status, stop, wait_for_health, wait_for_history},
 };
 
-use super::scene::{
-    start_agent, state, status, stop, wait_for_answers, wait_for_health, wait_for_history,
-    wait_for_routes, wait_for_way_out,
-};
+use super::scene::{start_agent, wait_for_answers, wait_for_routes, wait_for_way_out};
 
 #[test]
 fn dhclient_may_come_late() -> Result<()> {

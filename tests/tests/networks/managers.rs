@@ -7,15 +7,16 @@ use std::{
 
 use anyhow::{Result, ensure};
 use failover_agent::policy::{Family, Health};
-use failover_tests::lab::{
-    Lab, TARGET_V4, UplinkSpec,
-    daemon::{ClientKind, DhcpClient, DhcpServer, Lease, System},
-    require_root,
+use failover_tests::{
+    lab::{
+        Lab, TARGET_V4, UplinkSpec,
+        daemon::{ClientKind, DhcpClient, DhcpServer, Lease, System},
+        require_root,
+    },
+    scene::{SOON, history, stop, wait_for_health, wait_for_history},
 };
 
-use super::scene::{
-    SOON, history, start_agent, stop, wait_for_health, wait_for_history, wait_for_routes,
-};
+use super::scene::{start_agent, wait_for_routes};
 
 /// How long they quarrel: longer than several of the pauses that the agent makes between two looks at contested routes.
 const QUARREL: Duration = Duration::from_secs(6);

@@ -1,29 +1,19 @@
 //! What the scenarios share: the agent's settings and status, and what the kernel has been told.
 
-use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    time::Duration,
-};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use failover_agent::{
-    control::{
-        Status,
-        status::{FamilyState, Uplink},
-    },
+    control::Status,
     policy::{Family, Health},
 };
-use failover_tests::lab::{
-    AgentProcess, DefaultRoute, Lab, TARGETS_V4, TARGETS_V6, Uplink as LabUplink, UplinkSpec,
-    wait_for,
+use failover_tests::{
+    lab::{
+        AgentProcess, DefaultRoute, Lab, TARGETS_V4, TARGETS_V6, Uplink as LabUplink, UplinkSpec,
+        wait_for,
+    },
+    scene::{OURS, SOON, default_routes, state, status, uplink, wait_for_status},
 };
-use nix::sys::signal::Signal;
-
-/// Long enough for everything that is to happen, even on a busy machine.
-pub(crate) const SOON: Duration = Duration::from_secs(20);
-
-/// Our route protocol.
-const OURS: &str = "136";
 
 /// Starts an agent that probes these families. The timeout is longer than the interval: quick to notice, patient when the machine is busy.
 pub(crate) fn start_agent(lab: &Lab, families: &[Family]) -> Result<AgentProcess> {
@@ -37,59 +27,6 @@ pub(crate) fn start_agent(lab: &Lab, families: &[Family]) -> Result<AgentProcess
     lab.start_agent(&lab.config(&format!(
         "targets = {targets:?}\ninterval = \"100ms\"\ntimeout = \"500ms\"\nfall = 3\nrise = 2\nhold = \"0s\""
     )))
-}
-
-/// Ends an agent as a service manager would, and checks that it calls that a success.
-pub(crate) fn stop(mut agent: AgentProcess) -> Result<()> {
-    agent.signal(Signal::SIGTERM)?;
-    let end = agent.wait_exit(SOON)?;
-    ensure!(end.success(), "the agent has ended with {end}");
-    Ok(())
-}
-
-pub(crate) fn status(agent: &AgentProcess) -> Result<Status> {
-    Ok(serde_json::from_value(agent.status_json()?)?)
-}
-
-/// Waits until the agent's status fulfils a condition, and returns it.
-pub(crate) fn wait_for_status(
-    agent: &AgentProcess,
-    what: &str,
-    condition: impl Fn(&Status) -> bool,
-) -> Result<Status> {
-    let what = format!("the agent's status shows {what}");
-    wait_for(&what, SOON, || match status(agent) {
-        Ok(status) if condition(&status) => Ok(status),
-        Ok(status) => Err(format!("{status:#?}")),
-        Err(error) => Err(format!("{error:#}")),
-    })
-}
-
-/// An uplink's part of a status.
-pub(crate) fn uplink<'a>(status: &'a Status, name: &str) -> &'a Uplink {
-    let mut uplinks = status.uplinks.iter();
-    let Some(uplink) = uplinks.find(|uplink| uplink.name == name) else {
-        panic!("no uplink {name} in {status:#?}")
-    };
-    uplink
-}
-
-/// An uplink's part of a status in one family; None while that is not in use.
-pub(crate) fn state<'a>(status: &'a Status, name: &str, family: Family) -> Option<&'a FamilyState> {
-    uplink(status, name).families.get(family)
-}
-
-/// Waits until an uplink has this health in a family.
-pub(crate) fn wait_for_health(
-    agent: &AgentProcess,
-    name: &str,
-    family: Family,
-    health: Health,
-) -> Result<Status> {
-    let what = format!("{name} {health} ({family})");
-    wait_for_status(agent, &what, |status| {
-        state(status, name, family).is_some_and(|state| state.health == health)
-    })
 }
 
 /// Waits until an uplink leaves by this gateway from this address.
@@ -111,40 +48,6 @@ pub(crate) fn wait_for_way_out(
     })
 }
 
-/// All switches of a family so far: `["start-up cable", "failover lte"]`.
-pub(crate) fn history(agent: &AgentProcess, family: Family) -> Vec<String> {
-    let log = agent.log();
-    let switches = log.iter().filter_map(|line| {
-        let text = |name| line.field(name)?.as_str();
-        // Only the line of a confirmed switch has both.
-        line.field("routed_us")?;
-        let (cause, to) = (text("cause")?, text("to")?);
-        (text("family")? == family.to_string()).then(|| format!("{cause} {to}"))
-    });
-    switches.collect()
-}
-
-/// Waits until the agent has made exactly these switches.
-pub(crate) fn wait_for_history(
-    agent: &AgentProcess,
-    family: Family,
-    expected: &[&str],
-) -> Result<()> {
-    let what = format!("the agent has made the switches {expected:?} for {family}");
-    let made = wait_for(&what, SOON, || {
-        let made = history(agent, family);
-        if made.len() >= expected.len() {
-            return Ok(made);
-        }
-        Err(format!("{made:?}"))
-    })?;
-    ensure!(
-        made == expected,
-        "the agent has made the switches {made:?}, not {expected:?}"
-    );
-    Ok(())
-}
-
 /// Waits until the uplinks have answered some more probes, and are Up.
 pub(crate) fn wait_for_answers(agent: &AgentProcess, family: Family, names: &[&str]) -> Result<()> {
     /// Some rounds of three targets.
@@ -163,10 +66,7 @@ pub(crate) fn wait_for_answers(agent: &AgentProcess, family: Family, names: &[&s
 
 /// Default routes of the main table as `INTERFACE GATEWAY METRIC`: ours, and those of others. Sorted.
 pub(crate) fn routes(lab: &Lab, family: Family) -> Result<(Vec<String>, Vec<String>)> {
-    let all = match family {
-        Family::V4 => lab.host().default_routes_v4()?,
-        Family::V6 => lab.host().default_routes_v6()?,
-    };
+    let all = default_routes(lab, family)?;
     let words = |route: &DefaultRoute| {
         let gateway = route.gateway.as_deref().unwrap_or("-");
         format!("{} {gateway} {}", route.interface, route.metric)
@@ -199,33 +99,6 @@ pub(crate) fn wait_for_routes(
         Ok(found) => Err(format!("{found:?}")),
         Err(error) => Err(format!("{error:#}")),
     })
-}
-
-/// The source addresses in the host's IPv4 rules, once each.
-pub(crate) fn rule_sources(lab: &Lab) -> Result<Vec<String>> {
-    sources_of_rules(lab, "-4")
-}
-
-/// The source addresses in the host's IPv6 rules, once each.
-pub(crate) fn rule_sources_v6(lab: &Lab) -> Result<Vec<String>> {
-    sources_of_rules(lab, "-6")
-}
-
-fn sources_of_rules(lab: &Lab, family: &str) -> Result<Vec<String>> {
-    let rules = lab
-        .host()
-        .namespace()
-        .exec_json("ip", &["-j", family, "rule"])?;
-    let mut sources: Vec<String> = rules
-        .as_array()
-        .context("no list of rules")?
-        .iter()
-        .filter_map(|rule| Some(rule["src"].as_str()?.to_owned()))
-        .filter(|source| source != "all")
-        .collect();
-    sources.sort();
-    sources.dedup();
-    Ok(sources)
 }
 
 /// The index of the uplink's interface to which the datapath thinks that an address belongs.

@@ -6,11 +6,13 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use failover_tests::lab::{Lab, require_root, wait_for};
-
-use super::scene::{
-    BATCH, QUICK, SOON, flooded, foreign_routes, history, message, start, wake_ups,
+use failover_agent::policy::Family;
+use failover_tests::{
+    lab::{Lab, require_root, wait_for},
+    scene::{PROBE, SOON, history, message},
 };
+
+use super::scene::{BATCH, flooded, foreign_routes, start, wake_ups};
 
 /// `BATCH` changes to rules, as a container engine or VPN makes them.
 fn rules() -> String {
@@ -52,7 +54,7 @@ fn foreign_routes_and_rules_do_not_wake_the_agent() -> Result<()> {
     }
     let resync = |line: &failover_tests::lab::LogLine| message(line) == "netlink: Resync";
     assert!(!agent.log().iter().any(resync));
-    assert_eq!(history(&agent), ["start-up cable"]);
+    assert_eq!(history(&agent, Family::V4), ["start-up cable"]);
     Ok(())
 }
 
@@ -65,7 +67,7 @@ fn foreign_routes_do_not_delay_a_switch() -> Result<()> {
     const BOUND: Duration = Duration::from_secs(1);
 
     let lab = Lab::builder().build()?;
-    let agent = start(&lab, QUICK)?;
+    let agent = start(&lab, PROBE)?;
     let (changes, timeline) = flooded(lab.host().namespace(), &foreign_routes(&lab), |changes| {
         wait_for("the flood", SOON, || {
             let changes = changes.load(Ordering::Relaxed);

@@ -1,9 +1,13 @@
 //! A gateway that no longer answers the kernel.
 
 use anyhow::Result;
-use failover_tests::lab::{Lab, TARGET_V4, require_root, wait_for};
+use failover_agent::policy::Family;
+use failover_tests::{
+    lab::{Lab, TARGET_V4, require_root},
+    scene::{SOON, message, wait_for_history},
+};
 
-use super::scene::{SOON, history, message, start};
+use super::scene::start;
 
 #[test]
 fn a_gateway_that_does_not_answer_is_probed_out_of_turn() -> Result<()> {
@@ -21,14 +25,7 @@ fn a_gateway_that_does_not_answer_is_probed_out_of_turn() -> Result<()> {
     let gateway = lab.uplink("cable").addresses().gateway_v4;
     let ask = format!("neigh change {gateway} dev cable nud probe");
     lab.host().namespace().ip_batch(&ask)?;
-    wait_for("the failover", SOON, || {
-        let history = history(&agent);
-        if history == ["start-up cable", "failover lte"] {
-            Ok(())
-        } else {
-            Err(format!("{history:?}"))
-        }
-    })?;
+    wait_for_history(&agent, Family::V4, &["start-up cable", "failover lte"])?;
     let words = format!("gateway {gateway} does not answer");
     agent.wait_for_line("why it probed", SOON, |line| {
         message(line).contains(&words) && line.field("uplink").is_some()

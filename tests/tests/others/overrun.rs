@@ -3,10 +3,14 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use failover_tests::lab::{AgentProcess, Lab, require_root, wait_for};
+use failover_agent::policy::Family;
+use failover_tests::{
+    lab::{AgentProcess, Lab, require_root},
+    scene::{SOON, history, message, wait_for_history},
+};
 use nix::sys::signal::Signal;
 
-use super::scene::{SOON, history, message, start, wait_restored};
+use super::scene::{start, wait_restored};
 
 /// No round of probes after the first would come in time.
 const SLOW: &str = "targets = [\"192.0.2.1\"]\ninterval = \"60s\"\ntimeout = \"1s\"\nrise = 1";
@@ -50,7 +54,7 @@ fn a_route_that_was_removed_in_a_flood_is_put_back() -> Result<()> {
         host.ip_batch("route del default dev cable metric 50\nrule del pref 13600")
     })?;
     wait_restored(&lab, &before, "what was hidden in the flood")?;
-    assert_eq!(history(&agent), ["start-up cable"]);
+    assert_eq!(history(&agent, Family::V4), ["start-up cable"]);
     Ok(())
 }
 
@@ -66,14 +70,7 @@ fn a_carrier_that_was_lost_in_a_flood_leads_to_a_failover() -> Result<()> {
         fault = Some(lab.uplink("cable").carrier_down()?);
         Ok(())
     })?;
-    wait_for("the failover", SOON, || {
-        let history = history(&agent);
-        if history == ["start-up cable", "failover lte"] {
-            Ok(())
-        } else {
-            Err(format!("{history:?}"))
-        }
-    })?;
+    wait_for_history(&agent, Family::V4, &["start-up cable", "failover lte"])?;
     // Not by probes: with three failures of which none can have come yet.
     let deadline = Duration::from_secs(120);
     assert!(

@@ -7,10 +7,14 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use failover_tests::lab::{Lab, require_root};
+use failover_agent::policy::Family;
+use failover_tests::{
+    lab::{Lab, require_root},
+    scene::{PROBE, SOON, history, message},
+};
 use serde_json::Value;
 
-use super::scene::{QUICK, SOON, Script, history, message, start, wait_restored};
+use super::scene::{Script, start, wait_restored};
 
 #[test]
 fn a_script_that_puts_its_default_route_again_and_again_is_reported_with_a_cure() -> Result<()> {
@@ -22,7 +26,7 @@ fn a_script_that_puts_its_default_route_again_and_again_is_reported_with_a_cure(
     const PAUSE: Duration = Duration::from_secs(1);
 
     let lab = Lab::builder().build()?;
-    let agent = start(&lab, QUICK)?;
+    let agent = start(&lab, PROBE)?;
     let before = lab.host().snapshot()?;
     let begun = Instant::now();
     let lte = *lab.uplink("lte").addresses();
@@ -69,7 +73,7 @@ fn a_script_that_puts_its_default_route_again_and_again_is_reported_with_a_cure(
     let told = log.iter().filter(|line| line.field("repairs").is_some());
     assert!(told.count() as u128 <= most);
     assert_eq!(log.iter().filter(is_quarrel).count(), 1);
-    assert_eq!(history(&agent), ["start-up cable"]);
+    assert_eq!(history(&agent, Family::V4), ["start-up cable"]);
 
     drop(script);
     wait_restored(&lab, &before, "the script")?;
@@ -83,7 +87,7 @@ fn a_script_that_flushes_our_rules_is_no_match_for_us() -> Result<()> {
         return Ok(());
     }
     let lab = Lab::builder().build()?;
-    let agent = start(&lab, QUICK)?;
+    let agent = start(&lab, PROBE)?;
     let before = lab.host().snapshot()?;
     let script = Script::start(
         lab.host().namespace(),
@@ -99,7 +103,7 @@ fn a_script_that_flushes_our_rules_is_no_match_for_us() -> Result<()> {
     })?;
     drop(script);
     wait_restored(&lab, &before, "the script")?;
-    assert_eq!(history(&agent), ["start-up cable"]);
+    assert_eq!(history(&agent, Family::V4), ["start-up cable"]);
     Ok(())
 }
 
@@ -109,7 +113,7 @@ fn a_program_that_removes_our_route_is_named_with_its_own_cure() -> Result<()> {
         return Ok(());
     }
     let lab = Lab::builder().build()?;
-    let agent = start(&lab, QUICK)?;
+    let agent = start(&lab, PROBE)?;
     let before = lab.host().snapshot()?;
     // The kernel calls a process what its file is called; what it does is `ip`'s.
     let program = lab.agent_dirs().scratch.join("dhcpcd");
@@ -149,6 +153,6 @@ fn a_program_that_removes_our_route_is_named_with_its_own_cure() -> Result<()> {
     assert_eq!(process, Some(client.pid().into()));
     drop(client);
     wait_restored(&lab, &before, "the removals")?;
-    assert_eq!(history(&agent), ["start-up cable"]);
+    assert_eq!(history(&agent, Family::V4), ["start-up cable"]);
     Ok(())
 }

@@ -3,9 +3,13 @@
 use std::{thread, time::Duration};
 
 use anyhow::Result;
-use failover_tests::lab::{Lab, require_root, wait_for};
+use failover_agent::policy::Family;
+use failover_tests::{
+    lab::{Lab, require_root, wait_for},
+    scene::{PROBE, SOON, history, message},
+};
 
-use super::scene::{QUICK, SOON, history, message, start, wait_restored};
+use super::scene::{start, wait_restored};
 
 #[test]
 fn what_others_undo_is_put_back_and_told() -> Result<()> {
@@ -13,7 +17,7 @@ fn what_others_undo_is_put_back_and_told() -> Result<()> {
         return Ok(());
     }
     let lab = Lab::builder().build()?;
-    let agent = start(&lab, QUICK)?;
+    let agent = start(&lab, PROBE)?;
     let [cable, lte] = ["cable", "lte"].map(|name| *lab.uplink(name).addresses());
     let before = lab.host().snapshot()?;
     let ours = format!("removed default via {} dev cable", cable.gateway_v4);
@@ -108,7 +112,7 @@ fn what_others_undo_is_put_back_and_told() -> Result<()> {
     let command = format!("route replace default via {lte_v4} dev lte table 13600 metric 1024");
     lab.host().namespace().ip_batch(&command)?;
     wait_restored(&lab, &before, &command)?;
-    assert_eq!(history(&agent), ["start-up cable"]);
+    assert_eq!(history(&agent, Family::V4), ["start-up cable"]);
     let status = agent.status_json()?;
     assert_eq!(status["active"], "cable");
     Ok(())

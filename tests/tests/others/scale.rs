@@ -3,12 +3,14 @@
 use std::{fmt::Write as _, sync::atomic::Ordering, time::Duration};
 
 use anyhow::{Context, Result};
-use failover_tests::lab::{LINK_LOCAL_GATEWAY, Lab, require_root, wait_for};
+use failover_agent::policy::Family;
+use failover_tests::{
+    lab::{LINK_LOCAL_GATEWAY, Lab, require_root, wait_for},
+    scene::{PROBE, SOON, history, message},
+};
 use serde_json::Value;
 
-use super::scene::{
-    BATCH, QUICK, SOON, flooded, foreign_routes, history, message, start, wait_restored,
-};
+use super::scene::{BATCH, flooded, foreign_routes, start, wait_restored};
 
 /// Of each family.
 const ROUTES: u32 = 50_000;
@@ -23,7 +25,7 @@ fn a_look_at_a_full_routing_table_is_quick_and_takes_little_memory() -> Result<(
     const MEMORY: u64 = 20 << 20;
 
     let lab = Lab::builder().build()?;
-    let agent = start(&lab, QUICK)?;
+    let agent = start(&lab, PROBE)?;
     let gateway = lab.uplink("lte").addresses().gateway_v4;
     let mut lines = String::new();
     for n in 0..ROUTES {
@@ -77,7 +79,7 @@ fn a_look_at_a_full_routing_table_is_quick_and_takes_little_memory() -> Result<(
         "{took:?}, in a flood {took_in_flood:?}"
     );
     assert!(grown < MEMORY, "{grown} bytes");
-    assert_eq!(history(&agent), ["start-up cable"]);
+    assert_eq!(history(&agent, Family::V4), ["start-up cable"]);
     let put_back = |line: &failover_tests::lab::LogLine| {
         message(line).ends_with("put back") && line.field("repairs").is_some_and(Value::is_u64)
     };

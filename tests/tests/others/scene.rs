@@ -10,17 +10,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use failover_tests::lab::{
-    AgentProcess, LINK_LOCAL_GATEWAY, Lab, LogLine, Namespace, Snapshot, wait_for,
+use failover_tests::{
+    lab::{AgentProcess, LINK_LOCAL_GATEWAY, Lab, Namespace, Snapshot, wait_for},
+    scene::SOON,
 };
-use serde_json::Value;
-
-/// Long enough for everything that is to happen, even on a busy machine.
-pub(crate) const SOON: Duration = Duration::from_secs(20);
-
-/// Decides quickly, and still does not take a busy machine for a dead uplink.
-pub(crate) const QUICK: &str =
-    "targets = [\"192.0.2.1\"]\ninterval = \"50ms\"\ntimeout = \"500ms\"\nfall = 3\nrise = 2";
 
 /// Starts an agent that probes like this, and waits until both uplinks are Up, the first is active, and IPv6 follows.
 pub(crate) fn start(lab: &Lab, probe: &str) -> Result<AgentProcess> {
@@ -33,25 +26,6 @@ pub(crate) fn start(lab: &Lab, probe: &str) -> Result<AgentProcess> {
             && status["uplinks"][1]["health"] == "Up"
     })?;
     Ok(agent)
-}
-
-/// All confirmed switches of IPv4 so far: `["start-up cable", "failover lte"]`.
-pub(crate) fn history(agent: &AgentProcess) -> Vec<String> {
-    let word = |line: &LogLine, name: &str| Some(line.field(name)?.as_str()?.to_owned());
-    let log = agent.log();
-    let switches = log.iter().filter_map(|line| {
-        line.field("routed_us")?;
-        (word(line, "family")? == "IPv4").then_some(())?;
-        Some(format!("{} {}", word(line, "cause")?, word(line, "to")?))
-    });
-    switches.collect()
-}
-
-/// A line's message.
-pub(crate) fn message(line: &LogLine) -> &str {
-    line.field("message")
-        .and_then(Value::as_str)
-        .unwrap_or_default()
 }
 
 /// How often the agent has waited for something, all its threads together (`voluntary_ctxt_switches` in `/proc/PID/status`).

@@ -3,8 +3,13 @@
 use std::net::{Ipv6Addr, SocketAddrV6};
 
 use anyhow::{Context, Result};
-use failover_tests::lab::{
-    AgentProcess, Lab, LogLine, TARGET_V6, Uplink, UplinkSpec, require_root, wait_for, wait_until,
+use failover_agent::policy::Family;
+use failover_tests::{
+    lab::{
+        AgentProcess, Lab, LogLine, TARGET_V6, Uplink, UplinkSpec, require_root, wait_for,
+        wait_until,
+    },
+    scene::{PROBE_V6, SOON, history, json::uplink, rule_sources, times_down, wait_for_probes},
 };
 use nix::net::if_::if_nametoindex;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -115,10 +120,10 @@ fn the_best_router_is_used_until_it_says_that_it_is_none() -> Result<()> {
     wait_ready(&agent, "cable", &["lte"])?;
     advertise(&lab, "cable", "fe80::1", MEDIUM, 1800)?;
     wait_gateway(&agent, "cable", "fe80::1")?;
-    wait_best_route(&lab, "-6", "cable", Some("fe80::1"))?;
+    wait_best_route(&lab, Family::V6, "cable", Some("fe80::1"))?;
     advertise(&lab, "cable", "fe80::9", HIGH, 1800)?;
     wait_gateway(&agent, "cable", "fe80::9")?;
-    wait_best_route(&lab, "-6", "cable", Some("fe80::9"))?;
+    wait_best_route(&lab, Family::V6, "cable", Some("fe80::9"))?;
 
     // The kernel's own routes stand beside ours.
     let host = lab.host().namespace();
@@ -128,7 +133,7 @@ fn the_best_router_is_used_until_it_says_that_it_is_none() -> Result<()> {
     // One router less, then none: it ends by its word, and by its lifetime.
     advertise(&lab, "cable", "fe80::9", HIGH, 0)?;
     wait_gateway(&agent, "cable", "fe80::1")?;
-    wait_best_route(&lab, "-6", "cable", Some("fe80::1"))?;
+    wait_best_route(&lab, Family::V6, "cable", Some("fe80::1"))?;
     wait_ready(&agent, "cable", &["lte"])?;
     assert_eq!(times_down(&agent, "cable"), 0);
     advertise(&lab, "cable", "fe80::1", MEDIUM, 0)?;
@@ -191,7 +196,7 @@ fn a_new_prefix_becomes_the_source_and_the_old_one_goes_with_its_address() -> Re
     };
     advertisement.send(cable)?;
     let new = source("2001:db8:1:9:")?;
-    let sources = rule_sources(&lab, "-6")?;
+    let sources = rule_sources(&lab, Family::V6)?;
     assert!(
         sources.contains(&old) && sources.contains(&new),
         "{sources:?}"
@@ -199,13 +204,13 @@ fn a_new_prefix_becomes_the_source_and_the_old_one_goes_with_its_address() -> Re
     for address in [&old, &new] {
         assert!(is_stale(&lab, &agent, "lte", address.parse()?, TARGET_V6)?);
     }
-    wait_probes(&agent, "cable", 20)?;
+    wait_for_probes(&agent, &["cable"], 20)?;
     ip(&lab, &format!("address del {old}/64 dev cable"))?;
     wait_until("the old address has no rule", SOON, || {
-        rule_sources(&lab, "-6").is_ok_and(|sources| !sources.contains(&old))
+        rule_sources(&lab, Family::V6).is_ok_and(|sources| !sources.contains(&old))
     })?;
     wait_ready(&agent, "cable", &["lte"])?;
     assert_eq!(times_down(&agent, "cable"), 0);
-    assert_eq!(history(&agent, "IPv6"), ["start-up cable"]);
+    assert_eq!(history(&agent, Family::V6), ["start-up cable"]);
     Ok(())
 }

@@ -3,7 +3,11 @@
 use std::{fmt::Write as _, time::Duration};
 
 use anyhow::{Context, Result};
-use failover_tests::lab::{Lab, UplinkSpec, require_root};
+use failover_agent::policy::Family;
+use failover_tests::{
+    lab::require_root,
+    scene::{PROBE, history, times_down},
+};
 
 use super::scene::*;
 
@@ -19,14 +23,7 @@ fn a_new_gateway_is_followed_beside_a_hundred_thousand_routes() -> Result<()> {
     if !require_root("a_new_gateway_is_followed_beside_a_hundred_thousand_routes") {
         return Ok(());
     }
-    let lab = Lab::builder()
-        .uplinks([
-            UplinkSpec::veth("cable").metric(900),
-            UplinkSpec::veth("lte"),
-        ])
-        .build()?;
-    let provider = lab.uplink("cable").provider();
-    provider.ip_batch("address add 10.64.1.254/24 dev customer")?;
+    let lab = with_two_gateways()?;
     let agent = lab.start_agent(&config(&lab, PROBE))?;
     wait_ready(&agent, "cable", &["lte"])?;
     let before = agent.rss_bytes()?;
@@ -48,7 +45,7 @@ fn a_new_gateway_is_followed_beside_a_hundred_thousand_routes() -> Result<()> {
         "route replace default via 10.64.1.254 dev cable proto dhcp metric 900",
     )?;
     wait_way(&agent, "cable", "ipv4", Some("10.64.1.254"), "10.64.1.2")?;
-    wait_best_route(&lab, "-4", "cable", Some("10.64.1.254"))?;
+    wait_best_route(&lab, Family::V4, "cable", Some("10.64.1.254"))?;
     let log = agent.log();
     let at = |words: &str| {
         let mut lines = log.iter().rev();
@@ -65,6 +62,6 @@ fn a_new_gateway_is_followed_beside_a_hundred_thousand_routes() -> Result<()> {
     assert!(took < LIMIT, "{took:?}");
     assert!(grown < MEMORY, "{grown} bytes");
     assert_eq!(times_down(&agent, "cable"), 0);
-    assert_eq!(history(&agent, "IPv4"), ["start-up cable"]);
+    assert_eq!(history(&agent, Family::V4), ["start-up cable"]);
     Ok(())
 }

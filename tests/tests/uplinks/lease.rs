@@ -3,7 +3,15 @@
 use std::{thread::sleep, time::Duration};
 
 use anyhow::Result;
-use failover_tests::lab::{Lab, TARGET_V4, UplinkSpec, require_root};
+use failover_agent::policy::Family;
+use failover_tests::{
+    lab::{Lab, TARGET_V4, require_root},
+    scene::{
+        PROBE, history,
+        json::{uplink, wait_health},
+        rule_sources, times_down, wait_for_probes,
+    },
+};
 
 use super::scene::*;
 
@@ -38,14 +46,14 @@ fn a_new_address_and_gateway_are_followed_without_a_switch() -> Result<()> {
             ),
         )?;
         wait_way(&agent, "cable", "ipv4", Some(gateway), address)?;
-        wait_best_route(&lab, "-4", "cable", Some(gateway))?;
-        assert_eq!(rule_sources(&lab, "-4")?, [address, "10.64.2.2"]);
+        wait_best_route(&lab, Family::V4, "cable", Some(gateway))?;
+        assert_eq!(rule_sources(&lab, Family::V4)?, [address, "10.64.2.2"]);
         assert!(is_stale(&lab, &agent, "lte", address.parse()?, TARGET_V4)?);
-        wait_probes(&agent, "cable", 20)?;
+        wait_for_probes(&agent, &["cable"], 20)?;
         wait_ready(&agent, "cable", &["lte"])?;
     }
     assert_eq!(times_down(&agent, "cable"), 0);
-    assert_eq!(history(&agent, "IPv4"), ["start-up cable"]);
+    assert_eq!(history(&agent, Family::V4), ["start-up cable"]);
     Ok(())
 }
 
@@ -54,14 +62,7 @@ fn a_new_gateway_takes_the_old_ones_place_at_once() -> Result<()> {
     if !require_root("a_new_gateway_takes_the_old_ones_place_at_once") {
         return Ok(());
     }
-    let lab = Lab::builder()
-        .uplinks([
-            UplinkSpec::veth("cable").metric(900),
-            UplinkSpec::veth("lte"),
-        ])
-        .build()?;
-    let provider = lab.uplink("cable").provider();
-    provider.ip_batch("address add 10.64.1.254/24 dev customer")?;
+    let lab = with_two_gateways()?;
     let agent = lab.start_agent(&config(&lab, PROBE))?;
     wait_ready(&agent, "cable", &["lte"])?;
     let monitor = lab.host().watch_default_routes_v4()?;
@@ -69,14 +70,14 @@ fn a_new_gateway_takes_the_old_ones_place_at_once() -> Result<()> {
         let route = format!("route replace default via {gateway} dev cable proto dhcp metric 900");
         ip(&lab, &route)?;
         wait_way(&agent, "cable", "ipv4", Some(gateway), "10.64.1.2")?;
-        wait_best_route(&lab, "-4", "cable", Some(gateway))?;
+        wait_best_route(&lab, Family::V4, "cable", Some(gateway))?;
     }
     // There was no instant without a default route.
     let seen = monitor.finish()?;
     assert!(seen.iter().all(Option::is_some), "{seen:?}");
     wait_ready(&agent, "cable", &["lte"])?;
     assert_eq!(times_down(&agent, "cable"), 0);
-    assert_eq!(history(&agent, "IPv4"), ["start-up cable"]);
+    assert_eq!(history(&agent, Family::V4), ["start-up cable"]);
     Ok(())
 }
 
@@ -85,12 +86,7 @@ fn a_lease_that_ends_and_a_route_that_is_withdrawn_are_the_end() -> Result<()> {
     if !require_root("a_lease_that_ends_and_a_route_that_is_withdrawn_are_the_end") {
         return Ok(());
     }
-    let lab = Lab::builder()
-        .uplinks([
-            UplinkSpec::veth("cable").metric(900),
-            UplinkSpec::veth("lte"),
-        ])
-        .build()?;
+    let lab = with_metric()?;
     let agent = lab.start_agent(&config(&lab, PROBE))?;
     wait_ready(&agent, "cable", &["lte"])?;
     // The address stays: nobody but the route's owner says that there is no way out.
@@ -106,7 +102,7 @@ fn a_lease_that_ends_and_a_route_that_is_withdrawn_are_the_end() -> Result<()> {
     ip(&lab, "address del 10.64.1.2/24 dev cable")?;
     wait_ready(&agent, "lte", &[])?;
     ip(&lab, "address add 10.64.1.2/24 dev cable")?;
-    wait_probes(&agent, "lte", 20)?;
+    wait_for_probes(&agent, &["lte"], 20)?;
     assert_eq!(uplink(&agent.status_json()?, "cable")["health"], "Down");
     ip(
         &lab,

@@ -1,7 +1,10 @@
 //! What the kernel drops with an interface is remembered, over a restart too.
 
 use anyhow::Result;
-use failover_tests::lab::{Lab, UplinkSpec, require_root};
+use failover_tests::{
+    lab::{Lab, UplinkSpec, require_root},
+    scene::{PROBE, SOON, json::wait_health},
+};
 
 use super::scene::*;
 

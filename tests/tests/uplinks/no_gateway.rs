@@ -1,7 +1,15 @@
 //! Links without a gateway: everything is on the link, and the address may be another interface's.
 
 use anyhow::Result;
-use failover_tests::lab::{Lab, TARGET_V4, UplinkSpec, require_root};
+use failover_agent::policy::Family;
+use failover_tests::{
+    lab::{Lab, TARGET_V4, UplinkSpec, require_root},
+    scene::{
+        PROBE, SOON, ensure_cut,
+        json::{uplink, wait_health},
+        rule_sources,
+    },
+};
 
 use super::scene::*;
 
@@ -9,7 +17,7 @@ use super::scene::*;
 fn works(lab: &Lab, probe: &str) -> Result<()> {
     let agent = lab.start_agent(&config(lab, probe))?;
     wait_ready(&agent, "cable", &["lte"])?;
-    wait_best_route(lab, "-4", "cable", None)?;
+    wait_best_route(lab, Family::V4, "cable", None)?;
     assert!(uplink(&agent.status_json()?, "cable")["gateway"].is_null());
     let stream = lab.host().udp_stream(TARGET_V4).start()?;
     stream.wait_for_echo_by("cable", std::time::Instant::now(), SOON)?;
@@ -84,7 +92,7 @@ fn an_unnumbered_link_borrows_its_source() -> Result<()> {
         )?;
         works(&lab, PROBE)?;
         // It is not the uplink's address: nothing is cut because of it.
-        assert_eq!(rule_sources(&lab, "-4")?, ["10.64.2.2"]);
+        assert_eq!(rule_sources(&lab, Family::V4)?, ["10.64.2.2"]);
     }
     Ok(())
 }

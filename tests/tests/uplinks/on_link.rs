@@ -1,7 +1,13 @@
 //! A target on an uplink's own link proves nothing.
 
 use anyhow::Result;
-use failover_tests::lab::{Lab, require_root};
+use failover_tests::{
+    lab::{Lab, require_root},
+    scene::{
+        PROBE,
+        json::{uplink, wait_health},
+    },
+};
 
 use super::scene::*;
 

@@ -3,7 +3,15 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use failover_tests::lab::{AgentProcess, Lab, TARGET_V4, require_root};
+use failover_agent::policy::Family;
+use failover_tests::{
+    lab::{AgentProcess, Lab, TARGET_V4, require_root},
+    scene::{
+        PROBE, SOON, ensure_cut, history,
+        json::{uplink, wait_health},
+        times_down, wait_for_probes,
+    },
+};
 
 use super::scene::*;
 
@@ -35,7 +43,7 @@ fn each_is_judged_and_used_for_itself(lab: &Lab) -> Result<AgentProcess> {
 
     let fault = lab.uplink("lte").blackhole()?;
     wait_health(&agent, "lte", "Down")?;
-    wait_probes(&agent, "cable", 20)?;
+    wait_for_probes(&agent, &["cable"], 20)?;
     assert_eq!(uplink(&agent.status_json()?, "cable")["health"], "Up");
     fault.repair()?;
     wait_ready(&agent, "cable", &["lte"])?;
@@ -52,7 +60,7 @@ fn each_is_judged_and_used_for_itself(lab: &Lab) -> Result<AgentProcess> {
     stream.wait_for_echo_by("cable", Instant::now(), SOON)?;
     ensure_cut(lab, &agent, "lte", TARGET_V4)?;
     let expected = ["start-up cable", "failover lte", "failback cable"];
-    assert_eq!(history(&agent, "IPv4"), expected);
+    assert_eq!(history(&agent, Family::V4), expected);
     Ok(agent)
 }
 

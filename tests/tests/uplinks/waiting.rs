@@ -1,7 +1,15 @@
 //! What is not there yet at the start is waited for.
 
 use anyhow::Result;
-use failover_tests::lab::{Lab, TARGET_V4, require_root};
+use failover_agent::policy::Family;
+use failover_tests::{
+    lab::{Lab, TARGET_V4, require_root},
+    scene::{
+        PROBE, ensure_cut, history,
+        json::{uplink, wait_health},
+        wait_for_probes,
+    },
+};
 
 use super::scene::*;
 
@@ -35,7 +43,7 @@ fn an_interface_that_comes_after_the_start_is_set_up_and_cut() -> Result<()> {
     fault.repair()?;
     wait_ready(&agent, "cable", &["lte"])?;
     let expected = ["start-up cable", "failover lte", "failback cable"];
-    assert_eq!(history(&agent, "IPv4"), expected);
+    assert_eq!(history(&agent, Family::V4), expected);
     Ok(())
 }
 
@@ -72,7 +80,7 @@ fn address_and_gateway_may_come_later_one_by_one() -> Result<()> {
     wait_words(&agent, &["WARN", "lte has no IPv4 address", "waiting"])?;
     wait_ready(&agent, "cable", &[])?;
     ip(&lab, &format!("address add {}/24 dev lte", a.host_v4))?;
-    wait_probes(&agent, "cable", 20)?;
+    wait_for_probes(&agent, &["cable"], 20)?;
     assert_ne!(uplink(&agent.status_json()?, "lte")["health"], "Up");
     ip(
         &lab,

@@ -1,0 +1,82 @@
+//! What the agent's log tells.
+
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use failover_agent::policy::Family;
+
+use super::SOON;
+use crate::lab::{AgentProcess, LogLine, wait_for};
+
+/// A switch that an agent has logged.
+#[derive(Clone, Debug)]
+struct Switched {
+    /// When the line arrived.
+    at: Instant,
+    /// "failover lte".
+    what: String,
+}
+
+/// A field of a line that is a text.
+fn text<'a>(line: &'a LogLine, field: &str) -> Option<&'a str> {
+    line.field(field)?.as_str()
+}
+
+fn switches(agent: &AgentProcess, family: Family) -> Vec<Switched> {
+    let log = agent.log();
+    let switches = log.iter().filter_map(|line| {
+        // Only the line of a confirmed switch has this and a cause.
+        line.field("routed_us")?;
+        let (cause, to) = (text(line, "cause")?, text(line, "to")?);
+        (text(line, "family")? == family.to_string()).then(|| Switched {
+            at: line.at,
+            what: format!("{cause} {to}"),
+        })
+    });
+    switches.collect()
+}
+
+/// All confirmed switches of a family so far: `["start-up cable", "failover lte"]`.
+pub fn history(agent: &AgentProcess, family: Family) -> Vec<String> {
+    let switches = switches(agent, family).into_iter();
+    switches.map(|switch| switch.what).collect()
+}
+
+/// Waits until the agent has made exactly these switches, in the words of [`history`], and returns when the last of them was done.
+///
+/// # Errors
+/// When it has not [`SOON`], or has made others.
+pub fn wait_for_history(
+    agent: &AgentProcess,
+    family: Family,
+    expected: &[&str],
+) -> Result<Instant> {
+    let what = format!("the agent has made the switches {expected:?} for {family}");
+    let switches = wait_for(&what, SOON, || {
+        let switches = switches(agent, family);
+        if switches.len() >= expected.len() {
+            return Ok(switches);
+        }
+        Err(format!("{switches:?}"))
+    })?;
+    let made: Vec<&str> = switches.iter().map(|switch| switch.what.as_str()).collect();
+    ensure!(
+        made == expected,
+        "the agent has made the switches {made:?}, not {expected:?}"
+    );
+    Ok(switches[expected.len() - 1].at)
+}
+
+/// How often an uplink has become Down.
+pub fn times_down(agent: &AgentProcess, name: &str) -> usize {
+    let log = agent.log();
+    let down = log
+        .iter()
+        .filter(|line| text(line, "uplink") == Some(name) && text(line, "to") == Some("Down"));
+    down.count()
+}
+
+/// A line's message; empty if it has none.
+pub fn message(line: &LogLine) -> &str {
+    text(line, "message").unwrap_or_default()
+}

@@ -1,0 +1,43 @@
+//! How agents probe, and waiting for it.
+
+use std::net::IpAddr;
+
+use anyhow::Result;
+use failover_agent::{control::Status, policy::Family};
+
+use super::status::{status, uplink, wait_for_status};
+use crate::lab::{AgentProcess, TARGET_V4, TARGET_V6};
+
+/// Keys of `[probe]` by which an agent decides quickly, and still does not take a busy machine for a dead uplink. IPv6 has no targets
+/// and follows.
+pub const PROBE: &str =
+    "targets = [\"192.0.2.1\"]\ninterval = \"50ms\"\ntimeout = \"500ms\"\nfall = 3\nrise = 2";
+
+/// The same with an IPv6 target; IPv4 follows.
+pub const PROBE_V6: &str =
+    "targets = [\"2001:db8:f::1\"]\ninterval = \"50ms\"\ntimeout = \"500ms\"\nfall = 3\nrise = 2";
+
+/// The target of a family's traffic.
+pub fn target(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => TARGET_V4,
+        Family::V6 => TARGET_V6,
+    }
+}
+
+/// Waits until so many more probes were sent on each of these uplinks.
+///
+/// # Errors
+/// When they are not [`SOON`](super::SOON).
+///
+/// # Panics
+/// When the status has no such uplink.
+pub fn wait_for_probes(agent: &AgentProcess, names: &[&str], more: u64) -> Result<()> {
+    let before = status(agent)?;
+    let probes = |status: &Status, name| uplink(status, name).counters.probes_passed;
+    wait_for_status(agent, &format!("{more} more probes"), |now| {
+        let mut names = names.iter();
+        names.all(|name| probes(now, name) >= probes(&before, name) + more)
+    })?;
+    Ok(())
+}

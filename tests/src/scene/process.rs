@@ -1,0 +1,29 @@
+//! Processes and streams: how they go on, and end.
+
+use anyhow::{Result, ensure};
+use nix::sys::signal::Signal;
+
+use super::SOON;
+use crate::lab::{AgentProcess, UdpStream, wait_until};
+
+/// Ends an agent as a service manager would, and checks that it calls that a success.
+///
+/// # Errors
+/// When it does not end [`SOON`], or not successfully.
+pub fn stop(mut agent: AgentProcess) -> Result<()> {
+    agent.signal(Signal::SIGTERM)?;
+    let end = agent.wait_exit(SOON)?;
+    ensure!(end.success(), "the agent has ended with {end}");
+    Ok(())
+}
+
+/// Waits until a stream has sent that many datagrams more.
+///
+/// # Errors
+/// When it has not [`SOON`].
+pub fn wait_sent(stream: &UdpStream, more: usize) -> Result<()> {
+    let before = stream.report().sent();
+    wait_until("the stream sends", SOON, || {
+        stream.report().sent() >= before + more
+    })
+}
