@@ -20,6 +20,9 @@ use super::namespace::Namespace;
 /// How long tcpdump may take to start, to catch up or to end.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Statistics without a change after which nothing is to come any more.
+const STABLE: u32 = 50;
+
 /// A running capture; ended when dropped.
 #[derive(Debug)]
 pub struct Capture {
@@ -90,6 +93,7 @@ impl Capture {
     /// When the kernel had to drop packets, since a count would be wrong, or tcpdump does not end.
     pub fn finish(mut self) -> Result<CaptureFile> {
         let deadline = Instant::now() + PATIENCE;
+        let (mut last, mut unchanged) = ([0; 3], 0);
         loop {
             // One line: "tcpdump: 12 packets captured, 12 packets received by filter, 0 packets dropped by kernel".
             self.signal(Signal::SIGUSR1)?;
@@ -99,7 +103,14 @@ impl Capture {
             let [captured, received, dropped] = parse_statistics(&line)
                 .with_context(|| format!("tcpdump's statistics are not understood: {line}"))?;
             ensure!(dropped == 0, "the kernel dropped captured packets: {line}");
-            if captured >= received {
+            unchanged = match last == [captured, received, dropped] {
+                true => unchanged + 1,
+                false => 0,
+            };
+            last = [captured, received, dropped];
+            // What came before libpcap had set its filter is among the received, but was thrown away (`set_kernel_filter`
+            // in pcap-linux.c). tcpdump looks for packets each time that it tells its numbers: what is there it has seen.
+            if captured >= received || unchanged >= STABLE {
                 break;
             }
             ensure!(
