@@ -124,8 +124,13 @@ impl Agent<'_> {
                 for change in &confirmed.changes {
                     debug!("routes: {change}");
                 }
+                let news = self.expects_all_routes();
                 for problem in &confirmed.problems {
-                    warn!("routes: {problem}");
+                    if news {
+                        warn!("routes: {problem}");
+                    } else {
+                        debug!("routes: {problem}");
+                    }
                 }
             }
             Err(error) => {

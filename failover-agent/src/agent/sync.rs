@@ -36,6 +36,8 @@ impl Agent<'_> {
                 .position(|known| known == name);
             if let Some(uplink) = uplink.map(UplinkId) {
                 let up = *carrier && !*gone;
+                // A switch that follows at once must not count on it.
+                self.links[uplink.0].carrier = up;
                 if !up {
                     self.router
                         .interrupted(&self.config.uplinks[uplink.0].interface);
@@ -162,11 +164,16 @@ impl Agent<'_> {
     /// While an interface is down, or has lost its address, the kernel refuses its routes; that is no news, and it is tried again when
     /// it comes up.
     fn log_report(&self, report: &Report) {
-        if self.links.iter().all(|link| link.carrier) && !self.router.lingers() {
+        if self.expects_all_routes() {
             log_report("routes", report);
         } else {
             debug!("routes: {report:?}");
         }
+    }
+
+    /// Whether a route of ours that the kernel refuses is news.
+    pub(super) fn expects_all_routes(&self) -> bool {
+        self.links.iter().all(|link| link.carrier) && !self.router.lingers()
     }
 
     /// Brings one uplink's programs, probes and policy in line with its link.

@@ -44,5 +44,11 @@ fn the_active_link_is_left_at_once() -> Result<()> {
         "failover lte",
     ];
     assert_eq!(history(&agent, "IPv4"), expected);
+    // That the kernel refuses routes by links that are gone is no news.
+    for line in agent.log() {
+        let warning = line.field("level").is_some_and(|level| level == "WARN");
+        let refused = line.text.contains("not added");
+        assert!(!(warning && refused), "{}", line.text);
+    }
     Ok(())
 }
