@@ -225,8 +225,9 @@ impl Machine {
         self.drill
     }
 
-    /// The uplinks whose default routes must not stand ([`Action::Withdraw`]).
-    pub fn withdrawn(&self, family: Family) -> Members {
+    /// The uplinks whose default routes must not stand ([`Action::Withdraw`]), which the caller has been told.
+    #[cfg(test)]
+    pub(super) fn withdrawn(&self, family: Family) -> Members {
         self.sides[family as usize].withdrawal.told()
     }
 

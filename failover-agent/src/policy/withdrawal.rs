@@ -20,6 +20,7 @@ impl Withdrawal {
         }
     }
 
+    #[cfg(test)]
     pub(super) fn told(&self) -> Members {
         self.told
     }
