@@ -13,6 +13,13 @@ use crate::{
 /// Why probes say nothing, by uplink and family, as found last.
 pub(super) type Reasons = HashMap<(UplinkId, Family), String>;
 
+/// After a reload: the same under the uplinks' new positions. `old` says where each one was.
+pub(super) fn renumbered(reasons: Reasons, old: &[Option<UplinkId>]) -> Reasons {
+    let place = |was: UplinkId| old.iter().position(|old| *old == Some(was)).map(UplinkId);
+    let moved = |((uplink, family), reason)| Some(((place(uplink)?, family), reason));
+    reasons.into_iter().filter_map(moved).collect()
+}
+
 impl Agent<'_> {
     /// Looks for a reason why the answers to probes cannot come, and tells the policy whether there is one.
     pub(super) fn examine(&mut self, uplink: UplinkId, family: Family) {

@@ -5,7 +5,7 @@ use anyhow::{Context as _, bail};
 use tracing::{info, warn};
 
 use super::{
-    Agent,
+    Agent, examine,
     hooks::warn_of_missing_programs,
     rules::{machine_rules, probe_specs},
     setup::{attach, describe, inbound},
@@ -62,8 +62,7 @@ impl Agent<'_> {
         self.router.reconfigure(&self.config.route)?;
         self.former = std::mem::take(&mut self.former).renumbered(&old);
         self.replace_probers(&old);
-        // Found again when it still matters.
-        self.reasons.clear();
+        self.reasons = examine::renumbered(std::mem::take(&mut self.reasons), &old);
         if let Err(error) = self.tell_datapath(&before, &links_before, &old) {
             warn!("the programs were not told everything: {error:#}");
         }

@@ -42,6 +42,11 @@ fn reverse_path_filtering_that_discards_the_answers() -> Result<()> {
     host.ip_batch("route add 192.0.2.1 via 10.64.2.1 dev lte")?;
     let words = ["strict reverse path filtering on cable", "sysctl -w "];
     let reason = check_blind(&agent, "cable", &words)?;
+    // A reload does not forget it.
+    agent.verb(&["reload"])?;
+    let status = agent.status_json()?;
+    let known = &uplink(&status, "cable")["families"]["ipv4"]["reason"];
+    assert_eq!(known.as_str(), Some(reason.as_str()));
     let (_, cure) = reason.rsplit_once(": ").unwrap_or_default();
     host.exec("sh", &["-c", cure])?;
     wait_active(&agent, "cable", &[])?;
