@@ -303,7 +303,7 @@ impl<'a> Agent<'a> {
                         debug!("a control client left before its answer");
                     }
                 }
-                Some(cut) = self.beside.done() => self.finish_cut(&cut),
+                Some(cut) = self.beside.done() => self.finish_cut(cut),
                 flow = ended.next() => self.tell(&flow?),
                 _ = warm.tick() => self.resolve_gateways(),
                 () = &mut server => anyhow::bail!("the control socket is gone"),

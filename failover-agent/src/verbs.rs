@@ -25,6 +25,9 @@ use crate::{
 const RESTART: Duration = Duration::from_secs(10);
 const RESTART_POLL: Duration = Duration::from_millis(50);
 
+/// How long the agent's threads are waited for at its end.
+const LAST_THREADS: Duration = Duration::from_secs(1);
+
 /// Does what the command line says.
 ///
 /// # Errors
@@ -74,7 +77,11 @@ fn run_agent(args: &RunArgs, dirs: &DirFlags) -> Result<()> {
         dirs: dirs.clone(),
     });
     let program = Program::this()?;
-    match runtime()?.block_on(agent::run(config, origin, &program))? {
+    let runtime = runtime()?;
+    let ended = runtime.block_on(agent::run(config, origin, &program));
+    // Nobody waits without end for a thread that a dead network file system holds.
+    runtime.shutdown_timeout(LAST_THREADS);
+    match ended? {
         Ended::Stopped => Ok(()),
         Ended::Restarting => program.execute().map(|never| match never {}),
     }

@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use failover_ebpf::{CutMode, Gate};
-use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinSet};
 use tracing::{info, warn};
 
 use super::Agent;
@@ -29,11 +29,10 @@ pub(super) struct Cut {
     sockets: Ended,
 }
 
-/// Where threads tell what they have ended.
+/// The threads that are ending something.
 pub(super) struct Beside {
     cutoff: Cutoff,
-    sender: mpsc::Sender<Cut>,
-    receiver: mpsc::Receiver<Cut>,
+    running: JoinSet<Cut>,
 }
 
 impl Beside {
@@ -42,16 +41,19 @@ impl Beside {
         for missing in cutoff.missing() {
             warn!("{missing}");
         }
-        let (sender, receiver) = mpsc::channel(16);
         Beside {
             cutoff,
-            sender,
-            receiver,
+            running: JoinSet::new(),
         }
     }
 
-    pub(super) async fn done(&mut self) -> Option<Cut> {
-        self.receiver.recv().await
+    pub(super) fn is_idle(&self) -> bool {
+        self.running.is_empty()
+    }
+
+    /// The next cut that is complete; none while nothing is being cut.
+    pub(super) async fn done(&mut self) -> Option<Result<Cut, JoinError>> {
+        self.running.join_next().await
     }
 }
 
@@ -88,51 +90,53 @@ impl Agent<'_> {
             spare_accepted: self.config.uplinks[uplink.0].inbound == Inbound::Keep,
         };
         let name = self.name(uplink).to_owned();
-        let (cutoff, sender) = (self.beside.cutoff.clone(), self.beside.sender.clone());
-        tokio::task::spawn_blocking(move || {
-            let cut = Cut {
-                family,
-                name,
-                decided,
-                flows: cutoff.delete_flows(&scope),
-                sockets: cutoff.destroy_sockets(&scope),
-            };
-            // The agent is stopping if nobody listens.
-            sender.blocking_send(cut).ok();
+        let cutoff = self.beside.cutoff.clone();
+        self.beside.running.spawn_blocking(move || Cut {
+            family,
+            name,
+            decided,
+            flows: cutoff.delete_flows(&scope),
+            sockets: cutoff.destroy_sockets(&scope),
         });
     }
 
     /// Completes the record of the switch and logs what was ended.
-    pub(super) fn finish_cut(&mut self, cut: &Cut) {
+    pub(super) fn finish_cut(&mut self, cut: Result<Cut, JoinError>) {
         let Cut {
             family,
             name,
             decided,
             flows,
             sockets,
-        } = cut;
+        } = match cut {
+            Ok(cut) => cut,
+            Err(error) => {
+                warn!("connections were not ended: {error}");
+                return;
+            }
+        };
         let now = self.clock.now();
-        let record = decided.and_then(|decided| self.history.decided_at(*family, decided));
+        let record = decided.and_then(|decided| self.history.decided_at(family, decided));
         if let Some(record) = record {
             record.cut = Some(now);
             let add = |sum: &mut Option<u64>, ended: &Ended| {
                 *sum = Some(sum.unwrap_or_default() + total(ended));
             };
-            add(&mut record.flows_deleted, flows);
-            add(&mut record.sockets_ended, sockets);
+            add(&mut record.flows_deleted, &flows);
+            add(&mut record.sockets_ended, &sockets);
         }
         for problem in flows.problems.iter().chain(&sockets.problems) {
             warn!(uplink = name, "{name}: {problem}");
         }
-        let (ended, deleted) = (total(sockets), total(flows));
+        let (ended, deleted) = (total(&sockets), total(&flows));
         let micros = |ended: &Ended| u64::try_from(ended.took.as_micros()).unwrap_or(u64::MAX);
         info!(
             uplink = name,
             %family,
             sockets_ended = ended,
-            sockets_us = micros(sockets),
+            sockets_us = micros(&sockets),
             flows_deleted = deleted,
-            flows_us = micros(flows),
+            flows_us = micros(&flows),
             "{name} ({family}): cut off, {ended} sockets ended, {deleted} tracked flows deleted",
         );
     }
@@ -169,15 +173,9 @@ fn total(ended: &Ended) -> u64 {
 pub(super) fn own_addresses(links: &[Link], uplink: UplinkId) -> Vec<IpAddr> {
     let others: Vec<IpAddr> = (links.iter().enumerate())
         .filter(|(other, _)| *other != uplink.0)
-        .flat_map(|(_, link)| addresses(link))
+        .flat_map(|(_, link)| link.addresses.iter().copied())
         .collect();
-    let mut own: Vec<IpAddr> = addresses(&links[uplink.0]).collect();
+    let mut own = links[uplink.0].addresses.clone();
     own.retain(|address| !others.contains(address));
     own
-}
-
-/// The addresses of both families.
-pub(super) fn addresses(link: &Link) -> impl Iterator<Item = IpAddr> {
-    let paths = link.families.iter().flatten();
-    paths.flat_map(|path| path.addresses.iter().copied())
 }

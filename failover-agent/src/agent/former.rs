@@ -6,7 +6,7 @@ use std::{
     net::IpAddr,
 };
 
-use super::cut::{addresses, own_addresses};
+use super::cut::own_addresses;
 use crate::{
     policy::{Family, UplinkId},
     route::Link,
@@ -25,7 +25,11 @@ impl Former {
                 self.0.entry(key).or_default().insert(address);
             }
         }
-        let there: BTreeSet<IpAddr> = now.iter().flat_map(addresses).collect();
+        let there: BTreeSet<IpAddr> = now
+            .iter()
+            .flat_map(|link| &link.addresses)
+            .copied()
+            .collect();
         for former in self.0.values_mut() {
             former.retain(|address| !there.contains(address));
         }

@@ -112,6 +112,11 @@ impl Agent<'_> {
     ) -> anyhow::Result<()> {
         let present = self.links.iter().map(|link| link.ifindex);
         let present: Vec<u32> = present.filter(|&ifindex| ifindex != 0).collect();
+        for link in links.iter().filter(|link| link.ifindex != 0) {
+            if !present.contains(&link.ifindex) {
+                self.datapath.forget_addresses(link.ifindex)?;
+            }
+        }
         self.datapath.retain(&present)?;
         self.datapath.set_exempt(0, &self.config.cutoff.allow)?;
         self.datapath

@@ -77,18 +77,20 @@ impl Agent<'_> {
         }
     }
 
-    /// Ends the user's programs after the agent was `served`, before the routes change under their feet. That takes its time: meanwhile
-    /// gates stay as they are, and whoever wants a stop gets one instead of a new start.
+    /// Ends the user's programs after the agent was `served`, before the routes change under their feet, and lets what is being cut end. That
+    /// takes its time: meanwhile gates stay as they are, and whoever wants a stop gets one instead of a new start.
     pub(super) async fn end(
         mut self,
         served: Result<Ended>,
         signals: &mut Signals,
     ) -> Result<Ended> {
         let mut ending = std::pin::pin!(std::mem::take(&mut self.hooks).stop());
+        let mut ended = false;
         let mut stop = None;
-        loop {
+        while !(ended && self.beside.is_idle()) {
             tokio::select! {
-                () = &mut ending => break,
+                () = &mut ending, if !ended => ended = true,
+                Some(cut) = self.beside.done() => self.finish_cut(cut),
                 _ = self.lease.tick() => self.renew_lease(),
                 asked = signals.next() => if let Asked::Stop(signal) = asked {
                     stop = Some(signal);

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use anyhow::Context as _;
 use tracing::{debug, info, warn};
 
-use super::cut;
 use crate::{
     config::{Config, Inbound},
     datapath::{self, Datapath},
@@ -71,7 +70,8 @@ pub(super) fn inbound(inbound: Inbound) -> datapath::Inbound {
     }
 }
 
-/// Tells the programs an uplink's networks, which pass its closed gate, and its addresses, which no other uplink may send.
+/// Tells the programs an uplink's networks, which pass its closed gate, and its addresses, which no other uplink may send. Those that
+/// several uplinks have, as two modems of a kind, they tell apart by themselves.
 pub(super) fn describe(
     datapath: &mut Datapath,
     config: &Config,
@@ -80,11 +80,10 @@ pub(super) fn describe(
 ) -> anyhow::Result<()> {
     let link = &links[uplink.0];
     datapath.set_exempt(link.ifindex, &on_link_prefixes(link))?;
-    let addresses = match config.cutoff.cuts() {
-        true => cut::own_addresses(links, uplink),
-        false => Vec::new(),
-    };
-    datapath.set_addresses(link.ifindex, &addresses)
+    match config.cutoff.cuts() {
+        true => datapath.set_addresses(link.ifindex, &link.addresses),
+        false => datapath.forget_addresses(link.ifindex),
+    }
 }
 
 fn on_link_prefixes(link: &Link) -> Vec<(IpAddr, u8)> {

@@ -11,51 +11,70 @@ use aya::maps::{HashMap, MapData};
 /// Owner of an address that several uplinks have, as two modems of a kind give out: it is stale on none.
 const SEVERAL: u32 = 0;
 
-/// Owner of an address whose interface is gone: it is stale on all. No interface has this index.
+/// Owner of an address that an uplink has lost, by itself or with its interface: it is stale on all. No interface has this index.
 const GONE: u32 = u32::MAX;
 
-/// Addresses of gone interfaces that are remembered.
+/// Lost addresses that are remembered.
 const MAX_GONE: usize = 64;
 
 /// The map of addresses, and what it was made from.
 pub(super) struct Map {
     map: HashMap<MapData, [u8; 16], u32>,
     uplinks: BTreeMap<u32, BTreeSet<[u8; 16]>>,
-    /// Addresses of interfaces that are gone, oldest first: sockets and tracked flows may go on to use them.
+    /// Addresses that uplinks have lost, oldest first: sockets and tracked flows may go on to use them. The kernel refuses an IPv4 source
+    /// that is not there, but no IPv6 one.
     gone: VecDeque<[u8; 16]>,
 }
 
 impl Map {
-    /// An adopted map keeps its entries until their uplinks' addresses are set again.
+    /// An adopted map keeps its entries; those of an uplink until its addresses are set again.
     pub(super) fn new(map: aya::maps::Map) -> Result<Map> {
         let map: HashMap<_, _, u32> = map.try_into()?;
         let mut uplinks = BTreeMap::<_, BTreeSet<_>>::new();
+        let mut gone = VecDeque::new();
         for entry in map.iter() {
             let (address, owner) = entry.context("listing the addresses")?;
-            if owner != SEVERAL && owner != GONE {
-                uplinks.entry(owner).or_default().insert(address);
+            match owner {
+                SEVERAL => {}
+                GONE => gone.push_back(address),
+                _ => {
+                    uplinks.entry(owner).or_default().insert(address);
+                }
             }
         }
-        Ok(Map {
-            map,
-            uplinks,
-            gone: VecDeque::new(),
-        })
+        Ok(Map { map, uplinks, gone })
     }
 
     pub(super) fn set(&mut self, ifindex: u32, addresses: &[IpAddr]) -> Result<()> {
         let addresses = addresses.iter().filter_map(|&address| key(address));
-        self.uplinks.insert(ifindex, addresses.collect());
+        let lost = self.uplinks.insert(ifindex, addresses.collect());
+        self.lose(lost);
         self.write(ifindex)
     }
 
     /// The interface is gone, its addresses belong to no uplink until another has them.
     pub(super) fn retire(&mut self, ifindex: u32) -> Result<()> {
+        let lost = self.uplinks.remove(&ifindex);
+        self.lose(lost);
+        self.write(ifindex)
+    }
+
+    /// The interface is no uplink any more: nobody minds who uses its addresses, or those that were lost.
+    pub(super) fn forget(&mut self, ifindex: u32) -> Result<()> {
+        self.uplinks.remove(&ifindex);
+        self.gone.clear();
+        self.write(ifindex)
+    }
+
+    /// Remembers these, or the newest of them, while no uplink has them.
+    fn lose(&mut self, addresses: Option<BTreeSet<[u8; 16]>>) {
+        let had = self.uplinks.values().flatten();
+        let there: BTreeSet<_> = had.chain(&self.gone).copied().collect();
+        let lost = addresses.into_iter().flatten();
         self.gone
-            .extend(self.uplinks.remove(&ifindex).unwrap_or_default());
+            .extend(lost.filter(|address| !there.contains(address)));
         let surplus = self.gone.len().saturating_sub(MAX_GONE);
         self.gone.drain(..surplus);
-        self.write(ifindex)
     }
 
     /// Brings the map in line, after a change of `ifindex`.

@@ -152,14 +152,23 @@ impl Datapath {
     }
 
     /// Replaces the addresses of an uplink. Packets with one of them as source are cut when they leave by another
-    /// uplink, whatever its gates, unless several uplinks have the address or the lease is past. Link-local addresses
-    /// are ignored.
+    /// uplink, whatever its gates, unless several uplinks have the address or the lease is past; packets with one that
+    /// it had before are cut on all, until an uplink has it again. Link-local addresses are ignored.
     ///
     /// # Errors
     ///
     /// More than [`failover_ebpf::MAX_ADDRESSES`] in all; the kernel refuses.
     pub fn set_addresses(&mut self, ifindex: u32, addresses: &[IpAddr]) -> Result<()> {
         self.addresses.set(ifindex, addresses)
+    }
+
+    /// From now on no packet is cut for having an address of this interface, or one that any uplink had before.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    pub fn forget_addresses(&mut self, ifindex: u32) -> Result<()> {
+        self.addresses.forget(ifindex)
     }
 
     /// Replaces the marks (`SO_MARK`) whose packets pass closed gates. 0 is none.

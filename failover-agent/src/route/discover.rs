@@ -308,6 +308,7 @@ fn absent(uplink: &UplinkConfig, slot: u32) -> Link {
         rank: uplink.rank,
         weight: uplink.weight,
         metric: uplink.metric,
+        addresses: Vec::new(),
         families: [None, None],
     }
 }
@@ -324,6 +325,7 @@ impl Survey {
             rank: uplink.rank,
             weight: uplink.weight,
             metric: uplink.metric,
+            addresses: self.addresses_of(interface.index),
             families: [None, None],
         })
     }

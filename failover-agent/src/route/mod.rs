@@ -95,6 +95,9 @@ pub struct Link {
     pub weight: u32,
     /// Metric of its default route, if it has one of its own.
     pub metric: Option<u32>,
+    /// Every address of the interface that a connection to the internet may have, of both families, the best first, deprecated ones too,
+    /// whether or not there is a way out. None on an unnumbered link, whose source belongs to another interface.
+    pub addresses: Vec<IpAddr>,
     /// How each family leaves by it, by [`Family::ALL`]'s order; None: not at all.
     pub families: [Option<Path>; 2],
 }
@@ -104,9 +107,6 @@ pub struct Link {
 pub struct Path {
     /// Address to probe from.
     pub source: IpAddr,
-    /// Every address of the interface that a connection to the internet may have, deprecated ones too. Empty on an
-    /// unnumbered link, whose `source` belongs to another interface.
-    pub addresses: Vec<IpAddr>,
     /// Networks on the link, as network address and prefix length.
     pub prefixes: Vec<(IpAddr, u8)>,
     /// Next router; None on a point-to-point link.

@@ -110,7 +110,6 @@ mod tests {
     fn links(uplinks: &[(u32, Option<u32>)]) -> Vec<Link> {
         let path = Path {
             source: [192, 0, 2, 1].into(),
-            addresses: Vec::new(),
             prefixes: Vec::new(),
             gateway: None,
             template: Template::default(),
@@ -124,6 +123,7 @@ mod tests {
             rank: *rank,
             weight: 1,
             metric: *metric,
+            addresses: Vec::new(),
             families: [Some(path.clone()), None],
         };
         (0..).zip(uplinks).map(uplink).collect()

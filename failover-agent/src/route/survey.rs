@@ -129,6 +129,12 @@ impl Survey {
         sources
     }
 
+    /// The same of both families.
+    pub(super) fn addresses_of(&self, ifindex: u32) -> Vec<IpAddr> {
+        let sources = Family::ALL.map(|family| self.sources(ifindex, family));
+        sources.iter().flatten().map(|source| source.ip).collect()
+    }
+
     /// Whether an interface has no address of its own, not even one that will be usable soon.
     pub(super) fn is_unnumbered(&self, ifindex: u32, family: Family) -> bool {
         !self.addresses.iter().any(|address| {

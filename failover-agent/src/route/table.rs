@@ -170,9 +170,9 @@ impl Router {
 
     fn uplink_rules(&self, uplink: usize, family: Family) -> Vec<Rule> {
         let link = &self.links[uplink];
-        let Some(path) = &link.families[index(family)] else {
+        if link.families[index(family)].is_none() {
             return Vec::new();
-        };
+        }
         let table = uplink_table(&self.config, link.slot);
         let priority = self.config.rule_priority + RULES_PER_UPLINK * link.slot;
         let mut rules = vec![Rule {
@@ -183,7 +183,9 @@ impl Router {
             table,
             suppress_prefix_length: None,
         }];
-        for address in &path.addresses {
+        let mut addresses = link.addresses.clone();
+        addresses.retain(|address| address.is_ipv4() == (family == Family::V4));
+        for address in &addresses {
             // Two modems of a kind that give out the same address: it tells nothing, and the main table decides.
             if self.is_shared(uplink, *address) {
                 continue;
@@ -205,10 +207,7 @@ impl Router {
     /// Whether another uplink has the address, too.
     fn is_shared(&self, uplink: usize, address: IpAddr) -> bool {
         let mut others = (self.links.iter().enumerate()).filter(|(other, _)| *other != uplink);
-        others.any(|(_, link)| {
-            let mut paths = link.families.iter().flatten();
-            paths.any(|path| path.addresses.contains(&address))
-        })
+        others.any(|(_, link)| link.addresses.contains(&address))
     }
 }
 

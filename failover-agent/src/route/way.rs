@@ -263,7 +263,6 @@ impl Survey {
         let source = source.ok_or_else(|| no_source(uplink, interface, family))?;
         Ok(Path {
             source,
-            addresses: own.iter().map(|address| address.ip).collect(),
             prefixes,
             gateway: way.gateway,
             template,

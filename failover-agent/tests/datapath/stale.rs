@@ -81,8 +81,18 @@ fn a_foreign_source_is_cut_whatever_the_gate() {
 
         // A restarted agent knows what it knew.
         let mut datapath = lab.open(AttachMode::Auto);
-        assert!(is_cut(&datapath, &udp6()));
+        assert!(is_cut(&datapath, &udp6()) && !is_cut(&datapath, &udp4()));
+        // What an uplink has lost is nobody's, after a restart, too, until an uplink has it again.
         datapath.set_addresses(other, &[]).unwrap();
+        datapath.set_addresses(ifindex, &[]).unwrap();
+        drop(datapath);
+        let mut datapath = lab.open(AttachMode::Auto);
+        assert!(is_cut(&datapath, &udp6()) && is_cut(&datapath, &udp4()));
+        datapath
+            .set_addresses(ifindex, &addresses(&[HOST4]))
+            .unwrap();
+        assert!(is_cut(&datapath, &udp6()) && !is_cut(&datapath, &udp4()));
+        datapath.forget_addresses(other).unwrap();
         assert!(!is_cut(&datapath, &udp6()));
 
         datapath.set_addresses(other, &addresses(&[HOST6])).unwrap();

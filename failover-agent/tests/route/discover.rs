@@ -42,7 +42,7 @@ fn discovers_ethernet_tunnel_advertised_and_explicit() {
             (v4.source, v4.gateway),
             (address("10.0.0.2"), Some(address("10.0.0.1")))
         );
-        assert_eq!(v4.addresses, targets(&["10.0.0.2", "10.0.0.3"]));
+        assert_eq!(links[0].addresses[..2], targets(&["10.0.0.2", "10.0.0.3"]));
         assert_eq!(v4.prefixes, vec![(address("10.0.0.0"), 24)]);
         let v6 = path(0, 1).unwrap();
         assert_eq!(
@@ -89,7 +89,7 @@ fn prefers_permanent_addresses_that_are_ready() {
         let path = links[0].families[1].clone().unwrap();
         assert_eq!(path.source, address("2001:db8::2"));
         assert_eq!(
-            path.addresses,
+            v6_addresses(&links[0]),
             targets(&["2001:db8::2", "2001:db8::bad"]),
             "connections may have the deprecated one, and none the link-local one"
         );

@@ -156,6 +156,12 @@ pub(crate) fn config(interfaces: &[&str]) -> Config {
     }
 }
 
+/// The IPv6 ones of an uplink's addresses.
+pub(crate) fn v6_addresses(link: &failover_agent::route::Link) -> Vec<IpAddr> {
+    let addresses = link.addresses.iter().copied();
+    addresses.filter(IpAddr::is_ipv6).collect()
+}
+
 /// Targets from text.
 pub(crate) fn targets(addresses: &[&str]) -> Vec<IpAddr> {
     addresses

@@ -1,5 +1,7 @@
 //! The link itself goes: what was begun on it ends all the same, although its addresses may be gone by then.
 
+use std::time::Instant;
+
 use anyhow::Result;
 use failover_agent::policy::Health;
 use failover_tests::{
@@ -53,6 +55,38 @@ fn sockets_end(fail: impl Fn(&Uplink) -> Result<Fault>) -> Result<()> {
         wait_for_cut(&agent, "cable")?;
     }
     assert_eq!(foreign_packets(&lab)?, []);
+    Ok(())
+}
+
+#[test]
+fn addresses_of_an_uplink_that_was_set_down_leave_by_no_other() -> Result<()> {
+    if !require_root("addresses_of_an_uplink_that_was_set_down_leave_by_no_other") {
+        return Ok(());
+    }
+    let lab = Lab::builder().build()?;
+    let agent = start(&lab)?;
+    let cable = lab.uplink("cable");
+    // Applications that insist: the IPv4 address stays, and no check of the kernel's knows that the IPv6 one has gone.
+    let bound = [(TARGET_V4, cable.host_v4()), (TARGET_V6, cable.host_v6())]
+        .map(|(target, source)| lab.host().udp_stream(target).from(source).start());
+    let bound: Vec<UdpStream> = bound.into_iter().collect::<Result<_>>()?;
+    let fault = cable.admin_down()?;
+    wait_for_cut(&agent, "lte")?;
+    std::thread::sleep(WHILE);
+    assert_eq!(foreign_packets(&lab)?, []);
+    // An agent that is started anew knows them, too.
+    agent.verb(&["restart"])?;
+    std::thread::sleep(WHILE);
+    assert_eq!(foreign_packets(&lab)?, []);
+    let tried = wait_for_status(&agent, "the attempts are counted", |status| {
+        uplink(status, "lte").counters.stale_cut > 0
+    })?;
+    assert_eq!(uplink(&tried, "lte").health, Health::Up);
+    fault.repair()?;
+    wait_for_cut(&agent, "cable")?;
+    for stream in &bound {
+        stream.wait_for_echo_by("cable", Instant::now(), AT_ONCE)?;
+    }
     Ok(())
 }
 

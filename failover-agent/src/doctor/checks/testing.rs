@@ -74,7 +74,6 @@ fn uplink(index: u32, name: &str, network: &str) -> Uplink {
     let ip = |host: u8| -> IpAddr { format!("{network}.{host}").parse().unwrap() };
     let path = Path {
         source: ip(2),
-        addresses: vec![ip(2)],
         prefixes: vec![(ip(0), 24)],
         gateway: Some(ip(1)),
         template: crate::route::Template::default(),

@@ -50,9 +50,11 @@ fn open(lab: &Lab) -> Result<(Datapath, u32)> {
 
 fn set_addresses(lab: &Lab, datapath: &mut Datapath, known: bool) -> Result<()> {
     for uplink in lab.uplinks() {
-        let addresses = [uplink.host_v4(), uplink.host_v6()];
-        let addresses: &[_] = if known { &addresses } else { &[] };
-        datapath.set_addresses(if_nametoindex(uplink.name())?, addresses)?;
+        let ifindex = if_nametoindex(uplink.name())?;
+        match known {
+            true => datapath.set_addresses(ifindex, &[uplink.host_v4(), uplink.host_v6()])?,
+            false => datapath.forget_addresses(ifindex)?,
+        }
     }
     Ok(())
 }
