@@ -36,7 +36,7 @@ use self::{
     memory::Memory,
     pace::Pace,
     rules::{machine_rules, probe_specs, targets},
-    setup::{clean_up, prepare},
+    setup::{clean_up, prepare, warn_of_duplicates},
     signals::{Asked, Signals},
     switch::SwitchOrder,
 };
@@ -102,6 +102,9 @@ pub async fn run(
     let (links, missing) = router.await_uplinks(&config)?;
     for failure in &missing {
         warn!("{failure} (waiting until it is there)");
+    }
+    for (uplink, link) in config.uplinks.iter().zip(&links) {
+        warn_of_duplicates(&uplink.name, link, &[]);
     }
     let state_dir = config.dirs.state.clone();
     warn_of_missing_programs(&config);

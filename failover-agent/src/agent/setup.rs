@@ -94,6 +94,20 @@ fn on_link_prefixes(link: &Link) -> Vec<(IpAddr, u8)> {
         .collect()
 }
 
+/// Tells of addresses that the kernel does not use because somebody else on the link has them, too; not of those `known` before.
+pub(super) fn warn_of_duplicates(name: &str, link: &Link, known: &[IpAddr]) {
+    for address in &link.duplicates {
+        if !known.contains(address) {
+            let interface = &link.interface;
+            warn!(
+                uplink = name,
+                %address,
+                "{name}: {address} is not used, since somebody else on the link of {interface} has it, too: give one of the two another address"
+            );
+        }
+    }
+}
+
 /// Restores what was displaced and removes everything of ours, as far as possible.
 pub(super) fn clean_up(mut router: Router, datapath: Datapath) -> anyhow::Result<()> {
     // Routes first: while they change, closed gates still keep packets from leaving by the wrong uplink.

@@ -6,7 +6,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     Agent,
-    setup::{attach, describe, log_report},
+    setup::{attach, describe, log_report, warn_of_duplicates},
 };
 use crate::{
     policy::{Family, Input, Members, UplinkId},
@@ -182,6 +182,7 @@ impl Agent<'_> {
         if link == known {
             return;
         }
+        warn_of_duplicates(self.name(uplink), link, &known.duplicates);
         // Known already, unless the notification was lost.
         let carrier = Input::Carrier {
             uplink,

@@ -309,6 +309,7 @@ fn absent(uplink: &UplinkConfig, slot: u32) -> Link {
         weight: uplink.weight,
         metric: uplink.metric,
         addresses: Vec::new(),
+        duplicates: Vec::new(),
         families: [None, None],
     }
 }
@@ -326,6 +327,7 @@ impl Survey {
             weight: uplink.weight,
             metric: uplink.metric,
             addresses: self.addresses_of(interface.index),
+            duplicates: self.duplicates_of(interface.index),
             families: [None, None],
         })
     }

@@ -124,6 +124,7 @@ mod tests {
             weight: 1,
             metric: *metric,
             addresses: Vec::new(),
+            duplicates: Vec::new(),
             families: [Some(path.clone()), None],
         };
         (0..).zip(uplinks).map(uplink).collect()

@@ -41,6 +41,8 @@ pub(super) struct Address {
     pub(super) network: (IpAddr, u8),
     /// How well it does as the source of a connection to the internet; None: not at all.
     pub(super) fitness: Option<Fitness>,
+    /// Somebody else on the link has it, too.
+    duplicate: bool,
 }
 
 /// How well an address does as the source of a connection to the internet: the least is the best.
@@ -135,6 +137,13 @@ impl Survey {
         sources.iter().flatten().map(|source| source.ip).collect()
     }
 
+    /// The addresses of an interface that somebody else has, too.
+    pub(super) fn duplicates_of(&self, ifindex: u32) -> Vec<IpAddr> {
+        let of_interface = |address: &&Address| address.ifindex == ifindex && address.duplicate;
+        let duplicates = self.addresses.iter().filter(of_interface);
+        duplicates.map(|address| address.ip).collect()
+    }
+
     /// Whether an interface has no address of its own, not even one that will be usable soon.
     pub(super) fn is_unnumbered(&self, ifindex: u32, family: Family) -> bool {
         !self.addresses.iter().any(|address| {
@@ -220,8 +229,8 @@ fn address(message: &AddressMessage) -> Option<Address> {
     }
     let ip = local.or(peer)?;
     let optimistic = flags.contains(AddressFlags::Optimistic);
-    let unique = !flags.contains(AddressFlags::Dadfailed)
-        && (optimistic || !flags.contains(AddressFlags::Tentative));
+    let duplicate = flags.contains(AddressFlags::Dadfailed);
+    let unique = !duplicate && (optimistic || !flags.contains(AddressFlags::Tentative));
     let fit = message.header.scope == AddressScope::Universe && !is_link_local(ip) && unique;
     Some(Address {
         ifindex: message.header.index,
@@ -235,6 +244,7 @@ fn address(message: &AddressMessage) -> Option<Address> {
             optimistic,
             secondary: flags.contains(AddressFlags::Secondary),
         }),
+        duplicate,
     })
 }
 

@@ -16,4 +16,5 @@ mod poller;
 mod restore;
 mod scene;
 mod slots;
+mod states;
 mod switch;
