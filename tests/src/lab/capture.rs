@@ -95,11 +95,9 @@ impl Capture {
         let deadline = Instant::now() + PATIENCE;
         let (mut last, mut unchanged) = ([0; 3], 0);
         loop {
-            // One line: "tcpdump: 12 packets captured, 12 packets received by filter, 0 packets dropped by kernel".
+            // One line: "tcpdump: 12 packets captured, 12 packets received by filter, 0 packets dropped by kernel"; or "1 packet".
             self.signal(Signal::SIGUSR1)?;
-            let line = self
-                .wait_for_message("packets captured")
-                .or_else(|_| self.wait_for_message("packet captured"))?;
+            let line = self.wait_for_message(" captured")?;
             let [captured, received, dropped] = parse_statistics(&line)
                 .with_context(|| format!("tcpdump's statistics are not understood: {line}"))?;
             ensure!(dropped == 0, "the kernel dropped captured packets: {line}");
