@@ -3,23 +3,27 @@
 use anyhow::Result;
 use failover_agent::policy::Family;
 use failover_tests::{
-    lab::{Lab, TARGET_V4, UplinkSpec, require_root},
+    lab::{Lab, UplinkSpec, require_root},
     scene::{
-        PROBE, SOON, ensure_cut,
+        PROBE, PROBE_V6, SOON, ensure_cut,
         json::{uplink, wait_health},
-        rule_sources,
+        rule_sources, target,
     },
 };
 
 use super::scene::*;
 
 /// Up, failover by it, failback to it, and its gate.
-fn works(lab: &Lab, probe: &str) -> Result<()> {
+fn works(lab: &Lab, family: Family) -> Result<()> {
+    let probe = match family {
+        Family::V4 => PROBE,
+        Family::V6 => PROBE_V6,
+    };
     let agent = lab.start_agent(&config(lab, probe))?;
     wait_ready(&agent, "cable", &["lte"])?;
-    wait_best_route(lab, Family::V4, "cable", None)?;
+    wait_best_route(lab, family, "cable", None)?;
     assert!(uplink(&agent.status_json()?, "cable")["gateway"].is_null());
-    let stream = lab.host().udp_stream(TARGET_V4).start()?;
+    let stream = lab.host().udp_stream(target(family)).start()?;
     stream.wait_for_echo_by("cable", std::time::Instant::now(), SOON)?;
     let fault = lab.uplink("cable").blackhole()?;
     wait_ready(&agent, "lte", &[])?;
@@ -30,7 +34,7 @@ fn works(lab: &Lab, probe: &str) -> Result<()> {
     stream.wait_for_echo_by("cable", std::time::Instant::now(), SOON)?;
     agent.verb(&["switch", "lte"])?;
     wait_ready(&agent, "lte", &["cable"])?;
-    ensure_cut(lab, &agent, "cable", TARGET_V4)?;
+    ensure_cut(lab, &agent, "cable", target(family))?;
     Ok(())
 }
 
@@ -54,7 +58,7 @@ fn a_default_route_of_link_scope_on_ethernet() -> Result<()> {
         "route del default dev cable\n\
          route add default dev cable scope link metric 100",
     )?;
-    works(&lab, PROBE)
+    works(&lab, Family::V4)
 }
 
 #[test]
@@ -70,7 +74,7 @@ fn a_point_to_point_link_with_and_without_a_default_route() -> Result<()> {
                 &format!("route add default dev cable scope {scope} metric 100"),
             )?;
         }
-        works(&lab, PROBE)?;
+        works(&lab, Family::V4)?;
     }
     Ok(())
 }
@@ -90,9 +94,32 @@ fn an_unnumbered_link_borrows_its_source() -> Result<()> {
                  route add default dev cable {said} metric 100"
             ),
         )?;
-        works(&lab, PROBE)?;
+        works(&lab, Family::V4)?;
         // It is not the uplink's address: nothing is cut because of it.
         assert_eq!(rule_sources(&lab, Family::V4)?, ["10.64.2.2"]);
+    }
+    Ok(())
+}
+
+#[test]
+fn an_unnumbered_link_borrows_its_source_in_ipv6_too() -> Result<()> {
+    if !require_root("an_unnumbered_link_borrows_its_source_in_ipv6_too") {
+        return Ok(());
+    }
+    for said in ["src 2001:db8:1::2", ""] {
+        let lab = lab(UplinkSpec::tun("cable").without_default_routes())?;
+        // Its link-local address leads nowhere beyond the link.
+        ip(
+            &lab,
+            &format!(
+                "address flush dev cable scope global\n\
+                 address add fe80::64/64 dev cable nodad\n\
+                 address add 2001:db8:1::2/128 dev lo nodad\n\
+                 route add ::/0 dev cable {said} metric 100"
+            ),
+        )?;
+        works(&lab, Family::V6)?;
+        assert_eq!(rule_sources(&lab, Family::V6)?, ["2001:db8:2::2"]);
     }
     Ok(())
 }
