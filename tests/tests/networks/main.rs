@@ -9,3 +9,4 @@ mod isolation;
 mod late;
 mod managers;
 mod scene;
+mod temporary;
