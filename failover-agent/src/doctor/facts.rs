@@ -9,7 +9,7 @@ use crate::{
     policy::Family,
     route::{
         self,
-        inspect::{DefaultRoute, Interface},
+        inspect::{DefaultRoute, Interface, Sharing},
         lookup::family_of,
     },
 };
@@ -29,6 +29,7 @@ pub(super) struct Facts {
     pub(super) uplinks: Vec<Uplink>,
     /// Those of others.
     pub(super) defaults: Vec<DefaultRoute>,
+    pub(super) sharing: Sharing,
     /// Whether the host forwards, by [`Family::ALL`]'s order.
     pub(super) forwarding: [bool; 2],
     /// None: it cannot be read.

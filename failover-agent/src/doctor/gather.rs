@@ -33,6 +33,7 @@ pub(super) async fn facts(config: &Config) -> Result<Facts> {
     let mut netlink = Netlink::open_route()?;
     let interfaces = inspect::interfaces(&mut netlink)?;
     let defaults = inspect::foreign_defaults(&mut netlink, config.route.protocol)?;
+    let sharing = inspect::sharing(&mut netlink, &config.route, &links)?;
     let mut uplinks = Vec::new();
     for (uplink, link) in config.uplinks.iter().zip(links) {
         let interface = interfaces.iter().find(|other| other.index == link.ifindex);
@@ -62,6 +63,7 @@ pub(super) async fn facts(config: &Config) -> Result<Facts> {
         interfaces,
         uplinks,
         defaults,
+        sharing,
         forwarding: [
             switch("/proc/sys/net/ipv4/ip_forward"),
             switch("/proc/sys/net/ipv6/conf/all/forwarding"),

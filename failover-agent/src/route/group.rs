@@ -27,7 +27,7 @@ use failover_ebpf::MAX_UPLINKS;
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 
 use super::{
-    Confirmed, Report, Router,
+    Confirmed, Link, Report, Router,
     hash::HashPolicy,
     index, message,
     nexthop::{self, Kind, MAX_WEIGHT, Nexthop},
@@ -300,6 +300,30 @@ impl Router {
 /// Numbers of an uplink's objects.
 fn member_ids(config: &RouteConfig, slot: u32) -> [u32; 2] {
     [config.table + slot, config.table + TWIN + slot]
+}
+
+/// Nexthop objects of others with numbers that the IPv4 groups of these uplinks need, as `ip` prints them.
+///
+/// # Errors
+/// Netlink itself fails.
+pub(super) fn taken_numbers(
+    netlink: &mut Netlink,
+    config: &RouteConfig,
+    links: &[Link],
+) -> Result<Vec<String>> {
+    let alike = |link: &&Link| links.iter().filter(|other| other.rank == link.rank).count() > 1;
+    let members = links.iter().filter(alike);
+    let mut needed: Vec<u32> = members
+        .flat_map(|link| member_ids(config, link.slot))
+        .collect();
+    if !needed.is_empty() {
+        needed.push(config.table + GROUP);
+    }
+    let others = netlink.nexthops()?.into_iter();
+    Ok(others
+        .filter(|nexthop| nexthop.protocol != config.protocol && needed.contains(&nexthop.id))
+        .map(|nexthop| nexthop.to_string())
+        .collect())
 }
 
 /// Whether a group is, or consists of, an object.

@@ -19,6 +19,28 @@ const FILE: &str = "hash_policy.json";
 /// Addresses, protocol and ports.
 const LAYER_4: u32 = 1;
 
+/// The setting of a family as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HashSetting {
+    /// 0 and 2 look at addresses only, 1 at ports, too, 3 at what an administrator has chosen.
+    pub(crate) value: u32,
+    /// Whether it can be set: not in most containers.
+    pub(crate) settable: bool,
+}
+
+impl HashSetting {
+    /// Reads it; None where there is none (a kernel without IPv6).
+    pub(super) fn of(family: Family) -> Option<HashSetting> {
+        let value = read(family).ok()?;
+        // Opening it changes nothing.
+        let settable = fs::OpenOptions::new()
+            .write(true)
+            .open(path(family))
+            .is_ok();
+        Some(HashSetting { value, settable })
+    }
+}
+
 /// The former values, by [`Family::ALL`]'s order; None: not changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Former {

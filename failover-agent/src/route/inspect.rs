@@ -14,8 +14,10 @@ use rtnetlink::{
     },
 };
 
-use super::{main_table, message, survey::is_link_local};
-use crate::{netlink::Netlink, policy::Family};
+use super::{Link, group, main_table, message, survey::is_link_local};
+use crate::{config::RouteConfig, netlink::Netlink, policy::Family};
+
+pub(crate) use super::hash::HashSetting;
 
 /// An interface with its addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -69,6 +71,19 @@ pub(crate) struct DefaultRoute {
     pub(crate) text: String,
 }
 
+/// What the sharing of connections in balance groups depends on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Sharing {
+    /// Whether a default route of ours with several ways out stands, by [`Family::ALL`]'s order.
+    pub(crate) stands: [bool; 2],
+    /// What connections are told apart by, in the same order.
+    pub(crate) hash: [Option<HashSetting>; 2],
+    /// Whether the kernel has resilient nexthop groups (Linux 5.13).
+    pub(crate) resilient: bool,
+    /// Nexthop objects of others with our groups' numbers, as `ip` prints them.
+    pub(crate) taken: Vec<String>,
+}
+
 /// Every interface.
 pub(crate) fn interfaces(netlink: &mut Netlink) -> Result<Vec<Interface>> {
     let mut interfaces = netlink
@@ -117,6 +132,30 @@ pub(crate) fn foreign_defaults(netlink: &mut Netlink, ours: u8) -> Result<Vec<De
         }));
     }
     Ok(defaults)
+}
+
+/// What balance groups of these uplinks find.
+pub(crate) fn sharing(
+    netlink: &mut Netlink,
+    config: &RouteConfig,
+    links: &[Link],
+) -> Result<Sharing> {
+    let ours = RouteProtocol::from(config.protocol);
+    let mut stands = [false; 2];
+    for (family, stands) in Family::ALL.into_iter().zip(&mut stands) {
+        let routes = netlink.routes(family, &main_table(), |header| {
+            message::is_default(header) && header.protocol == ours
+        })?;
+        *stands = routes
+            .iter()
+            .any(|route| message::nexthop_id(route).is_some() || message::hops(route).len() > 1);
+    }
+    Ok(Sharing {
+        stands,
+        hash: Family::ALL.map(HashSetting::of),
+        resilient: netlink.has_resilient_groups()?,
+        taken: group::taken_numbers(netlink, config, links)?,
+    })
 }
 
 /// The link-layer addresses of the neighbours that the kernel knows: interface index, address, link-layer address.

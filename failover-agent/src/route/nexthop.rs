@@ -20,6 +20,7 @@ use crate::{
 const RTM_NEWNEXTHOP: u16 = 104;
 pub(super) const RTM_DELNEXTHOP: u16 = 105;
 const RTM_GETNEXTHOP: u16 = 106;
+const RTM_GETNEXTHOPBUCKET: u16 = 118;
 
 const NHA_ID: u16 = 1;
 const NHA_GROUP: u16 = 2;
@@ -31,6 +32,8 @@ const NHA_RES_GROUP_BUCKETS: u16 = 1;
 const NHA_RES_GROUP_IDLE_TIMER: u16 = 2;
 const NEXTHOP_GRP_TYPE_RES: u16 = 1;
 const RTNH_F_ONLINK: u32 = 4;
+
+const EOPNOTSUPP: i32 = 95;
 
 /// `struct nhmsg`: family, scope, protocol, reserved (a byte each), flags.
 const HEADER_LEN: usize = 8;
@@ -195,6 +198,21 @@ impl Netlink {
                 Ok(None)
             }
             found => found.with_context(|| format!("cannot read nexthop {id}")),
+        }
+    }
+
+    /// Whether the kernel has resilient groups: then it can list their buckets.
+    ///
+    /// # Errors
+    /// Netlink itself fails.
+    pub(super) fn has_resilient_groups(&mut self) -> Result<bool> {
+        let request = message(RTM_GETNEXTHOPBUCKET, 0, 0, 0, None);
+        match self.dump(&request, |_| Ok(None::<()>)) {
+            Ok(_) => Ok(true),
+            Err(error) => match error.downcast_ref::<Refused>() {
+                Some(refused) if refused.errno == EOPNOTSUPP => Ok(false),
+                _ => Err(error).context("cannot list nexthop buckets"),
+            },
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod blindness;
 mod diagnosis;
+mod groups;
 mod healthy;
 mod links;
 mod networks;

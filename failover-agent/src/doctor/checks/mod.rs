@@ -2,6 +2,7 @@
 
 mod addresses;
 mod forwarding;
+mod groups;
 mod kernel;
 mod networks;
 mod probes;
@@ -29,7 +30,7 @@ const fn check(id: &'static str, find: fn(&Facts) -> Option<Vec<Finding>>) -> Ch
 }
 
 /// All of them, from causes to consequences.
-pub(super) const ALL: [Check; 24] = [
+pub(super) const ALL: [Check; 27] = [
     check("requirements", kernel::requirements),
     check("no-tcx", kernel::no_tcx),
     check("cannot-end", kernel::cannot_end),
@@ -48,6 +49,9 @@ pub(super) const ALL: [Check; 24] = [
     check("same-network", networks::same_network),
     check("target-on-link", networks::target_on_link),
     check("default-route", routes::default_route),
+    check("group-hash-policy", groups::hash_policy),
+    check("group-not-resilient", groups::not_resilient),
+    check("group-member-without-gateway", groups::without_gateway),
     check("other-programs", programs::others),
     check("reverse-path", reverse_path::probes),
     check("reverse-path-forwarded", reverse_path::forwarded),

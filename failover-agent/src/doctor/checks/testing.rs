@@ -12,7 +12,7 @@ use crate::{
     doctor::firewall::Firewall,
     route::{
         Path,
-        inspect::{Address, AddressState, Interface},
+        inspect::{Address, AddressState, HashSetting, Interface, Sharing},
     },
 };
 
@@ -43,6 +43,15 @@ pub(super) fn healthy() -> Facts {
             uplink(LTE, "lte", "10.64.2"),
         ],
         defaults: Vec::new(),
+        sharing: Sharing {
+            stands: [false; 2],
+            hash: [Some(HashSetting {
+                value: 0,
+                settable: true,
+            }); 2],
+            resilient: true,
+            taken: Vec::new(),
+        },
         forwarding: [true, false],
         firewall: Some(Firewall {
             nat: vec![crate::doctor::firewall::masquerade_everywhere()],

@@ -1,0 +1,90 @@
+//! Balance groups: what keeps connections from being shared, and from staying where they are.
+
+use anyhow::Result;
+use failover_agent::policy::Family;
+use failover_tests::{
+    lab::{Lab, UplinkSpec, require_root},
+    scene::{SOON, default_routes},
+};
+
+use super::diagnosis::{Diagnosis, PROBE_BOTH, apply, problem};
+
+/// A configuration in which all uplinks share connections.
+fn balanced(lab: &Lab) -> String {
+    let config = lab.config(PROBE_BOTH);
+    config.replace("[[uplink]]", "[[uplink]]\nrank = 0")
+}
+
+fn diagnose(lab: &Lab, config: &str) -> Result<Diagnosis> {
+    let file = lab.write_config(config)?;
+    Diagnosis::with(lab, &["--config", &file.to_string_lossy()])
+}
+
+#[test]
+fn a_hash_policy_that_was_set_back_and_a_number_that_was_taken_are_cured() -> Result<()> {
+    if !require_root("a_hash_policy_that_was_set_back_and_a_number_that_was_taken_are_cured") {
+        return Ok(());
+    }
+    let lab = Lab::builder().build()?;
+    let host = lab.host().namespace();
+    let config = balanced(&lab);
+    // The agent will set what is not set yet.
+    diagnose(&lab, &config)?.assert_healthy();
+    host.ip_batch("nexthop add id 13728 blackhole proto static")?;
+    let diagnosis = diagnose(&lab, &config)?;
+    let finding = diagnosis.only("group-not-resilient", "warning");
+    assert!(problem(finding).contains("nexthop 13728"), "{finding}");
+    assert_eq!(diagnosis.findings().count(), 1, "{diagnosis:#?}");
+    let moved = format!("{config}[route]\ntable = 14000\n");
+    diagnose(&lab, &moved)?.assert_healthy();
+    // Without a group nobody needs the number.
+    Diagnosis::make(&lab, PROBE_BOTH)?.assert_healthy();
+    host.ip_batch("nexthop del id 13728")?;
+
+    let agent = lab.start_agent(&config)?;
+    agent.wait_for_status("both are active", SOON, |status| {
+        let uplinks = status["uplinks"].as_array().into_iter().flatten();
+        let families =
+            uplinks.flat_map(|uplink| ["ipv4", "ipv6"].map(|of| &uplink["families"][of]));
+        let mut shares =
+            families.map(|family| family["active"] == true && family["health"] == "Up");
+        shares.all(|shares| shares)
+    })?;
+    Diagnosis::with(&lab, &[])?.assert_healthy();
+    for (family, key) in [("ipv4", "net/ipv4"), ("ipv6", "net/ipv6")] {
+        let key = format!("{key}/fib_multipath_hash_policy");
+        assert_eq!(host.sysctl(&key)?, "1");
+        host.set_sysctl(&key, "0")?;
+        let diagnosis = Diagnosis::with(&lab, &[])?;
+        let finding = diagnosis.only("group-hash-policy", "warning");
+        assert_eq!(finding["family"], family);
+        apply(&lab, finding)?;
+        assert_eq!(host.sysctl(&key)?, "1");
+        Diagnosis::with(&lab, &[])?.assert_healthy();
+    }
+    Ok(())
+}
+
+#[test]
+fn a_member_without_an_ipv6_gateway_gets_its_share_with_one() -> Result<()> {
+    if !require_root("a_member_without_an_ipv6_gateway_gets_its_share_with_one") {
+        return Ok(());
+    }
+    let lab = Lab::builder()
+        .uplinks([UplinkSpec::veth("cable"), UplinkSpec::tun("lte")])
+        .build()?;
+    let config = balanced(&lab);
+    let diagnosis = diagnose(&lab, &config)?;
+    let finding = diagnosis.only("group-member-without-gateway", "warning");
+    assert_eq!(finding["uplink"], "lte");
+    assert_eq!(diagnosis.findings().count(), 1, "{diagnosis:#?}");
+
+    let config = config.replace("gateway6 = \"none\"", "gateway6 = \"fe80::1\"");
+    diagnose(&lab, &config)?.assert_healthy();
+    // The cure works.
+    let _agent = lab.start_agent(&config)?;
+    failover_tests::lab::wait_until("both share IPv6", SOON, || {
+        let routes = default_routes(&lab, Family::V6);
+        routes.is_ok_and(|routes| routes.iter().any(|route| route.interface == "cable,lte"))
+    })
+}
