@@ -4,27 +4,18 @@
 mod journal;
 mod ledger;
 mod outside;
+mod weather;
 
 use std::collections::BTreeMap;
 
-pub(super) use self::journal::{Arrival, Switch};
 use self::ledger::Left;
+pub(super) use self::{
+    journal::{Arrival, Switch},
+    weather::Weather,
+};
 use super::reference::{Counted, Reference, Verdict};
 
 use super::*;
-
-/// What becomes of the probes of one uplink in one family.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Weather {
-    Good,
-    Bad,
-    Lossy,
-    Blind,
-    /// The prober never reports.
-    Silent,
-    /// Anything, probe by probe.
-    Wild,
-}
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Change {
@@ -378,64 +369,6 @@ impl World {
             Action::Reset { uplink } => self.reset(uplink),
             Action::Note(Note::DrillEnded { uplink, alone }) => self.drill_ended(uplink, alone),
             Action::Note(_) => {}
-        }
-    }
-
-    /// A round leaves; its results are on their way.
-    fn send(&mut self, uplink: UplinkId, family: Family, regular: bool) {
-        let sent = self.now;
-        let rules = self.rules.uplinks[uplink.0].clone();
-        if regular {
-            self.schedule(ms(rules.interval), Event::Send(uplink, family, true));
-        }
-        let round = self.references[family as usize][uplink.0].send(sent);
-        for target in 0..rules.targets[family as usize] as usize {
-            let Some((delay, outcome)) = self.fate(uplink, family, ms(rules.timeout)) else {
-                continue;
-            };
-            let (target, sent) = (TargetId(target), at(sent));
-            self.schedule(
-                delay,
-                Event::Input(Input::Probe {
-                    uplink,
-                    family,
-                    round,
-                    sent,
-                    target,
-                    outcome,
-                }),
-            );
-        }
-    }
-
-    fn fate(&mut self, uplink: UplinkId, family: Family, timeout: u64) -> Option<(u64, Outcome)> {
-        let dice = self.random(100);
-        let rtt = if dice < 70 {
-            1 + self.random(30)
-        } else {
-            1 + self.random(timeout)
-        };
-        let reply = (
-            rtt,
-            Outcome::Reply {
-                rtt: Duration::from_millis(rtt),
-            },
-        );
-        let unreachable = self.random(4) == 0;
-        let lost = (if unreachable { rtt } else { timeout }, Outcome::Lost);
-        match self.weather[family as usize][uplink.0] {
-            Weather::Good => Some(reply),
-            Weather::Bad => Some(lost),
-            Weather::Blind => Some((0, Outcome::Blind)),
-            Weather::Silent => None,
-            Weather::Lossy => Some(if dice < 30 { lost } else { reply }),
-            Weather::Wild => [
-                Some(reply),
-                Some(reply),
-                Some(lost),
-                Some((0, Outcome::Blind)),
-                None,
-            ][(dice % 5) as usize],
         }
     }
 
