@@ -250,6 +250,10 @@ impl Survey {
             }),
         };
         template.prefsrc = template.prefsrc.filter(kept);
+        // In IPv6 the kernel chooses for each destination anew (RFC 6724, 5, rule 8): for some it would take another uplink's.
+        if family == Family::V6 {
+            template.prefsrc = template.prefsrc.or(borrowed);
+        }
         let near = |address: &&&Address| {
             way.gateway
                 .is_some_and(|gateway| contains(address.network, gateway))

@@ -175,6 +175,14 @@ fn an_unnumbered_link_borrows_an_address_that_is_no_uplinks() {
         );
         assert!(addresses.is_empty());
         assert!(!rules.contains("from 2001:db8:77::7"), "{rules}");
+        // It is that of every connection, also of those for which the kernel would take the other uplink's.
+        let state = state();
+        let (mut router, _) = router(&config, state.path());
+        router.activate(Family::V6, only(B)).unwrap();
+        for target in ["2001:db8:ffff::1", "2001:db8:0:9::1"] {
+            assert_eq!(kernels_source(target), address("2001:db8:77::7"));
+        }
+        router.restore().unwrap();
         ip("link set up1 up");
         ip("-6 addr replace 2001:db8:1::2/64 dev up1 nodad");
         wait_for("an address for the route", || {

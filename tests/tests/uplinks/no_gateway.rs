@@ -1,9 +1,11 @@
 //! Links without a gateway: everything is on the link, and the address may be another interface's.
 
+use std::net::Ipv6Addr;
+
 use anyhow::Result;
 use failover_agent::policy::Family;
 use failover_tests::{
-    lab::{Lab, UplinkSpec, require_root},
+    lab::{Lab, TARGET_V6, UplinkSpec, require_root},
     scene::{
         PROBE, PROBE_V6, SOON, ensure_cut,
         json::{uplink, wait_health},
@@ -42,6 +44,21 @@ fn lab(cable: UplinkSpec) -> Result<Lab> {
     Lab::builder()
         .uplinks([cable, UplinkSpec::veth("lte")])
         .build()
+}
+
+/// `cable` has no IPv6 address but a link-local one, which leads nowhere beyond the link, and a default route that says this.
+fn unnumbered_in_ipv6(said: &str) -> Result<Lab> {
+    let lab = lab(UplinkSpec::tun("cable").without_default_routes())?;
+    ip(
+        &lab,
+        &format!(
+            "address flush dev cable scope global\n\
+             address add fe80::64/64 dev cable nodad\n\
+             address add 2001:db8:1::2/128 dev lo nodad\n\
+             route add ::/0 dev cable {said} metric 100"
+        ),
+    )?;
+    Ok(lab)
 }
 
 #[test]
@@ -102,22 +119,33 @@ fn an_unnumbered_link_borrows_its_source() -> Result<()> {
 }
 
 #[test]
+fn an_unnumbered_link_has_one_source_for_every_destination() -> Result<()> {
+    if !require_root("an_unnumbered_link_has_one_source_for_every_destination") {
+        return Ok(());
+    }
+    /// More alike to the other uplink's address than to the borrowed one (RFC 6724, 5, rule 8).
+    const ALIKE: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 3, 0, 0, 0, 0, 1);
+
+    let lab = unnumbered_in_ipv6("")?;
+    let internet = lab.internet().namespace();
+    internet.ip_batch(&format!("address add {ALIKE}/128 dev lo nodad"))?;
+    let agent = lab.start_agent(&config(&lab, PROBE_V6))?;
+    wait_ready(&agent, "cable", &["lte"])?;
+    wait_best_route(&lab, Family::V6, "cable", None)?;
+    for target in [TARGET_V6, ALIKE.into()] {
+        let answer = lab.host().ping(target, SOON)?;
+        assert!(answer.is_some(), "{target} does not answer");
+    }
+    Ok(())
+}
+
+#[test]
 fn an_unnumbered_link_borrows_its_source_in_ipv6_too() -> Result<()> {
     if !require_root("an_unnumbered_link_borrows_its_source_in_ipv6_too") {
         return Ok(());
     }
     for said in ["src 2001:db8:1::2", ""] {
-        let lab = lab(UplinkSpec::tun("cable").without_default_routes())?;
-        // Its link-local address leads nowhere beyond the link.
-        ip(
-            &lab,
-            &format!(
-                "address flush dev cable scope global\n\
-                 address add fe80::64/64 dev cable nodad\n\
-                 address add 2001:db8:1::2/128 dev lo nodad\n\
-                 route add ::/0 dev cable {said} metric 100"
-            ),
-        )?;
+        let lab = unnumbered_in_ipv6(said)?;
         works(&lab, Family::V6)?;
         assert_eq!(rule_sources(&lab, Family::V6)?, ["2001:db8:2::2"]);
     }
