@@ -6,7 +6,9 @@ use anyhow::{Result, ensure};
 use failover_agent::policy::{Family, Health};
 use failover_ebpf::Gate;
 use failover_tests::{
-    lab::{AgentProcess, Fault, Lab, LinkKind, Snapshot, TARGET_V4, TARGET_V6, UdpStream},
+    lab::{
+        AgentProcess, Fault, Lab, LinkKind, Snapshot, TARGET_V4, TARGET_V6, UdpStream, wait_for,
+    },
     scene::{OURS, SOON, default_routes, state, stop, wait_for_status},
 };
 
@@ -17,7 +19,17 @@ const PROBE: &str = "targets = [\"192.0.2.1\", \"2001:db8:f::1\"]\ninterval = \"
 /// How long the agent may need until it does again what somebody keeps undoing.
 const SETTLED: Duration = Duration::from_millis(1500);
 
+/// What the days of a test have in common.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Days {
+    /// The first two uplinks share the load.
+    pub(crate) grouped: bool,
+    /// Further tables of the configuration.
+    pub(crate) tables: &'static str,
+}
+
 pub(crate) struct Day {
+    days: Days,
     lab: Lab,
     before: Snapshot,
     /// None only while another one starts.
@@ -45,13 +57,14 @@ struct State {
 }
 
 impl Day {
-    pub(crate) fn begin(lab: Lab) -> Result<Day> {
+    pub(crate) fn begin(lab: Lab, days: Days) -> Result<Day> {
         let before = lab.host().snapshot()?;
         let targets = [TARGET_V4, TARGET_V6].into_iter();
         let streams = targets.map(|target| lab.host().udp_stream(target).start());
         let streams = streams.collect::<Result<_>>()?;
         let count = lab.uplinks().len();
         let mut day = Day {
+            days,
             before,
             agent: None,
             streams,
@@ -196,35 +209,45 @@ impl Day {
     pub(crate) fn settle(&mut self) -> Result<()> {
         self.diary.push("- settle".to_owned());
         let agent = self.agent()?;
-        let Some(right) = self.right() else {
+        let right = self.right();
+        if right.is_empty() {
             // Nothing works: the agent answers all the same.
             return agent.status_json().map(drop);
-        };
-        let right = self.name(right);
-        let healths =
-            (0..self.uplinks.len()).map(|uplink| (self.name(uplink), self.health(uplink)));
-        let healths: Vec<(String, Health)> = healths.collect();
-        wait_for_status(agent, &format!("{right} active, {healths:?}"), |status| {
-            Family::ALL.into_iter().all(|family| {
-                status
-                    .active_in(family)
-                    .is_some_and(|active| active.name == right)
-                    && healths.iter().all(|(name, health)| {
-                        let gate = if *name == right {
-                            Gate::Open
-                        } else {
-                            Gate::Closed
-                        };
+        }
+        let uplinks = (0..self.uplinks.len()).map(|uplink| {
+            let active = right.contains(&uplink);
+            (self.name(uplink), self.health(uplink), active)
+        });
+        let uplinks: Vec<(String, Health, bool)> = uplinks.collect();
+        wait_for_status(
+            agent,
+            &format!("name, health, active: {uplinks:?}"),
+            |status| {
+                Family::ALL.into_iter().all(|family| {
+                    uplinks.iter().all(|(name, health, active)| {
+                        let gate = if *active { Gate::Open } else { Gate::Closed };
                         state(status, name, family).is_some_and(|state| {
-                            state.health == *health
+                            state.active == *active
+                                && state.health == *health
                                 && (*health == Health::Down || state.gate == gate)
                         })
                     })
-            })
-        })?;
+                })
+            },
+        )?;
         let settled = Instant::now();
+        let right: Vec<String> = right.iter().map(|uplink| self.name(*uplink)).collect();
         for stream in &self.streams {
-            stream.wait_for_echo_by(&right, settled, SOON)?;
+            wait_for("an echo by what is active", SOON, || {
+                let echoed = right.iter().any(|uplink| {
+                    let echo = stream.wait_for_echo_by(uplink, settled, Duration::ZERO);
+                    echo.is_ok()
+                });
+                let routes = Family::ALL.map(|family| default_routes(&self.lab, family));
+                echoed
+                    .then_some(())
+                    .ok_or_else(|| format!("{right:?}: {routes:?}"))
+            })?;
         }
         if !self.unguarded {
             for uplink in self.lab.uplinks() {
@@ -262,7 +285,8 @@ impl Day {
                 .map(|route| (route.protocol.as_str(), route.metric));
             ensure!(best == Some((OURS, 50)), "{routes:?}");
             let ours = routes.iter().filter(|route| route.protocol == OURS).count();
-            ensure!(ours == self.uplinks.len(), "{routes:?}");
+            let group = usize::from(self.days.grouped);
+            ensure!(ours == self.uplinks.len() - group, "{routes:?}");
         }
         self.agent.take().map_or(Ok(()), stop)?;
         for (uplink, state) in self.uplinks.iter().enumerate() {
@@ -295,14 +319,30 @@ impl Day {
             && replaced.any(|uplink| line.contains(&format!("\"{}\"", self.name(uplink))))
     }
 
-    /// The uplink that should be active; None: nothing works.
-    fn right(&self) -> Option<usize> {
+    /// The uplinks that should be active; none of them: nothing works.
+    fn right(&self) -> Vec<usize> {
         let mut working = self.working();
         if working.len() > 1 {
             working.retain(|uplink| self.drilled != Some(*uplink));
         }
-        let chosen = self.chosen.filter(|chosen| working.contains(chosen));
-        chosen.or_else(|| working.first().copied())
+        if let Some(chosen) = self.chosen.filter(|chosen| working.contains(chosen)) {
+            return vec![chosen];
+        }
+        let rank = |uplink: usize| {
+            let position = self.order.iter().position(|other| *other == uplink);
+            position.map(|position| self.rank(position))
+        };
+        let best = working.first().copied().and_then(rank);
+        working.retain(|uplink| rank(*uplink) == best);
+        working
+    }
+
+    /// The rank at a position in the order of preference.
+    fn rank(&self, position: usize) -> usize {
+        match self.days.grouped {
+            true => position.saturating_sub(1),
+            false => position,
+        }
     }
 
     /// In order of preference.
@@ -332,9 +372,10 @@ impl Day {
     }
 
     fn config(&self) -> String {
-        let mut config = format!("[probe]\n{PROBE}\n");
-        for &uplink in &self.order {
+        let mut config = format!("[probe]\n{PROBE}\n{}\n", self.days.tables);
+        for (position, &uplink) in self.order.iter().enumerate() {
             config += &self.lab.uplinks()[uplink].config();
+            config += &format!("rank = {}\n", self.rank(position));
         }
         config
     }
@@ -360,8 +401,13 @@ impl Day {
         let flag = |family| if family == Family::V4 { "-4" } else { "-6" };
         match loss {
             Loss::Routes(family) => {
-                let arguments = ["route", "flush", "table", "main", "proto", OURS];
-                host.exec("ip", &[&[flag(family)], &arguments[..]].concat())?;
+                for route in default_routes(&self.lab, family)? {
+                    let metric = route.metric.to_string();
+                    let which = ["default", "proto", OURS, "metric", &metric];
+                    // The agent may be faster.
+                    let arguments = [&[flag(family), "route", "del"], &which[..]].concat();
+                    host.exec("ip", &arguments).ok();
+                }
             }
             Loss::Rules(family) => {
                 host.exec("ip", &[flag(family), "rule", "flush", "proto", OURS])?;

@@ -11,33 +11,50 @@ use std::{env, time::Duration};
 use anyhow::{Context as _, Result, bail};
 use failover_tests::lab::{Lab, UplinkSpec, require_root};
 
-use day::Day;
+use day::{Day, Days};
 
 #[test]
 fn two_ethernet_uplinks_and_a_tunnel() -> Result<()> {
     if !require_root("two_ethernet_uplinks_and_a_tunnel") {
         return Ok(());
     }
-    let uplinks = || {
-        let tunnel = UplinkSpec::tun("lte");
-        [UplinkSpec::veth("cable"), UplinkSpec::veth("dsl"), tunnel]
-    };
-    live_through(seed(1)?, || Lab::builder().uplinks(uplinks()).build())
+    live_through(1, Days::default(), MIXED)
 }
 
 #[test]
-fn three_ethernet_uplinks() -> Result<()> {
-    if !require_root("three_ethernet_uplinks") {
+fn ethernet_uplinks_whose_routes_are_withdrawn() -> Result<()> {
+    if !require_root("ethernet_uplinks_whose_routes_are_withdrawn") {
         return Ok(());
     }
-    let uplinks = ["cable", "dsl", "lte"];
-    live_through(seed(2)?, || Lab::builder().uplinks(uplinks).build())
+    let days = Days {
+        grouped: false,
+        tables: "[route]\non_down = \"withdraw\"",
+    };
+    live_through(2, days, ETHERNET)
 }
 
-fn live_through(seed: u64, build: impl Fn() -> Result<Lab>) -> Result<()> {
+#[test]
+fn a_group_and_a_backup() -> Result<()> {
+    if !require_root("a_group_and_a_backup") {
+        return Ok(());
+    }
+    let days = Days {
+        grouped: true,
+        tables: "",
+    };
+    live_through(3, days, MIXED)
+}
+
+const MIXED: [fn(&str) -> UplinkSpec; 3] = [UplinkSpec::veth, UplinkSpec::veth, UplinkSpec::tun];
+const ETHERNET: [fn(&str) -> UplinkSpec; 3] = [UplinkSpec::veth; 3];
+
+fn live_through(seed: u64, days: Days, kinds: [fn(&str) -> UplinkSpec; 3]) -> Result<()> {
+    let seed = number("ENDURANCE_SEED")?.unwrap_or(seed);
     let steps = number("ENDURANCE_STEPS")?.unwrap_or(30);
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut day = Day::begin(build()?)?;
+    let names = ["cable", "dsl", "lte"];
+    let uplinks = kinds.iter().zip(names).map(|(kind, name)| kind(name));
+    let mut day = Day::begin(Lab::builder().uplinks(uplinks).build()?, days)?;
     let lived = (0..steps)
         .try_for_each(|_| {
             let event = day.choose(&mut random);
@@ -52,10 +69,6 @@ fn live_through(seed: u64, build: impl Fn() -> Result<Lab>) -> Result<()> {
         })
         .and_then(|()| day.end());
     lived.with_context(|| format!("ENDURANCE_SEED={seed}, what happened:\n{}", day.diary()))
-}
-
-fn seed(usual: u64) -> Result<u64> {
-    Ok(number("ENDURANCE_SEED")?.unwrap_or(usual))
 }
 
 fn number(variable: &str) -> Result<Option<u64>> {
