@@ -24,6 +24,8 @@ pub(super) struct Pace {
     took: Duration,
     /// It changed the main table.
     changed: bool,
+    /// It displaced others' routes.
+    displaced: bool,
 }
 
 impl Pace {
@@ -63,6 +65,11 @@ impl Pace {
         self.changed |= changed;
     }
 
+    /// The look displaced others' routes, which may have hidden some from it, or not.
+    pub(super) fn note_displaced(&mut self, displaced: bool) {
+        self.displaced |= displaced;
+    }
+
     /// The look failed: try again after a while.
     pub(super) fn failed(&mut self) {
         self.schedule_at(Instant::now() + PAUSE);
@@ -73,6 +80,9 @@ impl Pace {
         let now = Instant::now();
         self.last = Some(now);
         self.took = now - begun;
+        if std::mem::take(&mut self.displaced) {
+            self.schedule(true);
+        }
     }
 }
 
@@ -96,7 +106,15 @@ mod tests {
         // Whatever is certainly not our doing does not wait.
         pace.schedule(false);
         assert!(quick(&pace));
-        pace.begin();
+        let begun = pace.begin();
+        assert_eq!(pace.due(), None);
+        // Whatever was hidden is looked for, once, and without hurry.
+        pace.note_changed(true);
+        pace.note_displaced(true);
+        pace.looked(begun);
+        assert_eq!(pace.due(), pace.last.map(|last| last + PAUSE));
+        let begun = pace.begin();
+        pace.looked(begun);
         assert_eq!(pace.due(), None);
     }
 

@@ -8,7 +8,7 @@ use super::{
     Agent, examine,
     hooks::warn_of_missing_programs,
     rules::{machine_rules, probe_specs},
-    setup::{attach, describe, inbound},
+    setup::{attach, describe, inbound, log_report},
 };
 use crate::{
     config::Config,
@@ -74,6 +74,10 @@ impl Agent<'_> {
         // The observer has not heard of what new uplinks did until now.
         self.pace.schedule(false);
         self.align_routes();
+        match self.router.release() {
+            Ok(report) => log_report("routes", &report),
+            Err(error) => warn!("routes of removed uplinks could not be restored: {error:#}"),
+        }
         self.act();
         Ok(changes)
     }

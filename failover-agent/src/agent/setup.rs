@@ -34,7 +34,9 @@ pub(super) fn prepare(
         attach(datapath, config, links, uplink)?;
     }
     log_report("routing tables", &router.prepare(links)?);
-    Ok([router.current(Family::V4)?, router.current(Family::V6)?])
+    let active = [router.current(Family::V4)?, router.current(Family::V6)?];
+    log_report("routes", &router.release()?);
+    Ok(active)
 }
 
 /// Attaches the programs to one uplink's interface and tells them what they must know of it.

@@ -121,6 +121,9 @@ impl Agent<'_> {
         match self.router.activate(family, to) {
             Ok(confirmed) => {
                 record.routed = Some(self.clock.now());
+                if confirmed.displaced {
+                    self.pace.schedule(true);
+                }
                 for change in &confirmed.changes {
                     debug!("routes: {change}");
                 }

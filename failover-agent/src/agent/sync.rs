@@ -107,6 +107,7 @@ impl Agent<'_> {
                 changes.extend(tables.changes);
                 let report = self.router.settle();
                 self.pace.note_changed(!report.changes.is_empty());
+                self.pace.note_displaced(report.displaced);
                 self.log_report(&report);
                 changes.extend(report.changes);
             }

@@ -84,7 +84,10 @@ impl Router {
             self.displaced.record(&former.rivals)?;
         }
 
-        let mut confirmed = Confirmed::default();
+        let mut confirmed = Confirmed {
+            displaced: !former.rivals.is_empty(),
+            ..Confirmed::default()
+        };
         let group = match first.way {
             Way::One(_) => None,
             Way::Group(members) => {

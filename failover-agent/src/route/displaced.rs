@@ -79,6 +79,12 @@ impl Displaced {
         self.entries.iter().map(Entry::route).collect()
     }
 
+    /// Names of the interfaces that each one leaves by.
+    pub(super) fn interfaces(&self) -> impl Iterator<Item = impl Iterator<Item = &str>> {
+        let interfaces = self.entries.iter().map(|entry| entry.interfaces.iter());
+        interfaces.map(|interfaces| interfaces.map(|interface| interface.name.as_str()))
+    }
+
     /// The routes as they can be put back now.
     pub(super) fn restorable(&self) -> Result<Vec<Restorable>> {
         self.entries.iter().map(Entry::restorable).collect()

@@ -135,6 +135,9 @@ pub struct Confirmed {
     pub confirmed: Duration,
     /// Superfluous and displaced routes are gone.
     pub settled: Duration,
+    /// Others' routes had to make way: look again. Between the legs of an IPv6 multipath route may be one without a gateway, which the
+    /// kernel does not list as long as they stand (`fib6_dump_node` in `net/ipv6/ip6_fib.c` goes on behind the last leg).
+    pub displaced: bool,
     /// What was changed, one line each.
     pub changes: Vec<String>,
     /// What could not be done without endangering the switch itself, one line each: a standby whose interface is down, a group
@@ -149,6 +152,8 @@ pub struct Report {
     pub changes: Vec<String>,
     /// Not done, and why.
     pub problems: Vec<String>,
+    /// As [`Confirmed::displaced`].
+    pub displaced: bool,
 }
 
 /// The kernel's routing, as far as it is ours.
@@ -287,6 +292,7 @@ impl Router {
             Ok(confirmed) => {
                 report.changes.extend(confirmed.changes);
                 report.problems.extend(confirmed.problems);
+                report.displaced |= confirmed.displaced;
             }
             Err(error) => report.problems.push(format!("{error:#}")),
         }

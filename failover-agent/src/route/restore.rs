@@ -13,10 +13,10 @@ use super::{
     displaced::{Displaced, Restorable},
     group,
     hash::HashPolicy,
-    learned,
+    index, learned,
     list::{Request, address_family},
     message::{self, MAIN_TABLE, metric},
-    table,
+    plan, table,
 };
 use crate::{
     config::RouteConfig,
@@ -51,6 +51,42 @@ impl Router {
         }
         Ok(report)
     }
+
+    /// Puts the displaced routes of interfaces back that are no uplinks, after a reload for example. One that would take traffic from an
+    /// active uplink, or has a metric of ours, stays on record until [`Router::restore`].
+    ///
+    /// # Errors
+    /// Netlink itself fails, or the record of displaced routes. What the kernel refuses is in the report.
+    pub fn release(&mut self) -> Result<Report> {
+        let routes = self.displaced.routes()?;
+        let back: Vec<bool> = (self.displaced.interfaces().zip(&routes))
+            .map(|(mut interfaces, route)| {
+                let of_uplink = |name| self.links.iter().any(|link| link.interface == name);
+                !interfaces.any(of_uplink) && !self.disturbs(route)
+            })
+            .collect();
+        let mut report = Report::default();
+        if back.contains(&true) {
+            put_back(
+                &mut self.netlink,
+                &self.config,
+                &mut self.displaced,
+                &back,
+                &mut report,
+            )?;
+        }
+        Ok(report)
+    }
+
+    fn disturbs(&self, route: &RouteMessage) -> bool {
+        let metric = metric(route);
+        Family::ALL.into_iter().any(|family| {
+            let active = self.active[index(family)];
+            route.header.address_family == address_family(family)
+                && !active.is_empty()
+                && metric < plan::active_metric(&self.links, &self.config, active)
+        }) || plan::key_of(&self.links, &self.config, metric).is_some()
+    }
 }
 
 /// The same as [`Router::restore`] without knowing the uplinks: from the records in `state_dir`, the protocol number and
@@ -80,7 +116,8 @@ fn withdraw(
     hash: &mut HashPolicy,
 ) -> Result<Report> {
     let mut report = Report::default();
-    put_back(netlink, config, displaced, &mut report)?;
+    let all = vec![true; displaced.interfaces().count()];
+    put_back(netlink, config, displaced, &all, &mut report)?;
     for family in Family::ALL {
         let (main, tables): (Vec<RouteMessage>, Vec<RouteMessage>) =
             table::routes_of(netlink, family, config.protocol)?
@@ -113,11 +150,12 @@ fn withdraw(
     Ok(report)
 }
 
-/// Puts the displaced routes back while ours still stand.
+/// Puts the displaced routes back, or those of them, by position, that `back` says yes to, while ours still stand.
 fn put_back(
     netlink: &mut Netlink,
     config: &RouteConfig,
     displaced: &mut Displaced,
+    back: &[bool],
     report: &mut Report,
 ) -> Result<()> {
     let entries = displaced.restorable()?;
@@ -132,11 +170,12 @@ fn put_back(
         .collect();
 
     // Whether an entry has to stay on record, by position.
-    let mut keep = vec![false; entries.len()];
+    let mut keep: Vec<bool> = back.iter().map(|back| !back).collect();
     let mut positions = Vec::new();
     let mut lines = Vec::new();
     let mut requests: Vec<Request> = Vec::new();
-    for (position, entry) in entries.into_iter().enumerate() {
+    let chosen = entries.into_iter().enumerate();
+    for (position, entry) in chosen.filter(|(position, _)| back[*position]) {
         match entry {
             Restorable::Gone { route, interface } => {
                 report.problems.push(format!(

@@ -7,6 +7,7 @@ use std::{
 };
 
 use failover_agent::{
+    config::Gateway,
     policy::Family,
     route::{Actor, Change, Observer, Origin},
 };
@@ -61,6 +62,36 @@ fn reconciles_what_others_undo() {
                 .collect::<Vec<_>>()
         };
         assert_eq!(healed(&snapshot()), healed(&standing));
+    });
+}
+
+#[test]
+fn finds_what_the_kernel_does_not_list() {
+    isolated(|| {
+        ethernet_uplinks(2);
+        default_routes(2, 500);
+        ip("tuntap add name up2 mode tun");
+        ip("link set up2 up");
+        ip("-6 addr add 2001:db8:2::2/64 dev up2 nodad");
+        let mut config = config(&["up0", "up1", "up2"]);
+        config.uplinks[2].gateway6 = Gateway::None;
+        let state = state();
+        let (mut router, _) = router(&config, state.path());
+        // Between the legs of a multipath route.
+        ip("-6 route append default via 2001:db8:0::1 dev up0 metric 7");
+        ip("-6 route append default dev up2 metric 7");
+        ip("-6 route append default via 2001:db8:1::1 dev up1 metric 7");
+        assert!(!ip("-6 route show default").contains("dev up2"));
+        let links = router.rediscover(&config).unwrap();
+        router.prepare(&links).unwrap();
+        assert!(router.activate(Family::V6, only(A)).unwrap().displaced);
+        assert!(ip("-6 route show default").contains("dev up2 metric 7"));
+
+        router.rediscover(&config).unwrap();
+        assert!(router.settle().displaced);
+        assert!(!ip("-6 route show default").contains("metric 7"));
+        router.rediscover(&config).unwrap();
+        assert!(!router.settle().displaced);
     });
 }
 

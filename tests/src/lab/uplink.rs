@@ -96,7 +96,7 @@ impl Uplink {
     }
 
     /// Its `[[uplink]]` table for an agent's configuration.
-    pub(super) fn config(&self) -> String {
+    pub fn config(&self) -> String {
         let name = &self.name;
         let gateways = match (self.kind, self.metric) {
             (LinkKind::Tun, _) => "gateway = \"none\"\ngateway6 = \"none\"\n".to_owned(),

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use failover_agent::policy::Family;
 use failover_tests::{
     lab::{AgentProcess, Lab, TARGET_V4, UplinkSpec, require_root, wait_until},
     scene::{
-        PROBE, SOON,
+        OURS, PROBE, SOON, default_routes,
         json::{counter, uplink, wait_active},
-        wait_sent,
+        stop, wait_sent,
     },
 };
 use nix::sys::signal::Signal;
@@ -36,6 +37,17 @@ fn own_routing(lab: &Lab, name: &str) -> Result<Vec<String>> {
     });
     let routes = routes.lines().filter(|line| line.contains("table 136"));
     Ok(rules.chain(routes).map(str::to_owned).collect())
+}
+
+/// The protocols of the default routes by an uplink that are not the agent's.
+fn foreign_routes(lab: &Lab, name: &str) -> Result<Vec<String>> {
+    let mut protocols = Vec::new();
+    for family in Family::ALL {
+        let routes = default_routes(lab, family)?.into_iter();
+        let foreign = routes.filter(|route| route.interface == name && route.protocol != OURS);
+        protocols.extend(foreign.map(|route| route.protocol));
+    }
+    Ok(protocols)
 }
 
 fn gate_lines(agent: &AgentProcess) -> Vec<String> {
@@ -104,6 +116,8 @@ fn an_added_uplink_disturbs_nobody_and_can_be_removed_again() -> Result<()> {
     let status = wait_active(&agent, "cable")?;
     assert_eq!(uplinks(&status).count(), 2);
     assert_eq!(own_routing(&lab, "dsl")?, [""; 0]);
+    assert_eq!(foreign_routes(&lab, "dsl")?, ["dhcp", "ra"], "given back");
+    assert_eq!(foreign_routes(&lab, "cable")?, [""; 0], "still displaced");
     let programs = lab.host().snapshot()?.lines_with("tcx ").len();
     assert_eq!(programs, 4, "two for each uplink that is left");
     wait_sent(&steady, 20)?;
@@ -230,6 +244,11 @@ fn the_active_uplink_can_be_removed() -> Result<()> {
     lab.write_config(&config(&["dsl", "lte"], ""))?;
     agent.verb(&["reload"])?;
     wait_active(&agent, "dsl")?;
+    assert_eq!(
+        foreign_routes(&lab, "cable")?,
+        [""; 0],
+        "its metric is one of ours"
+    );
     let echo = steady.wait_for_echo_by("dsl", std::time::Instant::now(), SOON);
     echo.context("the traffic has not followed")?;
     wait_until(
@@ -238,6 +257,8 @@ fn the_active_uplink_can_be_removed() -> Result<()> {
         || own_routing(&lab, "cable").is_ok_and(|lines| lines.is_empty()),
     )?;
     let gap = steady.stop()?.longest_gap();
+    stop(agent)?;
+    assert_eq!(foreign_routes(&lab, "cable")?, ["dhcp", "ra"]);
     let gap = gap.context("no gap")?;
     assert!(gap.duration() < Duration::from_secs(5), "{gap:?}");
     Ok(())

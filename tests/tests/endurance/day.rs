@@ -1,0 +1,471 @@
+//! A bad day: the laboratory, the agent, and what must be true of them.
+
+use std::{thread::sleep, time::Duration, time::Instant};
+
+use anyhow::{Result, ensure};
+use failover_agent::policy::{Family, Health};
+use failover_ebpf::Gate;
+use failover_tests::{
+    lab::{
+        AgentProcess, Fault, Lab, LinkKind, Snapshot, TARGET_V4, TARGET_V6, UdpStream, wait_for,
+    },
+    scene::{OURS, SOON, default_routes, state, stop, wait_for_status},
+};
+
+use super::events::{Break, Event, Loss};
+
+const PROBE: &str = "targets = [\"192.0.2.1\", \"2001:db8:f::1\"]\ninterval = \"50ms\"\ntimeout = \"500ms\"\nfall = 3\nrise = 2\nhold = \"300ms\"";
+
+/// How long the agent may need until it does again what somebody keeps undoing.
+const SETTLED: Duration = Duration::from_millis(1500);
+
+/// What the days of a test have in common.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Days {
+    /// The first two uplinks share the load.
+    pub(crate) grouped: bool,
+    /// Further tables of the configuration.
+    pub(crate) tables: &'static str,
+}
+
+pub(crate) struct Day {
+    days: Days,
+    lab: Lab,
+    before: Snapshot,
+    /// None only while another one starts.
+    agent: Option<AgentProcess>,
+    streams: Vec<UdpStream>,
+    uplinks: Vec<State>,
+    /// In order of preference.
+    order: Vec<usize>,
+    chosen: Option<usize>,
+    drilled: Option<usize>,
+    /// Gates were open while nobody renewed the lease.
+    unguarded: bool,
+    diary: Vec<String>,
+}
+
+/// What is known of an uplink.
+#[derive(Default)]
+struct State {
+    broken: Option<Fault>,
+    second_address: bool,
+    /// Whether its interface was made anew.
+    replaced: bool,
+    /// Whether a default route that beats the agent's was put in.
+    outbid: [bool; 2],
+}
+
+impl Day {
+    pub(crate) fn begin(lab: Lab, days: Days) -> Result<Day> {
+        let before = lab.host().snapshot()?;
+        let targets = [TARGET_V4, TARGET_V6].into_iter();
+        let streams = targets.map(|target| lab.host().udp_stream(target).start());
+        let streams = streams.collect::<Result<_>>()?;
+        let count = lab.uplinks().len();
+        let mut day = Day {
+            days,
+            before,
+            agent: None,
+            streams,
+            uplinks: (0..count).map(|_| State::default()).collect(),
+            order: (0..count).collect(),
+            chosen: None,
+            drilled: None,
+            unguarded: false,
+            diary: Vec::new(),
+            lab,
+        };
+        day.start()?;
+        day.settle()?;
+        Ok(day)
+    }
+
+    pub(crate) fn diary(&self) -> String {
+        self.diary.join("\n")
+    }
+
+    /// Something that can happen now.
+    pub(crate) fn choose(&self, random: &mut fastrand::Rng) -> Event {
+        loop {
+            let uplink = random.usize(..self.uplinks.len());
+            let family = Family::ALL[random.usize(..2)];
+            let event = match random.u8(..16) {
+                0..4 => Event::Break(uplink, Break::ALL[random.usize(..Break::ALL.len())]),
+                4..8 => Event::Repair(uplink),
+                8 => Event::Remove(Loss::Routes(family)),
+                9 => match random.bool() {
+                    true => Event::Remove(Loss::Rules(family)),
+                    false => Event::Remove(Loss::Table(uplink)),
+                },
+                10 => Event::Outbid(uplink, family),
+                11 => Event::SecondAddress(uplink),
+                12 => Event::Reorder,
+                13 => match random.u8(..3) {
+                    0 => Event::Restart,
+                    1 => Event::Crash,
+                    _ => Event::StopAndStart,
+                },
+                14 => Event::Switch(uplink),
+                _ => match random.bool() {
+                    true => Event::Drill(uplink),
+                    false => Event::Auto,
+                },
+            };
+            if self.is_possible(event) {
+                return event;
+            }
+        }
+    }
+
+    fn is_possible(&self, event: Event) -> bool {
+        let works = |uplink: usize| self.uplinks[uplink].broken.is_none();
+        match event {
+            Event::Break(uplink, way) => {
+                let tunnel = self.lab.uplinks()[uplink].kind() == LinkKind::Tun;
+                works(uplink) && (!tunnel || way.suits_a_tunnel())
+            }
+            Event::Repair(uplink) => !works(uplink),
+            Event::Outbid(uplink, _) | Event::SecondAddress(uplink) => works(uplink),
+            // The agent refuses one that it has not yet found Up.
+            Event::Switch(uplink) => works(uplink) && self.drilled != Some(uplink),
+            Event::Drill(uplink) => {
+                works(uplink)
+                    && (0..self.uplinks.len()).any(|other| other != uplink && works(other))
+            }
+            // Without its rules the agent cannot tell for a while what works: a drill may be over.
+            Event::Remove(_) => self.drilled.is_none(),
+            Event::Reorder | Event::Restart | Event::Crash | Event::StopAndStart | Event::Auto => {
+                true
+            }
+        }
+    }
+
+    pub(crate) fn happen(&mut self, event: Event) -> Result<()> {
+        self.diary.push(format!("{event:?}"));
+        match event {
+            Event::Break(uplink, way) => {
+                // It would be over as soon as nothing else is known to work, and nobody could say when that was.
+                if self.drilled.is_some() && self.working().len() <= 2 {
+                    self.happen(Event::Auto)?;
+                }
+                self.uplinks[uplink].broken = Some(self.fail(uplink, way)?);
+                self.uplinks[uplink].replaced |= way == Break::Unplug;
+                if self.chosen == Some(uplink) {
+                    self.chosen = None;
+                }
+                Ok(())
+            }
+            Event::Repair(uplink) => {
+                let fault = self.uplinks[uplink].broken.take();
+                fault.map_or(Ok(()), |fault| fault.repair().map(drop))
+            }
+            Event::Remove(loss) => self.remove(loss),
+            Event::Outbid(uplink, family) => self.outbid(uplink, family),
+            Event::SecondAddress(uplink) => self.second_address(uplink),
+            Event::Reorder => {
+                self.order.rotate_left(1);
+                self.lab.write_config(&self.config())?;
+                self.agent()?.verb(&["reload"]).map(drop)
+            }
+            Event::Restart => self.agent()?.verb(&["restart"]).map(drop),
+            Event::Crash => {
+                let mut agent = self.agent.take();
+                agent.as_mut().map_or(Ok(()), AgentProcess::kill9)?;
+                self.unguarded = true;
+                self.start()
+            }
+            Event::StopAndStart => {
+                self.agent.take().map_or(Ok(()), stop)?;
+                self.unguarded = true;
+                self.chosen = None;
+                self.start()
+            }
+            Event::Switch(uplink) => {
+                self.settle()?;
+                let name = self.name(uplink);
+                self.agent()?.verb(&["switch", &name])?;
+                self.chosen = Some(uplink);
+                Ok(())
+            }
+            Event::Auto => {
+                (self.chosen, self.drilled) = (None, None);
+                self.agent()?.verb(&["switch", "auto"]).map(drop)
+            }
+            Event::Drill(uplink) => {
+                self.settle()?;
+                let name = self.name(uplink);
+                self.agent()?.verb(&["drill", &name, "--for", "1h"])?;
+                self.drilled = Some(uplink);
+                if self.chosen == Some(uplink) {
+                    self.chosen = None;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Waits until the agent has come to what is right, and traffic follows.
+    pub(crate) fn settle(&mut self) -> Result<()> {
+        self.diary.push("- settle".to_owned());
+        let agent = self.agent()?;
+        let right = self.right();
+        if right.is_empty() {
+            // Nothing works: the agent answers all the same.
+            return agent.status_json().map(drop);
+        }
+        let uplinks = (0..self.uplinks.len()).map(|uplink| {
+            let active = right.contains(&uplink);
+            (self.name(uplink), self.health(uplink), active)
+        });
+        let uplinks: Vec<(String, Health, bool)> = uplinks.collect();
+        wait_for_status(
+            agent,
+            &format!("name, health, active: {uplinks:?}"),
+            |status| {
+                Family::ALL.into_iter().all(|family| {
+                    uplinks.iter().all(|(name, health, active)| {
+                        let gate = if *active { Gate::Open } else { Gate::Closed };
+                        state(status, name, family).is_some_and(|state| {
+                            state.active == *active
+                                && state.health == *health
+                                && (*health == Health::Down || state.gate == gate)
+                        })
+                    })
+                })
+            },
+        )?;
+        let settled = Instant::now();
+        let right: Vec<String> = right.iter().map(|uplink| self.name(*uplink)).collect();
+        for stream in &self.streams {
+            wait_for("an echo by what is active", SOON, || {
+                let echoed = right.iter().any(|uplink| {
+                    let echo = stream.wait_for_echo_by(uplink, settled, Duration::ZERO);
+                    echo.is_ok()
+                });
+                let routes = Family::ALL.map(|family| default_routes(&self.lab, family));
+                echoed
+                    .then_some(())
+                    .ok_or_else(|| format!("{right:?}: {routes:?}"))
+            })?;
+        }
+        if !self.unguarded {
+            for uplink in self.lab.uplinks() {
+                let foreign = uplink.foreign_packets()?;
+                ensure!(
+                    foreign == 0,
+                    "{foreign} foreign packets by {}",
+                    uplink.name()
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything is repaired, the agent stopped: nothing is left of the day.
+    pub(crate) fn end(&mut self) -> Result<()> {
+        for uplink in 0..self.uplinks.len() {
+            if self.uplinks[uplink].broken.is_some() {
+                self.happen(Event::Repair(uplink))?;
+            }
+        }
+        self.happen(Event::Auto)?;
+        self.settle()?;
+        for uplink in 0..self.uplinks.len() {
+            if self.uplinks[uplink].second_address {
+                self.second_address(uplink)?;
+            }
+        }
+        sleep(SETTLED);
+        self.settle()?;
+        for family in Family::ALL {
+            let routes = default_routes(&self.lab, family)?;
+            let best = routes
+                .first()
+                .map(|route| (route.protocol.as_str(), route.metric));
+            ensure!(best == Some((OURS, 50)), "{routes:?}");
+            let ours = routes.iter().filter(|route| route.protocol == OURS).count();
+            let group = usize::from(self.days.grouped);
+            ensure!(ours == self.uplinks.len() - group, "{routes:?}");
+        }
+        self.agent.take().map_or(Ok(()), stop)?;
+        for (uplink, state) in self.uplinks.iter().enumerate() {
+            for family in Family::ALL
+                .into_iter()
+                .filter(|family| state.outbid[*family as usize])
+            {
+                // It may have gone with its interface.
+                self.bid("del", uplink, family).ok();
+            }
+        }
+        let diff = self.before.diff(&self.lab.host().snapshot()?);
+        let mut left = diff
+            .lines()
+            .iter()
+            .filter(|line| !self.is_new_address(line));
+        ensure!(
+            left.next().is_none(),
+            "the kernel's state has changed:\n{diff}"
+        );
+        Ok(())
+    }
+
+    /// Whether a line of a snapshot tells of the link-local address of an interface that was made anew.
+    fn is_new_address(&self, line: &str) -> bool {
+        let about_address = line.contains("addr_info") || line.contains("\"type\":\"local\"");
+        let mut replaced = (0..self.uplinks.len()).filter(|uplink| self.uplinks[*uplink].replaced);
+        about_address
+            && line.contains("\"fe80::")
+            && replaced.any(|uplink| line.contains(&format!("\"{}\"", self.name(uplink))))
+    }
+
+    /// The uplinks that should be active; none of them: nothing works.
+    fn right(&self) -> Vec<usize> {
+        let mut working = self.working();
+        if working.len() > 1 {
+            working.retain(|uplink| self.drilled != Some(*uplink));
+        }
+        if let Some(chosen) = self.chosen.filter(|chosen| working.contains(chosen)) {
+            return vec![chosen];
+        }
+        let rank = |uplink: usize| {
+            let position = self.order.iter().position(|other| *other == uplink);
+            position.map(|position| self.rank(position))
+        };
+        let best = working.first().copied().and_then(rank);
+        working.retain(|uplink| rank(*uplink) == best);
+        working
+    }
+
+    /// The rank at a position in the order of preference.
+    fn rank(&self, position: usize) -> usize {
+        match self.days.grouped {
+            true => position.saturating_sub(1),
+            false => position,
+        }
+    }
+
+    /// In order of preference.
+    fn working(&self) -> Vec<usize> {
+        let order = self.order.iter().copied();
+        order
+            .filter(|uplink| self.uplinks[*uplink].broken.is_none())
+            .collect()
+    }
+
+    fn health(&self, uplink: usize) -> Health {
+        let works = self.uplinks[uplink].broken.is_none();
+        match works && self.drilled != Some(uplink) {
+            true => Health::Up,
+            false => Health::Down,
+        }
+    }
+
+    fn agent(&self) -> Result<&AgentProcess> {
+        let agent = self.agent.as_ref();
+        agent.ok_or_else(|| anyhow::anyhow!("no agent runs"))
+    }
+
+    fn start(&mut self) -> Result<()> {
+        self.agent = Some(self.lab.start_agent(&self.config())?);
+        Ok(())
+    }
+
+    fn config(&self) -> String {
+        let mut config = format!("[probe]\n{PROBE}\n{}\n", self.days.tables);
+        for (position, &uplink) in self.order.iter().enumerate() {
+            config += &self.lab.uplinks()[uplink].config();
+            config += &format!("rank = {}\n", self.rank(position));
+        }
+        config
+    }
+
+    fn name(&self, uplink: usize) -> String {
+        self.lab.uplinks()[uplink].name().to_owned()
+    }
+
+    fn fail(&self, uplink: usize, way: Break) -> Result<Fault> {
+        let uplink = &self.lab.uplinks()[uplink];
+        match way {
+            Break::Blackhole => uplink.blackhole(),
+            Break::Unreachable => uplink.unreachable(),
+            Break::GatewayGone => uplink.gateway_gone(),
+            Break::Carrier => uplink.carrier_down(),
+            Break::SetDown => uplink.admin_down(),
+            Break::Unplug => uplink.unplug(),
+        }
+    }
+
+    fn remove(&self, loss: Loss) -> Result<()> {
+        let host = self.lab.host().namespace();
+        let flag = |family| if family == Family::V4 { "-4" } else { "-6" };
+        match loss {
+            Loss::Routes(family) => {
+                for route in default_routes(&self.lab, family)? {
+                    let metric = route.metric.to_string();
+                    let which = ["default", "proto", OURS, "metric", &metric];
+                    // The agent may be faster.
+                    let arguments = [&[flag(family), "route", "del"], &which[..]].concat();
+                    host.exec("ip", &arguments).ok();
+                }
+            }
+            Loss::Rules(family) => {
+                host.exec("ip", &[flag(family), "rule", "flush", "proto", OURS])?;
+            }
+            Loss::Table(uplink) => {
+                let table = (13600 + uplink).to_string();
+                host.exec("ip", &["route", "flush", "table", &table])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn outbid(&mut self, uplink: usize, family: Family) -> Result<()> {
+        self.uplinks[uplink].outbid[family as usize] = true;
+        self.bid("replace", uplink, family)
+    }
+
+    fn bid(&self, verb: &str, uplink: usize, family: Family) -> Result<()> {
+        let uplink = &self.lab.uplinks()[uplink];
+        let metric = "metric 7 proto static";
+        let (flag, gateway) = match family {
+            Family::V4 => ("-4", uplink.addresses().gateway_v4.to_string()),
+            Family::V6 => ("-6", "fe80::1".to_owned()),
+        };
+        let via = match uplink.kind() {
+            LinkKind::Veth => format!("via {gateway} "),
+            LinkKind::Tun => String::new(),
+        };
+        let name = uplink.name();
+        let command = format!("{flag} route {verb} default {via}dev {name} {metric}");
+        let arguments: Vec<&str> = command.split(' ').collect();
+        self.lab.host().namespace().exec("ip", &arguments).map(drop)
+    }
+
+    fn second_address(&mut self, uplink: usize) -> Result<()> {
+        let added = !self.uplinks[uplink].second_address;
+        self.uplinks[uplink].second_address = added;
+        let number = uplink + 1;
+        let host = self.lab.host().namespace();
+        let name = self.lab.uplinks()[uplink].name();
+        // Neither is the source of anything: the provider would take it for somebody else's.
+        let (v4, v6) = (
+            format!("10.64.{number}.77/24"),
+            format!("2001:db8:77:{number}::77/64"),
+        );
+        if added {
+            host.exec("ip", &["address", "replace", &v4, "dev", name])?;
+            host.exec(
+                "ip",
+                &["address", "replace", &v6, "dev", name, "preferred_lft", "0"],
+            )?;
+        } else {
+            for address in [&v4, &v6] {
+                // It may have gone with its interface.
+                host.exec("ip", &["address", "del", address, "dev", name])
+                    .ok();
+            }
+        }
+        Ok(())
+    }
+}

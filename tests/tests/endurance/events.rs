@@ -1,0 +1,76 @@
+//! What may happen.
+
+use failover_agent::policy::Family;
+
+/// One thing that happens. Uplinks are numbered as the laboratory has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// An uplink fails.
+    Break(usize, Break),
+    /// It works again.
+    Repair(usize),
+    /// Somebody removes what is the agent's.
+    Remove(Loss),
+    /// A DHCP client or an administrator puts in a default route that beats the agent's.
+    Outbid(usize, Family),
+    /// An uplink gets another address beside its own, or loses it.
+    SecondAddress(usize),
+    /// The configuration has another order, and is taken over.
+    Reorder,
+    /// The agent executes its program anew.
+    Restart,
+    /// The agent is killed, and started again.
+    Crash,
+    /// The agent is stopped, and started again.
+    StopAndStart,
+    /// Somebody chooses an uplink.
+    Switch(usize),
+    /// Nobody does any more, and a drill is over.
+    Auto,
+    /// An uplink is treated as Down.
+    Drill(usize),
+}
+
+/// Ways to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Break {
+    /// The provider loses everything.
+    Blackhole,
+    /// The provider says that the targets cannot be reached.
+    Unreachable,
+    /// Nobody is at the gateway's address.
+    GatewayGone,
+    /// The cable is out.
+    Carrier,
+    /// Somebody sets the interface down.
+    SetDown,
+    /// The interface is gone.
+    Unplug,
+}
+
+impl Break {
+    pub(crate) const ALL: [Break; 6] = [
+        Break::Blackhole,
+        Break::Unreachable,
+        Break::GatewayGone,
+        Break::Carrier,
+        Break::SetDown,
+        Break::Unplug,
+    ];
+
+    /// Whether a link without a gateway can fail like that.
+    pub(crate) fn suits_a_tunnel(self) -> bool {
+        !matches!(self, Break::GatewayGone | Break::Unplug)
+    }
+}
+
+/// What of the agent's is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// Its default routes.
+    Routes(Family),
+    /// Its rules.
+    Rules(Family),
+    /// An uplink's routing table.
+    Table(usize),
+}
