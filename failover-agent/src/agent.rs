@@ -244,7 +244,7 @@ impl<'a> Agent<'a> {
             drill_unsaved: false,
             memory,
             health_unsaved: false,
-            pace: Pace::default(),
+            pace: Pace::new(),
             rewatch: false,
             restart: None,
             repairs: repairs::Repairs::default(),
@@ -299,7 +299,10 @@ impl<'a> Agent<'a> {
                     self.machine.handle_timeout(self.clock.now());
                 }
                 change = observer.next() => self.changed(&change?),
-                () = sleep_until(self.pace.due()) => self.synchronize(),
+                () = sleep_until(Some(self.pace.due())) => {
+                    self.synchronize();
+                    observer.saw(&self.links);
+                }
                 () = sleep_until(self.restart) => return Ok(Ended::Restarting),
                 Some((request, reply)) = requests.recv() => {
                     if reply.send(self.respond(&request)).is_err() {

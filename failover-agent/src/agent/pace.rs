@@ -14,10 +14,13 @@ const PAUSE: Duration = Duration::from_secs(1);
 const SHARE: u32 = 10;
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
+/// Longest time without a look, though nothing is said to have changed: what the kernel did not tell must not last.
+const LONGEST_REST: Duration = Duration::from_secs(60);
+
 /// When to look next, and when we looked last.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Pace {
-    due: Option<Instant>,
+    due: Instant,
     /// When the last look was over.
     last: Option<Instant>,
     /// How long it took.
@@ -29,7 +32,18 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    pub(super) fn due(&self) -> Option<Instant> {
+    /// After a look that has just ended.
+    pub(super) fn new() -> Self {
+        Pace {
+            due: Instant::now() + LONGEST_REST,
+            last: None,
+            took: Duration::ZERO,
+            changed: false,
+            displaced: false,
+        }
+    }
+
+    pub(super) fn due(&self) -> Instant {
         self.due
     }
 
@@ -50,14 +64,15 @@ impl Pace {
 
     /// Look then, at the latest.
     pub(super) fn schedule_at(&mut self, due: Instant) {
-        self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
+        self.due = self.due.min(due);
     }
 
     /// A look begins; what it leads to may schedule another.
     pub(super) fn begin(&mut self) -> Instant {
-        self.due = None;
+        let now = Instant::now();
+        self.due = now + LONGEST_REST;
         self.changed = false;
-        Instant::now()
+        now
     }
 
     /// The look changed the main table, or not.
@@ -92,8 +107,10 @@ mod tests {
 
     #[test]
     fn only_what_may_be_an_answer_to_us_waits() {
-        let mut pace = Pace::default();
-        let quick = |pace: &Pace| pace.due().unwrap() <= Instant::now() + SETTLE;
+        let mut pace = Pace::new();
+        let quick = |pace: &Pace| pace.due() <= Instant::now() + SETTLE;
+        let rests = |pace: &Pace| pace.due() > Instant::now() + LONGEST_PAUSE;
+        assert!(rests(&pace));
         for _ in 0..3 {
             pace.schedule(true);
             assert!(quick(&pace));
@@ -102,29 +119,29 @@ mod tests {
         }
         pace.note_changed(true);
         pace.schedule(true);
-        assert_eq!(pace.due(), pace.last.map(|last| last + PAUSE));
+        assert_eq!(Some(pace.due()), pace.last.map(|last| last + PAUSE));
         // Whatever is certainly not our doing does not wait.
         pace.schedule(false);
         assert!(quick(&pace));
         let begun = pace.begin();
-        assert_eq!(pace.due(), None);
+        assert!(rests(&pace));
         // Whatever was hidden is looked for, once, and without hurry.
         pace.note_changed(true);
         pace.note_displaced(true);
         pace.looked(begun);
-        assert_eq!(pace.due(), pace.last.map(|last| last + PAUSE));
+        assert_eq!(Some(pace.due()), pace.last.map(|last| last + PAUSE));
         let begun = pace.begin();
         pace.looked(begun);
-        assert_eq!(pace.due(), None);
+        assert!(rests(&pace));
     }
 
     #[test]
     fn long_looks_are_rare_ones() {
-        let mut pace = Pace::default();
+        let mut pace = Pace::new();
         let begun = pace.begin();
         pace.looked(begun.checked_sub(Duration::from_millis(500)).unwrap());
         pace.schedule(true);
-        let wait = pace.due().unwrap() - pace.last.unwrap();
+        let wait = pace.due() - pace.last.unwrap();
         assert!(wait >= Duration::from_secs(5), "{wait:?}");
     }
 }

@@ -27,7 +27,7 @@ use rtnetlink::{
 use socket2::SockRef;
 
 use super::{
-    Router,
+    Link, Router,
     actor::{Actor, Finder},
     filter, message,
     nexthop::{Nexthop, RTM_DELNEXTHOP},
@@ -197,6 +197,17 @@ impl Observer {
     pub fn watch<'a>(&mut self, interfaces: impl Iterator<Item = &'a str>) -> Result<()> {
         self.uplinks = interfaces.map(Watched::new).collect();
         self.filter()
+    }
+
+    /// Takes over what was seen of the carriers by a look. The kernel tells late of a carrier, and not at all of one that came back in the
+    /// meantime (`linkwatch_schedule_work` in `net/core/link_watch.c`): a look may have seen it gone, and its return must be a change.
+    pub fn saw(&mut self, links: &[Link]) {
+        for uplink in &mut self.uplinks {
+            let link = links.iter().find(|link| link.interface == uplink.name);
+            if let Some(link) = link.filter(|link| uplink.ifindex == Some(link.ifindex)) {
+                uplink.carrier = Some(link.carrier);
+            }
+        }
     }
 
     /// The next change. Cancelling loses nothing.

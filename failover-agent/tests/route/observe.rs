@@ -9,7 +9,7 @@ use std::{
 use failover_agent::{
     config::Gateway,
     policy::Family,
-    route::{Actor, Change, Observer, Origin},
+    route::{Actor, Change, Link, Observer, Origin},
 };
 
 use crate::{netns::*, scene::*};
@@ -191,6 +191,38 @@ fn observes_what_others_do() {
                 Seen::Neighbour("2001:db8:9::1".to_owned()),
             )
             .await;
+        });
+    });
+}
+
+#[test]
+fn a_carrier_that_only_a_look_saw_gone_is_back() {
+    isolated(|| {
+        ethernet_uplinks(1);
+        default_routes(1, 500);
+        let config = config(&["up0"]);
+        let state = state();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let (mut router, links) = router(&config, state.path());
+            let mut observer = Observer::open(&router, &["up0"]).unwrap();
+            let up0 = links[0].ifindex;
+            let mut expect = async |command: &str, links: &[Link], expected: Seen| {
+                observer.saw(links);
+                ip(command);
+                assert_eq!(seen(&next(&mut observer, command).await), expected);
+            };
+            // The kernel says again what is known, and then something else.
+            ip("link set up0 txqueuelen 500");
+            let address = "addr add 10.9.1.1/24 dev up0";
+            expect(address, &links, Seen::Address(up0)).await;
+            let mut gone = router.rediscover(&config).unwrap();
+            gone[0].carrier = false;
+            let back = Seen::Link(up0, true, false);
+            expect("link set up0 txqueuelen 501", &gone, back).await;
         });
     });
 }

@@ -244,6 +244,18 @@ impl Uplink {
         Ok(Fault::new(move || uplink.set_up_host()))
     }
 
+    /// The host's interface has no address any more, as at the end of a lease that nobody renews. Repairing gives it addresses and default
+    /// routes as a DHCP client would leave them.
+    ///
+    /// # Errors
+    /// When they cannot be removed.
+    pub fn lease_over(&self) -> Result<Fault> {
+        self.host
+            .ip_batch(&format!("address flush dev {} scope global", self.name()))?;
+        let uplink = self.clone();
+        Ok(Fault::new(move || uplink.set_up_host()))
+    }
+
     /// The host's interface is gone, as when a modem is pulled out. Repairing makes one of the same name, with addresses and default
     /// routes as a DHCP client would leave them.
     ///

@@ -28,6 +28,9 @@ pub(crate) struct Days {
     pub(crate) tables: &'static str,
 }
 
+/// Of the agent's log, for whoever looks into a day that ended badly.
+const LAST_LINES: usize = 200;
+
 pub(crate) struct Day {
     days: Days,
     lab: Lab,
@@ -81,8 +84,15 @@ impl Day {
         Ok(day)
     }
 
+    /// What happened, and what the agent said of the last of it.
     pub(crate) fn diary(&self) -> String {
-        self.diary.join("\n")
+        let said = self.agent.as_ref().map(AgentProcess::log);
+        let said = said.unwrap_or_default();
+        let last = said.iter().rev().take(LAST_LINES).rev();
+        let lines = last.map(|line| line.text.as_str());
+        let events = self.diary.iter().map(String::as_str);
+        let all: Vec<&str> = events.chain(lines).collect();
+        all.join("\n")
     }
 
     /// Something that can happen now.
@@ -392,6 +402,7 @@ impl Day {
             Break::GatewayGone => uplink.gateway_gone(),
             Break::Carrier => uplink.carrier_down(),
             Break::SetDown => uplink.admin_down(),
+            Break::LeaseOver => uplink.lease_over(),
             Break::Unplug => uplink.unplug(),
         }
     }

@@ -44,18 +44,21 @@ pub(crate) enum Break {
     Carrier,
     /// Somebody sets the interface down.
     SetDown,
+    /// It has lost its addresses.
+    LeaseOver,
     /// The interface is gone.
     Unplug,
 }
 
 impl Break {
-    pub(crate) const ALL: [Break; 6] = [
+    pub(crate) const ALL: [Break; 7] = [
         Break::Blackhole,
         Break::Unreachable,
         Break::GatewayGone,
         Break::Carrier,
         Break::SetDown,
         Break::Unplug,
+        Break::LeaseOver,
     ];
 
     /// Whether a link without a gateway can fail like that.

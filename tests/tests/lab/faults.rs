@@ -7,7 +7,8 @@ use std::{
 
 use anyhow::Result;
 use failover_tests::lab::{
-    Direction, Lab, Shape, TARGET_V4, TARGET_V6, TARGETS_V4, UplinkSpec, require_root, wait_until,
+    Direction, Fault, Lab, Shape, TARGET_V4, TARGET_V6, TARGETS_V4, UplinkSpec, require_root,
+    wait_until,
 };
 
 use super::{SOON, answers, prefer, soon_answers};
@@ -166,6 +167,15 @@ fn link_faults_come_and_go_and_leave_everything_as_it_was() -> Result<()> {
     let before = lab.host().snapshot()?;
     for name in ["cable", "lte"] {
         let uplink = lab.uplink(name);
+        let repair = |fault: Fault| {
+            fault.repair()?;
+            soon_answers(&lab, name, TARGET_V4)?;
+            soon_answers(&lab, name, TARGET_V6)?;
+            wait_until("all is as it was", SOON, || {
+                lab.host().snapshot().is_ok_and(|now| now == before)
+            })
+            .or_else(|_| before.ensure_same(&lab.host().snapshot()?))
+        };
         for admin in [false, true] {
             let fault = if admin {
                 uplink.admin_down()?
@@ -178,14 +188,13 @@ fn link_faults_come_and_go_and_leave_everything_as_it_was() -> Result<()> {
             let routes = lab.host().default_routes_v4()?;
             assert_eq!(routes.len(), if admin { 1 } else { 2 }, "{routes:?}");
             assert!(!answers(&lab, name, TARGET_V4));
-            fault.repair()?;
-            soon_answers(&lab, name, TARGET_V4)?;
-            soon_answers(&lab, name, TARGET_V6)?;
-            wait_until("all is as it was", SOON, || {
-                lab.host().snapshot().is_ok_and(|now| now == before)
-            })
-            .or_else(|_| before.ensure_same(&lab.host().snapshot()?))?;
+            repair(fault)?;
         }
+        let fault = uplink.lease_over()?;
+        assert!(carrier(&lab, name)?);
+        assert!(!answers(&lab, name, TARGET_V4));
+        assert!(!answers(&lab, name, TARGET_V6));
+        repair(fault)?;
     }
 
     let fault = lab.uplink("cable").gateway_gone()?;
