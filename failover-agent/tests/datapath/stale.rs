@@ -102,6 +102,53 @@ fn a_foreign_source_is_cut_whatever_the_gate() {
 }
 
 #[test]
+fn an_uplinks_own_source_is_not_looked_up() {
+    lab(|lab| {
+        let ifindex = crate::lab::quiet_uplink();
+        let mut datapath = lab.open(AttachMode::Auto);
+        datapath.attach(ifindex, LinkLayer::Ethernet).unwrap();
+        datapath.renew_lease(LEASE).unwrap();
+        let is_cut = |datapath: &Datapath, packet: &[u8]| {
+            verdict(datapath, ifindex, &ethernet(packet)) == Verdict::Drop
+        };
+        let own = addresses(&["fe80::2", HOST4, "192.0.2.2", HOST6]);
+        datapath.set_addresses(ifindex, &own).unwrap();
+
+        // What the map would say of them if it were asked: they are another uplink's.
+        let other = u8::try_from(ifindex + 1).unwrap();
+        for key in [
+            "00 00 00 00 00 00 00 00 00 00 ff ff c0 00 02 01",
+            "00 00 00 00 00 00 00 00 00 00 ff ff c0 00 02 02",
+            "20 01 0d b8 00 00 00 00 00 00 00 00 00 00 00 01",
+        ] {
+            let map = lab.bpf.join("addresses");
+            sh(&format!(
+                "bpftool map update pinned {} key hex {key} value {other} 0 0 0",
+                map.display()
+            ));
+        }
+        let second = ip("192.0.2.2", FAR4, UDP, &udp(53));
+        assert!(!is_cut(&datapath, &udp4()) && !is_cut(&datapath, &udp6()));
+        assert!(is_cut(&datapath, &second), "one of a family is noted");
+        drop(datapath);
+        let mut datapath = lab.open(AttachMode::Auto);
+        datapath.attach(ifindex, LinkLayer::Ethernet).unwrap();
+        assert!(!is_cut(&datapath, &udp4()) && !is_cut(&datapath, &udp6()));
+
+        // It is asked of those that the uplink has lost, or that nobody is to mind.
+        datapath.set_addresses(ifindex, &own[3..]).unwrap();
+        assert!(is_cut(&datapath, &udp4()) && !is_cut(&datapath, &udp6()));
+        datapath.forget_addresses(ifindex).unwrap();
+        assert!(is_cut(&datapath, &udp6()));
+        // Nothing of an uplink outlives its attachment.
+        datapath.set_addresses(ifindex, &own).unwrap();
+        datapath.retain(&[]).unwrap();
+        datapath.attach(ifindex, LinkLayer::Ethernet).unwrap();
+        assert!(is_cut(&datapath, &udp4()) && is_cut(&datapath, &udp6()));
+    });
+}
+
+#[test]
 fn allowed_marks_pass_a_closed_gate() {
     closed(|datapath, ifindex| {
         let data = ethernet(&udp4());
