@@ -202,7 +202,7 @@ fn rate(
     if programs {
         let ifindex = if_nametoindex(LINK)?;
         datapath.attach(ifindex, LinkLayer::Ethernet)?;
-        // As the agent does: the source of every packet is checked.
+        // As the agent does, so that sources are checked.
         datapath.set_addresses(ifindex, &[HOST.into()])?;
     } else {
         datapath.retain(&[])?;
