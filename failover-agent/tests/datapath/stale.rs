@@ -8,7 +8,8 @@ use std::{
 
 use failover_agent::{
     config::AttachMode,
-    datapath::{Answer, CutMode, Datapath, EndedFlow, LinkLayer, Reason, Verdict},
+    datapath::{Answer, CutMode, Datapath, EndedFlow, Gate, LinkLayer, Reason, Verdict},
+    policy::Family,
 };
 use socket2::{Domain, Socket, Type};
 
@@ -134,6 +135,14 @@ fn an_uplinks_own_source_is_not_looked_up() {
         let mut datapath = lab.open(AttachMode::Auto);
         datapath.attach(ifindex, LinkLayer::Ethernet).unwrap();
         assert!(!is_cut(&datapath, &udp4()) && !is_cut(&datapath, &udp6()));
+
+        // A closed gate cuts them like any other.
+        for (family, packet) in [(Family::V4, udp4()), (Family::V6, udp6())] {
+            datapath.set_gate(ifindex, family, Gate::Closed).unwrap();
+            assert!(is_cut(&datapath, &packet));
+            datapath.set_gate(ifindex, family, Gate::Open).unwrap();
+            assert!(!is_cut(&datapath, &packet));
+        }
 
         // It is asked of those that the uplink has lost, or that nobody is to mind.
         datapath.set_addresses(ifindex, &own[3..]).unwrap();
