@@ -6,7 +6,7 @@
 #![no_std]
 
 /// Changes whenever a map's key, value or meaning changes. Pinned maps of another version are not adopted.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Greatest number of uplinks that the maps hold.
 pub const MAX_UPLINKS: usize = 64;
@@ -127,6 +127,11 @@ pub struct Uplink {
     pub cut_mode: CutMode,
     /// What becomes of connections that came in by it.
     pub inbound: Inbound,
+    /// An IPv4 address of the uplink itself, or zeros. Nearly every packet has it as source; only others are looked up in
+    /// [`maps::ADDRESSES`].
+    pub source_ipv4: [u8; 4],
+    /// The same for IPv6.
+    pub source_ipv6: [u8; 16],
 }
 
 /// What the programs have seen on one uplink. Per CPU; the totals are the sums.
@@ -292,7 +297,7 @@ unsafe impl aya::Pod for Uplink {}
 unsafe impl aya::Pod for Limits {}
 
 const _: () = {
-    assert!(size_of::<Uplink>() == 24);
+    assert!(size_of::<Uplink>() == 44);
     assert!(size_of::<Counters>() == 104);
     assert!(size_of::<Flow>() == 44);
     assert!(size_of::<Limits>() == 32);

@@ -188,9 +188,21 @@ pub(crate) fn is_vlan(ethertype: u16) -> bool {
 #[inline(always)]
 pub(crate) fn source(ctx: &TcContext, family: Family, at: usize) -> Option<[u8; 16]> {
     match family {
-        Family::V4 => load_early(ctx, at + 12).map(mapped),
-        Family::V6 => load_early(ctx, at + 8),
+        Family::V4 => source_ipv4(ctx, at).map(mapped),
+        Family::V6 => source_ipv6(ctx, at),
     }
+}
+
+/// The source address alone of the IPv4 packet at `at`.
+#[inline(always)]
+pub(crate) fn source_ipv4(ctx: &TcContext, at: usize) -> Option<[u8; 4]> {
+    load_early(ctx, at + 12)
+}
+
+/// The source address alone of the IPv6 packet at `at`.
+#[inline(always)]
+pub(crate) fn source_ipv6(ctx: &TcContext, at: usize) -> Option<[u8; 16]> {
+    load_early(ctx, at + 8)
 }
 
 /// Reads what nearly every packet has in its linear part, without the cost of a helper.

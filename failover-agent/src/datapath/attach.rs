@@ -81,6 +81,8 @@ fn try_attach(
         hook,
         cut_mode: CutMode::Drop,
         inbound: Inbound::Cut,
+        source_ipv4: [0; 4],
+        source_ipv6: [0; 16],
     });
     datapath.counters.ensure(ifindex)?;
     datapath.limits.ensure(ifindex)?;

@@ -1,6 +1,6 @@
 //! Gates and their lease.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use anyhow::{Context as _, Result};
 use aya::maps::{Array, HashMap, Map, MapData, MapError};
@@ -64,6 +64,31 @@ impl Uplinks {
             .get(ifindex)?
             .with_context(|| format!("interface {ifindex} is not attached"))?;
         change(&mut uplink);
+        self.set(ifindex, uplink)
+    }
+
+    /// Notes the first address of each family as the uplink's own source, if it is attached. Every link has link-local IPv6
+    /// ones, and little leaves with them.
+    pub(super) fn set_sources(&mut self, ifindex: u32, addresses: &[IpAddr]) -> Result<()> {
+        let Some(before) = self.get(ifindex)? else {
+            return Ok(());
+        };
+        let ipv4 = addresses.iter().find_map(|address| match address {
+            IpAddr::V4(address) => Some(address.octets()),
+            IpAddr::V6(_) => None,
+        });
+        let ipv6 = addresses.iter().find_map(|address| match address {
+            IpAddr::V6(address) if !address.is_unicast_link_local() => Some(address.octets()),
+            _ => None,
+        });
+        let uplink = Uplink {
+            source_ipv4: ipv4.unwrap_or_default(),
+            source_ipv6: ipv6.unwrap_or_default(),
+            ..before
+        };
+        if uplink == before {
+            return Ok(());
+        }
         self.set(ifindex, uplink)
     }
 

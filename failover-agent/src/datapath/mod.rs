@@ -3,7 +3,7 @@
 //! Everything that must outlive the agent lives in the kernel and is pinned below one directory of a BPF file system:
 //!
 //! ```text
-//! <bpf-dir>/uplinks            gates and hooks, by interface index     bpftool map dump pinned <bpf-dir>/uplinks
+//! <bpf-dir>/uplinks            gates, hooks and sources, by interface index     bpftool map dump pinned <bpf-dir>/uplinks
 //! <bpf-dir>/counters           what was seen, by interface index and CPU
 //! <bpf-dir>/exempt             prefixes that pass closed gates
 //! <bpf-dir>/settings           lease, marks, ABI version
@@ -159,6 +159,8 @@ impl Datapath {
     ///
     /// More than [`failover_ebpf::MAX_ADDRESSES`] in all; the kernel refuses.
     pub fn set_addresses(&mut self, ifindex: u32, addresses: &[IpAddr]) -> Result<()> {
+        // First: what is its own no longer must be looked up, whatever comes next.
+        self.uplinks.set_sources(ifindex, addresses)?;
         self.addresses.set(ifindex, addresses)
     }
 
@@ -168,6 +170,7 @@ impl Datapath {
     ///
     /// The kernel refuses.
     pub fn forget_addresses(&mut self, ifindex: u32) -> Result<()> {
+        self.uplinks.set_sources(ifindex, &[])?;
         self.addresses.forget(ifindex)
     }
 

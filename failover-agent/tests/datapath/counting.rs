@@ -98,6 +98,14 @@ fn cost_of_an_open_gate() {
                     run.duration.as_nanos()
                 );
             }
+            let arriving = ethernet(&ip(FAR4, HOST4, UDP, &udp(53)));
+            let run = datapath
+                .test_run(Direction::Ingress, &packet(&arriving, ifindex), 1_000_000)
+                .unwrap();
+            println!(
+                "ingress program, inbound {inbound:?}, UDP: {} ns per packet",
+                run.duration.as_nanos()
+            );
         }
         assert!(datapath.counters(ifindex).unwrap().tx_packets >= 6_000_000);
     });

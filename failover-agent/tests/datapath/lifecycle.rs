@@ -334,6 +334,7 @@ fn bpftool_prints_names_and_words() {
             serde_json::json!({
                 "gate_ipv4": "Open", "gate_ipv6": "Closed", "link_layer": "Ethernet", "hook": "Tcx",
                 "cut_mode": "Drop", "inbound": "Keep",
+                "source_ipv4": [10, 0, 0, 1], "source_ipv6": vec![0; 16],
             })
         );
         assert_eq!(dump("counters")["values"][0]["value"]["tx_packets"], 0);

@@ -8,7 +8,8 @@ use std::{
 
 use failover_agent::{
     config::AttachMode,
-    datapath::{Answer, CutMode, Datapath, EndedFlow, LinkLayer, Reason, Verdict},
+    datapath::{Answer, CutMode, Datapath, EndedFlow, Gate, LinkLayer, Reason, Verdict},
+    policy::Family,
 };
 use socket2::{Domain, Socket, Type};
 
@@ -98,6 +99,61 @@ fn a_foreign_source_is_cut_whatever_the_gate() {
         datapath.set_addresses(other, &addresses(&[HOST6])).unwrap();
         datapath.renew_lease(Duration::ZERO).unwrap();
         until("the lease is past", || !is_cut(&datapath, &udp6()));
+    });
+}
+
+#[test]
+fn an_uplinks_own_source_is_not_looked_up() {
+    lab(|lab| {
+        let ifindex = crate::lab::quiet_uplink();
+        let mut datapath = lab.open(AttachMode::Auto);
+        datapath.attach(ifindex, LinkLayer::Ethernet).unwrap();
+        datapath.renew_lease(LEASE).unwrap();
+        let is_cut = |datapath: &Datapath, packet: &[u8]| {
+            verdict(datapath, ifindex, &ethernet(packet)) == Verdict::Drop
+        };
+        let own = addresses(&["fe80::2", HOST4, "192.0.2.2", HOST6]);
+        datapath.set_addresses(ifindex, &own).unwrap();
+
+        // What the map would say of them if it were asked: they are another uplink's.
+        let other = u8::try_from(ifindex + 1).unwrap();
+        for key in [
+            "00 00 00 00 00 00 00 00 00 00 ff ff c0 00 02 01",
+            "00 00 00 00 00 00 00 00 00 00 ff ff c0 00 02 02",
+            "20 01 0d b8 00 00 00 00 00 00 00 00 00 00 00 01",
+        ] {
+            let map = lab.bpf.join("addresses");
+            sh(&format!(
+                "bpftool map update pinned {} key hex {key} value {other} 0 0 0",
+                map.display()
+            ));
+        }
+        let second = ip("192.0.2.2", FAR4, UDP, &udp(53));
+        assert!(!is_cut(&datapath, &udp4()) && !is_cut(&datapath, &udp6()));
+        assert!(is_cut(&datapath, &second), "one of a family is noted");
+        drop(datapath);
+        let mut datapath = lab.open(AttachMode::Auto);
+        datapath.attach(ifindex, LinkLayer::Ethernet).unwrap();
+        assert!(!is_cut(&datapath, &udp4()) && !is_cut(&datapath, &udp6()));
+
+        // A closed gate cuts them like any other.
+        for (family, packet) in [(Family::V4, udp4()), (Family::V6, udp6())] {
+            datapath.set_gate(ifindex, family, Gate::Closed).unwrap();
+            assert!(is_cut(&datapath, &packet));
+            datapath.set_gate(ifindex, family, Gate::Open).unwrap();
+            assert!(!is_cut(&datapath, &packet));
+        }
+
+        // It is asked of those that the uplink has lost, or that nobody is to mind.
+        datapath.set_addresses(ifindex, &own[3..]).unwrap();
+        assert!(is_cut(&datapath, &udp4()) && !is_cut(&datapath, &udp6()));
+        datapath.forget_addresses(ifindex).unwrap();
+        assert!(is_cut(&datapath, &udp6()));
+        // Nothing of an uplink outlives its attachment.
+        datapath.set_addresses(ifindex, &own).unwrap();
+        datapath.retain(&[]).unwrap();
+        datapath.attach(ifindex, LinkLayer::Ethernet).unwrap();
+        assert!(is_cut(&datapath, &udp4()) && is_cut(&datapath, &udp6()));
     });
 }
 

@@ -200,7 +200,10 @@ fn rate(
     count: &AtomicU64,
 ) -> Result<f64> {
     if programs {
-        datapath.attach(if_nametoindex(LINK)?, LinkLayer::Ethernet)?;
+        let ifindex = if_nametoindex(LINK)?;
+        datapath.attach(ifindex, LinkLayer::Ethernet)?;
+        // As the agent does, so that sources are checked.
+        datapath.set_addresses(ifindex, &[HOST.into()])?;
     } else {
         datapath.retain(&[])?;
     }

@@ -21,7 +21,7 @@ use crate::{
 pub(in crate::bench) const STALE: Family = Family {
     figures: &[Figure {
         name: "egress-stale-ns",
-        about: "the egress program on one packet while the gate is open and its source is checked against the addresses of 2 uplinks (BPF_PROG_TEST_RUN, mean of 1,000,000 runs)",
+        about: "the egress program on one packet while the gate is open and its source, not the uplink's own, is looked up among the addresses of 2 uplinks (BPF_PROG_TEST_RUN, mean of 1,000,000 runs)",
         unit: "ns",
         goal: Goal::AtMost(50.0),
     }],
@@ -48,36 +48,35 @@ fn open(lab: &Lab) -> Result<(Datapath, u32)> {
     Ok((datapath, ifindex))
 }
 
-fn set_addresses(lab: &Lab, datapath: &mut Datapath, known: bool) -> Result<()> {
+fn set_addresses(lab: &Lab, datapath: &mut Datapath) -> Result<()> {
     for uplink in lab.uplinks() {
         let ifindex = if_nametoindex(uplink.name())?;
-        match known {
-            true => datapath.set_addresses(ifindex, &[uplink.host_v4(), uplink.host_v6()])?,
-            false => datapath.forget_addresses(ifindex)?,
-        }
+        datapath.set_addresses(ifindex, &[uplink.host_v4(), uplink.host_v6()])?;
     }
     Ok(())
 }
 
 fn stale(settings: &Settings) -> Result<Measurement> {
     let lab = Lab::builder().build()?;
-    let source = lab.uplink("cable").addresses().host_v4;
+    let own = lab.uplink("cable").addresses().host_v4;
+    // A client's that nobody translates.
+    let client = Ipv4Addr::new(198, 18, 0, 1);
     lab.host().namespace().run(|| {
         let (mut datapath, ifindex) = open(&lab)?;
+        set_addresses(&lab, &mut datapath)?;
         let repeat = settings.choose(1_000_000, 10_000);
-        let frame = segment(source, 0);
         let mut samples = Samples::default();
         let mut reference = Samples::default();
         for _ in 0..settings.choose(25, 3) {
-            for (known, samples) in [(true, &mut samples), (false, &mut reference)] {
-                set_addresses(&lab, &mut datapath, known)?;
+            for (source, samples) in [(client, &mut samples), (own, &mut reference)] {
+                let frame = segment(source, 0);
                 samples.push(run(&datapath, ifindex, &frame, repeat, Verdict::Pass)?);
             }
         }
         Ok(Measurement {
             samples,
             reference: Reference {
-                what: "the same while the addresses of no uplink are known",
+                what: "the same with the uplink's own address as source, as nearly every packet has it",
                 value: ReferenceValue::Measured(reference),
             },
         })
@@ -89,7 +88,7 @@ fn reset(settings: &Settings) -> Result<Measurement> {
     let source = lab.uplink("cable").addresses().host_v4;
     lab.host().namespace().run(|| {
         let (mut datapath, ifindex) = open(&lab)?;
-        set_addresses(&lab, &mut datapath, true)?;
+        set_addresses(&lab, &mut datapath)?;
         datapath.set_cut_mode(ifindex, CutMode::Reset)?;
         let frame = segment(source, 1448);
         let mut samples = Samples::default();
