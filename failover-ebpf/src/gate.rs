@@ -21,28 +21,7 @@ pub(crate) enum Verdict {
     Cut(Reason, Option<&'static Packet>),
 }
 
-/// Whether a packet passes at sight, as nearly every one does: it has no mark, its gate is open, and its source is the
-/// uplink's own, which is never stale. [`decide`] would pass it, too, but looks into more maps.
-#[inline(always)]
-pub(crate) fn passes_at_sight(ctx: &TcContext, uplink: &Uplink) -> bool {
-    // SAFETY: the kernel hands every program a valid context.
-    if unsafe { (*ctx.skb.skb).mark } != 0 {
-        return false;
-    }
-    match packet::network_header(ctx, uplink.link_layer) {
-        Some((Family::V4, at)) => {
-            uplink.gate_ipv4 == Gate::Open
-                && packet::source_ipv4(ctx, at) == Some(uplink.source_ipv4)
-        }
-        Some((Family::V6, at)) => {
-            uplink.gate_ipv6 == Gate::Open
-                && packet::source_ipv6(ctx, at) == Some(uplink.source_ipv6)
-        }
-        None => true,
-    }
-}
-
-/// Decides about any packet. While the gates are open this looks at its mark and its source, and at nothing else.
+/// Decides about one packet. While the gates are open this looks at its mark and its source, and at nothing else.
 #[inline(always)]
 pub(crate) fn decide(ctx: &TcContext, ifindex: u32, uplink: &Uplink) -> Verdict {
     // SAFETY: the kernel hands every program a valid context.
@@ -61,7 +40,7 @@ pub(crate) fn decide(ctx: &TcContext, ifindex: u32, uplink: &Uplink) -> Verdict 
         Family::V4 => uplink.gate_ipv4,
         Family::V6 => uplink.gate_ipv6,
     };
-    let stale = is_foreign(ctx, ifindex, family, at);
+    let stale = is_foreign(ctx, ifindex, uplink, family, at);
     if !stale && gate == Gate::Open {
         return Verdict::Pass;
     }
@@ -89,15 +68,23 @@ pub(crate) fn decide(ctx: &TcContext, ifindex: u32, uplink: &Uplink) -> Verdict 
     }
 }
 
-/// Whether a packet's source is another uplink's address.
+/// Whether a packet's source is another uplink's address. Looks that up only if it is not the uplink's own one.
 #[inline(always)]
-fn is_foreign(ctx: &TcContext, ifindex: u32, family: Family, at: usize) -> bool {
-    const SEVERAL: u32 = 0;
-    let Some(source) = packet::source(ctx, family, at) else {
-        return false;
+fn is_foreign(ctx: &TcContext, ifindex: u32, uplink: &Uplink, family: Family, at: usize) -> bool {
+    let source = match family {
+        Family::V4 => packet::source_ipv4(ctx, at)
+            .filter(|source| *source != uplink.source_ipv4)
+            .map(packet::mapped),
+        Family::V6 => packet::source_ipv6(ctx, at).filter(|source| *source != uplink.source_ipv6),
     };
+    source.is_some_and(|source| belongs_to_another(ifindex, source))
+}
+
+#[inline(always)]
+fn belongs_to_another(ifindex: u32, address: [u8; 16]) -> bool {
+    const SEVERAL: u32 = 0;
     // SAFETY: the number is only compared.
-    unsafe { ADDRESSES.get(source) }.is_some_and(|&owner| owner != ifindex && owner != SEVERAL)
+    unsafe { ADDRESSES.get(address) }.is_some_and(|&owner| owner != ifindex && owner != SEVERAL)
 }
 
 /// Whether a packet belongs to what came in by this uplink, if such things are to be answered by it.

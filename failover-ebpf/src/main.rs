@@ -83,9 +83,6 @@ fn uplink_egress(ctx: TcContext) -> i32 {
         return NEXT;
     };
     let size = count::egress(&ctx, counters);
-    if gate::passes_at_sight(&ctx, uplink) {
-        return NEXT;
-    }
     match gate::decide(&ctx, ifindex, uplink) {
         Verdict::Pass => NEXT,
         Verdict::Probe => {

@@ -184,15 +184,6 @@ pub(crate) fn is_vlan(ethertype: u16) -> bool {
     ethertype == VLAN_8021Q || ethertype == VLAN_8021AD
 }
 
-/// The source address alone (IPv4 ones mapped) of the IP packet at `at`.
-#[inline(always)]
-pub(crate) fn source(ctx: &TcContext, family: Family, at: usize) -> Option<[u8; 16]> {
-    match family {
-        Family::V4 => source_ipv4(ctx, at).map(mapped),
-        Family::V6 => source_ipv6(ctx, at),
-    }
-}
-
 /// The source address alone of the IPv4 packet at `at`.
 #[inline(always)]
 pub(crate) fn source_ipv4(ctx: &TcContext, at: usize) -> Option<[u8; 4]> {
@@ -235,7 +226,7 @@ pub(crate) fn ports(ctx: &TcContext, packet: &Packet) -> (u16, u16) {
 
 /// The IPv4-mapped IPv6 address.
 #[inline(always)]
-fn mapped([a, b, c, d]: [u8; 4]) -> [u8; 16] {
+pub(crate) fn mapped([a, b, c, d]: [u8; 4]) -> [u8; 16] {
     [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
 }
 
