@@ -8,7 +8,7 @@ use super::{
     Agent, examine,
     hooks::warn_of_missing_programs,
     rules::{machine_rules, probe_specs},
-    setup::{attach, describe, inbound, log_report},
+    setup::{attach, describe, inbound, log_report, warn_of_duplicates},
 };
 use crate::{
     config::Config,
@@ -52,6 +52,10 @@ impl Agent<'_> {
         // Up to here nothing was changed; from here on nothing can be refused.
         let old = origins(&self.config, &config);
         let changes = changes(&self.config, &config, &old);
+        let uplinks = config.uplinks.iter().zip(&links).zip(&old);
+        for ((uplink, link), _) in uplinks.filter(|(_, old)| old.is_none()) {
+            warn_of_duplicates(&uplink.name, link, &[]);
+        }
         let before = std::mem::replace(&mut self.config, config);
         let links_before = std::mem::replace(&mut self.links, links);
         self.machine.reconfigure(
