@@ -196,7 +196,7 @@ impl Router {
     }
 
     /// The uplinks whose route is the active one of ours in the kernel now, as an earlier run or a switch left it. Those of an
-    /// earlier run are kept active by [`Router::reconcile`] from now on. [`Router::prepare`] must have been called.
+    /// earlier run are kept active by [`Router::settle`] from now on. [`Router::prepare`] must have been called.
     ///
     /// # Errors
     /// The kernel's routes cannot be read.
@@ -223,22 +223,9 @@ impl Router {
         Ok(members)
     }
 
-    /// Does again what is missing or was undone: tables, rules, routes that the kernel removed with the interface, a better
-    /// default route that a DHCP client has put back. To be called after a [`Change`]. How often is the caller's decision.
-    ///
-    /// # Errors
-    /// Netlink itself fails. What the kernel refuses is in the report.
-    pub fn reconcile(&mut self) -> Result<Report> {
-        let mut report = self.lay_tables()?;
-        self.refresh_foreign()?;
-        let settled = self.settle();
-        report.changes.extend(settled.changes);
-        report.problems.extend(settled.problems);
-        Ok(report)
-    }
-
-    /// The same for the main table alone, as [`Router::rediscover`] has just found it. To be called after [`Router::prepare`]
-    /// when the links have changed.
+    /// Does again in the main table what is missing or was undone, as [`Router::rediscover`] has just found it: routes that the kernel
+    /// removed with the interface, a better default route that a DHCP client has put back. To be called after [`Router::prepare`], which
+    /// does the same for tables and rules. How often is the caller's decision.
     pub fn settle(&mut self) -> Report {
         let mut report = Report::default();
         for family in Family::ALL {
@@ -261,7 +248,7 @@ impl Router {
         Ok(report)
     }
 
-    /// Takes over other metrics; routes follow at the next [`Router::activate`] or [`Router::reconcile`]. Protocol, tables, rule
+    /// Takes over other metrics; routes follow at the next [`Router::activate`] or [`Router::settle`]. Protocol, tables, rule
     /// priorities and mark are what we know our own by, and stay as long as the router lives.
     ///
     /// # Errors

@@ -178,7 +178,7 @@ fn withdrawn_uplinks_have_no_default_route() {
             ip(&format!(
                 "{option} route add default dev up1 proto static metric 900"
             ));
-            router.reconcile().unwrap();
+            look(&mut router, &config);
             assert_eq!(interfaces(), ["up0", "up2"]);
 
             // Once it is left, it has none either; and one that becomes active has.
@@ -224,7 +224,7 @@ fn changed_metrics_follow_without_an_instant_without_default_route() {
                 ..config.route.clone()
             };
             router.reconfigure(&changed).unwrap();
-            let report = router.reconcile().unwrap();
+            let report = look(&mut router, &config);
             assert_eq!(report.problems, Vec::<String>::new());
             for (family, option) in FAMILIES {
                 let (active, standby) = (u64::from(active_metric), u64::from(standby_metric));

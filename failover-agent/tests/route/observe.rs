@@ -15,7 +15,7 @@ use failover_agent::{
 use crate::{netns::*, scene::*};
 
 #[test]
-fn reconciles_what_others_undo() {
+fn puts_right_what_others_undo() {
     isolated(|| {
         ethernet_uplinks(2);
         default_routes(2, 500);
@@ -27,7 +27,7 @@ fn reconciles_what_others_undo() {
         }
         let standing = snapshot();
         assert_eq!(
-            router.reconcile().unwrap(),
+            look(&mut router, &config),
             failover_agent::route::Report::default(),
             "nothing to do"
         );
@@ -37,7 +37,7 @@ fn reconciles_what_others_undo() {
         ip("route prepend default via 10.0.0.1 dev up0 proto dhcp metric 50");
         ip("-6 route add default via 2001:db8::1 dev up0 proto static metric 1");
         ip("-6 route append default via 2001:db8::1 dev up0 proto static metric 50");
-        let report = router.reconcile().unwrap();
+        let report = look(&mut router, &config);
         assert_eq!(report.problems, Vec::<String>::new());
         assert!(
             report
@@ -53,7 +53,7 @@ fn reconciles_what_others_undo() {
         ip("rule add pref 32767 lookup default");
         ip("route flush proto 136");
         ip("route flush table 13600");
-        router.reconcile().unwrap();
+        look(&mut router, &config);
         let healed = |lines: &std::collections::BTreeSet<String>| {
             lines
                 .iter()

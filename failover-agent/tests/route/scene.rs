@@ -6,7 +6,7 @@ use failover_agent::{
     config::Config,
     failure::Failure,
     policy::{Members, UplinkId},
-    route::{Link, Router},
+    route::{Link, Report, Router},
 };
 
 pub(crate) const A: UplinkId = UplinkId(0);
@@ -32,6 +32,17 @@ pub(crate) fn router(config: &Config, state: &Path) -> (Router, Vec<Link>) {
     let report = router.prepare(&links).unwrap();
     assert_eq!(report.problems, Vec::<String>::new());
     (router, links)
+}
+
+/// Looks again and puts right what was undone, as the agent does after a change.
+pub(crate) fn look(router: &mut Router, config: &Config) -> Report {
+    let links = router.rediscover(config).unwrap();
+    let mut report = router.prepare(&links).unwrap();
+    let settled = router.settle();
+    report.changes.extend(settled.changes);
+    report.problems.extend(settled.problems);
+    report.displaced |= settled.displaced;
+    report
 }
 
 pub(crate) fn failure(result: anyhow::Result<Vec<Link>>) -> Failure {

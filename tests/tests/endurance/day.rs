@@ -226,25 +226,22 @@ impl Day {
         }
         let uplinks = (0..self.uplinks.len()).map(|uplink| {
             let active = right.contains(&uplink);
-            (self.name(uplink), self.health(uplink), active)
+            (self.name(uplink), self.is_up(uplink), active)
         });
-        let uplinks: Vec<(String, Health, bool)> = uplinks.collect();
-        wait_for_status(
-            agent,
-            &format!("name, health, active: {uplinks:?}"),
-            |status| {
-                Family::ALL.into_iter().all(|family| {
-                    uplinks.iter().all(|(name, health, active)| {
-                        let gate = if *active { Gate::Open } else { Gate::Closed };
-                        state(status, name, family).is_some_and(|state| {
-                            state.active == *active
-                                && state.health == *health
-                                && (*health == Health::Down || state.gate == gate)
-                        })
+        let uplinks: Vec<(String, bool, bool)> = uplinks.collect();
+        wait_for_status(agent, &format!("name, Up, active: {uplinks:?}"), |status| {
+            Family::ALL.into_iter().all(|family| {
+                uplinks.iter().all(|(name, up, active)| {
+                    let gate = if *active { Gate::Open } else { Gate::Closed };
+                    state(status, name, family).is_some_and(|state| {
+                        // One that has never worked is Unknown.
+                        state.active == *active
+                            && (state.health == Health::Up) == *up
+                            && (!up || state.gate == gate)
                     })
                 })
-            },
-        )?;
+            })
+        })?;
         let settled = Instant::now();
         let right: Vec<String> = right.iter().map(|uplink| self.name(*uplink)).collect();
         for stream in &self.streams {
@@ -363,12 +360,8 @@ impl Day {
             .collect()
     }
 
-    fn health(&self, uplink: usize) -> Health {
-        let works = self.uplinks[uplink].broken.is_none();
-        match works && self.drilled != Some(uplink) {
-            true => Health::Up,
-            false => Health::Down,
-        }
+    fn is_up(&self, uplink: usize) -> bool {
+        self.uplinks[uplink].broken.is_none() && self.drilled != Some(uplink)
     }
 
     fn agent(&self) -> Result<&AgentProcess> {

@@ -143,8 +143,7 @@ fn members_whose_interfaces_go_and_come() {
             }
             wait_for("everything is as before", || {
                 let links = router.rediscover(&config).unwrap();
-                router.prepare(&links).unwrap();
-                router.reconcile().unwrap().problems.is_empty()
+                look(router, &config).problems.is_empty()
                     && links.iter().all(|link| link.families[1].is_some())
             });
         };
@@ -158,9 +157,7 @@ fn members_whose_interfaces_go_and_come() {
                 "by the kernel alone"
             );
             router.activate(family, both).unwrap();
-            let links = router.rediscover(&config).unwrap();
-            router.prepare(&links).unwrap();
-            router.reconcile().unwrap();
+            look(&mut router, &config);
             assert_eq!(router.current(family).unwrap(), only(A));
             router.activate(family, only(A)).unwrap();
             assert_eq!(router.current(family).unwrap(), only(A));
