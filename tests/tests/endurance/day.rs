@@ -1,18 +1,18 @@
 //! A bad day: the laboratory, the agent, and what must be true of them.
 
+mod happen;
+
 use std::{thread::sleep, time::Duration, time::Instant};
 
 use anyhow::{Result, ensure};
 use failover_agent::policy::{Family, Health};
 use failover_ebpf::Gate;
 use failover_tests::{
-    lab::{
-        AgentProcess, Fault, Lab, LinkKind, Snapshot, TARGET_V4, TARGET_V6, UdpStream, wait_for,
-    },
+    lab::{AgentProcess, Fault, Lab, Snapshot, TARGET_V4, TARGET_V6, UdpStream, wait_for},
     scene::{OURS, SOON, default_routes, state, stop, wait_for_status},
 };
 
-use super::events::{Break, Event, Loss};
+use super::events::Event;
 
 const PROBE: &str = "targets = [\"192.0.2.1\", \"2001:db8:f::1\"]\ninterval = \"50ms\"\ntimeout = \"500ms\"\nfall = 3\nrise = 2\nhold = \"300ms\"";
 
@@ -93,126 +93,6 @@ impl Day {
         let events = self.diary.iter().map(String::as_str);
         let all: Vec<&str> = events.chain(lines).collect();
         all.join("\n")
-    }
-
-    /// Something that can happen now.
-    pub(crate) fn choose(&self, random: &mut fastrand::Rng) -> Event {
-        loop {
-            let uplink = random.usize(..self.uplinks.len());
-            let family = Family::ALL[random.usize(..2)];
-            let event = match random.u8(..16) {
-                0..4 => Event::Break(uplink, Break::ALL[random.usize(..Break::ALL.len())]),
-                4..8 => Event::Repair(uplink),
-                8 => Event::Remove(Loss::Routes(family)),
-                9 => match random.bool() {
-                    true => Event::Remove(Loss::Rules(family)),
-                    false => Event::Remove(Loss::Table(uplink)),
-                },
-                10 => Event::Outbid(uplink, family),
-                11 => Event::SecondAddress(uplink),
-                12 => Event::Reorder,
-                13 => match random.u8(..3) {
-                    0 => Event::Restart,
-                    1 => Event::Crash,
-                    _ => Event::StopAndStart,
-                },
-                14 => Event::Switch(uplink),
-                _ => match random.bool() {
-                    true => Event::Drill(uplink),
-                    false => Event::Auto,
-                },
-            };
-            if self.is_possible(event) {
-                return event;
-            }
-        }
-    }
-
-    fn is_possible(&self, event: Event) -> bool {
-        let works = |uplink: usize| self.uplinks[uplink].broken.is_none();
-        match event {
-            Event::Break(uplink, way) => {
-                let tunnel = self.lab.uplinks()[uplink].kind() == LinkKind::Tun;
-                works(uplink) && (!tunnel || way.suits_a_tunnel())
-            }
-            Event::Repair(uplink) => !works(uplink),
-            Event::Outbid(uplink, _) | Event::SecondAddress(uplink) => works(uplink),
-            // The agent refuses one that it has not yet found Up.
-            Event::Switch(uplink) => works(uplink) && self.drilled != Some(uplink),
-            Event::Drill(uplink) => {
-                works(uplink)
-                    && (0..self.uplinks.len()).any(|other| other != uplink && works(other))
-            }
-            // Without its rules the agent cannot tell for a while what works: a drill may be over.
-            Event::Remove(_) => self.drilled.is_none(),
-            Event::Reorder | Event::Restart | Event::Crash | Event::StopAndStart | Event::Auto => {
-                true
-            }
-        }
-    }
-
-    pub(crate) fn happen(&mut self, event: Event) -> Result<()> {
-        self.diary.push(format!("{event:?}"));
-        match event {
-            Event::Break(uplink, way) => {
-                // It would be over as soon as nothing else is known to work, and nobody could say when that was.
-                if self.drilled.is_some() && self.working().len() <= 2 {
-                    self.happen(Event::Auto)?;
-                }
-                self.uplinks[uplink].broken = Some(self.fail(uplink, way)?);
-                self.uplinks[uplink].replaced |= way == Break::Unplug;
-                if self.chosen == Some(uplink) {
-                    self.chosen = None;
-                }
-                Ok(())
-            }
-            Event::Repair(uplink) => {
-                let fault = self.uplinks[uplink].broken.take();
-                fault.map_or(Ok(()), |fault| fault.repair().map(drop))
-            }
-            Event::Remove(loss) => self.remove(loss),
-            Event::Outbid(uplink, family) => self.outbid(uplink, family),
-            Event::SecondAddress(uplink) => self.second_address(uplink),
-            Event::Reorder => {
-                self.order.rotate_left(1);
-                self.lab.write_config(&self.config())?;
-                self.agent()?.verb(&["reload"]).map(drop)
-            }
-            Event::Restart => self.agent()?.verb(&["restart"]).map(drop),
-            Event::Crash => {
-                let mut agent = self.agent.take();
-                agent.as_mut().map_or(Ok(()), AgentProcess::kill9)?;
-                self.unguarded = true;
-                self.start()
-            }
-            Event::StopAndStart => {
-                self.agent.take().map_or(Ok(()), stop)?;
-                self.unguarded = true;
-                self.chosen = None;
-                self.start()
-            }
-            Event::Switch(uplink) => {
-                self.settle()?;
-                let name = self.name(uplink);
-                self.agent()?.verb(&["switch", &name])?;
-                self.chosen = Some(uplink);
-                Ok(())
-            }
-            Event::Auto => {
-                (self.chosen, self.drilled) = (None, None);
-                self.agent()?.verb(&["switch", "auto"]).map(drop)
-            }
-            Event::Drill(uplink) => {
-                self.settle()?;
-                let name = self.name(uplink);
-                self.agent()?.verb(&["drill", &name, "--for", "1h"])?;
-                self.drilled = Some(uplink);
-                if self.chosen == Some(uplink) {
-                    self.chosen = None;
-                }
-                Ok(())
-            }
-        }
     }
 
     /// Waits until the agent has come to what is right, and traffic follows.
@@ -385,91 +265,5 @@ impl Day {
 
     fn name(&self, uplink: usize) -> String {
         self.lab.uplinks()[uplink].name().to_owned()
-    }
-
-    fn fail(&self, uplink: usize, way: Break) -> Result<Fault> {
-        let uplink = &self.lab.uplinks()[uplink];
-        match way {
-            Break::Blackhole => uplink.blackhole(),
-            Break::Unreachable => uplink.unreachable(),
-            Break::GatewayGone => uplink.gateway_gone(),
-            Break::Carrier => uplink.carrier_down(),
-            Break::SetDown => uplink.admin_down(),
-            Break::LeaseOver => uplink.lease_over(),
-            Break::Unplug => uplink.unplug(),
-        }
-    }
-
-    fn remove(&self, loss: Loss) -> Result<()> {
-        let host = self.lab.host().namespace();
-        let flag = |family| if family == Family::V4 { "-4" } else { "-6" };
-        match loss {
-            Loss::Routes(family) => {
-                for route in default_routes(&self.lab, family)? {
-                    let metric = route.metric.to_string();
-                    let which = ["default", "proto", OURS, "metric", &metric];
-                    // The agent may be faster.
-                    let arguments = [&[flag(family), "route", "del"], &which[..]].concat();
-                    host.exec("ip", &arguments).ok();
-                }
-            }
-            Loss::Rules(family) => {
-                host.exec("ip", &[flag(family), "rule", "flush", "proto", OURS])?;
-            }
-            Loss::Table(uplink) => {
-                let table = (13600 + uplink).to_string();
-                host.exec("ip", &["route", "flush", "table", &table])?;
-            }
-        }
-        Ok(())
-    }
-
-    fn outbid(&mut self, uplink: usize, family: Family) -> Result<()> {
-        self.uplinks[uplink].outbid[family as usize] = true;
-        self.bid("replace", uplink, family)
-    }
-
-    fn bid(&self, verb: &str, uplink: usize, family: Family) -> Result<()> {
-        let uplink = &self.lab.uplinks()[uplink];
-        let metric = "metric 7 proto static";
-        let (flag, gateway) = match family {
-            Family::V4 => ("-4", uplink.addresses().gateway_v4.to_string()),
-            Family::V6 => ("-6", "fe80::1".to_owned()),
-        };
-        let via = match uplink.kind() {
-            LinkKind::Veth => format!("via {gateway} "),
-            LinkKind::Tun => String::new(),
-        };
-        let name = uplink.name();
-        let command = format!("{flag} route {verb} default {via}dev {name} {metric}");
-        let arguments: Vec<&str> = command.split(' ').collect();
-        self.lab.host().namespace().exec("ip", &arguments).map(drop)
-    }
-
-    fn second_address(&mut self, uplink: usize) -> Result<()> {
-        let added = !self.uplinks[uplink].second_address;
-        self.uplinks[uplink].second_address = added;
-        let number = uplink + 1;
-        let host = self.lab.host().namespace();
-        let name = self.lab.uplinks()[uplink].name();
-        // Neither is the source of anything: the provider would take it for somebody else's.
-        let (v4, v6) = (
-            format!("10.64.{number}.77/24"),
-            format!("2001:db8:77:{number}::77/64"),
-        );
-        if added {
-            host.exec("ip", &["address", "replace", &v4, "dev", name])?;
-            host.exec(
-                "ip",
-                &["address", "replace", &v6, "dev", name, "preferred_lft", "0"],
-            )?;
-        } else {
-            for address in [&v4, &v6] {
-                // It may have gone with its interface.
-                host.exec("ip", &["address", "del", address, "dev", name])
-                    .ok();
-            }
-        }
-        Ok(())
     }
 }

@@ -9,6 +9,8 @@ pub(crate) enum Event {
     Break(usize, Break),
     /// It works again.
     Repair(usize),
+    /// An uplink's carrier goes and comes, faster than anybody can tell.
+    Flap(usize),
     /// Somebody removes what is the agent's.
     Remove(Loss),
     /// A DHCP client or an administrator puts in a default route that beats the agent's.
