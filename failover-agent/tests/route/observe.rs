@@ -102,11 +102,7 @@ fn observes_what_others_do() {
         default_routes(2, 500);
         let config = config(&["up0", "up1"]);
         let state = state();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
+        runtime().block_on(async {
             let (mut router, _) = router(&config, state.path());
             let mut observer = Observer::open(&router, &["up0", "up1"]).unwrap();
             let up1 = nix::net::if_::if_nametoindex("up1").unwrap();
@@ -202,11 +198,7 @@ fn a_carrier_that_only_a_look_saw_gone_is_back() {
         default_routes(1, 500);
         let config = config(&["up0"]);
         let state = state();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
+        runtime().block_on(async {
             let (mut router, links) = router(&config, state.path());
             let mut observer = Observer::open(&router, &["up0"]).unwrap();
             let up0 = links[0].ifindex;
@@ -260,6 +252,13 @@ fn seen(change: &Change) -> Seen {
     }
 }
 
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
 async fn next(observer: &mut Observer, after: &str) -> Change {
     tokio::time::timeout(Duration::from_secs(10), observer.next())
         .await
@@ -301,11 +300,7 @@ fn observes_who_did_it() {
         default_routes(2, 500);
         let config = config(&["up0", "up1"]);
         let state = state();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
+        runtime().block_on(async {
             let (mut router, _) = router(&config, state.path());
             router.activate(Family::V4, only(A)).unwrap();
             let mut observer = Observer::open(&router, &["up0", "up1"]).unwrap();
@@ -360,11 +355,7 @@ fn observer_survives_an_overrun() {
         default_routes(2, 500);
         let config = config(&["up0", "up1"]);
         let state = state();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
+        runtime().block_on(async {
             let (router, _) = router(&config, state.path());
             let mut observer = Observer::open(&router, &["up0", "up1"]).unwrap();
             let batch = state.path().join("batch");
