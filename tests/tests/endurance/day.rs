@@ -149,6 +149,12 @@ impl Day {
         Ok(())
     }
 
+    /// The same, and nothing of what happened before is still under way: no late result of a probe, no repair that waits.
+    pub(super) fn rest(&mut self) -> Result<()> {
+        sleep(SETTLED);
+        self.settle()
+    }
+
     /// Everything is repaired, the agent stopped: nothing is left of the day.
     pub(crate) fn end(&mut self) -> Result<()> {
         for uplink in 0..self.uplinks.len() {
@@ -163,8 +169,7 @@ impl Day {
                 self.second_address(uplink)?;
             }
         }
-        sleep(SETTLED);
-        self.settle()?;
+        self.rest()?;
         for family in Family::ALL {
             let routes = default_routes(&self.lab, family)?;
             let best = routes

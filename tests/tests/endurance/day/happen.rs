@@ -121,7 +121,7 @@ impl Day {
                 self.start()
             }
             Event::Switch(uplink) => {
-                self.settle()?;
+                self.rest()?;
                 let name = self.name(uplink);
                 self.agent()?.verb(&["switch", &name])?;
                 self.chosen = Some(uplink);
@@ -132,7 +132,7 @@ impl Day {
                 self.agent()?.verb(&["switch", "auto"]).map(drop)
             }
             Event::Drill(uplink) => {
-                self.settle()?;
+                self.rest()?;
                 let name = self.name(uplink);
                 self.agent()?.verb(&["drill", &name, "--for", "1h"])?;
                 self.drilled = Some(uplink);
