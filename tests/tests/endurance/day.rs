@@ -19,13 +19,20 @@ const PROBE: &str = "targets = [\"192.0.2.1\", \"2001:db8:f::1\"]\ninterval = \"
 /// How long the agent may need until it does again what somebody keeps undoing.
 const SETTLED: Duration = Duration::from_millis(1500);
 
+/// Further tables of the configuration, of which each reload takes the next.
+pub(crate) const TABLES: [&str; 3] = [
+    "",
+    "[route]\non_down = \"withdraw\"",
+    "[route]\nstandby_metric = 200\n[cutoff]\nmode = \"drop\"",
+];
+
 /// What the days of a test have in common.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Days {
     /// The first two uplinks share the load.
     pub(crate) grouped: bool,
-    /// Further tables of the configuration.
-    pub(crate) tables: &'static str,
+    /// Which of [`TABLES`] the configuration begins with.
+    pub(crate) tables: usize,
 }
 
 /// Of the agent's log, for whoever looks into a day that ended badly.
@@ -260,7 +267,7 @@ impl Day {
     }
 
     fn config(&self) -> String {
-        let mut config = format!("[probe]\n{PROBE}\n{}\n", self.days.tables);
+        let mut config = format!("[probe]\n{PROBE}\n{}\n", TABLES[self.days.tables]);
         for (position, &uplink) in self.order.iter().enumerate() {
             config += &self.lab.uplinks()[uplink].config();
             config += &format!("rank = {}\n", self.rank(position));

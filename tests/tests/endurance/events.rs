@@ -17,8 +17,8 @@ pub(crate) enum Event {
     Outbid(usize, Family),
     /// An uplink gets another address beside its own, or loses it.
     SecondAddress(usize),
-    /// The configuration has another order, and is taken over.
-    Reorder,
+    /// The configuration has another order and other tables, and is taken over.
+    Reload,
     /// The agent executes its program anew.
     Restart,
     /// The agent is killed, and started again.

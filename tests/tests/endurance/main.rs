@@ -28,7 +28,7 @@ fn ethernet_uplinks_whose_routes_are_withdrawn() -> Result<()> {
     }
     let days = Days {
         grouped: false,
-        tables: "[route]\non_down = \"withdraw\"",
+        tables: 1,
     };
     live_through(2, days, ETHERNET)
 }
@@ -40,7 +40,7 @@ fn a_group_and_a_backup() -> Result<()> {
     }
     let days = Days {
         grouped: true,
-        tables: "",
+        tables: 0,
     };
     live_through(3, days, MIXED)
 }

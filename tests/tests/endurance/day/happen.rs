@@ -7,7 +7,7 @@ use failover_tests::{
     scene::{OURS, default_routes, stop},
 };
 
-use super::Day;
+use super::{Day, TABLES};
 use crate::events::{Break, Event, Loss};
 
 impl Day {
@@ -27,7 +27,7 @@ impl Day {
                 },
                 10 => Event::Outbid(uplink, family),
                 11 => Event::SecondAddress(uplink),
-                12 => Event::Reorder,
+                12 => Event::Reload,
                 13 => match random.u8(..3) {
                     0 => Event::Restart,
                     1 => Event::Crash,
@@ -64,7 +64,7 @@ impl Day {
             }
             // Without its rules the agent cannot tell for a while what works: a drill may be over.
             Event::Remove(_) => self.drilled.is_none(),
-            Event::Reorder | Event::Restart | Event::Crash | Event::StopAndStart | Event::Auto => {
+            Event::Reload | Event::Restart | Event::Crash | Event::StopAndStart | Event::Auto => {
                 true
             }
         }
@@ -102,8 +102,9 @@ impl Day {
             Event::Remove(loss) => self.remove(loss),
             Event::Outbid(uplink, family) => self.outbid(uplink, family),
             Event::SecondAddress(uplink) => self.second_address(uplink),
-            Event::Reorder => {
+            Event::Reload => {
                 self.order.rotate_left(1);
+                self.days.tables = (self.days.tables + 1) % TABLES.len();
                 self.lab.write_config(&self.config())?;
                 self.agent()?.verb(&["reload"]).map(drop)
             }
