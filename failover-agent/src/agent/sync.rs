@@ -95,6 +95,9 @@ impl Agent<'_> {
         if let Err(error) = self.datapath.retain(&present.collect::<Vec<_>>()) {
             warn!("programs of a removed interface: {error:#}");
         }
+        if let Err(error) = self.datapath.release_addresses(self.router.addresses()) {
+            warn!("the programs were not told of addresses: {error:#}");
+        }
         self.align_routes();
     }
 

@@ -49,21 +49,32 @@ impl Map {
         let addresses = addresses.iter().filter_map(|&address| key(address));
         let lost = self.uplinks.insert(ifindex, addresses.collect());
         self.lose(lost);
-        self.write(ifindex)
+        self.write()
     }
 
     /// The interface is gone, its addresses belong to no uplink until another has them.
     pub(super) fn retire(&mut self, ifindex: u32) -> Result<()> {
         let lost = self.uplinks.remove(&ifindex);
         self.lose(lost);
-        self.write(ifindex)
+        self.write()
     }
 
     /// The interface is no uplink any more: nobody minds who uses its addresses, or those that were lost.
     pub(super) fn forget(&mut self, ifindex: u32) -> Result<()> {
         self.uplinks.remove(&ifindex);
         self.gone.clear();
-        self.write(ifindex)
+        self.write()
+    }
+
+    /// Forgets lost ones that this host has again, on whatever interface: a bridge may have them now, and send by the uplink below it.
+    pub(super) fn release(&mut self, present: &[IpAddr]) -> Result<()> {
+        let present: BTreeSet<_> = present.iter().filter_map(|&address| key(address)).collect();
+        let known = self.gone.len();
+        self.gone.retain(|address| !present.contains(address));
+        match self.gone.len() == known {
+            true => Ok(()),
+            false => self.write(),
+        }
     }
 
     /// Remembers these, or the newest of them, while no uplink has them.
@@ -77,8 +88,8 @@ impl Map {
         self.gone.drain(..surplus);
     }
 
-    /// Brings the map in line, after a change of `ifindex`.
-    fn write(&mut self, ifindex: u32) -> Result<()> {
+    /// Brings the map in line.
+    fn write(&mut self) -> Result<()> {
         let mut wanted = owners(&self.uplinks);
         self.gone.retain(|address| !wanted.contains_key(address));
         wanted.extend(self.gone.iter().map(|&address| (address, GONE)));
@@ -88,15 +99,13 @@ impl Map {
             .collect::<Result<BTreeMap<_, _>, _>>()
             .context("listing the addresses")?;
         for address in present.keys().filter(|key| !wanted.contains_key(*key)) {
-            self.map
-                .remove(address)
-                .with_context(|| format!("forgetting an address of interface {ifindex}"))?;
+            self.map.remove(address).context("forgetting an address")?;
         }
         for (address, owner) in wanted {
             if present.get(&address) != Some(&owner) {
                 self.map
                     .insert(address, owner, 0)
-                    .with_context(|| format!("noting an address of interface {ifindex}"))?;
+                    .context("noting an address")?;
             }
         }
         Ok(())

@@ -153,7 +153,8 @@ impl Datapath {
 
     /// Replaces the addresses of an uplink. Packets with one of them as source are cut when they leave by another
     /// uplink, whatever its gates, unless several uplinks have the address or the lease is past; packets with one that
-    /// it had before are cut on all, until an uplink has it again. Link-local addresses are ignored.
+    /// it had before are cut on all, until an uplink has it again, or [`Datapath::release_addresses`]. Link-local addresses
+    /// are ignored.
     ///
     /// # Errors
     ///
@@ -162,6 +163,15 @@ impl Datapath {
         // First: what is its own no longer must be looked up, whatever comes next.
         self.uplinks.set_sources(ifindex, addresses)?;
         self.addresses.set(ifindex, addresses)
+    }
+
+    /// From now on no packet is cut for having one of these addresses, which this host has, unless an uplink has it.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    pub fn release_addresses(&mut self, present: &[IpAddr]) -> Result<()> {
+        self.addresses.release(present)
     }
 
     /// From now on no packet is cut for having an address of this interface, or one that any uplink had before.

@@ -147,7 +147,13 @@ impl Router {
             links.push(link);
         }
         self.take_foreign(&survey);
+        self.addresses = survey.addresses.iter().map(|address| address.ip).collect();
         Ok(links)
+    }
+
+    /// Every address that this host had at the last [`Router::rediscover`], on whatever interface.
+    pub fn addresses(&self) -> &[IpAddr] {
+        &self.addresses
     }
 
     /// When [`Router::rediscover`] may find something else although the kernel tells of no change: what lingers is gone, or an

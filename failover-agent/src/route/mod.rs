@@ -169,6 +169,8 @@ pub struct Router {
     active: [Members; 2],
     /// Whose default routes do not stand, by [`Family::ALL`]'s order.
     withdrawn: [Members; 2],
+    /// Every address of this host at the last look.
+    addresses: Vec<IpAddr>,
     /// Default routes in the main table that are not ours, by [`Family::ALL`]'s order. Kept, because finding them
     /// means walking the whole table, which must not happen in the middle of a switch.
     foreign: [Vec<RouteMessage>; 2],
@@ -191,6 +193,7 @@ impl Router {
             missing: Missing::default(),
             active: [Members::NONE; 2],
             withdrawn: [Members::NONE; 2],
+            addresses: Vec::new(),
             foreign: [Vec::new(), Vec::new()],
         })
     }

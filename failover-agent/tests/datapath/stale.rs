@@ -93,6 +93,13 @@ fn a_foreign_source_is_cut_whatever_the_gate() {
             .set_addresses(ifindex, &addresses(&[HOST4]))
             .unwrap();
         assert!(is_cut(&datapath, &udp6()) && !is_cut(&datapath, &udp4()));
+        // An interface that is no uplink has it now.
+        datapath
+            .release_addresses(&addresses(&[FAR4, HOST6]))
+            .unwrap();
+        assert!(!is_cut(&datapath, &udp6()));
+        datapath.set_addresses(other, &addresses(&[HOST6])).unwrap();
+        assert!(is_cut(&datapath, &udp6()));
         datapath.forget_addresses(other).unwrap();
         assert!(!is_cut(&datapath, &udp6()));
 
