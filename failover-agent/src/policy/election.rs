@@ -359,6 +359,8 @@ impl Election {
         out: &mut VecDeque<Action>,
     ) {
         self.in_flight = Some((to, cause));
+        // Nobody is waited for until it is carried out.
+        (self.deadline, self.asking) = (None, false);
         out.push_back(Action::Switch {
             family: self.family,
             from: self.active,
