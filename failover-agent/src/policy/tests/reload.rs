@@ -62,6 +62,23 @@ proptest! {
     }
 
     #[test]
+    fn deciding_again_changes_nothing(script in script()) {
+        World::play(&script, |world| {
+            if world.now() % 3 != 0 {
+                return;
+            }
+            let again = |machine: &Machine| {
+                let mut machine = machine.clone();
+                machine.handle_timeout(at(world.now()));
+                machine
+            };
+            let mut once = again(&world.machine);
+            while once.poll_action().is_some() {}
+            assert_eq!(again(&once), once);
+        });
+    }
+
+    #[test]
     fn removed_uplinks_leave_the_others_as_they_are(script in script(), keep in any::<[bool; 4]>()) {
         World::play(&script, |world| {
             if world.now() % 7 != 0 {
