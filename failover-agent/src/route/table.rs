@@ -74,7 +74,7 @@ impl Router {
     }
 
     /// Makes tables and rules agree with the links.
-    pub(super) fn lay_tables(&mut self) -> Result<Report> {
+    fn lay_tables(&mut self) -> Result<Report> {
         let mut report = Report::default();
         for family in Family::ALL {
             // First the routes: a rule must not lead into an empty table.
