@@ -151,6 +151,18 @@ pub enum Failure {
         /// Which version or option has it.
         cure: String,
     },
+    /// The kernel refuses an eBPF program.
+    #[error(
+        "this kernel ({release}) refuses the eBPF program {program}: {words}: run a kernel that README.md lists as tested, and report this line"
+    )]
+    ProgramRefused {
+        /// Its release.
+        release: String,
+        /// The program.
+        program: &'static str,
+        /// The error of the load, and the verifier's last words, in one line.
+        words: String,
+    },
     /// No agent answers on the control socket.
     #[error("no agent answers at {}: start one (failover-agent run), or give its --run-dir", socket.display())]
     NotRunning {
@@ -208,7 +220,7 @@ pub enum Failure {
 }
 
 /// Every exit code and what it means, for `--help` and `docs/configuration.md`.
-pub const EXIT_CODES: [(u8, &str); 24] = [
+pub const EXIT_CODES: [(u8, &str); 25] = [
     (
         0,
         "success; after SIGTERM or SIGINT: everything is restored",
@@ -236,6 +248,7 @@ pub const EXIT_CODES: [(u8, &str); 24] = [
     (28, "no such uplink"),
     (29, "doctor has found errors or warnings"),
     (30, "a target is on an uplink's own network"),
+    (31, "the kernel refuses an eBPF program"),
 ];
 
 impl Failure {
@@ -263,6 +276,7 @@ impl Failure {
             Failure::UnknownUplink { .. } => 28,
             Failure::Unwell { .. } => 29,
             Failure::TargetOnLink { .. } => 30,
+            Failure::ProgramRefused { .. } => 31,
         }
     }
 }
@@ -359,6 +373,11 @@ mod tests {
                 interface: text(),
                 target: IpAddr::from([192, 0, 2, 1]),
                 network: text(),
+            },
+            Failure::ProgramRefused {
+                release: text(),
+                program: "uplink_egress",
+                words: text(),
             },
         ]
     }

@@ -86,13 +86,19 @@ pub(crate) fn make(
     draft.finish(ctx)
 }
 
+/// The length of a quote, which is never 0, in bounds that every kernel's verifier sees: at least 1, at most what `Scratch` holds.
+///
+/// The helpers refuse a length that may be 0, and a verifier before Linux 6.8 learns nothing from a comparison with `!= 0`. A length
+/// of 0 would become the greatest, which the helpers refuse at run time because no quote is that long.
+#[inline(always)]
+fn bounded(length: usize) -> usize {
+    (core::hint::black_box(length.wrapping_sub(1)) & LENGTH_MASK) + 1
+}
+
 /// Reads the quote into `scratch` and adds up its words.
 #[inline(never)]
 fn load_quote(ctx: &TcContext, at: usize, scratch: *mut Scratch, length: usize) -> Option<u64> {
-    let length = core::hint::black_box(length) & LENGTH_MASK;
-    if length == 0 {
-        return None;
-    }
+    let length = bounded(length);
     // SAFETY: the slot belongs to this CPU, and no other reference to it exists.
     let words = unsafe { &mut *scratch };
     let last = length / 4;
@@ -122,9 +128,6 @@ fn load_quote(ctx: &TcContext, at: usize, scratch: *mut Scratch, length: usize) 
 
 #[inline(always)]
 fn store_quote(ctx: &TcContext, at: usize, scratch: *const Scratch, length: usize) -> Option<()> {
-    let length = core::hint::black_box(length) & LENGTH_MASK;
-    if length == 0 {
-        return None;
-    }
+    let length = bounded(length);
     store_bytes(ctx, at, scratch.cast(), length)
 }

@@ -7,7 +7,9 @@ use aya::{Ebpf, EbpfLoader, maps::Map, programs::SchedClassifier};
 use failover_ebpf::maps;
 use tracing::{info, warn};
 
-use super::{Datapath, Direction, Options, addresses, counters, exempt, gates, limits, pins};
+use super::{
+    Datapath, Direction, Options, addresses, counters, exempt, gates, limits, pins, refused,
+};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/failover-ebpf"));
 
@@ -30,12 +32,7 @@ pub(super) fn open(options: &Options) -> Result<Datapath> {
     for name in pins::MAPS {
         loader.map_pin_path(name, pins::map(bpf_dir, name));
     }
-    let mut ebpf = loader.load(OBJECT).context("making the eBPF maps")?;
-    for direction in Direction::ALL {
-        program(&mut ebpf, direction)?
-            .load()
-            .with_context(|| format!("loading {}", direction.program()))?;
-    }
+    let mut ebpf = load(&mut loader, OBJECT)?;
     Ok(Datapath {
         uplinks: gates::Uplinks::new(take(&mut ebpf, maps::UPLINKS)?)?,
         settings: gates::Settings::new(take(&mut ebpf, maps::SETTINGS)?, options.probe_mark)?,
@@ -46,6 +43,23 @@ pub(super) fn open(options: &Options) -> Result<Datapath> {
         options: options.clone(),
         ebpf,
     })
+}
+
+/// Makes the maps and loads the programs.
+///
+/// # Errors
+///
+/// [`Failure::ProgramRefused`] with the verifier's last words.
+///
+/// [`Failure::ProgramRefused`]: crate::failure::Failure::ProgramRefused
+fn load(loader: &mut EbpfLoader<'_>, object: &[u8]) -> Result<Ebpf> {
+    let mut ebpf = loader.load(object).context("making the eBPF maps")?;
+    for direction in Direction::ALL {
+        program(&mut ebpf, direction)?
+            .load()
+            .map_err(|error| refused::failure(direction, error))?;
+    }
+    Ok(ebpf)
 }
 
 /// The program of one direction.
@@ -61,4 +75,35 @@ pub(super) fn program(ebpf: &mut Ebpf, direction: Direction) -> Result<&mut Sche
 pub(super) fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
     ebpf.take_map(name)
         .with_context(|| format!("no map {name} in the object"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::Failure;
+
+    #[test]
+    #[ignore = "needs root"]
+    fn a_program_that_the_verifier_refuses_ends_in_one_line() {
+        const LOAD_BYTES: [u8; 8] = [0x85, 0, 0, 0, 26, 0, 0, 0];
+        const NO_HELPER: [u8; 8] = [0x85, 0, 0, 0, 0x0f, 0x27, 0, 0];
+        // The same object, but the programs call a helper that no kernel has.
+        let mut object = OBJECT.to_vec();
+        let mut calls = 0;
+        for at in (0..object.len() - 8).step_by(8) {
+            if object[at..at + 8] == LOAD_BYTES {
+                object[at..at + 8].copy_from_slice(&NO_HELPER);
+                calls += 1;
+            }
+        }
+        assert_ne!(calls, 0, "bpf_skb_load_bytes is called nowhere");
+
+        let error = load(EbpfLoader::new().btf(None), &object).unwrap_err();
+        let Some(failure @ Failure::ProgramRefused { words, .. }) = error.downcast_ref() else {
+            panic!("{error:#}");
+        };
+        assert!(words.contains("unknown#9999"), "{words}");
+        let line = failure.to_string();
+        assert!(!line.contains('\n') && line.len() < 500, "{line}");
+    }
 }

@@ -29,6 +29,7 @@ mod log;
 mod pins;
 mod programs;
 mod readable;
+mod refused;
 mod requirements;
 mod test_run;
 

@@ -62,7 +62,7 @@ pub(super) fn has_tcx() -> bool {
     SchedClassifier::query_tcx("lo", TcAttachType::Egress).is_ok()
 }
 
-fn kernel_release() -> Result<String> {
+pub(super) fn kernel_release() -> Result<String> {
     let path = "/proc/sys/kernel/osrelease";
     let release = fs::read_to_string(path).with_context(|| format!("reading {path}"))?;
     Ok(release.trim().to_owned())
