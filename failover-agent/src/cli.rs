@@ -251,10 +251,10 @@ pub struct UplinkFlags {
     /// How long an uplink must have been good before a failback to it [default: 0s]
     #[arg(long, value_name = "DURATION")]
     pub hold: Option<String>,
-    /// Metric of the active uplink's default route [default: 50]
+    /// Metric of the active uplink's default route [default: 80]
     #[arg(long, value_name = "METRIC")]
     pub active_metric: Option<String>,
-    /// Metric of the standbys' default routes, plus position [default: 100]
+    /// Metric of the standbys' default routes, plus position [default: 5000]
     #[arg(long, value_name = "METRIC")]
     pub standby_metric: Option<String>,
     /// What a closed gate does: reset, drop or off [default: reset]

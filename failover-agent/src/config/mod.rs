@@ -216,8 +216,8 @@ pub struct RouteConfig {
 impl Default for RouteConfig {
     fn default() -> Self {
         RouteConfig {
-            active_metric: 50,
-            standby_metric: 100,
+            active_metric: 80,
+            standby_metric: 5000,
             protocol: 136,
             table: 13600,
             rule_priority: 13600,

@@ -13,13 +13,13 @@ use super::{
 pub(super) static ACTIVE_METRIC: Key<Number> = Key {
     name: "active_metric",
     kind: METRIC,
-    default: "`50`",
+    default: "`80`",
     about: "metric of the active uplink's default route; less than `standby_metric`",
 };
 pub(super) static STANDBY_METRIC: Key<Number> = Key {
     name: "standby_metric",
     kind: METRIC,
-    default: "`100`",
+    default: "`5000`",
     about: "metric of the standbys' default routes, plus the uplink's position, from 0",
 };
 pub(super) static PROTOCOL: Key<Protocol> = Key {

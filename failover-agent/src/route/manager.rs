@@ -1,6 +1,6 @@
 //! Programs that manage routes too, and how each is told to leave ours alone. Pure data.
 //!
-//! The metric that the cures name, 700, stands for any above `route.standby_metric` and the ranks added to it.
+//! The metric that the cures name, 700, stands for any above `route.active_metric` that is none of the standbys'.
 
 use std::fmt;
 

@@ -155,46 +155,46 @@ mod tests {
         let links = links(&[(1, None), (2, None), (3, None)]);
         assert_eq!(
             planned(&links, &[0], &[]),
-            [one(50, 0), one(101, 1), one(102, 2)]
+            [one(80, 0), one(5001, 1), one(5002, 2)]
         );
         assert_eq!(
             planned(&links, &[2], &[]),
-            [one(50, 2), one(100, 0), one(101, 1)]
+            [one(80, 2), one(5000, 0), one(5001, 1)]
         );
     }
 
     #[test]
     fn own_metrics_stand_unless_they_would_beat_the_active_one() {
-        let links = links(&[(1, Some(10)), (2, Some(20)), (3, None), (4, Some(60))]);
+        let links = links(&[(1, Some(10)), (2, Some(20)), (3, None), (4, Some(90))]);
         assert_eq!(
             planned(&links, &[0], &[]),
-            [one(10, 0), one(20, 1), one(102, 2), one(60, 3)]
+            [one(10, 0), one(20, 1), one(5002, 2), one(90, 3)]
         );
         assert_eq!(
             planned(&links, &[1], &[]),
-            [one(20, 1), one(100, 0), one(102, 2), one(60, 3)]
+            [one(20, 1), one(5000, 0), one(5002, 2), one(90, 3)]
         );
         assert_eq!(
             planned(&links, &[2], &[]),
-            [one(50, 2), one(100, 0), one(101, 1), one(60, 3)]
+            [one(80, 2), one(5000, 0), one(5001, 1), one(90, 3)]
         );
         assert_eq!(
             planned(&links, &[3], &[]),
-            [one(60, 3), one(100, 0), one(101, 1), one(102, 2)]
+            [one(90, 3), one(5000, 0), one(5001, 1), one(5002, 2)]
         );
     }
 
     #[test]
     fn withdrawn_standbys_have_no_route() {
-        let links = links(&[(1, None), (2, None), (3, Some(70))]);
+        let links = links(&[(1, None), (2, None), (3, Some(90))]);
         assert_eq!(
             planned(&links, &[0], &[1, 2]),
-            [one(50, 0)],
+            [one(80, 0)],
             "standbys have none"
         );
         assert_eq!(
             planned(&links, &[1], &[0, 1]),
-            [one(50, 1), one(70, 2)],
+            [one(80, 1), one(90, 2)],
             "the active one keeps its own"
         );
     }
@@ -204,16 +204,16 @@ mod tests {
         let links = links(&[(1, Some(10)), (1, Some(10)), (2, Some(30)), (2, Some(30))]);
         assert_eq!(
             planned(&links, &[0, 1], &[]),
-            [group(10, &[0, 1]), one(30, 2), one(103, 3)],
+            [group(10, &[0, 1]), one(30, 2), one(5003, 3)],
             "one metric for the two standbys is one route's"
         );
         assert_eq!(
             planned(&links, &[1], &[]),
-            [group(10, &[1]), one(100, 0), one(30, 2), one(103, 3)]
+            [group(10, &[1]), one(5000, 0), one(30, 2), one(5003, 3)]
         );
         assert_eq!(
             planned(&links, &[2, 3], &[0]),
-            [group(30, &[2, 3]), one(101, 1)]
+            [group(30, &[2, 3]), one(5001, 1)]
         );
     }
 
@@ -223,7 +223,7 @@ mod tests {
         links[0].families[0] = None;
         assert_eq!(
             planned(&links, &[0, 1], &[]),
-            [group(50, &[1]), one(102, 2)]
+            [group(80, &[1]), one(5002, 2)]
         );
         assert_eq!(planned(&links, &[0], &[]), []);
         assert_eq!(planned(&links, &[], &[]), []);

@@ -57,7 +57,8 @@ impl UplinkSpec {
         }
     }
 
-    /// Metric of its default routes; 100 and counting by default.
+    /// Metric of its default routes; by default that of the agent's own for it as a standby (5000 and counting), so that the agent has to
+    /// displace them.
     #[must_use]
     pub fn metric(mut self, metric: u32) -> UplinkSpec {
         self.metric = Some(metric);
@@ -141,7 +142,7 @@ impl LabBuilder {
         let mut uplinks = Vec::new();
         for (number, spec) in (1..).zip(&self.uplinks) {
             let provider = namespace(&spec.name)?;
-            let default_metric = 99 + u32::from(number);
+            let default_metric = 4999 + u32::from(number);
             uplinks.push(Uplink {
                 name: spec.name.as_str().into(),
                 kind: spec.kind,

@@ -42,7 +42,7 @@ fn uplinks_keep_their_own_metrics_and_the_next_one_takes_over() -> Result<()> {
     }
     let lab = Lab::builder().uplinks(["cable", "dsl", "lte"]).build()?;
     for (on_down, failed) in [
-        ("demote", &[(20, "dsl"), (30, "lte"), (100, "cable")][..]),
+        ("demote", &[(20, "dsl"), (30, "lte"), (5000, "cable")][..]),
         ("withdraw", &[(20, "dsl"), (30, "lte")]),
     ] {
         let tables = format!("[route]\non_down = \"{on_down}\"");
@@ -76,7 +76,7 @@ fn a_standby_that_is_down_has_no_route_but_the_active_one_keeps_its_own() -> Res
     let lab = Lab::builder().build()?;
     let uplinks = [("cable", ""), ("lte", "")];
     let agent = start(&lab, &uplinks, "[route]\non_down = \"withdraw\"", "cable")?;
-    let both = [(50, "cable"), (101, "lte")];
+    let both = [(80, "cable"), (5001, "lte")];
     wait_routes(&lab, &both)?;
     let standby = lab.uplink("lte").blackhole()?;
     wait_routes(&lab, &both[..1])?;
@@ -87,7 +87,7 @@ fn a_standby_that_is_down_has_no_route_but_the_active_one_keeps_its_own() -> Res
     // Back, and the only one that works.
     standby.repair()?;
     wait_active(&lab, &agent, "lte")?;
-    wait_routes(&lab, &[(50, "lte")])?;
+    wait_routes(&lab, &[(80, "lte")])?;
     active.repair()?;
     wait_active(&lab, &agent, "cable")?;
     wait_routes(&lab, &both)

@@ -35,7 +35,7 @@ fn better_default_routes_of_an_uplink_are_moved_behind() -> Result<()> {
         .iter()
         .map(|route| route.metric)
         .collect();
-    assert_eq!(metrics, [100, 101, 1100]);
+    assert_eq!(metrics, [5000, 5001, 6000]);
     Ok(())
 }
 
@@ -51,7 +51,7 @@ fn default_routes_of_other_interfaces_are_errors() -> Result<()> {
          link set dev office up\n\
          address add 10.9.0.2/24 dev office\n\
          route add default via 10.9.0.1 dev office proto static metric 10\n\
-         route append default via 10.9.0.1 dev office metric 50",
+         route append default via 10.9.0.1 dev office metric 80",
     )?;
     let diagnosis = Diagnosis::make(&lab, PROBE)?;
     let found = diagnosis.of("default-route");

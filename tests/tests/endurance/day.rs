@@ -182,7 +182,7 @@ impl Day {
             let best = routes
                 .first()
                 .map(|route| (route.protocol.as_str(), route.metric));
-            ensure!(best == Some((OURS, 50)), "{routes:?}");
+            ensure!(best == Some((OURS, 80)), "{routes:?}");
             let ours = routes.iter().filter(|route| route.protocol == OURS).count();
             let group = usize::from(self.days.grouped);
             ensure!(ours == self.uplinks.len() - group, "{routes:?}");

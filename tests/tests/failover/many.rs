@@ -71,12 +71,12 @@ fn own_routes(lab: &WideLab) -> Result<Vec<(String, u32)>> {
     Ok(own.map(|route| (route.interface, route.metric)).collect())
 }
 
-/// One by the active uplink at 50, one by each of the others from 100 on in their order.
+/// One by the active uplink at 80, one by each of the others from 5000 on in their order.
 fn expected_routes(active: u32) -> Vec<(String, u32)> {
     let uplinks = (0..).take(MAX_UPLINKS);
     let mut routes: Vec<_> = uplinks
         .map(|rank| {
-            let metric = if rank == active { 50 } else { 100 + rank };
+            let metric = if rank == active { 80 } else { 5000 + rank };
             (format!("up{:02}", rank + 1), metric)
         })
         .collect();

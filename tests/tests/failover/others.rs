@@ -115,7 +115,7 @@ fn a_dhcp_client_that_insists_is_displaced_again_without_a_fight() -> Result<()>
 
     // As on a renewal: the same that was there before, which now ties with a standby's metric.
     for name in ["cable", "lte"] {
-        lease(name, 100)?;
+        lease(name, 5000)?;
         displaced()?;
     }
 

@@ -88,9 +88,9 @@ pub(crate) fn check_active(
         .zip(lab.uplinks())
         .map(|(rank, uplink)| {
             let metric = if uplink.name() == active {
-                50
+                80
             } else {
-                100 + rank
+                5000 + rank
             };
             (metric, uplink.name().to_owned(), OURS.to_owned())
         })

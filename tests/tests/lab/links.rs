@@ -52,12 +52,12 @@ fn every_target_answers_by_every_uplink_in_both_families() -> Result<()> {
     assert_eq!(
         shape,
         [
-            ("cable", 100, "dhcp", true),
-            ("lte", 102, "dhcp", false),
             ("dsl", 700, "dhcp", true),
+            ("cable", 5000, "dhcp", true),
+            ("lte", 5002, "dhcp", false),
         ]
     );
-    assert_eq!(v4[0].source.as_deref(), Some("10.64.1.2"));
+    assert_eq!(v4[1].source.as_deref(), Some("10.64.1.2"));
     let v6 = lab.host().default_routes_v6()?;
     assert_eq!(v6.len(), 3);
     assert_eq!(v6[0].gateway.as_deref(), Some("fe80::1"));

@@ -63,7 +63,7 @@ const FILES: &[(&str, u8, &[&str])] = &[
     ("[probe]|fall = \"3\"|CABLE LTE", 11, &["agent.toml:2:8: `fall` must be a whole number, not a string", "write for example fall = "]),
     ("[probe]|interval = \"0s\"|CABLE LTE", 11, &["agent.toml:2:12: `interval` = 0s is out of range", "10ms to 1h"]),
     ("[probe]|quorum = 4|CABLE LTE", 11, &["agent.toml:2:10: quorum is 4", "choose a quorum of up to 3"]),
-    ("[route]|active_metric = 200|CABLE LTE", 11, &["agent.toml:2:17: active_metric (200) is not less than standby_metric (100)"]),
+    ("[route]|active_metric = 6000|CABLE LTE", 11, &["agent.toml:2:17: active_metric (6000) is not less than standby_metric (5000)"]),
     ("[cutoff]|mode = \"sever\"|CABLE LTE", 11, &["agent.toml:2:8: `mode` = \"sever\" is unknown", "drop, off"]),
     // Uplinks.
     ("CABLE [[uplink]]|interface = \"lti\"", 12, &["agent.toml:4:13: no interface `lti` here", "did you mean `lte`?"]),
@@ -146,11 +146,11 @@ fn a_host_that_is_not_ready_is_left_as_it_is() -> Result<()> {
     let host = lab.host().namespace();
     let uplinks = ["run", "--uplink", "cable", "--uplink", "lte"];
 
-    let metric = "route add default via 10.64.3.1 dev sat metric 50";
+    let metric = "route add default via 10.64.3.1 dev sat metric 80";
     host.ip_batch(metric)?;
     let before = Everything::of(&lab)?;
     let taken = [
-        "route.active_metric = 50",
+        "route.active_metric = 80",
         "dev sat",
         "choose another value",
     ];
@@ -285,7 +285,7 @@ fn missing_directories_are_named_and_none_is_made() -> Result<()> {
     // Found out after the run directory was made.
     lab.host()
         .namespace()
-        .ip_batch("route add default via 10.64.3.1 dev sat metric 50")?;
+        .ip_batch("route add default via 10.64.3.1 dev sat metric 80")?;
     let outcome = run_by(&lab, &["env"], [&run, &bpf, &state])?;
     ensure_refused("metric", &outcome, 24, &["dev sat"]);
     for dir in [&run, &bpf, &state, &format!("{scratch}/new-bpf")] {

@@ -149,7 +149,7 @@ fn check_prints_the_effective_configuration_or_what_is_wrong() -> Result<()> {
     for line in [
         "fall = 3",
         "rise = 2",
-        "standby_metric = 100",
+        "standby_metric = 5000",
         "lease = \"3s\"",
     ] {
         assert!(good.stdout.contains(line), "{line}: {}", good.stdout);

@@ -36,7 +36,7 @@ fn a_move_costs_no_round() -> Result<()> {
     lab.host().namespace().ip_batch(
         "address del 10.64.1.2/24 dev cable\n\
          address add 10.64.1.130/24 dev cable\n\
-         route replace default via 10.64.1.129 dev cable proto dhcp src 10.64.1.130 metric 100",
+         route replace default via 10.64.1.129 dev cable proto dhcp src 10.64.1.130 metric 5000",
     )?;
     agent.wait_for_status("the new way", SOON, |status| {
         let cable = &uplink(status, "cable")["families"]["ipv4"];

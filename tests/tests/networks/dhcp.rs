@@ -80,8 +80,8 @@ fn leases_are_followed(test: &str, kind: ClientKind) -> Result<()> {
     };
     let ours = |cable: Lease, lte: Lease| {
         [
-            format!("cable {} 50", cable.gateway),
-            format!("lte {} 101", lte.gateway),
+            format!("cable {} 80", cable.gateway),
+            format!("lte {} 5001", lte.gateway),
         ]
     };
     let leases = (Lease::usual(&cable), Lease::usual(&lte));

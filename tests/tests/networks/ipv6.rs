@@ -50,7 +50,7 @@ fn gateways_are_learned_from_router_advertisements_whose_routes_stay() -> Result
     wait_for_routes(
         &lab,
         Family::V6,
-        &[format!("cable {gateway} 50"), format!("lte {gateway} 101")],
+        &[format!("cable {gateway} 80"), format!("lte {gateway} 5001")],
         &kernels,
     )?;
     let answer = lab.host().ping(TARGET_V6, SOON)?;

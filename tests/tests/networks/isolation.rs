@@ -43,7 +43,7 @@ fn a_daemon_touches_nothing_of_this_machine_and_ends_with_the_laboratory() -> Re
         &[],
         &[
             format!("cable {} 10", lease.gateway),
-            format!("lte {lte} 101"),
+            format!("lte {lte} 5001"),
         ],
     )?;
 

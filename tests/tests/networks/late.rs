@@ -70,8 +70,8 @@ fn a_client_may_come_late(test: &str, kind: ClientKind) -> Result<()> {
         &lab,
         Family::V4,
         &[
-            format!("cable {} 50", lease.gateway),
-            format!("lte {lte} 101"),
+            format!("cable {} 80", lease.gateway),
+            format!("lte {lte} 5001"),
         ],
         &[],
     )?;
@@ -83,7 +83,7 @@ fn a_client_may_come_late(test: &str, kind: ClientKind) -> Result<()> {
         &[],
         &[
             format!("cable {} {metric}", lease.gateway),
-            format!("lte {lte} 101"),
+            format!("lte {lte} 5001"),
         ],
     )
 }

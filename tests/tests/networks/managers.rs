@@ -61,7 +61,7 @@ fn quarrel(test: &str, kind: ClientKind, insist: impl Fn(&DhcpClient) -> Result<
     let client = DhcpClient::start(kind, &system, &[("lte", 10)])?;
     let cable = lab.uplink("cable").addresses().gateway_v4;
     let theirs = [
-        format!("cable {cable} 100"),
+        format!("cable {cable} 5000"),
         format!("lte {} 10", lease.gateway),
     ];
     wait_for_routes(&lab, Family::V4, &[], &theirs)?;
@@ -69,8 +69,8 @@ fn quarrel(test: &str, kind: ClientKind, insist: impl Fn(&DhcpClient) -> Result<
     wait_for_history(&agent, Family::V4, &["start-up cable"])?;
     wait_for_health(&agent, "lte", Family::V4, Health::Up)?;
     let ours = [
-        format!("cable {cable} 50"),
-        format!("lte {} 101", lease.gateway),
+        format!("cable {cable} 80"),
+        format!("lte {} 5001", lease.gateway),
     ];
     wait_for_routes(&lab, Family::V4, &ours, &[])?;
 

@@ -138,7 +138,7 @@ fn a_program_that_removes_our_route_is_named_with_its_own_cure() -> Result<()> {
     let deadline = Instant::now() + 3 * SOON;
     while !quarrel(&agent.status_json()?) {
         ensure!(Instant::now() < deadline, "no quarrel");
-        client.feed("route del default dev cable metric 50")?;
+        client.feed("route del default dev cable metric 80")?;
         thread::sleep(Duration::from_millis(200));
     }
     let status = agent.status_json()?;

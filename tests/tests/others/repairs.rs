@@ -24,22 +24,22 @@ fn what_others_undo_is_put_back_and_told() -> Result<()> {
     let (lte_v4, source) = (lte.gateway_v4, lte.host_v4);
     let cases = [
         (
-            "route del default dev cable metric 50".to_owned(),
+            "route del default dev cable metric 80".to_owned(),
             ours.as_str(),
-            "metric 50: put back",
+            "metric 80: put back",
         ),
         (
-            "-6 route del default dev cable metric 50".to_owned(),
+            "-6 route del default dev cable metric 80".to_owned(),
             "removed default via fe80::1 dev cable proto 136",
-            "metric 50: put back",
+            "metric 80: put back",
         ),
         // Takes the place of ours.
         (
             format!(
-                "route replace default via {lte_v4} dev lte src {source} proto static metric 50"
+                "route replace default via {lte_v4} dev lte src {source} proto static metric 80"
             ),
             "protocol static (4), put default",
-            "metric 50: displaced",
+            "metric 80: displaced",
         ),
         (
             format!("route add default via {lte_v4} dev lte src {source} proto dhcp metric 1"),

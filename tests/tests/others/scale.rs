@@ -45,7 +45,7 @@ fn a_look_at_a_full_routing_table_is_quick_and_takes_little_memory() -> Result<(
     let look = || -> Result<Duration> {
         let looked = agent.log().len();
         let host = lab.host().namespace();
-        host.ip_batch("route del default dev cable metric 50")?;
+        host.ip_batch("route del default dev cable metric 80")?;
         let took = wait_for("a look at everything", 3 * LONGEST, || {
             let log = agent.log().split_off(looked);
             let took = log.iter().find_map(|line| line.field("took_us")?.as_u64());
@@ -67,7 +67,7 @@ fn a_look_at_a_full_routing_table_is_quick_and_takes_little_memory() -> Result<(
         })?;
         let took = look()?;
         let routes = lab.host().default_routes_v4()?;
-        assert_eq!(routes[0].metric, 50, "{routes:?}");
+        assert_eq!(routes[0].metric, 80, "{routes:?}");
         Ok(took)
     })?;
     let grown = agent.rss_bytes()?.saturating_sub(before);

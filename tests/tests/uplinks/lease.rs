@@ -42,7 +42,7 @@ fn a_new_address_and_gateway_are_followed_without_a_switch() -> Result<()> {
             &lab,
             &format!(
                 "address add {old} dev cable\n\
-                 route add default via {gateway} dev cable proto dhcp metric 100"
+                 route add default via {gateway} dev cable proto dhcp metric 5000"
             ),
         )?;
         wait_way(&agent, "cable", "ipv4", Some(gateway), address)?;

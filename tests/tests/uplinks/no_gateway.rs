@@ -55,7 +55,7 @@ fn unnumbered_in_ipv6(said: &str) -> Result<Lab> {
             "address flush dev cable scope global\n\
              address add fe80::64/64 dev cable nodad\n\
              address add 2001:db8:1::2/128 dev lo nodad\n\
-             route add ::/0 dev cable {said} metric 100"
+             route add ::/0 dev cable {said} metric 5000"
         ),
     )?;
     Ok(lab)
@@ -73,7 +73,7 @@ fn a_default_route_of_link_scope_on_ethernet() -> Result<()> {
     ip(
         &lab,
         "route del default dev cable\n\
-         route add default dev cable scope link metric 100",
+         route add default dev cable scope link metric 5000",
     )?;
     works(&lab, Family::V4)
 }
@@ -88,7 +88,7 @@ fn a_point_to_point_link_with_and_without_a_default_route() -> Result<()> {
         if let Some(scope) = route {
             ip(
                 &lab,
-                &format!("route add default dev cable scope {scope} metric 100"),
+                &format!("route add default dev cable scope {scope} metric 5000"),
             )?;
         }
         works(&lab, Family::V4)?;
@@ -108,7 +108,7 @@ fn an_unnumbered_link_borrows_its_source() -> Result<()> {
             &format!(
                 "address flush dev cable scope global\n\
                  address add 10.64.1.2/32 dev lo\n\
-                 route add default dev cable {said} metric 100"
+                 route add default dev cable {said} metric 5000"
             ),
         )?;
         works(&lab, Family::V4)?;

@@ -29,7 +29,7 @@ fn lab(address: &str) -> Result<Lab> {
         &format!(
             "address del 10.64.2.2/24 dev lte\n\
              address add {address}/24 dev lte\n\
-             route add default via 10.64.1.1 dev lte proto dhcp metric 101"
+             route add default via 10.64.1.1 dev lte proto dhcp metric 5001"
         ),
     )?;
     Ok(lab)

@@ -54,8 +54,8 @@ rise     = 4
 quorum   = 1
 hold     = "0s"
 [route]
-active_metric  = 50
-standby_metric = 100
+active_metric  = 80
+standby_metric = 5000
 protocol       = 136
 table          = 13600
 rule_priority  = 13600

@@ -170,10 +170,10 @@ mod tests {
         let finding = only("default-route", &with_default(LTE, 0, 16));
         assert_eq!(finding.severity, Severity::Warning);
         assert_eq!(finding.uplink.as_deref(), Some("lte"));
-        let command = "ip -4 route add default via 10.64.2.1 dev lte proto 16 metric 1100 && ip -4 route del default via 10.64.2.1 dev lte proto 16 metric 0 #";
+        let command = "ip -4 route add default via 10.64.2.1 dev lte proto 16 metric 6000 && ip -4 route del default via 10.64.2.1 dev lte proto 16 metric 0 #";
         assert!(finding.cure.starts_with(command), "{}", finding.cure);
         assert!(
-            finding.cure.contains("dhcpcd: `metric 1100`"),
+            finding.cure.contains("dhcpcd: `metric 6000`"),
             "{}",
             finding.cure
         );
@@ -182,30 +182,30 @@ mod tests {
             Severity::Warning
         );
         // Displaced at the start, and put back at the end: nobody minds.
-        assert_eq!(found("default-route", &with_default(LTE, 100, 16)), []);
+        assert_eq!(found("default-route", &with_default(LTE, 5000, 16)), []);
         assert_eq!(found("default-route", &with_default(LTE, 1024, 9)), []);
     }
 
     #[test]
     fn an_uplink_with_a_metric_of_its_own_is_beaten_by_more() {
-        let mut facts = with_default(LTE, 60, 16);
+        let mut facts = with_default(LTE, 90, 16);
         assert_eq!(found("default-route", &facts), []);
-        facts.config.uplinks[1].metric = Some(70);
+        facts.config.uplinks[1].metric = Some(95);
         assert_eq!(only("default-route", &facts).severity, Severity::Warning);
         facts.defaults[0].hops[0].0 = LAN;
         assert!(only("default-route", &facts).problem.contains("beats"));
-        facts.defaults[0].metric = 70;
+        facts.defaults[0].metric = 95;
         assert!(only("default-route", &facts).problem.contains("metrics"));
     }
 
     #[test]
     fn a_route_of_another_interface_is_an_error_if_it_beats_or_ties() {
-        for metric in [0, 49, 50, 100, 101] {
+        for metric in [0, 50, 80, 5000, 5001] {
             let finding = only("default-route", &with_default(LAN, metric, 4));
             assert_eq!(finding.severity, Severity::Error, "{metric}");
             assert_eq!(finding.uplink, None);
         }
-        for metric in [51, 99, 102] {
+        for metric in [81, 100, 1024, 5002] {
             assert_eq!(found("default-route", &with_default(LAN, metric, 4)), []);
         }
     }
