@@ -6,7 +6,6 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use failover_tests::lab::require_root;
 use serde_json::Value;
 
 fn bench(arguments: &[&str]) -> Result<Output> {
@@ -17,10 +16,8 @@ fn bench(arguments: &[&str]) -> Result<Output> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn figures_come_as_json_beside_their_references() -> Result<()> {
-    if !require_root("figures_come_as_json_beside_their_references") {
-        return Ok(());
-    }
     let names = ["egress-open-ns", "gate-change-us"];
     let output = bench(&[&["--json", "--quick"], &names[..]].concat())?;
     let progress = String::from_utf8_lossy(&output.stderr);
@@ -54,10 +51,8 @@ fn figures_come_as_json_beside_their_references() -> Result<()> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_figures_of_many_uplinks_can_be_measured() -> Result<()> {
-    if !require_root("the_figures_of_many_uplinks_can_be_measured") {
-        return Ok(());
-    }
     let names = [
         "scale-cpu",
         "scale-detection-ms",

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use failover_tests::lab::{require_root, wait_for};
+use failover_tests::lab::wait_for;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -50,10 +50,8 @@ fn place(report: &Value, name: &str, key: &str, value: &str) -> usize {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn it_reports_a_failover_and_a_failback() -> Result<()> {
-    if !require_root("it_reports_a_failover_and_a_failback") {
-        return Ok(());
-    }
     let output = demo(&["--json"]).output()?;
     let report = report(&output)?;
     assert_eq!(output.status.code(), Some(0), "{report:#}");
@@ -115,10 +113,8 @@ fn it_reports_a_failover_and_a_failback() -> Result<()> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn it_fails_when_there_is_nowhere_to_go() -> Result<()> {
-    if !require_root("it_fails_when_there_is_nowhere_to_go") {
-        return Ok(());
-    }
     let output = demo(&["--json", "--break-backup"]).output()?;
     let report = report(&output)?;
     assert_eq!(output.status.code(), Some(1), "{report:#}");
@@ -206,10 +202,8 @@ fn leftovers(pid: u32) -> Result<Vec<String>> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn interrupted_at_any_point_it_leaves_nothing_behind() -> Result<()> {
-    if !require_root("interrupted_at_any_point_it_leaves_nothing_behind") {
-        return Ok(());
-    }
     let points = [
         ("seconds", Signal::SIGINT, 130),
         ("running", Signal::SIGTERM, 143),
@@ -241,10 +235,8 @@ fn interrupted_at_any_point_it_leaves_nothing_behind() -> Result<()> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn it_fails_when_the_agent_dies() -> Result<()> {
-    if !require_root("it_fails_when_the_agent_dies") {
-        return Ok(());
-    }
     let mut running = Running::start()?;
     let line = running.read_until("running (process ")?;
     let (_, pid) = line.split_once("(process ").context("no process id")?;

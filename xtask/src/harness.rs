@@ -6,11 +6,11 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use crate::{
     cargo::{self, Executable},
-    libtest::{Event, Reader, Report, Skip},
+    libtest::{Event, Reader, Report},
     privilege,
 };
 
@@ -26,41 +26,102 @@ enum Show {
 /// The exit code with which the harness tells that a test failed.
 const TESTS_FAILED: i32 = 101;
 
-/// Runs a program's unit tests as the user; those that are skipped because they need root run
-/// once more through sudo, if that works.
+/// Why a test that needs root does not run without: the reason in its `#[ignore]`.
+const NEEDS_ROOT: &str = "needs root";
+
+/// How tests that need root can run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Root {
+    /// We are root.
+    Here,
+    /// By sudo, which does not ask.
+    Sudo,
+    /// Not at all, for this reason.
+    Absent(String),
+}
+
+impl Root {
+    pub(crate) fn find() -> Self {
+        match privilege::obstacle() {
+            Some(obstacle) => Self::Absent(obstacle),
+            None if privilege::is_root() => Self::Here,
+            None => Self::Sudo,
+        }
+    }
+}
+
+/// Runs a program's unit tests as the user; those that need root run through sudo, if that works.
 ///
 /// # Errors
 /// When the program cannot be started.
-pub(crate) fn unit_tests(program: &Executable, filter: Option<&str>, sudo: bool) -> Result<Report> {
+pub(crate) fn unit_tests(
+    program: &Executable,
+    filter: Option<&str>,
+    root: &Root,
+) -> Result<Report> {
+    if *root == Root::Here {
+        return with_root(program, filter, Show::Failures);
+    }
     let mut report = run(
         prepare(Command::new(&program.path), program).args(filter),
         Show::Failures,
     )?;
-    if sudo {
-        let (again, skipped): (Vec<_>, Vec<_>) = report
-            .skipped
-            .into_iter()
-            .partition(|skip| skip.reason.starts_with("needs root"));
-        report.skipped = skipped;
-        if !again.is_empty() {
-            let mut command = prepare(privilege::as_root(&program.path)?, program);
-            command
-                .arg("--exact")
-                .args(again.iter().map(|skip| &skip.name));
-            report.add(run(&mut command, Show::Failures)?);
+    match root {
+        Root::Absent(obstacle) => explain(&mut report, obstacle),
+        Root::Here | Root::Sudo => {
+            let (again, skipped): (Vec<_>, Vec<_>) = report
+                .skipped
+                .into_iter()
+                .partition(|skip| skip.reason == NEEDS_ROOT);
+            report.skipped = skipped;
+            if !again.is_empty() {
+                let mut command = prepare(privilege::as_root(&program.path)?, program);
+                command
+                    .args(["--ignored", "--exact"])
+                    .args(again.iter().map(|skip| &skip.name));
+                report.add(run(&mut command, Show::Failures)?);
+            }
         }
     }
     Ok(report)
 }
 
 /// Runs a program's namespace tests as root, one after another: each measures times, and has
-/// relays and clients of its own.
+/// relays and clients of its own. Without root, those that need none run, and the others are skipped.
 ///
 /// # Errors
 /// When the program cannot be started.
-pub(crate) fn namespace_tests(program: &Executable, filter: Option<&str>) -> Result<Report> {
+pub(crate) fn namespace_tests(
+    program: &Executable,
+    filter: Option<&str>,
+    root: &Root,
+) -> Result<Report> {
+    let Root::Absent(obstacle) = root else {
+        return with_root(program, filter, Show::Each);
+    };
+    let mut command = prepare(Command::new(&program.path), program);
+    let mut report = run(command.args(filter), Show::Failures)?;
+    explain(&mut report, obstacle);
+    Ok(report)
+}
+
+/// Runs all of a program's tests as root: one after another where each is shown.
+fn with_root(program: &Executable, filter: Option<&str>, show: Show) -> Result<Report> {
     let mut command = prepare(privilege::as_root(&program.path)?, program);
-    run(command.arg("--test-threads=1").args(filter), Show::Each)
+    command.arg("--include-ignored").args(filter);
+    if show == Show::Each {
+        command.arg("--test-threads=1");
+    }
+    run(&mut command, show)
+}
+
+/// Says of tests that need root why there is none.
+fn explain(report: &mut Report, obstacle: &str) {
+    for skip in &mut report.skipped {
+        if skip.reason == NEEDS_ROOT {
+            obstacle.clone_into(&mut skip.reason);
+        }
+    }
 }
 
 /// Compiles and runs the examples in the documentation.
@@ -70,39 +131,23 @@ pub(crate) fn namespace_tests(program: &Executable, filter: Option<&str>) -> Res
 pub(crate) fn doc_tests(filter: Option<&str>) -> Result<Report> {
     let mut command = cargo::command();
     command
-        .args(["test", "--workspace", "--doc", "--", "--show-output"])
+        .args(["test", "--workspace", "--doc", "--"])
         .args(filter);
     run(&mut command, Show::Failures)
-}
-
-/// A program's tests, all counted as skipped for one reason.
-///
-/// # Errors
-/// When the program does not list its tests.
-pub(crate) fn skipped(program: &Executable, filter: Option<&str>, reason: &str) -> Result<Report> {
-    let skip = |name| Skip {
-        name,
-        reason: reason.to_owned(),
-    };
-    Ok(Report {
-        skipped: list(program, filter)?.into_iter().map(skip).collect(),
-        ..Report::default()
-    })
 }
 
 /// What `cargo test` would set for a test program.
 fn prepare(mut command: Command, program: &Executable) -> Command {
     command
         .current_dir(&program.package_dir)
-        .env("CARGO_MANIFEST_DIR", &program.package_dir)
-        .arg("--show-output");
+        .env("CARGO_MANIFEST_DIR", &program.package_dir);
     command
 }
 
 fn run(command: &mut Command, show: Show) -> Result<Report> {
     let shown = format!("{command:?}");
     let mut child = command
-        // Skips are read from what the harness captures.
+        // Or what tests print would come between the lines that are read.
         .env_remove("RUST_TEST_NOCAPTURE")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -139,25 +184,10 @@ fn run(command: &mut Command, show: Show) -> Result<Report> {
     Ok(reader.end(status.success()))
 }
 
-fn list(program: &Executable, filter: Option<&str>) -> Result<Vec<String>> {
-    let path = program.path.display();
-    let output = Command::new(&program.path)
-        .args(["--list", "--format=terse"])
-        .args(filter)
-        .output()
-        .with_context(|| format!("cannot start {path}"))?;
-    ensure!(output.status.success(), "{path} does not list its tests");
-    let names = String::from_utf8_lossy(&output.stdout);
-    Ok(names
-        .lines()
-        .filter_map(|line| line.strip_suffix(": test"))
-        .map(str::to_owned)
-        .collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::libtest::Skip;
 
     fn this_program() -> Executable {
         Executable {
@@ -179,7 +209,8 @@ mod tests {
 
     #[test]
     fn a_real_test_program_is_read() {
-        let report = unit_tests(&this_program(), Some("libtest::tests::results"), false).unwrap();
+        let absent = Root::Absent("no sudo".into());
+        let report = unit_tests(&this_program(), Some("libtest::tests::results"), &absent).unwrap();
         assert_eq!(
             report,
             Report {
@@ -189,17 +220,22 @@ mod tests {
         );
     }
 
+    /// Run by the next test, without root whoever that is: then it must not run.
     #[test]
-    fn tests_that_cannot_run_are_skipped_by_name() {
-        let report = skipped(&this_program(), Some("tests_that_cannot_run"), "needs root").unwrap();
-        let name = "harness::tests::tests_that_cannot_run_are_skipped_by_name".to_owned();
-        assert_eq!(
-            report.skipped,
-            [Skip {
-                name,
-                reason: "needs root".into()
-            }]
-        );
-        assert_eq!((report.passed, report.failed), (0, 0));
+    #[ignore = "needs root"]
+    fn one_that_needs_root() {
+        assert!(nix::unistd::geteuid().is_root());
+    }
+
+    #[test]
+    fn a_test_that_needs_root_is_skipped_without_and_told_why() {
+        let absent = Root::Absent("needs root: no sudo".into());
+        for run in [unit_tests, namespace_tests] {
+            let report = run(&this_program(), Some("one_that_needs_root"), &absent).unwrap();
+            let name = "harness::tests::one_that_needs_root".to_owned();
+            let reason = "needs root: no sudo".to_owned();
+            assert_eq!(report.skipped, [Skip { name, reason }]);
+            assert_eq!((report.passed, report.failed), (0, 0));
+        }
     }
 }

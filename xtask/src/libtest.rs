@@ -1,11 +1,10 @@
-//! Reading what a test program prints with `--show-output`.
+//! Reading what a test program prints.
 //!
 //! The text is the one interface that the stable test harness has. Counts are taken from the
-//! `test result:` line; names and outputs are read from the lines before it.
+//! `test result:` line, names and reasons from the lines before it.
 //!
-//! A test that cannot run here, for example for want of root, prints a line with `skipped: REASON`
-//! by `eprintln!`, which the harness captures, and returns. To the harness it passed; here it counts
-//! as skipped.
+//! A test that needs root bears `#[ignore = "needs root"]`: without root it does not run, and the
+//! harness says so. With root it runs by `--include-ignored`.
 
 /// What test programs of one kind told.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -48,20 +47,9 @@ pub(crate) enum Event<'a> {
 #[derive(Default)]
 pub(crate) struct Reader {
     report: Report,
-    section: Section,
-    /// The test whose output is being read, until a reason for a skip was found in it.
-    test: Option<String>,
-    /// Tests skipped by themselves, which the next result counts as passed.
-    pretended: usize,
+    /// What failed tests printed is being read.
+    failures: bool,
     results: usize,
-}
-
-#[derive(Default, PartialEq, Eq)]
-enum Section {
-    #[default]
-    Running,
-    Successes,
-    Failures,
 }
 
 impl Reader {
@@ -71,21 +59,11 @@ impl Reader {
             self.result(result);
             return Event::Quiet;
         }
-        match line {
-            "successes:" => self.section = Section::Successes,
-            "failures:" => {
-                self.section = Section::Failures;
-                return Event::Show;
-            }
-            _ => {}
-        }
-        match self.section {
-            Section::Running => self.running(line),
-            Section::Successes => {
-                self.success(line);
-                Event::Quiet
-            }
-            Section::Failures => Event::Show,
+        self.failures |= line == "failures:";
+        if self.failures {
+            Event::Show
+        } else {
+            self.running(line)
         }
     }
 
@@ -114,21 +92,6 @@ impl Reader {
         Event::Ended(name, outcome)
     }
 
-    /// `---- NAME stdout ----` begins the output of a test that passed.
-    fn success(&mut self, line: &str) {
-        if let Some(name) = line
-            .strip_prefix("---- ")
-            .and_then(|rest| rest.strip_suffix(" stdout ----"))
-        {
-            self.test = Some(name.to_owned());
-        } else if let Some((_, reason)) = line.split_once("skipped: ")
-            && let Some(name) = self.test.take()
-        {
-            self.skip(&name, reason);
-            self.pretended += 1;
-        }
-    }
-
     fn skip(&mut self, name: &str, reason: &str) {
         self.report.skipped.push(Skip {
             name: name.to_owned(),
@@ -143,13 +106,11 @@ impl Reader {
                 .split([';', '.'])
                 .find_map(|part| part.trim().strip_suffix(what)?.trim().parse::<usize>().ok())
         };
-        self.report.passed += number("passed").unwrap_or(0).saturating_sub(self.pretended);
+        self.report.passed += number("passed").unwrap_or(0);
         self.report.failed += number("failed").unwrap_or(0);
         self.results += 1;
-        self.pretended = 0;
         // `cargo test --doc` runs one program after another.
-        self.section = Section::Running;
-        self.test = None;
+        self.failures = false;
     }
 }
 
@@ -160,33 +121,21 @@ mod tests {
     const OUTPUT: &str = "
 running 4 tests
 test a ... ok
-test m::b ... ok
+test m::b ... ignored, needs root
 test c ... FAILED
-test d ... ignored, takes a minute
-
-successes:
-
----- m::b stdout ----
-building
-skipped: needs root
-skipped: needs root
-
-
-successes:
-    a
-    m::b
+test d ... ignored
 
 failures:
 
 ---- c stdout ----
 thread 'c' panicked at src/lib.rs:1:1:
-skipped: not this one
+ignored: not this one
 
 
 failures:
     c
 
-test result: FAILED. 2 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s
+test result: FAILED. 1 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; finished in 0.01s
 ";
 
     fn read(output: &str, success: bool) -> Report {
@@ -211,7 +160,7 @@ test result: FAILED. 2 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; 
             Report {
                 passed: 1,
                 failed: 1,
-                skipped: vec![skip("d", "takes a minute"), skip("m::b", "needs root")],
+                skipped: vec![skip("m::b", "needs root"), skip("d", "marked #[ignore]")],
             }
         );
     }
@@ -225,7 +174,7 @@ test result: FAILED. 2 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; 
             .collect();
         assert_eq!(shown.first(), Some(&"failures:"));
         assert!(shown.contains(&"thread 'c' panicked at src/lib.rs:1:1:"));
-        assert!(!shown.contains(&"building"));
+        assert!(!shown.contains(&"test a ... ok"));
         let mut reader = Reader::default();
         assert_eq!(reader.line("test x::y ... ok"), Event::Ended("x::y", "ok"));
         assert_eq!(reader.line("a word from the program"), Event::Show);

@@ -10,9 +10,9 @@ use anyhow::{Result, bail};
 
 use crate::{
     cargo::{self, Executable},
-    harness,
+    harness::{self, Root},
     libtest::{Report, Skip},
-    privilege, setup,
+    setup,
     survey::Scope,
 };
 
@@ -34,25 +34,19 @@ pub(crate) fn test(filter: Option<&str>) -> Result<ExitCode> {
     let (namespace, unit): (Vec<_>, Vec<_>) = executables
         .into_iter()
         .partition(|executable| executable.kind == "test");
-    let obstacle = privilege::obstacle();
-    let sudo = obstacle.is_none() && !privilege::is_root();
+    let root = Root::find();
 
     parts.push(programs("unit tests", &unit, |program| {
-        harness::unit_tests(program, filter, sudo)
+        harness::unit_tests(program, filter, &root)
     }));
     if !unit.is_empty() {
         parts.push(part("doc tests", |kind| {
             vec![step(kind, || harness::doc_tests(filter))]
         }));
     }
-    parts.push(programs(
-        "namespace tests",
-        &namespace,
-        |program| match &obstacle {
-            None => harness::namespace_tests(program, filter),
-            Some(reason) => harness::skipped(program, filter, reason),
-        },
-    ));
+    parts.push(programs("namespace tests", &namespace, |program| {
+        harness::namespace_tests(program, filter, &root)
+    }));
     Ok(summary(&parts))
 }
 

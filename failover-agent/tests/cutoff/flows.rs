@@ -109,16 +109,19 @@ fn udp_flow_continues(nat: &'static str) {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn masqueraded_udp_continues_by_the_new_uplink() {
     udp_flow_continues(MASQUERADE);
 }
 
 #[test]
+#[ignore = "needs root"]
 fn snatted_udp_continues_by_the_new_uplink() {
     udp_flow_continues(SNAT);
 }
 
 #[test]
+#[ignore = "needs root"]
 fn snatted_tcp_client_is_told_by_its_next_segment() {
     isolated(|| {
         let router = Router::new(SNAT);
@@ -189,6 +192,7 @@ fn udp_flows(local: &str, remotes: &[&str], count: usize) {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn deletes_by_source_in_every_zone_and_spares_inbound() {
     isolated(|| {
         tracked(
@@ -220,6 +224,7 @@ fn deletes_by_source_in_every_zone_and_spares_inbound() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn deletes_one_thousand_of_a_hundred_thousand() {
     isolated(|| {
         tracked("");
@@ -249,6 +254,7 @@ fn deletes_one_thousand_of_a_hundred_thousand() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn has_nothing_to_do_without_connection_tracking() {
     isolated(|| {
         let ended = Cutoff::open().delete_flows(&addresses("192.0.2.1"));

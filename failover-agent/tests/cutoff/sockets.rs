@@ -65,6 +65,7 @@ fn receive(socket: &Socket) -> io::Result<usize> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn destroys_tcp_in_every_state_but_listening() {
     isolated(|| {
         two_uplinks();
@@ -157,6 +158,7 @@ fn destroys_tcp_in_every_state_but_listening() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn tells_an_application_that_only_waits() {
     isolated(|| {
         two_uplinks();
@@ -180,6 +182,7 @@ fn tells_an_application_that_only_waits() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn destroys_ipv6_and_mapped_sockets() {
     isolated(|| {
         two_uplinks();
@@ -228,6 +231,7 @@ fn destroys_ipv6_and_mapped_sockets() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn destroys_connected_udp_only() {
     isolated(|| {
         two_uplinks();
@@ -267,6 +271,7 @@ fn destroys_connected_udp_only() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn destroys_ten_thousand() {
     isolated(|| {
         two_uplinks();

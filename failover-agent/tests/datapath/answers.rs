@@ -44,6 +44,7 @@ fn connected(peer: &Peer, address: &str) -> (TcpStream, TcpStream) {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_connection_that_sends_is_reset_at_once() {
     for mode in MODES {
         lab(|lab| {
@@ -65,6 +66,7 @@ fn a_connection_that_sends_is_reset_at_once() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_new_connection_is_refused_at_once() {
     for mode in MODES {
         lab(|lab| {
@@ -82,6 +84,7 @@ fn a_new_connection_is_refused_at_once() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_bulk_sender_is_reset_in_full_flight() {
     for mode in MODES {
         for address in PEERS {
@@ -123,6 +126,7 @@ fn a_bulk_sender_is_reset_in_full_flight() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_connected_udp_socket_gets_an_error() {
     for mode in MODES {
         lab(|lab| {

@@ -22,6 +22,7 @@ fn network_layer(answer: &[u8], link_layer: LinkLayer) -> &[u8] {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn no_packet_gets_an_undefined_verdict() {
     closed(|datapath, ifindex| {
         let inner = [

@@ -68,6 +68,7 @@ fn reset(sequence: u32, acknowledgement: Option<u32>) -> Kind {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_reset_is_right_to_the_byte() {
     answering(|datapath, ifindex| {
         let data = framed(&[], &ip(HOST4, FAR4, TCP, &segment(ACK, &[1; 12], b"lost")));
@@ -83,6 +84,7 @@ fn a_reset_is_right_to_the_byte() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn resets_follow_the_rules_of_tcp() {
     answering(|datapath, ifindex| {
         for (host, far) in [(HOST4, FAR4), (HOST6, FAR6)] {
@@ -110,6 +112,7 @@ fn resets_follow_the_rules_of_tcp() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn answers_find_their_way_through_options_extensions_and_tags() {
     answering(|datapath, ifindex| {
         let syn = segment(SYN, &[], &[]);
@@ -157,6 +160,7 @@ fn answers_find_their_way_through_options_extensions_and_tags() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_gso_packet_is_answered_once() {
     answering(|datapath, ifindex| {
         let data = framed(&[], &ip(HOST4, FAR4, TCP, &segment(ACK, &[], &[7; 3000])));
@@ -181,6 +185,7 @@ fn a_gso_packet_is_answered_once() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn an_icmp_error_quotes_as_much_as_it_may() {
     answering(|datapath, ifindex| {
         for (host, far, most) in [(HOST4, FAR4, 548), (HOST6, FAR6, 1232)] {
@@ -206,6 +211,7 @@ fn an_icmp_error_quotes_as_much_as_it_may() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn some_packets_are_never_answered() {
     answering(|datapath, ifindex| {
         let syn = segment(SYN, &[], &[]);
@@ -260,6 +266,7 @@ fn some_packets_are_never_answered() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn icmp_errors_are_limited_and_resets_are_not() {
     answering(|datapath, ifindex| {
         let datagram = framed(&[], &ip(HOST4, FAR4, UDP, &udp(53)));
@@ -282,6 +289,7 @@ fn icmp_errors_are_limited_and_resets_are_not() {
 
 /// Prints the figure; the benchmark judges it. One packet a run: the second time it would be its own answer.
 #[test]
+#[ignore = "needs root"]
 fn cost_of_a_reset() {
     answering(|datapath, ifindex| {
         let data = framed(

@@ -12,6 +12,7 @@ use crate::{
 };
 
 #[test]
+#[ignore = "needs root"]
 fn what_is_counted_is_what_is_on_the_wire() {
     closed(|datapath, ifindex| {
         let before = datapath.counters(ifindex).unwrap();
@@ -43,6 +44,7 @@ fn what_is_counted_is_what_is_on_the_wire() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn only_packets_from_beyond_are_a_sign_of_life() {
     closed(|datapath, ifindex| {
         datapath
@@ -69,6 +71,7 @@ fn only_packets_from_beyond_are_a_sign_of_life() {
 
 /// Prints the figure; the benchmark judges it.
 #[test]
+#[ignore = "needs root"]
 fn cost_of_an_open_gate() {
     lab(|lab| {
         let ifindex = quiet_uplink();

@@ -36,6 +36,7 @@ fn listen(peer: &Peer) -> UdpSocket {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_udp_sender_sees_success_and_nothing_leaves() {
     for mode in MODES {
         lab(|lab| {
@@ -73,6 +74,7 @@ fn a_udp_sender_sees_success_and_nothing_leaves() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_link_without_a_header_is_cut_alike() {
     for mode in MODES {
         lab(|lab| {
@@ -104,6 +106,7 @@ fn a_link_without_a_header_is_cut_alike() {
 
 /// Under TC_ACT_SHOT this connection would never end: see `gate::drop_silently`.
 #[test]
+#[ignore = "needs root"]
 fn keepalive_ends_an_idle_connection() {
     lab(|lab| {
         let peer = Peer::connect();
@@ -133,6 +136,7 @@ fn keepalive_ends_an_idle_connection() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_log_tells_of_cut_packets_at_most_once_a_second() {
     /// What the programs said.
     struct Memory(Mutex<Vec<String>>);

@@ -39,6 +39,7 @@ fn close(datapath: &mut Datapath) {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_client_behind_nat_is_reset_and_refused() {
     for mode in MODES {
         lab(|lab| {
@@ -70,6 +71,7 @@ fn a_client_behind_nat_is_reset_and_refused() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_udp_client_behind_nat_gets_an_error() {
     lab(|lab| {
         let (_peer, client, mut datapath) = router(lab, AttachMode::Auto);
@@ -88,6 +90,7 @@ fn a_udp_client_behind_nat_gets_an_error() {
 
 /// Static NAT goes on to write an address after it has moved to another uplink.
 #[test]
+#[ignore = "needs root"]
 fn a_client_behind_stale_nat_is_reset_though_the_gate_is_open() {
     lab(|lab| {
         let (peer, client, mut datapath) = router(lab, AttachMode::Auto);

@@ -27,6 +27,7 @@ fn close(datapath: &mut Datapath) {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_came_in_is_answered_if_it_is_to_be_kept() {
     for inbound in [Inbound::Keep, Inbound::Cut] {
         lab(|lab| {
@@ -105,6 +106,7 @@ fn echo(peer: &Peer, host: &str) {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn an_answer_from_beyond_is_no_beginning() {
     closed(|datapath, ifindex| {
         datapath.set_inbound(ifindex, Inbound::Keep).unwrap();

@@ -39,6 +39,7 @@ fn qdiscs() -> String {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_restart_adopts_programs_counters_and_gates() {
     for (mode, hook) in MODES {
         lab(|lab| {
@@ -73,6 +74,7 @@ fn a_restart_adopts_programs_counters_and_gates() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_restart_may_change_the_hook() {
     lab(|lab| {
         let _peer = Peer::connect();
@@ -95,6 +97,7 @@ fn a_restart_may_change_the_hook() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn programs_of_others_still_run() {
     for (mode, _) in MODES {
         lab(|lab| {
@@ -120,6 +123,7 @@ fn programs_of_others_still_run() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_qdisc_of_others_is_left_alone() {
     lab(|lab| {
         quiet_uplink();
@@ -147,6 +151,7 @@ fn a_qdisc_of_others_is_left_alone() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn an_interface_made_anew_is_attached_afresh() {
     for (mode, _) in MODES {
         lab(|lab| {
@@ -181,6 +186,7 @@ fn an_interface_made_anew_is_attached_afresh() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn retain_forgets_the_others() {
     lab(|lab| {
         let peer = Peer::connect();
@@ -210,6 +216,7 @@ fn retain_forgets_the_others() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn remove_leaves_nothing() {
     for (mode, _) in MODES {
         lab(|lab| {
@@ -225,6 +232,7 @@ fn remove_leaves_nothing() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn reset_after_a_kill_leaves_nothing_and_says_so() {
     for (mode, _) in MODES {
         lab(|lab| {
@@ -259,6 +267,7 @@ fn reset_after_a_kill_leaves_nothing_and_says_so() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn files_of_others_are_left_alone() {
     lab(|lab| {
         lab.open(AttachMode::Auto);
@@ -269,6 +278,7 @@ fn files_of_others_are_left_alone() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn pins_that_cannot_be_adopted_are_replaced() {
     lab(|lab| {
         quiet_uplink();
@@ -307,6 +317,7 @@ fn pins_that_cannot_be_adopted_are_replaced() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn bpftool_prints_names_and_words() {
     lab(|lab| {
         let ifindex = quiet_uplink();

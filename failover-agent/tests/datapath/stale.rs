@@ -27,6 +27,7 @@ fn addresses(texts: &[&str]) -> Vec<std::net::IpAddr> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_foreign_source_is_cut_whatever_the_gate() {
     lab(|lab| {
         let ifindex = crate::lab::quiet_uplink();
@@ -110,6 +111,7 @@ fn a_foreign_source_is_cut_whatever_the_gate() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn an_uplinks_own_source_is_not_looked_up() {
     lab(|lab| {
         let ifindex = crate::lab::quiet_uplink();
@@ -165,6 +167,7 @@ fn an_uplinks_own_source_is_not_looked_up() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn allowed_marks_pass_a_closed_gate() {
     closed(|datapath, ifindex| {
         let data = ethernet(&udp4());
@@ -204,6 +207,7 @@ fn moved(lab: &Lab) -> Datapath {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn no_provider_sees_a_foreign_source_and_its_sender_is_told() {
     lab(|lab| {
         let peer = Peer::connect();

@@ -31,6 +31,7 @@ fn closed(lab: &Lab, mode: AttachMode, link_layer: LinkLayer) -> Datapath {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn senders_on_a_link_without_a_header_are_told() {
     for mode in [AttachMode::Tcx, AttachMode::Clsact] {
         lab(|lab| {
@@ -50,6 +51,7 @@ fn senders_on_a_link_without_a_header_are_told() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn an_answer_bears_the_tags_of_its_packet() {
     lab(|lab| {
         let _peer = Peer::connect();

@@ -60,6 +60,7 @@ pub(crate) fn udp6() -> Vec<u8> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn an_open_gate_passes_everything() {
     lab(|lab| {
         let ifindex = quiet_uplink();
@@ -77,6 +78,7 @@ fn an_open_gate_passes_everything() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_closed_gate_cuts_what_is_not_exempt() {
     closed(|datapath, ifindex| {
         for (what, data) in [
@@ -121,6 +123,7 @@ fn a_closed_gate_cuts_what_is_not_exempt() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_closed_gate_passes_what_keeps_the_link() {
     closed(|datapath, ifindex| {
         for (what, data) in [
@@ -184,6 +187,7 @@ fn a_closed_gate_passes_what_keeps_the_link() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn headers_are_found_behind_tags_and_extensions() {
     closed(|datapath, ifindex| {
         let (dhcp, dns) = (ip(HOST4, FAR4, UDP, &udp(67)), udp4());
@@ -238,6 +242,7 @@ fn headers_are_found_behind_tags_and_extensions() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn later_fragments_go_by_their_addresses_alone() {
     closed(|datapath, ifindex| {
         // What would be a DHCP port in a first fragment is only data in a later one.
@@ -270,6 +275,7 @@ fn later_fragments_go_by_their_addresses_alone() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn exempt_prefixes_pass_where_they_are_exempt() {
     closed(|datapath, ifindex| {
         let cut = |datapath: &Datapath, packet: &[u8]| {
@@ -305,6 +311,7 @@ fn exempt_prefixes_pass_where_they_are_exempt() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn each_family_has_a_gate_of_its_own() {
     closed(|datapath, ifindex| {
         datapath.set_gate(ifindex, Family::V4, Gate::Open).unwrap();
@@ -331,6 +338,7 @@ fn each_family_has_a_gate_of_its_own() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn gates_count_as_open_once_the_lease_is_past() {
     closed(|datapath, ifindex| {
         assert_eq!(
@@ -351,6 +359,7 @@ fn gates_count_as_open_once_the_lease_is_past() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn probes_pass_and_are_counted() {
     closed(|datapath, ifindex| {
         let data = ethernet(&udp4());
@@ -371,6 +380,7 @@ fn probes_pass_and_are_counted() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn packets_without_a_link_layer_header_are_judged_alike() {
     closed(|datapath, ifindex| {
         datapath.attach(ifindex, LinkLayer::None).unwrap();

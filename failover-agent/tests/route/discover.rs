@@ -11,6 +11,7 @@ use failover_ebpf::LinkLayer;
 use crate::{netns::*, scene::*};
 
 #[test]
+#[ignore = "needs root"]
 fn discovers_ethernet_tunnel_advertised_and_explicit() {
     isolated(|| {
         ethernet_uplinks(3);
@@ -76,6 +77,7 @@ fn discovers_ethernet_tunnel_advertised_and_explicit() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn prefers_permanent_addresses_that_are_ready() {
     isolated(|| {
         ethernet_uplinks(2);
@@ -97,6 +99,7 @@ fn prefers_permanent_addresses_that_are_ready() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn names_what_is_wrong() {
     isolated(|| {
         ethernet_uplinks(3);
@@ -177,6 +180,7 @@ fn names_what_is_wrong() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn prepares_tables_and_rules_once() {
     isolated(|| {
         ethernet_uplinks(2);

@@ -162,6 +162,7 @@ fn assert_alive(flows: &mut [Flow], when: &str) {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn forwarded_flows_of_staying_members_stay_put() {
     isolated(|| {
         let server = "203.0.113.1:80";
@@ -206,6 +207,7 @@ fn forwarded_flows_of_staying_members_stay_put() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn forwarded_ipv6_flows_stay_with_the_member_that_is_left() {
     isolated(|| {
         let server = "[2001:db8:113::1]:80";

@@ -27,6 +27,7 @@ fn wait_until_lost(router: &mut Router, config: &Config, family: usize) -> bool 
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_is_missing_is_waited_for_and_what_is_wrong_is_not() {
     isolated(|| {
         ethernet_uplinks(2);
@@ -61,6 +62,7 @@ fn what_is_missing_is_waited_for_and_what_is_wrong_is_not() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn targets_on_the_link_are_refused() {
     isolated(|| {
         ethernet_uplinks(2);
@@ -83,6 +85,7 @@ fn targets_on_the_link_are_refused() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn probes_never_leave_from_an_address_that_is_not_unique_yet() {
     isolated(|| {
         ethernet_uplinks(2);
@@ -113,6 +116,7 @@ fn probes_never_leave_from_an_address_that_is_not_unique_yet() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_metric_goes_before_what_routers_say_of_themselves() {
     isolated(|| {
         ethernet_uplinks(2);
@@ -130,6 +134,7 @@ fn a_metric_goes_before_what_routers_say_of_themselves() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_is_withdrawn_lingers_and_goes() {
     isolated(|| {
         ethernet_uplinks(2);
@@ -158,6 +163,7 @@ fn what_is_withdrawn_lingers_and_goes() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_went_with_its_interface_is_remembered() {
     isolated(|| {
         ethernet_uplinks(2);
@@ -179,6 +185,7 @@ fn what_went_with_its_interface_is_remembered() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_displaced_advertisement_counts_for_its_lifetime() {
     isolated(|| {
         ethernet_uplinks(2);
@@ -197,6 +204,7 @@ fn a_displaced_advertisement_counts_for_its_lifetime() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_shared_address_has_no_rules_and_a_borrowed_one_is_nobodys() {
     isolated(|| {
         ethernet_uplinks(3);

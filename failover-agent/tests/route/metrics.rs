@@ -35,6 +35,7 @@ fn routes(routes: &[(&str, u64)]) -> Vec<(String, u64)> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn switches_between_own_metrics_past_a_standby_in_between() {
     isolated(|| {
         ethernet_uplinks(3);
@@ -81,6 +82,7 @@ fn switches_between_own_metrics_past_a_standby_in_between() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn own_metrics_decide_which_foreign_routes_beat_ours() {
     isolated(|| {
         ethernet_uplinks(3);
@@ -120,6 +122,7 @@ fn own_metrics_decide_which_foreign_routes_beat_ours() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn refused_route_leaves_other_metrics_as_they_were() {
     isolated(|| {
         ethernet_uplinks(3);
@@ -144,6 +147,7 @@ fn refused_route_leaves_other_metrics_as_they_were() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn withdrawn_uplinks_have_no_default_route() {
     isolated(|| {
         ethernet_uplinks(3);
@@ -204,6 +208,7 @@ fn withdrawn_uplinks_have_no_default_route() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn changed_metrics_follow_without_an_instant_without_default_route() {
     isolated(|| {
         ethernet_uplinks(2);

@@ -20,6 +20,7 @@ fn entry(gateway: &str) -> String {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn resolves_gateways_before_they_are_needed() {
     isolated(|| {
         ethernet_uplinks(2);
@@ -89,6 +90,7 @@ fn resolves_gateways_before_they_are_needed() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn needs_no_neighbour_on_a_tunnel() {
     isolated(|| {
         ethernet_uplinks(1);

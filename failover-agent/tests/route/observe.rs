@@ -15,6 +15,7 @@ use failover_agent::{
 use crate::{netns::*, scene::*};
 
 #[test]
+#[ignore = "needs root"]
 fn puts_right_what_others_undo() {
     isolated(|| {
         ethernet_uplinks(2);
@@ -66,6 +67,7 @@ fn puts_right_what_others_undo() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn finds_what_the_kernel_does_not_list() {
     isolated(|| {
         ethernet_uplinks(2);
@@ -96,6 +98,7 @@ fn finds_what_the_kernel_does_not_list() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn observes_what_others_do() {
     isolated(|| {
         ethernet_uplinks(3);
@@ -192,6 +195,7 @@ fn observes_what_others_do() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_carrier_that_only_a_look_saw_gone_is_back() {
     isolated(|| {
         ethernet_uplinks(1);
@@ -294,6 +298,7 @@ impl Drop for Resident {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn observes_who_did_it() {
     isolated(|| {
         ethernet_uplinks(2);
@@ -349,6 +354,7 @@ fn observes_who_did_it() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn observer_survives_an_overrun() {
     isolated(|| {
         ethernet_uplinks(2);

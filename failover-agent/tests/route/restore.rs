@@ -8,6 +8,7 @@ use failover_agent::{
 use crate::{netns::*, scene::*};
 
 #[test]
+#[ignore = "needs root"]
 fn displaces_what_beats_or_ties_and_restores_it_exactly() {
     isolated(|| {
         ethernet_uplinks(2);
@@ -78,6 +79,7 @@ fn displaces_what_beats_or_ties_and_restores_it_exactly() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn resets_after_a_kill() {
     isolated(|| {
         ethernet_uplinks(2);
@@ -126,6 +128,7 @@ fn resets_after_a_kill() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn remembers_gateways_over_a_kill_when_no_route_is_left() {
     isolated(|| {
         ethernet_uplinks(2);
@@ -149,6 +152,7 @@ fn remembers_gateways_over_a_kill_when_no_route_is_left() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn restores_what_can_be_and_reports_the_rest() {
     isolated(|| {
         ethernet_uplinks(2);
@@ -171,6 +175,7 @@ fn restores_what_can_be_and_reports_the_rest() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn restores_on_an_interface_that_was_made_anew() {
     isolated(|| {
         ethernet_uplinks(2);
@@ -197,6 +202,7 @@ fn restores_on_an_interface_that_was_made_anew() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn ignores_a_record_from_before_the_boot() {
     isolated(|| {
         ethernet_uplinks(2);

@@ -14,6 +14,7 @@ fn of_slot(entries: &BTreeSet<String>, slot: u32) -> Vec<String> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn an_uplink_in_front_leaves_the_others_alone() {
     isolated(|| {
         ethernet_uplinks(4);

@@ -50,6 +50,7 @@ fn wait_for_state(state: &str, present: bool) {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn an_address_that_somebody_else_has_is_never_used() {
     isolated(|| {
         ethernet_uplinks(2);
@@ -97,6 +98,7 @@ fn an_address_that_somebody_else_has_is_never_used() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn an_optimistic_address_is_used_where_there_is_no_other() {
     isolated(|| {
         ethernet_uplinks(2);
@@ -127,6 +129,7 @@ fn an_optimistic_address_is_used_where_there_is_no_other() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn an_unnumbered_link_borrows_an_address_that_is_no_uplinks() {
     isolated(|| {
         ethernet_uplinks(2);

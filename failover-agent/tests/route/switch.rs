@@ -8,6 +8,7 @@ use failover_agent::{
 use crate::{netns::*, poller::Poller, scene::*};
 
 #[test]
+#[ignore = "needs root"]
 fn switches_without_an_instant_without_default_route() {
     isolated(|| {
         ethernet_uplinks(3);
@@ -75,6 +76,7 @@ fn switches_without_an_instant_without_default_route() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn leaves_everything_when_the_new_route_is_refused() {
     isolated(|| {
         ethernet_uplinks(3);
@@ -143,6 +145,7 @@ fn leaves_everything_when_the_new_route_is_refused() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn fails_over_from_an_interface_that_is_down() {
     isolated(|| {
         ethernet_uplinks(2);
@@ -175,6 +178,7 @@ fn fails_over_from_an_interface_that_is_down() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn notices_a_route_that_has_just_come() {
     isolated(|| {
         ethernet_uplinks(3);
@@ -227,6 +231,7 @@ fn notices_a_route_that_has_just_come() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn takes_in_a_multipath_route_of_the_uplinks() {
     isolated(|| {
         ethernet_uplinks(2);
@@ -266,6 +271,7 @@ fn takes_in_a_multipath_route_of_the_uplinks() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn switches_between_ethernet_and_tunnel() {
     isolated(|| {
         ethernet_uplinks(1);

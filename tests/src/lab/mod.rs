@@ -61,19 +61,3 @@ pub use uplink::{LinkKind, Uplink};
 pub use usage::{cpu_time, peak_rss_bytes, reset_peak_rss, rss_bytes};
 pub use wait::{wait_for, wait_until};
 pub use wide::{WideLab, WideUplink};
-
-/// Whether this process can build a laboratory. If not it says so twice: in the form that `cargo xtask test` counts, where the test
-/// harness captures it, and past the capture for whoever runs the tests by hand. A skipped test must not look like a passed one.
-#[must_use]
-pub fn require_root(test: &str) -> bool {
-    use std::io::Write;
-
-    if nix::unistd::geteuid().is_root() {
-        return true;
-    }
-    eprintln!("skipped: needs root");
-    // In one piece, since other tests write too. Should standard error be gone there is nobody to tell.
-    let line = format!("{test} is skipped: it needs root\n");
-    std::io::stderr().write_all(line.as_bytes()).ok();
-    false
-}

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use failover_agent::policy::Family;
-use failover_tests::lab::{Lab, TARGET_V4, TARGET_V6, require_root};
+use failover_tests::lab::{Lab, TARGET_V4, TARGET_V6};
 
 use super::{
     flows::connect_by,
@@ -12,10 +12,8 @@ use super::{
 };
 
 #[test]
+#[ignore = "needs root"]
 fn the_backup_takes_over_when_the_whole_group_is_down() -> Result<()> {
-    if !require_root("the_backup_takes_over_when_the_whole_group_is_down") {
-        return Ok(());
-    }
     let lab = Lab::builder()
         .uplinks(["cable", "dsl", "lte"])
         .lan()
@@ -49,10 +47,8 @@ fn the_backup_takes_over_when_the_whole_group_is_down() -> Result<()> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_backup_drains_when_the_group_is_back() -> Result<()> {
-    if !require_root("the_backup_drains_when_the_group_is_back") {
-        return Ok(());
-    }
     let lab = Lab::builder().uplinks(["cable", "dsl", "lte"]).build()?;
     let agent = start(&lab, &TWO, "[cutoff]\ndrain = \"1h\"", "cable,dsl")?;
     let _cable = lab.uplink("cable").blackhole()?;

@@ -2,16 +2,14 @@
 
 use anyhow::Result;
 use failover_agent::policy::Family;
-use failover_tests::lab::{Lab, require_root, wait_for};
+use failover_tests::lab::{Lab, wait_for};
 use serde_json::Value;
 
 use super::scene::{SOON, TWO, default_routes, history, start};
 
 #[test]
+#[ignore = "needs root"]
 fn nexthop_objects_that_are_flushed_are_put_back_and_told() -> Result<()> {
-    if !require_root("nexthop_objects_that_are_flushed_are_put_back_and_told") {
-        return Ok(());
-    }
     let lab = Lab::builder().uplinks(["cable", "dsl", "lte"]).build()?;
     let agent = start(&lab, &TWO, "", "cable,dsl")?;
     let before = lab.host().snapshot()?;

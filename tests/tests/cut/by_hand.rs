@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use failover_agent::policy::{Cause, Family, Health};
 use failover_tests::{
-    lab::{AgentProcess, Lab, TARGET_V4, require_root},
+    lab::{AgentProcess, Lab, TARGET_V4},
     scene::{SOON, status, uplink, wait_for_active, wait_for_status},
 };
 
@@ -23,10 +23,8 @@ fn refusal(agent: &AgentProcess, order: &[&str]) -> Result<String> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn switch_by_hand_holds_until_auto() -> Result<()> {
-    if !require_root("switch_by_hand_holds_until_auto") {
-        return Ok(());
-    }
     let lab = Lab::builder().build()?;
     let agent = start(&lab)?;
     let old = lab.host().tcp_idle(TARGET_V4)?;
@@ -65,10 +63,8 @@ fn switch_by_hand_holds_until_auto() -> Result<()> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn drill_fails_over_and_back_by_itself() -> Result<()> {
-    if !require_root("drill_fails_over_and_back_by_itself") {
-        return Ok(());
-    }
     const DRILL: Duration = Duration::from_secs(1);
 
     let lab = Lab::builder().build()?;
@@ -96,10 +92,8 @@ fn drill_fails_over_and_back_by_itself() -> Result<()> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn drill_is_refused_when_no_other_uplink_is_up() -> Result<()> {
-    if !require_root("drill_is_refused_when_no_other_uplink_is_up") {
-        return Ok(());
-    }
     let lab = Lab::builder().build()?;
     let agent = start(&lab)?;
     let fault = lab.uplink("lte").blackhole()?;
@@ -128,10 +122,8 @@ fn drill_is_refused_when_no_other_uplink_is_up() -> Result<()> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn drill_survives_a_crash_and_ends_when_it_should() -> Result<()> {
-    if !require_root("drill_survives_a_crash_and_ends_when_it_should") {
-        return Ok(());
-    }
     const DRILL: Duration = Duration::from_secs(3);
 
     let lab = Lab::builder().build()?;
@@ -163,10 +155,8 @@ fn drill_survives_a_crash_and_ends_when_it_should() -> Result<()> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn drill_can_be_ended_by_hand() -> Result<()> {
-    if !require_root("drill_can_be_ended_by_hand") {
-        return Ok(());
-    }
     let lab = Lab::builder().build()?;
     let agent = start(&lab)?;
     for order in [&["switch", "auto"][..], &["drill", "cable", "--for", "0s"]] {

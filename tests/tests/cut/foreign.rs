@@ -9,7 +9,7 @@ use anyhow::Result;
 use failover_tests::{
     lab::{
         Capture, DISCARD_PORT, LAN_CLIENT_V4, LAN_CLIENT_V6, Lab, Node, TARGET_V4, TARGET_V6,
-        TcpClient, Uplink, UplinkSpec, require_root,
+        TcpClient, Uplink, UplinkSpec,
     },
     scene::{SOON, counters},
 };
@@ -20,19 +20,14 @@ use super::scene::{foreign_packets, start, wait_for_cut};
 const ROUNDS: usize = 3;
 
 #[test]
+#[ignore = "needs root"]
 fn no_packet_has_a_foreign_source_however_often_the_uplinks_change() -> Result<()> {
-    let name = "no_packet_has_a_foreign_source_however_often_the_uplinks_change";
-    if !require_root(name) {
-        return Ok(());
-    }
     no_foreign_source(["cable", "lte"].map(UplinkSpec::veth))
 }
 
 #[test]
+#[ignore = "needs root"]
 fn no_packet_has_a_foreign_source_on_l3_uplinks() -> Result<()> {
-    if !require_root("no_packet_has_a_foreign_source_on_l3_uplinks") {
-        return Ok(());
-    }
     no_foreign_source(["cable", "lte"].map(UplinkSpec::tun))
 }
 

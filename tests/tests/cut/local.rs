@@ -18,7 +18,7 @@ use failover_ebpf::Gate;
 use failover_tests::{
     lab::{
         ECHO_PORT, Lab, TARGET_V4, TARGET_V6, TARGETS_V4, TARGETS_V6, Uplink, UplinkSpec,
-        agent_path, require_root, wait_for,
+        agent_path, wait_for,
     },
     scene::{SOON, counters, gate, status, uplink, wait_for_status},
 };
@@ -29,34 +29,26 @@ use super::{
 };
 
 #[test]
+#[ignore = "needs root"]
 fn sockets_on_the_lost_uplink_end_at_once() -> Result<()> {
-    if !require_root("sockets_on_the_lost_uplink_end_at_once") {
-        return Ok(());
-    }
     sockets_end(Family::V4, ["cable", "lte"].map(UplinkSpec::veth))
 }
 
 #[test]
+#[ignore = "needs root"]
 fn ipv6_sockets_on_the_lost_uplink_end_at_once() -> Result<()> {
-    if !require_root("ipv6_sockets_on_the_lost_uplink_end_at_once") {
-        return Ok(());
-    }
     sockets_end(Family::V6, ["cable", "lte"].map(UplinkSpec::veth))
 }
 
 #[test]
+#[ignore = "needs root"]
 fn sockets_on_a_lost_l3_uplink_end_at_once() -> Result<()> {
-    if !require_root("sockets_on_a_lost_l3_uplink_end_at_once") {
-        return Ok(());
-    }
     sockets_end(Family::V4, ["cable", "lte"].map(UplinkSpec::tun))
 }
 
 #[test]
+#[ignore = "needs root"]
 fn ipv6_sockets_on_a_lost_l3_uplink_end_at_once() -> Result<()> {
-    if !require_root("ipv6_sockets_on_a_lost_l3_uplink_end_at_once") {
-        return Ok(());
-    }
     sockets_end(Family::V6, ["cable", "lte"].map(UplinkSpec::tun))
 }
 
@@ -150,10 +142,8 @@ fn sockets_end(family: Family, uplinks: [UplinkSpec; 2]) -> Result<()> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_is_cut_is_refused_counted_and_told() -> Result<()> {
-    if !require_root("what_is_cut_is_refused_counted_and_told") {
-        return Ok(());
-    }
     let lab = Lab::builder().build()?;
     let agent = start(&lab)?;
     let (host, cable, lte) = (lab.host(), lab.uplink("cable"), lab.uplink("lte"));
@@ -225,10 +215,8 @@ fn events(output: &str) -> Result<Vec<Event>> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn reset_ends_the_far_end_too() -> Result<()> {
-    if !require_root("reset_ends_the_far_end_too") {
-        return Ok(());
-    }
     let lab = Lab::builder().build()?;
     let agent = start(&lab)?;
     let mut pair = Pair::connect(
@@ -250,10 +238,8 @@ fn reset_ends_the_far_end_too() -> Result<()> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn events_are_followed_as_they_happen() -> Result<()> {
-    if !require_root("events_are_followed_as_they_happen") {
-        return Ok(());
-    }
     let lab = Lab::builder().build()?;
     let _agent = start(&lab)?;
     let host = lab.host().namespace();

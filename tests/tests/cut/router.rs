@@ -11,7 +11,7 @@ use failover_agent::policy::Family;
 use failover_tests::{
     lab::{
         Arrival, ECHO_PORT, LAN_CLIENT_V4, LAN_CLIENT_V6, Lab, TARGET_V4, TARGET_V6, UdpStream,
-        UplinkSpec, require_root, wait_for,
+        UplinkSpec, wait_for,
     },
     scene::{SOON, status},
 };
@@ -22,26 +22,20 @@ use super::{
 };
 
 #[test]
+#[ignore = "needs root"]
 fn clients_behind_masquerade_learn_at_their_next_packet() -> Result<()> {
-    if !require_root("clients_behind_masquerade_learn_at_their_next_packet") {
-        return Ok(());
-    }
     clients_learn(["cable", "lte"].map(UplinkSpec::veth), &Nat::Masquerade)
 }
 
 #[test]
+#[ignore = "needs root"]
 fn clients_behind_static_snat_learn_at_their_next_packet() -> Result<()> {
-    if !require_root("clients_behind_static_snat_learn_at_their_next_packet") {
-        return Ok(());
-    }
     clients_learn(["cable", "lte"].map(UplinkSpec::veth), &Nat::Static)
 }
 
 #[test]
+#[ignore = "needs root"]
 fn clients_behind_static_snat_on_l3_uplinks_learn_at_their_next_packet() -> Result<()> {
-    if !require_root("clients_behind_static_snat_on_l3_uplinks_learn_at_their_next_packet") {
-        return Ok(());
-    }
     clients_learn(["cable", "lte"].map(UplinkSpec::tun), &Nat::Static)
 }
 
@@ -163,10 +157,8 @@ fn goes_on_by_lte(lab: &Lab, udp: &UdpStream, cut: Instant) -> Result<()> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn client_on_an_uplink_that_still_works_is_told_at_once() -> Result<()> {
-    if !require_root("client_on_an_uplink_that_still_works_is_told_at_once") {
-        return Ok(());
-    }
     let lab = Lab::builder().lan().build()?;
     let agent = start(&lab)?;
     let client = lab.client();

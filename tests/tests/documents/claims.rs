@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use failover_tests::{
-    lab::{AgentProcess, Lab, require_root, wait_until},
+    lab::{AgentProcess, Lab, wait_until},
     scene::SOON,
 };
 use nix::sys::signal::Signal;
@@ -35,10 +35,8 @@ fn health(status: &Value) -> Vec<&Value> {
 
 /// migrating.md, ib.haip: an `unreachable` route as simulated failure.
 #[test]
+#[ignore = "needs root"]
 fn an_unreachable_route_to_the_target_fails_the_uplinks_that_it_concerns() -> Result<()> {
-    if !require_root("an_unreachable_route_to_the_target_fails_the_uplinks_that_it_concerns") {
-        return Ok(());
-    }
     let lab = Lab::builder().build()?;
     let agent = lab.start_agent(&lab.config(PROBE))?;
     wait_for(&agent, "cable", ["Up", "Up"])?;
@@ -64,10 +62,8 @@ fn an_unreachable_route_to_the_target_fails_the_uplinks_that_it_concerns() -> Re
 
 /// migrating.md, py-pingu: metrics of their own, routes that are withdrawn, and what is found of the other's routes.
 #[test]
+#[ignore = "needs root"]
 fn the_routes_of_another_with_our_number_are_put_right_and_withdrawn() -> Result<()> {
-    if !require_root("the_routes_of_another_with_our_number_are_put_right_and_withdrawn") {
-        return Ok(());
-    }
     let lab = Lab::builder().build()?;
     for (name, metric) in [("cable", 50), ("lte", 88)] {
         // One metric is right, the other is what an earlier configuration had.

@@ -21,7 +21,6 @@ mod markdown;
 use std::{path::Path, process::Command};
 
 use anyhow::{Context, Result, bail, ensure};
-use failover_tests::lab::require_root;
 
 use self::{
     host::Host,
@@ -35,34 +34,26 @@ const OPERATIONS: &str = include_str!("../../../docs/operations.md");
 const MIGRATING: &str = include_str!("../../../docs/migrating.md");
 
 #[test]
+#[ignore = "needs root"]
 fn readme_can_be_followed() -> Result<()> {
-    if !require_root("readme_can_be_followed") {
-        return Ok(());
-    }
     follow(README)
 }
 
 #[test]
+#[ignore = "needs root"]
 fn configuration_can_be_followed() -> Result<()> {
-    if !require_root("configuration_can_be_followed") {
-        return Ok(());
-    }
     follow(CONFIGURATION)
 }
 
 #[test]
+#[ignore = "needs root"]
 fn operations_can_be_followed() -> Result<()> {
-    if !require_root("operations_can_be_followed") {
-        return Ok(());
-    }
     follow(OPERATIONS)
 }
 
 #[test]
+#[ignore = "needs root"]
 fn migrating_can_be_followed() -> Result<()> {
-    if !require_root("migrating_can_be_followed") {
-        return Ok(());
-    }
     follow(MIGRATING)
 }
 

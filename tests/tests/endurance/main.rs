@@ -9,23 +9,19 @@ mod events;
 use std::{env, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
-use failover_tests::lab::{Lab, UplinkSpec, require_root};
+use failover_tests::lab::{Lab, UplinkSpec};
 
 use day::{Day, Days};
 
 #[test]
+#[ignore = "needs root"]
 fn two_ethernet_uplinks_and_a_tunnel() -> Result<()> {
-    if !require_root("two_ethernet_uplinks_and_a_tunnel") {
-        return Ok(());
-    }
     live_through(1, Days::default(), MIXED)
 }
 
 #[test]
+#[ignore = "needs root"]
 fn ethernet_uplinks_whose_routes_are_withdrawn() -> Result<()> {
-    if !require_root("ethernet_uplinks_whose_routes_are_withdrawn") {
-        return Ok(());
-    }
     let days = Days {
         grouped: false,
         tables: 1,
@@ -34,10 +30,8 @@ fn ethernet_uplinks_whose_routes_are_withdrawn() -> Result<()> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_group_and_a_backup() -> Result<()> {
-    if !require_root("a_group_and_a_backup") {
-        return Ok(());
-    }
     let days = Days {
         grouped: true,
         tables: 0,

@@ -5,17 +5,15 @@ use std::time::Instant;
 use anyhow::Result;
 use failover_agent::policy::{Family, Health};
 use failover_tests::{
-    lab::{Lab, TARGET_V4, UplinkSpec, require_root},
+    lab::{Lab, TARGET_V4, UplinkSpec},
     scene::{SOON, stop, wait_for_health, wait_for_history},
 };
 
 use super::scene::{Settings, check_active};
 
 #[test]
+#[ignore = "needs root"]
 fn three_uplinks_with_and_without_gateway_are_used_in_order() -> Result<()> {
-    if !require_root("three_uplinks_with_and_without_gateway_are_used_in_order") {
-        return Ok(());
-    }
     // An L3 link as the preferred one, and one as the last resort.
     let lab = Lab::builder()
         .uplinks([
@@ -70,10 +68,8 @@ fn three_uplinks_with_and_without_gateway_are_used_in_order() -> Result<()> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn flags_with_explicit_gateways_need_no_route_to_learn_from() -> Result<()> {
-    if !require_root("flags_with_explicit_gateways_need_no_route_to_learn_from") {
-        return Ok(());
-    }
     let lab = Lab::builder()
         .uplinks(["cable", "lte"].map(|name| UplinkSpec::veth(name).without_default_routes()))
         .build()?;

@@ -4,7 +4,7 @@ use anyhow::Result;
 use failover_agent::policy::{Family, Health};
 use failover_ebpf::Gate;
 use failover_tests::{
-    lab::{Lab, TARGET_V4, require_root},
+    lab::{Lab, TARGET_V4},
     scene::{
         FORCED, default_routes, history, status, uplink, wait_for_health, wait_for_history,
         wait_for_probes,
@@ -14,10 +14,8 @@ use failover_tests::{
 use super::scene::{MANY, Settings, check_active};
 
 #[test]
+#[ignore = "needs root"]
 fn with_the_preferred_uplink_dead_at_the_start_the_backup_is_first() -> Result<()> {
-    if !require_root("with_the_preferred_uplink_dead_at_the_start_the_backup_is_first") {
-        return Ok(());
-    }
     let lab = Lab::builder().build()?;
     let fault = lab.uplink("cable").blackhole()?;
     let agent = lab.start_agent(&Settings::default().config(&lab))?;
@@ -29,10 +27,8 @@ fn with_the_preferred_uplink_dead_at_the_start_the_backup_is_first() -> Result<(
 }
 
 #[test]
+#[ignore = "needs root"]
 fn with_all_uplinks_dead_at_the_start_nothing_is_touched_until_one_answers() -> Result<()> {
-    if !require_root("with_all_uplinks_dead_at_the_start_nothing_is_touched_until_one_answers") {
-        return Ok(());
-    }
     let lab = Lab::builder().build()?;
     let routes = |family| default_routes(&lab, family);
     let before = [routes(Family::V4)?, routes(Family::V6)?];
@@ -66,10 +62,8 @@ fn with_all_uplinks_dead_at_the_start_nothing_is_touched_until_one_answers() -> 
 }
 
 #[test]
+#[ignore = "needs root"]
 fn with_both_uplinks_down_nothing_changes_until_one_recovers() -> Result<()> {
-    if !require_root("with_both_uplinks_down_nothing_changes_until_one_recovers") {
-        return Ok(());
-    }
     let lab = Lab::builder().build()?;
     let agent = lab.start_agent(&Settings::default().config(&lab))?;
     wait_for_history(&agent, Family::V4, &["start-up cable"])?;

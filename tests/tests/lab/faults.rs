@@ -7,8 +7,7 @@ use std::{
 
 use anyhow::Result;
 use failover_tests::lab::{
-    Direction, Fault, Lab, Shape, TARGET_V4, TARGET_V6, TARGETS_V4, UplinkSpec, require_root,
-    wait_until,
+    Direction, Fault, Lab, Shape, TARGET_V4, TARGET_V6, TARGETS_V4, UplinkSpec, wait_until,
 };
 
 use super::{SOON, answers, prefer, soon_answers};
@@ -23,10 +22,8 @@ fn carrier(lab: &Lab, interface: &str) -> Result<bool> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn forwarding_faults_hit_what_they_say_and_nothing_else() -> Result<()> {
-    if !require_root("forwarding_faults_hit_what_they_say_and_nothing_else") {
-        return Ok(());
-    }
     let lab = Lab::builder().build()?;
     let cable = lab.uplink("cable");
     let gateway = cable.addresses().gateway_v4.into();
@@ -66,10 +63,8 @@ fn forwarding_faults_hit_what_they_say_and_nothing_else() -> Result<()> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn an_unreachable_route_is_told_to_who_connects() -> Result<()> {
-    if !require_root("an_unreachable_route_is_told_to_who_connects") {
-        return Ok(());
-    }
     let lab = Lab::builder().build()?;
     let _fault = lab.uplink("cable").unreachable()?;
     for target in [TARGET_V4, TARGET_V6] {
@@ -87,10 +82,8 @@ fn an_unreachable_route_is_told_to_who_connects() -> Result<()> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn one_way_loss_loses_one_way() -> Result<()> {
-    if !require_root("one_way_loss_loses_one_way") {
-        return Ok(());
-    }
     let lab = Lab::builder().build()?;
     let stream = lab.host().udp_stream(TARGET_V4).start()?;
     for (direction, arrive) in [(Direction::Out, false), (Direction::In, true)] {
@@ -116,10 +109,8 @@ fn one_way_loss_loses_one_way() -> Result<()> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn percentage_loss_loses_about_that_much() -> Result<()> {
-    if !require_root("percentage_loss_loses_about_that_much") {
-        return Ok(());
-    }
     let lab = Lab::builder()
         .uplinks([UplinkSpec::tun("lte"), UplinkSpec::veth("cable")])
         .build()?;
@@ -157,10 +148,8 @@ fn percentage_loss_loses_about_that_much() -> Result<()> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn link_faults_come_and_go_and_leave_everything_as_it_was() -> Result<()> {
-    if !require_root("link_faults_come_and_go_and_leave_everything_as_it_was") {
-        return Ok(());
-    }
     let lab = Lab::builder()
         .uplinks([UplinkSpec::veth("cable"), UplinkSpec::tun("lte")])
         .build()?;
@@ -213,10 +202,8 @@ fn link_faults_come_and_go_and_leave_everything_as_it_was() -> Result<()> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_relay_delays() -> Result<()> {
-    if !require_root("the_relay_delays") {
-        return Ok(());
-    }
     let lab = Lab::builder()
         .uplinks([UplinkSpec::veth("cable"), UplinkSpec::tun("lte")])
         .build()?;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use failover_tests::lab::{AgentProcess, Lab, require_root, sweep, wait_until};
+use failover_tests::lab::{AgentProcess, Lab, sweep, wait_until};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -29,10 +29,8 @@ fn start_script(lab: &Lab, script: &str) -> Result<AgentProcess> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn an_agent_is_watched_signalled_and_waited_for() -> Result<()> {
-    if !require_root("an_agent_is_watched_signalled_and_waited_for") {
-        return Ok(());
-    }
     let lab = Lab::builder().build()?;
     let begun = Instant::now();
     let mut agent = start_script(
@@ -77,10 +75,8 @@ fn an_agent_is_watched_signalled_and_waited_for() -> Result<()> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_bpf_file_system_is_one_and_the_directories_exist() -> Result<()> {
-    if !require_root("the_bpf_file_system_is_one_and_the_directories_exist") {
-        return Ok(());
-    }
     let lab = Lab::builder().build()?;
     let dirs = lab.agent_dirs();
     assert!(dirs.run.is_dir() && dirs.state.is_dir() && !dirs.bpf.exists());
@@ -124,10 +120,8 @@ fn id_of(lab: &Lab) -> String {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_panic_leaves_nothing_behind() -> Result<()> {
-    if !require_root("a_panic_leaves_nothing_behind") {
-        return Ok(());
-    }
     let lab = Lab::builder().build()?;
     let id = id_of(&lab);
     assert!(leftovers(&id)?.len() >= 6, "{:?}", leftovers(&id)?);
@@ -165,7 +159,12 @@ fn module() -> &'static str {
 
 fn start_victim(test: &str) -> Result<(Child, String)> {
     let mut child = Command::new(std::env::current_exe()?)
-        .args([&format!("{}::{test}", module()), "--exact", "--nocapture"])
+        .args([
+            &format!("{}::{test}", module()),
+            "--exact",
+            "--include-ignored",
+        ])
+        .arg("--nocapture")
         .env(VICTIM, "1")
         .stdout(Stdio::piped())
         .spawn()?;
@@ -178,11 +177,9 @@ fn start_victim(test: &str) -> Result<(Child, String)> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_signal_leaves_nothing_behind_and_a_sweep_removes_what_sigkill_leaves() -> Result<()> {
     let name = "a_signal_leaves_nothing_behind_and_a_sweep_removes_what_sigkill_leaves";
-    if !require_root(name) {
-        return Ok(());
-    }
     if std::env::var_os(VICTIM).is_some() {
         return be_the_victim();
     }
@@ -207,10 +204,8 @@ fn a_signal_leaves_nothing_behind_and_a_sweep_removes_what_sigkill_leaves() -> R
 }
 
 #[test]
+#[ignore = "needs root"]
 fn laboratories_side_by_side_do_not_meet() -> Result<()> {
-    if !require_root("laboratories_side_by_side_do_not_meet") {
-        return Ok(());
-    }
     let first = Lab::builder().build()?;
     let second = Lab::builder().build()?;
     let directory = |lab: &Lab| PathBuf::from(&lab.agent_dirs().run);

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use failover_tests::{
-    lab::{Lab, TARGET_V4, TARGET_V6, TARGETS_V4, UplinkSpec, require_root},
+    lab::{Lab, TARGET_V4, TARGET_V6, TARGETS_V4, UplinkSpec},
     scene::{
         SOON,
         json::{counter, wait_active},
@@ -16,10 +16,8 @@ use nix::sys::signal::Signal;
 use super::support::{Everything, start};
 
 #[test]
+#[ignore = "needs root"]
 fn a_failover_and_a_failback_with_clsact() -> Result<()> {
-    if !require_root("a_failover_and_a_failback_with_clsact") {
-        return Ok(());
-    }
     let lab = Lab::builder()
         .uplinks([UplinkSpec::veth("cable"), UplinkSpec::tun("lte")])
         .build()?;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use failover_tests::{
-    lab::{AgentProcess, Lab, TARGET_V4, TARGETS_V4, require_root},
+    lab::{AgentProcess, Lab, TARGET_V4, TARGETS_V4},
     scene::{
         PROBE, SOON,
         json::{counter, uplink, wait_active},
@@ -46,10 +46,8 @@ fn ensure_adopted(agent: &AgentProcess) -> Result<()> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_restart_keeps_counters_gates_and_traffic() -> Result<()> {
-    if !require_root("a_restart_keeps_counters_gates_and_traffic") {
-        return Ok(());
-    }
     let lab = Lab::builder().build()?;
     let mut agent = start(&lab, LONG_LEASE)?;
     let lte = lab.uplink("lte");
@@ -95,10 +93,8 @@ fn a_restart_keeps_counters_gates_and_traffic() -> Result<()> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_restart_after_a_failover_stays_where_it_is() -> Result<()> {
-    if !require_root("a_restart_after_a_failover_stays_where_it_is") {
-        return Ok(());
-    }
     let lab = Lab::builder().build()?;
     let mut agent = start(&lab, LONG_LEASE)?;
     let fault = lab.uplink("cable").blackhole()?;
@@ -142,10 +138,8 @@ fn a_restart_after_a_failover_stays_where_it_is() -> Result<()> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_dead_agents_gate_opens_when_its_lease_is_past() -> Result<()> {
-    if !require_root("a_dead_agents_gate_opens_when_its_lease_is_past") {
-        return Ok(());
-    }
     const LEASE: Duration = Duration::from_secs(1);
     let lab = Lab::builder().build()?;
     let mut agent = start(&lab, "[cutoff]\nlease = \"1s\"")?;
@@ -173,10 +167,8 @@ fn a_dead_agents_gate_opens_when_its_lease_is_past() -> Result<()> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_program_is_started_anew_in_place() -> Result<()> {
-    if !require_root("the_program_is_started_anew_in_place") {
-        return Ok(());
-    }
     let lab = Lab::builder().build()?;
     let agent = start(&lab, LONG_LEASE)?;
     let _fault = lab.uplink("cable").blackhole()?;
@@ -225,10 +217,8 @@ fn the_program_is_started_anew_in_place() -> Result<()> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn an_uplink_that_was_down_is_not_preferred_because_of_a_restart() -> Result<()> {
-    if !require_root("an_uplink_that_was_down_is_not_preferred_because_of_a_restart") {
-        return Ok(());
-    }
     let lab = Lab::builder().build()?;
     // It comes back, but is not trusted again for a long time.
     let patient = format!("{PROBE}\nrise = 1000").replace("\nrise = 2", "");
@@ -252,10 +242,8 @@ fn an_uplink_that_was_down_is_not_preferred_because_of_a_restart() -> Result<()>
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_was_chosen_by_hand_stays_chosen_over_a_restart() -> Result<()> {
-    if !require_root("what_was_chosen_by_hand_stays_chosen_over_a_restart") {
-        return Ok(());
-    }
     let lab = Lab::builder().build()?;
     let agent = start(&lab, LONG_LEASE)?;
     agent.verb(&["switch", "lte"])?;

@@ -8,7 +8,6 @@ use failover_tests::{
     lab::{
         LINK_LOCAL_GATEWAY, TARGET_V6,
         daemon::{Advertisement, Preference, Router},
-        require_root,
     },
     scene::{SOON, history, state, stop, wait_for_health, wait_for_history, wait_for_status},
 };
@@ -19,10 +18,8 @@ use super::scene::{autoconfigured, ipv6_by_advertisements, prefix, start_agent, 
 const OTHER_ROUTER: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2);
 
 #[test]
+#[ignore = "needs root"]
 fn a_router_that_takes_its_advertisement_back_makes_ipv6_alone_fail_over() -> Result<()> {
-    if !require_root("a_router_that_takes_its_advertisement_back_makes_ipv6_alone_fail_over") {
-        return Ok(());
-    }
     let lab = ipv6_by_advertisements()?;
     let advertisement = |name| Advertisement::of(LINK_LOCAL_GATEWAY, prefix(lab.uplink(name), 0));
     let cable = Router::start(lab.uplink("cable"), &advertisement("cable"))?;
@@ -72,10 +69,8 @@ fn a_router_that_takes_its_advertisement_back_makes_ipv6_alone_fail_over() -> Re
 }
 
 #[test]
+#[ignore = "needs root"]
 fn of_two_routers_the_preferred_one_is_used_as_long_as_it_is_there() -> Result<()> {
-    if !require_root("of_two_routers_the_preferred_one_is_used_as_long_as_it_is_there") {
-        return Ok(());
-    }
     let lab = ipv6_by_advertisements()?;
     let cable = lab.uplink("cable");
     let at_cable = |router, preference| Advertisement {

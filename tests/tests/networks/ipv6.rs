@@ -8,7 +8,6 @@ use failover_tests::{
     lab::{
         LINK_LOCAL_GATEWAY, TARGET_V6,
         daemon::{Advertisement, Router},
-        require_root,
     },
     scene::{SOON, rule_sources, stop, wait_for_health, wait_for_history},
 };
@@ -19,10 +18,8 @@ use super::scene::{
 };
 
 #[test]
+#[ignore = "needs root"]
 fn gateways_are_learned_from_router_advertisements_whose_routes_stay() -> Result<()> {
-    if !require_root("gateways_are_learned_from_router_advertisements_whose_routes_stay") {
-        return Ok(());
-    }
     let lab = ipv6_by_advertisements()?;
     let routers = ["cable", "lte"].map(|name| {
         let uplink = lab.uplink(name);
@@ -60,10 +57,8 @@ fn gateways_are_learned_from_router_advertisements_whose_routes_stay() -> Result
 }
 
 #[test]
+#[ignore = "needs root"]
 fn of_an_old_and_a_new_prefix_the_new_one_is_the_source() -> Result<()> {
-    if !require_root("of_an_old_and_a_new_prefix_the_new_one_is_the_source") {
-        return Ok(());
-    }
     let lab = ipv6_by_advertisements()?;
     let advertise = |name| {
         let uplink = lab.uplink(name);

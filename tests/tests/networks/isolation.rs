@@ -8,7 +8,7 @@ use failover_tests::{
     lab::{
         Lab, UplinkSpec,
         daemon::{ClientKind, DhcpClient, DhcpServer, Lease, System},
-        require_root, wait_until,
+        wait_until,
     },
     scene::SOON,
 };
@@ -17,10 +17,8 @@ use nix::unistd::gethostname;
 use super::scene::wait_for_routes;
 
 #[test]
+#[ignore = "needs root"]
 fn a_daemon_touches_nothing_of_this_machine_and_ends_with_the_laboratory() -> Result<()> {
-    if !require_root("a_daemon_touches_nothing_of_this_machine_and_ends_with_the_laboratory") {
-        return Ok(());
-    }
     let machine = || -> Result<_> {
         let files = ["/etc/resolv.conf", "/etc/hostname", "/etc/machine-id"];
         let contents = files.map(|file| fs::read(file).ok());

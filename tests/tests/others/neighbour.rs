@@ -3,17 +3,15 @@
 use anyhow::Result;
 use failover_agent::policy::Family;
 use failover_tests::{
-    lab::{Lab, TARGET_V4, require_root},
+    lab::{Lab, TARGET_V4},
     scene::{SOON, message, wait_for_history},
 };
 
 use super::scene::start;
 
 #[test]
+#[ignore = "needs root"]
 fn a_gateway_that_does_not_answer_is_probed_out_of_turn() -> Result<()> {
-    if !require_root("a_gateway_that_does_not_answer_is_probed_out_of_turn") {
-        return Ok(());
-    }
     let lab = Lab::builder().build()?;
     // The next regular round comes long after the end of this test.
     let slow =

@@ -6,6 +6,7 @@ use super::{balanced, by, objects, ways};
 use crate::{netns::*, poller::Poller, scene::*};
 
 #[test]
+#[ignore = "needs root"]
 fn groups_change_without_an_instant_without_default_route() {
     isolated(|| {
         ethernet_uplinks(5);
@@ -77,6 +78,7 @@ fn groups_change_without_an_instant_without_default_route() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn group_is_put_together_again_when_the_switch_fails() {
     isolated(|| {
         ethernet_uplinks(5);
@@ -125,6 +127,7 @@ fn group_is_put_together_again_when_the_switch_fails() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn members_whose_interfaces_go_and_come() {
     isolated(|| {
         ethernet_uplinks(3);

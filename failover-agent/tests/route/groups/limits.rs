@@ -10,6 +10,7 @@ use super::{balanced, by, hash_policies, objects, shares, ways};
 use crate::{netns::*, scene::*};
 
 #[test]
+#[ignore = "needs root"]
 fn plain_multipath_route_where_there_can_be_no_group() {
     isolated(|| {
         ethernet_uplinks(3);
@@ -57,6 +58,7 @@ fn plain_multipath_route_where_there_can_be_no_group() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn hash_policy_that_cannot_be_set_is_a_problem_with_its_cure() {
     isolated(|| {
         ethernet_uplinks(2);
@@ -91,6 +93,7 @@ fn hash_policy_that_cannot_be_set_is_a_problem_with_its_cure() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn members_without_gateways_share_ipv4() {
     isolated(|| {
         ethernet_uplinks(2);
