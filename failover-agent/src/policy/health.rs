@@ -137,14 +137,15 @@ impl Tracker {
         self.carrier && self.usable
     }
 
-    /// Up, and the last counted round said so again.
+    /// Up, and the newest round that is known said so again.
     pub(super) fn good(&self) -> bool {
         self.health() == Health::Up && self.sound()
     }
 
     /// The same as measured, whatever a drill makes of it.
     fn sound(&self) -> bool {
-        self.health == Health::Up && self.present() && self.good > 0 && self.blind == 0
+        let good = self.good > 0 && self.blind == 0;
+        self.health == Health::Up && self.present() && (good || self.overtaken())
     }
 
     /// Whether measurement has found it Down: `None` where there is nothing to measure.
@@ -161,7 +162,7 @@ impl Tracker {
     /// Whether that last round is recent enough to switch on: sent within the last interval and timeout, as it is while
     /// probing runs, and not before `trouble`, since when something is known to be wrong elsewhere.
     pub(super) fn proven(&self, trouble: Option<Time>, now: Time) -> bool {
-        self.good() && self.latest >= trouble && self.recent(now)
+        self.good() && self.newest() >= trouble && self.recent(now)
     }
 
     /// Whether it would be proven without a drill.
@@ -171,7 +172,17 @@ impl Tracker {
 
     fn recent(&self, now: Time) -> bool {
         let recent = |sent: Time| now.since(sent) <= self.rules.interval + self.rules.timeout;
-        self.latest.is_some_and(recent)
+        self.newest().is_some_and(recent)
+    }
+
+    /// When the newest round was sent that is known: one that is good already, or else the last one counted.
+    fn newest(&self) -> Option<Time> {
+        self.rounds.answered(self.epoch).or(self.latest)
+    }
+
+    /// Whether a younger round is good already than the last one counted. Bad rounds before it are over: they make nothing Down.
+    fn overtaken(&self) -> bool {
+        self.rounds.answered(self.epoch).is_some()
     }
 
     /// When the first bad round of the run that made the uplink Down was sent, unless it is Down for another reason.
@@ -179,9 +190,9 @@ impl Tracker {
         self.trouble
     }
 
-    /// Whether a round sent at `asked` or later has been counted.
+    /// Whether the result of a round sent at `asked` or later is known.
     pub(super) fn answered(&self, asked: Time) -> bool {
-        self.latest >= Some(asked)
+        self.newest() >= Some(asked)
     }
 
     /// When a failback to this uplink is due, as far as its health goes; `None` before `rise` good rounds in a row. The
@@ -191,16 +202,15 @@ impl Tracker {
         (self.good() && self.good >= self.rules.rise).then(|| from + self.rules.hold)
     }
 
-    /// When the oldest open round expires.
+    /// When an open round is overdue, or expires.
     pub(super) fn deadline(&self) -> Option<Time> {
         self.rounds.deadline()
     }
 
     /// Counts what waited too long for results that never came.
     pub(super) fn expire(&mut self, now: Time, out: &mut VecDeque<Action>) {
-        while self.rounds.expire(now) {
-            self.count(now, out);
-        }
+        self.rounds.expire(now);
+        self.count(now, out);
     }
 
     pub(super) fn set_carrier(&mut self, up: bool, now: Time, out: &mut VecDeque<Action>) {
@@ -255,6 +265,7 @@ impl Tracker {
                 self.bad = 0;
                 self.judge_blind()
             }
+            false if self.overtaken() => self.health,
             false => Health::Down,
         };
         self.set_health(health, now, out);
@@ -377,7 +388,7 @@ impl Tracker {
                 if self.bad == 1 {
                     self.trouble = Some(sent);
                 }
-                match self.doomed() && !self.examination.awaits() {
+                match self.doomed() && !self.overtaken() && !self.examination.awaits() {
                     true => Health::Down,
                     false => self.health,
                 }
@@ -390,7 +401,7 @@ impl Tracker {
         self.blind = self.blind.saturating_add(1);
         // An uplink that was found Down stays so: by our own blindness it must escape neither a failover nor
         // the `rise` good rounds.
-        if self.health == Health::Down || self.blind < self.rules.fall {
+        if self.health == Health::Down || self.blind < self.rules.fall || self.overtaken() {
             return self.health;
         }
         (self.good, self.bad) = (0, 0);

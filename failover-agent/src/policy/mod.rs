@@ -6,7 +6,9 @@
 //! The rules, in prose:
 //!
 //! * A *round* is one interval's probes over all targets of one uplink and family. It is good as soon as `quorum` targets
-//!   have answered, bad as soon as that has become impossible. Rounds count in the order in which they were sent.
+//!   have answered, bad as soon as that has become impossible. Rounds count in the order in which they were sent. What is known of a
+//!   younger round comes before that: while one is good already, older ones make nothing Down or Blind, and the uplink is proven by it.
+//! * A timeout that is noticed late says nothing: results that are overdue have an interval from then on to be handed in.
 //! * `fall` consecutive bad rounds make an uplink Down, `rise` consecutive good ones make it Up again. The very first
 //!   round decides alone (start-up check). Losing the carrier makes it Down at once. Rounds in which not one probe could be
 //!   sent for a reason of our own say nothing: after `fall` of them the uplink is Blind, unless it was Down already.
@@ -16,7 +18,7 @@
 //!   hold time bring it back. When probes move to another address or gateway, what was sent before does not count against it.
 //! * A hint that an uplink may be dead has it probed at once, at most twice in an interval.
 //! * Uplinks of equal rank are a group, which is active together. The lowest rank with a member that is Up wins. An uplink is only
-//!   switched to when it is *proven just now*: Up, its last round good, and that round sent within its last interval and timeout and after the trouble on the active uplink began; otherwise it is
+//!   switched to when it is *proven just now*: Up, its newest round good, and that round sent within its last interval and timeout and after the trouble on the active uplink began; otherwise it is
 //!   probed at once and the decision waits, while there is another proven one at most for a probe's timeout. Of a group, those are
 //!   taken that are proven; nobody waits for a member of the same group, but for the very first round at the start.
 //! * A more preferred group takes over again (failback) once a member has been good without interruption for `hold`, and `hold`

@@ -23,6 +23,8 @@ pub(super) enum Verdict {
 struct Round {
     sent: Time,
     outcomes: Vec<(TargetId, Outcome)>,
+    /// Until when missing results are waited for, once it was noticed that they are overdue.
+    grace: Option<Time>,
     /// Results that are still missing will not come any more: they are lost.
     expired: bool,
 }
@@ -77,8 +79,10 @@ impl Round {
 pub(super) struct Rounds {
     targets: u32,
     quorum: u32,
-    /// From being sent to being given up: a timeout, and an interval of grace for the result to be handed in.
-    patience: Duration,
+    /// How long a probe waits for its answer.
+    timeout: Duration,
+    /// How long its result may take to be handed in after that.
+    interval: Duration,
     queue: VecDeque<Round>,
     /// Number of the first round in the queue; may be below zero, since numbers may begin anew while counted rounds are kept.
     first: i128,
@@ -94,7 +98,8 @@ impl Rounds {
         Rounds {
             targets: rules.targets[family as usize],
             quorum: rules.quorum,
-            patience: rules.timeout + rules.interval,
+            timeout: rules.timeout,
+            interval: rules.interval,
             queue: VecDeque::new(),
             first: 0,
             counted: 0,
@@ -159,6 +164,7 @@ impl Rounds {
             self.queue.push_back(Round {
                 sent,
                 outcomes: Vec::new(),
+                grace: None,
                 expired: false,
             });
         }
@@ -181,19 +187,42 @@ impl Rounds {
         Some(decided)
     }
 
-    /// When the oldest open round expires.
-    pub(super) fn deadline(&self) -> Option<Time> {
-        Some(self.queue.get(self.counted)?.sent + self.patience)
+    /// When the youngest open round was sent that is good already: older ones say less of the link than that one. Rounds
+    /// before `epoch` were of another link.
+    pub(super) fn answered(&self, epoch: Time) -> Option<Time> {
+        let good = |round: &&Round| {
+            round.sent >= epoch && round.verdict(self.targets, self.quorum) == Some(Verdict::Good)
+        };
+        self.open().rev().find(good).map(|round| round.sent)
     }
 
-    /// Gives up the results that the oldest open round still misses, if it is time. False when it is not.
-    pub(super) fn expire(&mut self, now: Time) -> bool {
-        let patience = self.patience;
-        let due = self
-            .queue
-            .get_mut(self.counted)
-            .filter(|round| round.sent + patience <= now);
-        due.map(|round| round.expired = true).is_some()
+    fn open(&self) -> impl DoubleEndedIterator<Item = &Round> {
+        self.queue.range(self.counted..)
+    }
+
+    /// When an open round is overdue, or expires.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        self.open()
+            .filter(|round| !round.expired)
+            .map(|round| round.grace.unwrap_or(round.sent + self.timeout))
+            .min()
+    }
+
+    /// Gives up the results that open rounds still miss, if it is time.
+    ///
+    /// Results that are overdue have an interval of grace to be handed in. It begins when that is noticed: after a pause of the
+    /// whole program, those who hand them in have been paused too. They in turn wait again for an answer, as long as they
+    /// were late, up to a timeout.
+    pub(super) fn expire(&mut self, now: Time) {
+        let (timeout, interval) = (self.timeout, self.interval);
+        for round in self.queue.range_mut(self.counted..) {
+            let due = round.sent + timeout;
+            if due <= now {
+                let late = now.since(due).min(timeout);
+                let grace = *round.grace.get_or_insert(now + interval + late);
+                round.expired |= grace <= now;
+            }
+        }
     }
 
     /// Part of the probes in the counted rounds that were lost; blind ones were never sent and do not count.

@@ -91,6 +91,98 @@ fn rounds_count_in_the_order_in_which_they_were_sent() {
     assert_eq!(play.health(A), Health::Down);
 }
 
+/// An outage of half a second, a round each 100 ms, a timeout of 2 s: when the first time-outs come, younger rounds are answered.
+#[test]
+fn outage_that_is_over_before_it_is_noticed_makes_nothing_down() {
+    for fall in [1, 3] {
+        let mut rules = rules(2);
+        for uplink in &mut rules.uplinks {
+            (uplink.interval, uplink.timeout) =
+                (Duration::from_millis(100), Duration::from_secs(2));
+            uplink.fall = fall;
+        }
+        let mut play = Play::started(rules);
+        for round in (1..10).chain(15..20) {
+            play.probe(A, (round, round * 100), 0, REPLY);
+        }
+        for round in 10..15 {
+            play.now = round * 100 + 2000;
+            play.probe(A, (round, round * 100), 0, Outcome::Lost);
+            assert_eq!(play.health(A), Health::Up, "round {round}");
+        }
+        assert_eq!(play.switches(), []);
+        // The next outage is one.
+        for round in 20..20 + u64::from(fall) {
+            assert_eq!(play.health(A), Health::Up, "round {round}");
+            play.probe(A, (round, round * 100), 0, Outcome::Lost);
+        }
+        assert_eq!(play.health(A), Health::Down);
+    }
+}
+
+#[test]
+fn younger_answer_comes_before_the_verdict_that_waits_for_an_examination() {
+    let mut quick = rules(2);
+    quick.uplinks[0].fall = 1;
+    let mut play = Play::started(quick);
+    play.answers = false;
+    play.probe(A, (1, 1000), 0, Outcome::Lost);
+    // Round 2 has no result yet, round 3 has.
+    play.probe(A, (3, 3000), 0, REPLY);
+    play.answers = true;
+    play.answer_examinations(at(play.now));
+    assert_eq!(play.health(A), Health::Up);
+}
+
+#[test]
+fn younger_answer_proves_an_uplink_whose_older_rounds_are_open() {
+    let mut rules = rules(2);
+    rules.uplinks[1].timeout = Duration::from_secs(20);
+    let mut play = Play::started(rules);
+    // Round 1 of B is lost, which takes 20 s to be known.
+    play.next[1] = 2;
+    play.tick("-+");
+    play.tick("-+");
+    play.tick("-+");
+    assert_eq!(play.switches(), [(Some(A), B, Cause::Failover)]);
+}
+
+#[test]
+fn only_rounds_in_the_order_of_sending_make_it_up_again() {
+    let mut play = Play::new(rules(1));
+    play.tick("-");
+    assert_eq!(play.health(A), Health::Down);
+    // Every second round is lost, which is known later than that the others are good.
+    for pair in 0..6 {
+        play.probe(A, (2 * pair + 2, 0), 0, REPLY);
+    }
+    for pair in 0..6 {
+        play.probe(A, (2 * pair + 1, 0), 0, Outcome::Lost);
+    }
+    assert_eq!(play.health(A), Health::Down);
+}
+
+#[test]
+fn late_notice_of_a_timeout_leaves_its_time_to_the_result() {
+    let mut rules = rules(1);
+    rules.uplinks[0].targets = [2, 0];
+    rules.uplinks[0].quorum = 2;
+    let mut play = Play::started(rules);
+    play.probe(A, (1, 1000), 0, REPLY);
+    // The whole agent sleeps for a minute.
+    play.now = 61_000;
+    play.machine.handle_timeout(at(play.now));
+    assert_eq!(
+        play.machine.poll_timeout(),
+        Some(at(63_000)),
+        "an interval and a timeout more"
+    );
+    assert_eq!(play.machine.loss(A, Family::V4), Some(0.0));
+    play.probe(A, (1, 1000), 1, REPLY);
+    assert_eq!(play.machine.poll_timeout(), None);
+    assert_eq!(play.machine.loss(A, Family::V4), Some(0.0));
+}
+
 #[test]
 fn missing_results_are_lost_after_timeout_and_interval() {
     let mut rules = rules(1);
@@ -98,8 +190,10 @@ fn missing_results_are_lost_after_timeout_and_interval() {
     rules.uplinks[0].quorum = 2;
     let mut play = Play::new(rules);
     play.probe(A, (0, 0), 0, REPLY);
+    assert_eq!(play.machine.poll_timeout(), Some(at(1000)), "overdue");
+    play.pass(1000);
     assert_eq!(play.machine.poll_timeout(), Some(at(2000)));
-    play.pass(1999);
+    play.pass(999);
     assert_eq!(play.health(A), Health::Unknown);
     play.pass(1);
     assert_eq!(play.health(A), Health::Down);

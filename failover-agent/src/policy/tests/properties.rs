@@ -5,7 +5,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
 use super::reference::Verdict;
-use super::scripts::{config, script, tides, wait, weather};
+use super::scripts::{config, pause, script, tides, wait, weather};
 use super::world::{Arrival, Change, LONGEST_BACKOFF, Script, Switch, Weather, World, ms};
 use super::*;
 
@@ -33,8 +33,11 @@ fn stuck(world: &World, family: Family) -> Option<UplinkId> {
         return None;
     }
     let open = |id: usize| {
-        world.asked[index][id]
-            .filter(|asked| references[id].last().is_none_or(|last| last.sent < *asked))
+        world.asked[index][id].filter(|asked| {
+            references[id]
+                .newest()
+                .is_none_or(|(_, sent)| sent < *asked)
+        })
     };
     let waiting = |id: usize| {
         let timeout = ms(world.rules.uplinks[id].timeout);
@@ -48,8 +51,8 @@ fn stuck(world: &World, family: Family) -> Option<UplinkId> {
     let takes = |id: &UplinkId| {
         let id = id.0;
         let good = references[id]
-            .last()
-            .is_some_and(|last| last.verdict == Verdict::Good);
+            .newest()
+            .is_some_and(|(verdict, _)| verdict == Verdict::Good);
         health(id) == Health::Up
             && references[id].present()
             && good
@@ -114,6 +117,44 @@ proptest! {
                 assert_eq!(better, None, "{family} at {} ms: stays on {:?}", world.now(), world.machine.active(family));
             }
         });
+    }
+
+    #[test]
+    fn nothing_is_found_down_while_a_younger_round_is_answered(script in script()) {
+        let mut before = None;
+        World::play(&script, |world| {
+            let health: Vec<Vec<Health>> = Family::ALL.into_iter().map(|family| {
+                let ids = (0..world.rules.uplinks.len()).map(UplinkId);
+                ids.map(|id| world.machine.measured(id, family)).collect()
+            }).collect();
+            let before = before.replace(health.clone()).unwrap_or_else(|| health.clone());
+            let references = || world.references.iter().flatten();
+            for ((reference, before), now) in references().zip(before.iter().flatten()).zip(health.iter().flatten()) {
+                let found = before != now && matches!(now, Health::Down | Health::Blind) && reference.present();
+                assert!(!found || !reference.overtaken(), "{now:?} at {} ms", world.now());
+            }
+        });
+    }
+
+    #[test]
+    fn pauses_of_the_agent_say_nothing_about_links(
+        script in script(),
+        pauses in prop::collection::vec((wait(), pause()), 1..6),
+    ) {
+        let mut script = script;
+        script.rules.drill = None;
+        for uplink in &mut script.rules.uplinks {
+            (uplink.carrier, uplink.earlier) = (true, [Health::Unknown; 2]);
+        }
+        script.changes = pauses.into_iter().map(|(wait, time)| (wait, Change::Pause(time))).collect();
+        let world = World::play(&script, check_health);
+        for (at, action) in &world.actions {
+            let Action::Note(Note::Health { to, .. }) = action else { continue };
+            prop_assert_eq!(*to, Health::Up, "at {} ms", at);
+        }
+        for switch in &world.switches {
+            prop_assert!(matches!(switch.cause, Cause::Startup | Cause::Failback | Cause::Follow), "{switch:?}");
+        }
     }
 
     #[test]
@@ -265,9 +306,9 @@ proptest! {
             let trouble = switch.trouble.filter(|_| switch.cause == Cause::Failover);
             let proven = |arrival: &&Arrival| {
                 let rules = &world.rules.uplinks[arrival.id.0];
-                arrival.health == Health::Up && arrival.last.is_some_and(|last| {
-                    let recent = switch.at - last.sent <= ms(rules.interval + rules.timeout);
-                    last.verdict == Verdict::Good && recent && trouble.is_none_or(|at| last.sent >= at)
+                arrival.health == Health::Up && arrival.newest.is_some_and(|(verdict, sent)| {
+                    let recent = switch.at - sent <= ms(rules.interval + rules.timeout);
+                    verdict == Verdict::Good && recent && trouble.is_none_or(|at| sent >= at)
                 })
             };
             for arrival in &switch.arrivals {
@@ -350,7 +391,7 @@ fn worlds_are_eventful() {
     let (mut drained, mut cut, mut alone) = (0, 0, 0);
     let (mut left, mut joined, mut groups) = (0, 0, 0);
     let (mut withdrawn, mut examined, mut reset) = (0, 0, 0);
-    for _ in 0..300 {
+    for _ in 0..500 {
         let world = World::play(&script().new_tree(&mut runner).unwrap().current(), |_| {});
         for switch in &world.switches {
             causes[switch.cause as usize] += 1;

@@ -1,5 +1,6 @@
 //! What the properties are judged by: the rounds of one uplink in one family, counted a second time and as naively as possible.
 
+use super::world::ms;
 use super::*;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +17,8 @@ struct Round {
     /// When it was sent as far as the machine can know by now: it hears of a round by its results and by those of later ones.
     heard: Option<u64>,
     outcomes: Vec<Outcome>,
+    /// Until when missing results are waited for, once it was noticed that they are overdue.
+    grace: Option<u64>,
     expired: bool,
 }
 
@@ -153,6 +156,7 @@ impl Reference {
                     self.bad = 0;
                     self.judge(Verdict::Blind);
                 }
+                false if self.overtaken() => {}
                 false => self.health = Health::Down,
             }
         }
@@ -167,6 +171,7 @@ impl Reference {
             sent: now,
             heard: None,
             outcomes: Vec::new(),
+            grace: None,
             expired: false,
         });
         number
@@ -189,15 +194,41 @@ impl Reference {
         self.count(now);
     }
 
+    /// An interval of grace begins when it is noticed that results are overdue; if that was late, it is as much longer, up to a
+    /// timeout.
     pub(super) fn timeout(&mut self, now: u64) {
-        let patience =
-            u64::try_from((self.rules.timeout + self.rules.interval).as_millis()).unwrap();
-        while let Some(round) = self.rounds.get_mut(self.next)
-            && round.heard.is_some_and(|sent| sent + patience <= now)
-        {
-            round.expired = true;
-            self.count(now);
+        let (timeout, interval) = (ms(self.rules.timeout), ms(self.rules.interval));
+        for round in &mut self.rounds[self.next..] {
+            let Some(due) = round.heard.map(|sent| sent + timeout) else {
+                continue;
+            };
+            if due <= now && round.grace.is_none() {
+                round.grace = Some(now + interval + timeout.min(now - due));
+            }
+            round.expired |= round.grace.is_some_and(|grace| grace <= now);
         }
+        self.count(now);
+    }
+
+    /// When the youngest round was sent that is good although older ones are not counted yet.
+    fn answered(&self) -> Option<u64> {
+        let good = |round: &&Round| self.verdict(round) == Some(Verdict::Good);
+        let open = self.rounds[self.next..].iter().rev();
+        open.filter(good)
+            .filter_map(|round| round.heard)
+            .find(|sent| *sent >= self.epoch)
+    }
+
+    /// Whether a younger round is known to be good than the last one counted: those before it say nothing of now.
+    pub(super) fn overtaken(&self) -> bool {
+        self.answered().is_some()
+    }
+
+    /// The newest that is known: of a round that is good already, or else of the last one counted.
+    pub(super) fn newest(&self) -> Option<(Verdict, u64)> {
+        let counted = self.last().map(|last| (last.verdict, last.sent));
+        let good = self.answered().map(|sent| (Verdict::Good, sent));
+        good.or(counted)
     }
 
     fn count(&mut self, now: u64) {
@@ -244,12 +275,13 @@ impl Reference {
             Verdict::Blind => (self.good, self.bad, self.blind + 1),
         };
         let (rules, down) = (&self.rules, self.health == Health::Down);
-        let doomed = self.health == Health::Unknown || self.bad >= rules.fall;
+        let overtaken = self.overtaken();
+        let doomed = !overtaken && (self.health == Health::Unknown || self.bad >= rules.fall);
         self.waits |= verdict == Verdict::Bad && self.open && !down && doomed;
         self.health = match verdict {
             Verdict::Good if !down || self.good >= rules.rise => Health::Up,
             Verdict::Bad if doomed && !self.open => Health::Down,
-            Verdict::Blind if !down && self.blind >= rules.fall => {
+            Verdict::Blind if !down && !overtaken && self.blind >= rules.fall => {
                 (self.good, self.bad) = (0, 0);
                 Health::Blind
             }

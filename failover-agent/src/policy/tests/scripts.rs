@@ -83,7 +83,12 @@ fn change(uplinks: usize) -> impl Strategy<Value = Change> {
         2 => id().prop_map(|id| Change::Pin(Some(id))),
         1 => Just(Change::Pin(None)),
         3 => (id(), prop_oneof![1 => Just(0), 9 => 500..20_000_u64]).prop_map(|(id, time)| Change::Drill(id, time)),
+        1 => pause().prop_map(Change::Pause),
     ]
+}
+
+pub(super) fn pause() -> impl Strategy<Value = u64> {
+    prop_oneof![0..500_u64, 500..8000_u64]
 }
 
 pub(super) fn wait() -> impl Strategy<Value = u64> {

@@ -35,6 +35,8 @@ pub(super) enum Change {
     Pin(Option<UplinkId>),
     /// A drill for some milliseconds.
     Drill(UplinkId, u64),
+    /// The agent is paused for some milliseconds: nothing is sent, and what happens meanwhile waits.
+    Pause(u64),
 }
 
 #[derive(Clone, Debug)]
@@ -62,6 +64,8 @@ pub(super) struct World {
     weather: [Vec<Weather>; 2],
     confirm: bool,
     now: u64,
+    /// The end of the last pause.
+    awake: u64,
     queue: BTreeMap<(u64, u64), Event>,
     order: u64,
     random: u64,
@@ -104,6 +108,7 @@ impl World {
             weather: [vec![Weather::Good; uplinks], vec![Weather::Good; uplinks]],
             confirm: true,
             now: 0,
+            awake: 0,
             queue: BTreeMap::new(),
             order: 0,
             random: script.seed,
@@ -149,13 +154,15 @@ impl World {
         self.now
     }
 
-    /// Facts come before the timer when both are due.
+    /// Facts come before the timer when both are due, but after a pause: then the timer is noticed before what waits.
     fn step(&mut self, end: u64) -> bool {
         let event = self.queue.first_key_value().map(|((at, _), _)| *at);
+        let paused = self.awake > self.now;
+        let event = event.map(|at| at.max(self.awake));
         let timer = self
             .machine
             .poll_timeout()
-            .map(|due| ms(due.0).max(self.now));
+            .map(|due| ms(due.0).max(self.now).max(self.awake));
         let Some(next) = event
             .into_iter()
             .chain(timer)
@@ -165,7 +172,8 @@ impl World {
             return false;
         };
         self.now = next;
-        if event == Some(next) {
+        let timer_first = paused && timer == Some(next);
+        if event == Some(next) && !timer_first {
             let (_, event) = self.queue.pop_first().unwrap();
             self.happen(event);
         } else {
@@ -211,6 +219,13 @@ impl World {
             }
             Event::Change(Change::Confirm(confirm)) => {
                 self.confirm = confirm;
+                return;
+            }
+            Event::Change(Change::Pause(time)) => {
+                // After a pause what waits is read before the next one.
+                if self.now > self.awake {
+                    self.awake = self.now + time;
+                }
                 return;
             }
             Event::Change(Change::Pin(pin)) => return self.order_switch(pin),

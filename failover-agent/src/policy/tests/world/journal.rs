@@ -10,7 +10,7 @@ pub(in super::super) struct Arrival {
     pub(in super::super) stays: bool,
     pub(in super::super) present: bool,
     pub(in super::super) health: Health,
-    pub(in super::super) last: Option<Counted>,
+    pub(in super::super) newest: Option<(Verdict, u64)>,
     pub(in super::super) good_run: Vec<Counted>,
 }
 
@@ -50,7 +50,7 @@ impl World {
                 stays: from.contains(id),
                 present: reference.present(),
                 health: self.health(family, id),
-                last: reference.last(),
+                newest: reference.newest(),
                 good_run: reference.run(Verdict::Good),
             }
         };
@@ -65,9 +65,9 @@ impl World {
         let group = to.first().map(|id| self.rules.uplinks[id.0].rank);
         let ready = |id: &UplinkId| {
             let rules = &self.rules.uplinks[id.0];
-            let proven = references[id.0].last().is_some_and(|last| {
-                let recent = self.now - last.sent <= ms(rules.interval + rules.timeout);
-                last.verdict == Verdict::Good && recent && trouble.is_none_or(|at| last.sent >= at)
+            let proven = references[id.0].newest().is_some_and(|(verdict, sent)| {
+                let recent = self.now - sent <= ms(rules.interval + rules.timeout);
+                verdict == Verdict::Good && recent && trouble.is_none_or(|at| sent >= at)
             });
             Some(rules.rank) == group
                 && self.health(family, *id) == Health::Up

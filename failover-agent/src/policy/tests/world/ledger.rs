@@ -105,9 +105,9 @@ impl World {
     pub(super) fn favoured(&self, family: Family) -> bool {
         let judging = self.judging(family);
         let good = |active: UplinkId| {
-            let last = self.references[judging as usize][active.0].last();
+            let newest = self.references[judging as usize][active.0].newest();
             self.health(judging, active) == Health::Up
-                && last.is_some_and(|last| last.verdict == Verdict::Good)
+                && newest.is_some_and(|(verdict, _)| verdict == Verdict::Good)
                 && self.references[family as usize][active.0].present()
         };
         self.started(family) && self.machine.active(family).iter().any(good)
