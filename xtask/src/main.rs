@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `survey.rs`, `setup.rs` | what is needed and what is there; the plan that brings what is missing |
 //! | `toolchain.rs`, `linker.rs`, `packages.rs`, `daemons.rs` | finding and getting: the Rust toolchain, bpf-linker and LLVM, system packages, daemons that are not installed |
-//! | `build.rs`, `run.rs`, `test.rs`, `bench.rs` | one verb each |
+//! | `build.rs`, `run.rs`, `test.rs`, `bench.rs`, `inject.rs` | one verb each |
 //! | `cargo.rs`, `privilege.rs`, `progress.rs` | running cargo, becoming root, showing progress |
 //! | `harness.rs`, `libtest.rs` | running test programs, reading what they print |
 
@@ -13,6 +13,7 @@ mod build;
 mod cargo;
 mod daemons;
 mod harness;
+mod inject;
 mod libtest;
 mod linker;
 mod packages;
@@ -36,15 +37,16 @@ On a fresh Debian machine with rustup and a C compiler:
   cargo xtask build-and-run run --uplink eth0 --uplink wwan0 --target 1.1.1.1
   cargo xtask test                  formatting, lints, documentation, unit and namespace tests
   cargo xtask bench --json          the benchmark, as data
+  cargo xtask inject                let system calls of the agent fail, one at a time
 
 Start it as yourself: it asks sudo for the steps that need root (packages, the agent, the
-namespace tests, the benchmark) and never runs cargo through sudo.
+namespace tests, the benchmark, the fault injection) and never runs cargo through sudo.
 
 Exit codes:
   0  done; for `setup --check`: nothing is missing
   1  a step or a test failed; for `setup --check`: something is missing
   2  wrong command line
-  `build-and-run` and `bench` end with the exit code of the program that they run.";
+  `build-and-run`, `bench` and `inject` end with the exit code of the program that they run.";
 
 /// Set up, build, run, test and measure failover-agent
 #[derive(Parser)]
@@ -84,6 +86,17 @@ enum Verb {
     },
     /// Run the benchmark as root: each figure beside its goal
     Bench(bench::BenchArgs),
+    /// Run the fault injection as root: each kind of the agent's system calls fails once, and the host must stay online
+    #[command(disable_help_flag = true)]
+    Inject {
+        /// Arguments for the fault injection; --help names them
+        #[arg(
+            value_name = "ARGS",
+            trailing_var_arg = true,
+            allow_hyphen_values = true
+        )]
+        arguments: Vec<std::ffi::OsString>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -95,6 +108,7 @@ fn main() -> ExitCode {
         Verb::BuildAndRun { json, agent } => run::build_and_run(json, &agent),
         Verb::Test { filter } => test::test(filter.as_deref()),
         Verb::Bench(options) => bench::bench(&options),
+        Verb::Inject { arguments } => inject::inject(&arguments),
     });
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -4,6 +4,7 @@
 //! [`json`] that users see, the agent's log, the kernel's tables, the gates, and the files of scripts. What only one family needs stays there.
 
 mod cut;
+mod everything;
 mod files;
 pub mod json;
 mod log;
@@ -15,6 +16,7 @@ mod tables;
 use std::time::Duration;
 
 pub use cut::{FORCED, ensure_cut};
+pub use everything::Everything;
 pub use files::{script, wait_for_file};
 pub use log::{history, message, times_down, wait_for_history};
 pub use probe::{PROBE, PROBE_V6, target, wait_for_probes};

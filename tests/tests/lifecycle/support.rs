@@ -1,15 +1,11 @@
 //! What several families need.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::Path,
-    process::{Output, Stdio},
-};
+use std::process::{Output, Stdio};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
+pub(crate) use failover_tests::scene::Everything;
 use failover_tests::{
-    lab::{AgentProcess, Lab, Snapshot, agent_path},
+    lab::{AgentProcess, Lab, agent_path},
     scene::{PROBE, json::wait_active},
 };
 
@@ -59,59 +55,6 @@ pub(crate) fn run(lab: &Lab, arguments: &[&str]) -> Result<Outcome> {
         .stdin(Stdio::null())
         .output()?;
     Ok(output.into())
-}
-
-/// All that an agent could have changed: the kernel's state, and files in its directories.
-#[derive(Debug)]
-pub(crate) struct Everything {
-    kernel: Snapshot,
-    files: BTreeSet<String>,
-}
-
-impl Everything {
-    pub(crate) fn of(lab: &Lab) -> Result<Everything> {
-        let dirs = lab.agent_dirs();
-        let mut files = BTreeSet::new();
-        for dir in [&dirs.run, &dirs.bpf, &dirs.state] {
-            list(dir, &mut files)?;
-        }
-        Ok(Everything {
-            kernel: lab.host().snapshot()?,
-            files,
-        })
-    }
-
-    pub(crate) fn kernel(&self) -> &Snapshot {
-        &self.kernel
-    }
-
-    pub(crate) fn ensure_same(&self, later: &Everything) -> Result<()> {
-        self.kernel.ensure_same(&later.kernel)?;
-        ensure!(
-            self.files == later.files,
-            "files have changed: {:?} before, {:?} after",
-            self.files,
-            later.files
-        );
-        Ok(())
-    }
-}
-
-/// Paths of everything in `dir`, itself included; nothing if it does not exist.
-fn list(dir: &Path, files: &mut BTreeSet<String>) -> Result<()> {
-    if !dir.exists() {
-        return Ok(());
-    }
-    files.insert(dir.display().to_string());
-    for entry in fs::read_dir(dir).with_context(|| dir.display().to_string())? {
-        let path = entry?.path();
-        if path.is_dir() {
-            list(&path, files)?;
-        } else {
-            files.insert(path.display().to_string());
-        }
-    }
-    Ok(())
 }
 
 /// Gives the first uplink an IPv4 default route that beats every metric and has something of its own in every attribute.

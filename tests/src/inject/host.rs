@@ -1,0 +1,343 @@
+//! One laboratory in which phases are gone through, with a call that fails or without, and what must be true afterwards:
+//! the host is online, the next failover works, and nothing is left.
+
+use std::{
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use super::{
+    phase::{Phase, Setting},
+    subject::{Came, Subject},
+    tracer::Exit,
+    watch::{Order, Record},
+};
+use crate::{
+    lab::{Lab, TARGET_V4, TARGET_V6, UdpStream, wait_for},
+    scene::Everything,
+};
+
+/// The lease that is configured: as long as the host may be cut off.
+const LEASE: Duration = Duration::from_secs(1);
+/// How long it takes until a fault is noticed, with the probes that are configured.
+const DETECTION: Duration = Duration::from_millis(700);
+/// What a busy machine adds to any of these.
+const MARGIN: Duration = Duration::from_millis(1500);
+/// How long it may take until the status shows what it should, hangs included.
+const SOON: Duration = Duration::from_secs(15);
+/// How long a phase goes on after its effect shows: files are written then, and flows ended.
+const AFTER: Duration = Duration::from_millis(300);
+
+/// What going through a phase came to.
+#[derive(Debug)]
+pub(super) struct Performed {
+    pub(super) record: Record,
+    /// The process has ended in an orderly way, with an error: whoever started it starts it anew.
+    pub(super) ended: Option<i32>,
+}
+
+#[derive(Debug)]
+pub(super) struct Host {
+    lab: Lab,
+    setting: Setting,
+    program: PathBuf,
+    before: Everything,
+}
+
+/// Traffic of the host's own.
+struct Streams([UdpStream; 2]);
+
+impl Host {
+    pub(super) fn build(setting: Setting, program: &Path) -> Result<Host> {
+        let uplinks = setting.uplinks().iter().copied();
+        let lab = Lab::builder().uplinks(uplinks).lan().build()?;
+        // Beats every metric: to be displaced, and given back.
+        let cable = lab.uplink("cable");
+        lab.host().namespace().ip_batch(&format!(
+            "route add default via {} dev cable proto static metric 1",
+            cable.addresses().gateway_v4
+        ))?;
+        Ok(Host {
+            before: Everything::of(&lab)?,
+            lab,
+            setting,
+            program: program.to_owned(),
+        })
+    }
+
+    /// Goes through a phase, in which a call fails if one is ordered to, and all that comes after it.
+    ///
+    /// # Errors
+    /// What was not as it must be; the host is not to be used any more then.
+    pub(super) fn perform(&self, phase: Phase, order: Option<&Order>) -> Result<Performed> {
+        self.lab.write_config(&self.setting.config(false))?;
+        let streams = self.streams()?;
+        match phase {
+            Phase::Start => self.start(order, &streams),
+            Phase::Switch => self.switch(order, &streams),
+            Phase::Stop | Phase::Reset => self.end(phase, order, &streams),
+            Phase::Reload | Phase::Restart => self.renew(phase, order, &streams),
+        }
+    }
+
+    fn start(&self, order: Option<&Order>, streams: &Streams) -> Result<Performed> {
+        let begun = Instant::now();
+        let agent = self.run(Some(order))?;
+        explained(&agent, || {
+            let came = agent
+                .wait_for_status("an active uplink", SOON, |status| is_settled(status, None))?;
+            thread::sleep(AFTER);
+            let record = agent.end();
+            streams.must_flow(record.injected.unwrap_or(begun), LEASE + MARGIN)?;
+            self.goes_on(&agent, &came, record, streams)
+        })
+    }
+
+    fn switch(&self, order: Option<&Order>, streams: &Streams) -> Result<Performed> {
+        let _idle = self.lab.host().tcp_idle(TARGET_V4)?;
+        let _forwarded = self.lab.client().udp_stream(TARGET_V4).start()?;
+        let agent = self.started()?;
+        explained(&agent, || {
+            agent.begin(order);
+            let fault = self.lab.uplink("cable").blackhole()?;
+            streams.must_flow(fault.since(), DETECTION + LEASE + MARGIN)?;
+            agent.must_show("another active uplink", SOON, |status| {
+                is_settled(status, Some("cable"))
+            })?;
+            thread::sleep(AFTER);
+            let record = agent.end();
+            fault.repair()?;
+            self.next_failover(&agent, streams)?;
+            self.stop(&agent)?;
+            Ok(Performed {
+                record,
+                ended: None,
+            })
+        })
+    }
+
+    fn renew(&self, phase: Phase, order: Option<&Order>, streams: &Streams) -> Result<Performed> {
+        let agent = self.started()?;
+        explained(&agent, || {
+            let before = agent.status()?["agent"]["started"].clone();
+            self.lab
+                .write_config(&self.setting.config(phase == Phase::Reload))?;
+            let begun = Instant::now();
+            agent.begin(order);
+            let answer = agent.order(&phase.to_string());
+            let done = answer.is_ok_and(|answer| answer.get("done").is_some());
+            let renewed = phase == Phase::Restart && done;
+            thread::sleep(AFTER);
+            let what = format!("an active uplink after the {phase}");
+            let came = agent.wait_for_status(&what, SOON, |status| {
+                is_settled(status, None) && (!renewed || status["agent"]["started"] != before)
+            })?;
+            thread::sleep(AFTER);
+            let record = agent.end();
+            streams.must_flow(record.injected.unwrap_or(begun), LEASE + MARGIN)?;
+            ensure!(
+                phase == Phase::Restart || matches!(came, Came::True(_)),
+                "the agent has ended"
+            );
+            self.goes_on(&agent, &came, record, streams)
+        })
+    }
+
+    fn end(&self, phase: Phase, order: Option<&Order>, streams: &Streams) -> Result<Performed> {
+        let agent = self.started()?;
+        let ending = if phase == Phase::Stop {
+            agent.begin(order);
+            agent.signal(Signal::SIGTERM)?;
+            agent
+        } else {
+            agent.signal(Signal::SIGKILL)?;
+            agent.wait_exit(SOON)?;
+            Subject::start(&self.lab, &self.program, &["reset"], Some(order))?
+        };
+        explained(&ending, || {
+            let exit = ending.wait_exit(SOON)?;
+            let record = ending.end();
+            let now = Instant::now();
+            streams.must_flow(record.injected.unwrap_or(now), LEASE + MARGIN)?;
+            let code = orderly(exit)?;
+            if let Err(left) = self.nothing_left() {
+                ensure!(code != 0, "the {phase} calls this a success: {left:#}");
+                self.reset().with_context(|| format!("after {left:#}"))?;
+            }
+            let again = self.started()?;
+            explained(&again, || {
+                self.next_failover(&again, streams)?;
+                self.stop(&again)
+            })?;
+            Ok(Performed {
+                record,
+                ended: (code != 0).then_some(code),
+            })
+        })
+    }
+
+    /// The next failover by this agent, or by the one that is started after it, and its stop.
+    fn goes_on(
+        &self,
+        agent: &Subject,
+        came: &Came,
+        record: Record,
+        streams: &Streams,
+    ) -> Result<Performed> {
+        let ended = match came {
+            Came::True(_) => {
+                self.next_failover(agent, streams)?;
+                self.stop(agent)?;
+                None
+            }
+            Came::Ended(exit) => {
+                let code = orderly(*exit)?;
+                ensure!(code != 0, "the agent has ended as if it had been stopped");
+                let again = self.started()?;
+                explained(&again, || {
+                    self.next_failover(&again, streams)?;
+                    self.stop(&again)
+                })?;
+                Some(code)
+            }
+        };
+        Ok(Performed { record, ended })
+    }
+
+    fn next_failover(&self, agent: &Subject, streams: &Streams) -> Result<()> {
+        let status = agent.must_show("all uplinks Up", SOON, |status| {
+            is_settled(status, None) && states(status).all(|(_, state)| state["health"] == "Up")
+        })?;
+        let mut active = states(&status).filter(|(_, state)| state["active"] == true);
+        let (name, _) = active.next().context("no active uplink")?;
+        let name = name.as_str().context("an uplink without a name")?;
+        let fault = self.lab.uplink(name).blackhole()?;
+        let failover = streams.must_flow(fault.since(), DETECTION + LEASE + MARGIN);
+        failover.with_context(|| format!("the next failover, away from {name}"))?;
+        fault.repair()?;
+        Ok(())
+    }
+
+    fn stop(&self, agent: &Subject) -> Result<()> {
+        agent.signal(Signal::SIGTERM)?;
+        let exit = agent.wait_exit(SOON)?;
+        ensure!(
+            exit == Exit::Code(0),
+            "the stop afterwards ended with {exit:?}"
+        );
+        self.nothing_left().context("after the stop")
+    }
+
+    fn reset(&self) -> Result<()> {
+        let reset = Subject::start(&self.lab, &self.program, &["reset"], None)?;
+        explained(&reset, || {
+            let exit = reset.wait_exit(SOON)?;
+            ensure!(
+                exit == Exit::Code(0),
+                "the reset afterwards ended with {exit:?}"
+            );
+            self.nothing_left().context("after the reset")
+        })
+    }
+
+    fn nothing_left(&self) -> Result<()> {
+        self.before.ensure_same(&Everything::of(&self.lab)?)
+    }
+
+    fn run(&self, phase: Option<Option<&Order>>) -> Result<Subject> {
+        let config = self.lab.agent_dirs().scratch.join("agent.toml");
+        let arguments = ["run", "--config", &config.to_string_lossy()];
+        Subject::start(&self.lab, &self.program, &arguments, phase)
+    }
+
+    /// An agent that has chosen its uplink.
+    fn started(&self) -> Result<Subject> {
+        let agent = self.run(None)?;
+        explained(&agent, || {
+            agent.must_show("an active uplink", SOON, |status| is_settled(status, None))
+        })?;
+        Ok(agent)
+    }
+
+    fn streams(&self) -> Result<Streams> {
+        let stream = |target| {
+            let stream = self.lab.host().udp_stream(target);
+            stream.every(Duration::from_millis(20)).start()
+        };
+        Ok(Streams([stream(TARGET_V4)?, stream(TARGET_V6)?]))
+    }
+}
+
+impl Streams {
+    /// Waits until both have an answer to what was sent after `since`.
+    fn must_flow(&self, since: Instant, timeout: Duration) -> Result<()> {
+        // Looked at later than it was to be: what was in time counts all the same.
+        let deadline = since + timeout;
+        for (stream, family) in self.0.iter().zip(["IPv4", "IPv6"]) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let what = format!("the host is online ({family})");
+            wait_for(&what, left.max(Duration::from_millis(50)), || {
+                let report = stream.report();
+                let records = report.records.iter().rev();
+                let mut young = records.take_while(|record| record.sent > since);
+                let answered = young.any(|record| record.echo.is_some());
+                answered
+                    .then_some(())
+                    .ok_or("no echo of what was sent since")
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Runs `f`; its error also has the end of the program's log.
+fn explained<T>(subject: &Subject, f: impl FnOnce() -> Result<T>) -> Result<T> {
+    f().map_err(|error| {
+        let log = subject.last_lines();
+        error.context(format!(
+            "the log of process {} ends with\n{log}\n",
+            subject.pid()
+        ))
+    })
+}
+
+/// The code of a process that was not killed, and did not panic.
+fn orderly(exit: Exit) -> Result<i32> {
+    match exit {
+        // Of std: a panic that nobody caught.
+        Exit::Code(101) => bail!("the process has panicked"),
+        Exit::Code(code) => Ok(code),
+        Exit::Signal(signal) => bail!("the process was killed by {signal}"),
+    }
+}
+
+/// The states of all uplinks in all families that are in use, with the uplinks' names.
+fn states(status: &Value) -> impl Iterator<Item = (&Value, &Value)> {
+    let uplinks = status["uplinks"].as_array().into_iter().flatten();
+    uplinks.flat_map(|uplink| {
+        let families = ["ipv4", "ipv6"].map(|family| &uplink["families"][family]);
+        let used = families.into_iter().filter(|state| !state.is_null());
+        used.map(|state| (&uplink["name"], state))
+    })
+}
+
+/// Whether something is active in both families, Up and with an open gate, the gates of all others are closed, and `broken` is not
+/// active.
+fn is_settled(status: &Value, broken: Option<&str>) -> bool {
+    let both = ["ipv4", "ipv6"].iter().all(|family| {
+        let mut uplinks = status["uplinks"].as_array().into_iter().flatten();
+        uplinks.any(|uplink| uplink["families"][family]["active"] == true)
+    });
+    both && states(status).all(|(name, state)| {
+        if state["active"] == true {
+            state["gate"] == "open" && state["health"] == "Up" && broken != name.as_str()
+        } else {
+            state["gate"] == "closed"
+        }
+    })
+}

@@ -1,0 +1,89 @@
+//! What a tracer looks for: counts the calls of a phase, and says which one is to fail.
+
+use std::{collections::HashMap, sync::Mutex, time::Instant};
+
+use super::kind::{Fault, Kind};
+use crate::lab::lock;
+
+/// One call that is to fail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Order {
+    /// Name of the call's kind.
+    pub(super) kind: String,
+    /// Which of them in the phase, from 1.
+    pub(super) occurrence: usize,
+    pub(super) fault: Fault,
+}
+
+/// How often a kind was seen.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    pub(super) kind: Kind,
+    pub(super) count: usize,
+}
+
+/// What happened in a phase.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Record {
+    /// In the order of first appearance.
+    pub(super) calls: Vec<Seen>,
+    /// When the order was carried out.
+    pub(super) injected: Option<Instant>,
+}
+
+/// Shared by a tracer and whoever runs the scene.
+#[derive(Debug, Default)]
+pub(super) struct Watch(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    on: bool,
+    places: HashMap<String, usize>,
+    record: Record,
+    order: Option<Order>,
+}
+
+impl Watch {
+    /// A phase begins.
+    pub(super) fn begin(&self, order: Option<&Order>) {
+        *lock(&self.0) = State {
+            on: true,
+            order: order.cloned(),
+            ..State::default()
+        };
+    }
+
+    /// It is over: what was seen.
+    pub(super) fn end(&self) -> Record {
+        std::mem::take(&mut *lock(&self.0)).record
+    }
+
+    /// Counts a call, and returns how it is to fail, if it is.
+    pub(super) fn call(&self, kind: &Kind) -> Option<Fault> {
+        let mut state = lock(&self.0);
+        let State {
+            on,
+            places,
+            record,
+            order,
+        } = &mut *state;
+        if !*on {
+            return None;
+        }
+        let calls = &mut record.calls;
+        let place = *places.entry(kind.name.clone()).or_insert_with(|| {
+            calls.push(Seen {
+                kind: kind.clone(),
+                count: 0,
+            });
+            calls.len() - 1
+        });
+        calls[place].count += 1;
+        let order = order.as_ref()?;
+        if order.kind != kind.name || order.occurrence != calls[place].count {
+            return None;
+        }
+        record.injected = Some(Instant::now());
+        Some(order.fault)
+    }
+}

@@ -1,0 +1,25 @@
+//! `cargo xtask inject`.
+
+use std::{
+    ffi::{OsStr, OsString},
+    process::ExitCode,
+};
+
+use anyhow::Result;
+
+use crate::{build, privilege, setup, survey::Scope};
+
+/// Builds in release, then becomes the fault injection with these arguments, whose meaning is its own. Returns only on failure.
+///
+/// # Errors
+/// When the set-up or a build fails, or the program cannot be started as root.
+pub(crate) fn inject(arguments: &[OsString]) -> Result<ExitCode> {
+    setup::ensure(Scope::Laboratory)?;
+    let inject = build::lab_program("failover-inject")?;
+    let agent = build::agent(true)?;
+    let own = [OsStr::new("--agent"), agent.as_os_str()];
+    let all = own
+        .into_iter()
+        .chain(arguments.iter().map(OsString::as_os_str));
+    privilege::become_root_program(&inject, all)
+}
