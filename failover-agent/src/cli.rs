@@ -227,7 +227,7 @@ pub struct RunArgs {
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 #[group(multiple = true)]
 pub struct UplinkFlags {
-    /// An uplink, most preferred first; give it at least twice. Options: gateway=ADDR|auto|none, gateway6=ADDR|auto|none, name=NAME, metered, rank=N, weight=N, metric=N
+    /// An uplink, most preferred first; give it at least twice. Options: gateway=ADDR|auto|none, gateway6=ADDR|auto|none, source=ADDR, source6=ADDR, name=NAME, metered, rank=N, weight=N, metric=N
     #[arg(long, value_name = "IF[,OPTION…]")]
     pub uplink: Vec<String>,
     /// An IPv4 or IPv6 address to probe, repeatable [default: 1.1.1.1, 8.8.8.8, 9.9.9.9]

@@ -80,16 +80,28 @@ pub enum Failure {
         cure: String,
     },
     /// No address to probe from.
-    #[error(
-        "uplink `{uplink}`: {interface} has no {family} address: configure one (for example by DHCP), or remove the {family} targets"
-    )]
+    #[error("uplink `{uplink}`: {interface} has no {missing}: {cure}")]
     NoSourceAddress {
         /// The uplink's name.
         uplink: String,
         /// Its interface.
         interface: String,
-        /// The family that has targets but no address.
-        family: crate::policy::Family,
+        /// What it lacks: any address of a family, or the one that is configured as its source.
+        missing: String,
+        /// What to do.
+        cure: String,
+    },
+    /// An interface in a VRF.
+    #[error(
+        "uplink `{uplink}`: {interface} belongs to the VRF {vrf}, whose traffic is routed by a table of its own: the agent switches the main table's default route only: take {interface} out of it (ip link set dev {interface} nomaster), or name another interface"
+    )]
+    InVrf {
+        /// The uplink's name.
+        uplink: String,
+        /// Its interface.
+        interface: String,
+        /// The VRF device.
+        vrf: String,
     },
     /// A gateway that no prefix of its interface contains.
     #[error(
@@ -220,7 +232,7 @@ pub enum Failure {
 }
 
 /// Every exit code and what it means, for `--help` and `docs/configuration.md`.
-pub const EXIT_CODES: [(u8, &str); 25] = [
+pub const EXIT_CODES: [(u8, &str); 26] = [
     (
         0,
         "success; after SIGTERM or SIGINT: everything is restored",
@@ -249,6 +261,7 @@ pub const EXIT_CODES: [(u8, &str); 25] = [
     (29, "doctor has found errors or warnings"),
     (30, "a target is on an uplink's own network"),
     (31, "the kernel refuses an eBPF program"),
+    (32, "an uplink's interface is in a VRF"),
 ];
 
 impl Failure {
@@ -276,6 +289,7 @@ impl Failure {
             Failure::UnknownUplink { .. } => 28,
             Failure::Unwell { .. } => 29,
             Failure::TargetOnLink { .. } => 30,
+            Failure::InVrf { .. } => 32,
             Failure::ProgramRefused { .. } => 31,
         }
     }
@@ -329,7 +343,8 @@ mod tests {
             Failure::NoSourceAddress {
                 uplink: text(),
                 interface: text(),
-                family: Family::V6,
+                missing: text(),
+                cure: text(),
             },
             Failure::GatewayOffLink {
                 uplink: text(),
@@ -367,6 +382,11 @@ mod tests {
             Failure::Unwell {
                 errors: 1,
                 warnings: 2,
+            },
+            Failure::InVrf {
+                uplink: text(),
+                interface: text(),
+                vrf: text(),
             },
             Failure::TargetOnLink {
                 uplink: text(),

@@ -225,8 +225,16 @@ impl Agent<'_> {
             }
             if usable != before.is_some() {
                 let name = self.name(uplink);
-                let word = if usable { "found" } else { "lost" };
-                info!(uplink = name, %family, usable, "{name}: {family} way out {word}");
+                let reason = self.router.why_lost(uplink, family);
+                match (usable, reason) {
+                    (false, Some(reason)) => {
+                        info!(uplink = name, %family, usable, "{name}: {family} way out lost: {reason}");
+                    }
+                    _ => {
+                        let word = if usable { "found" } else { "lost" };
+                        info!(uplink = name, %family, usable, "{name}: {family} way out {word}");
+                    }
+                }
                 self.machine.handle(
                     Input::Usable {
                         uplink,

@@ -1,4 +1,4 @@
-//! Keys whose values are addresses: the targets and the gateways.
+//! Keys whose values are addresses: the targets, the gateways and the sources.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -131,6 +131,65 @@ impl Kind for GatewayOf {
             )),
             None => Ok(Gateway::Address(address)),
         }
+    }
+}
+
+/// An address of this host, of one family, from which connections to the internet may leave.
+#[derive(Debug)]
+pub(super) struct SourceOf(pub(super) Family);
+
+impl SourceOf {
+    fn example(&self) -> &'static str {
+        match self.0 {
+            Family::V4 => "192.0.2.7",
+            Family::V6 => "2001:db8::7",
+        }
+    }
+}
+
+impl Kind for SourceOf {
+    type Value = IpAddr;
+
+    fn unit(&self) -> String {
+        format!("{} address", self.0)
+    }
+
+    fn range(&self) -> String {
+        format!("unicast, like `\"{}\"`", self.example())
+    }
+
+    fn read(&self, key: &str, raw: Raw<'_>) -> Result<IpAddr, Failure> {
+        let text = raw.text(key, "an address", &format!("\"{}\"", self.example()))?;
+        let expected = format!("an {} address of this host", self.0);
+        let cure = format!(
+            "write an address of the uplink's interface like {}, or leave `{key}` out",
+            self.example()
+        );
+        let address = text.parse::<IpAddr>().ok();
+        let address = address.filter(|address| family_of(*address) == self.0);
+        let Some(address) = address else {
+            return Err(bad_address(raw, text, &expected, cure));
+        };
+        let kind = match address {
+            IpAddr::V6(v6) if v6.is_unicast_link_local() => Some("link-local"),
+            _ => unreachable_kind(address),
+        };
+        match kind {
+            Some(kind) => Err(bad_address(
+                raw,
+                text,
+                &expected,
+                format!("it is {kind}: {cure}"),
+            )),
+            None => Ok(address),
+        }
+    }
+}
+
+fn family_of(address: IpAddr) -> Family {
+    match address {
+        IpAddr::V4(_) => Family::V4,
+        IpAddr::V6(_) => Family::V6,
     }
 }
 

@@ -6,6 +6,7 @@ use failover_ebpf::MAX_UPLINKS;
 
 use super::{
     draft::{Draft, UplinkDraft, uplink_count, written},
+    kind::AUTO,
     raw::invalid,
 };
 use crate::failure::Failure;
@@ -31,6 +32,13 @@ impl Draft {
                     place: uplink.place.clone(),
                     interface: uplink.interface.clone(),
                 });
+            }
+            if uplink.name() == AUTO {
+                return Err(invalid(
+                    &uplink.place,
+                    format!("`{AUTO}` cannot be the name of an uplink as well"),
+                    "give this one a name of its own, such as name = \"cable\"",
+                ));
             }
             if !names.insert(uplink.name()) {
                 return Err(invalid(

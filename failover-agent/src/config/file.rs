@@ -114,6 +114,8 @@ fn uplink_draft(table: &Table<'_>, defaults: &Draft) -> Result<UplinkDraft, Fail
     table.read(&uplink_keys::NAME, &mut uplink.name)?;
     table.read(&uplink_keys::GATEWAY, &mut uplink.gateway)?;
     table.read(&uplink_keys::GATEWAY6, &mut uplink.gateway6)?;
+    table.read(&uplink_keys::SOURCE, &mut uplink.source)?;
+    table.read(&uplink_keys::SOURCE6, &mut uplink.source6)?;
     table.read(&uplink_keys::METERED, &mut uplink.metered)?;
     table.read(&uplink_keys::UPLINK_DRAIN, &mut uplink.drain)?;
     table.read(&uplink_keys::INBOUND, &mut uplink.inbound)?;

@@ -13,8 +13,8 @@ use super::{
 use crate::{cli::UplinkFlags, failure::Failure};
 
 /// What may follow the interface in `--uplink`.
-const OPTIONS: [&str; 7] = [
-    "gateway", "gateway6", "name", "metered", "rank", "weight", "metric",
+const OPTIONS: [&str; 9] = [
+    "gateway", "gateway6", "source", "source6", "name", "metered", "rank", "weight", "metric",
 ];
 
 /// Reads the flags that stand for a file.
@@ -115,7 +115,7 @@ pub(super) fn override_dir<K: Kind<Value = PathBuf>>(
     Ok(())
 }
 
-/// `IF[,gateway=ADDR][,gateway6=ADDR][,name=NAME][,metered][,rank=N][,weight=N][,metric=N]`.
+/// `IF[,gateway=ADDR][,gateway6=ADDR][,source=ADDR][,source6=ADDR][,name=NAME][,metered][,rank=N][,weight=N][,metric=N]`.
 fn uplink(text: &str, draft: &Draft) -> Result<UplinkDraft, Failure> {
     let mut parts = text.split(',');
     let interface = parts.next().unwrap_or_default();
@@ -140,6 +140,18 @@ fn uplink(text: &str, draft: &Draft) -> Result<UplinkDraft, Failure> {
             "gateway6" => set(
                 &mut uplink.gateway6,
                 &uplink_keys::GATEWAY6,
+                &place,
+                Some(value),
+            )?,
+            "source" => set(
+                &mut uplink.source,
+                &uplink_keys::SOURCE,
+                &place,
+                Some(value),
+            )?,
+            "source6" => set(
+                &mut uplink.source6,
+                &uplink_keys::SOURCE6,
                 &place,
                 Some(value),
             )?,

@@ -287,13 +287,14 @@ impl Kind for Interface {
     }
 
     fn range(&self) -> String {
-        "1 to 15 bytes".to_owned()
+        "1 to 127 bytes without commas".to_owned()
     }
 
-    /// The rules are the kernel's own (`dev_valid_name()` in `net/core/dev.c`), and no control characters.
+    /// The rules are the kernel's own (`dev_valid_name()` in `net/core/dev.c`), and no control characters. Longer than 15 bytes is an
+    /// altname only: that is told where the interface is looked for, with the name to write instead.
     fn read(&self, key: &str, raw: Raw<'_>) -> Result<String, Failure> {
         let text = raw.text(key, "an interface name", "\"eth0\"")?;
-        let valid = (1..=15).contains(&text.len())
+        let valid = (1..=127).contains(&text.len())
             && text != "."
             && text != ".."
             && !text
@@ -303,6 +304,15 @@ impl Kind for Interface {
                 raw.place(),
                 format!("`{text}` cannot be the name of an interface"),
                 "write one of the names that `ip link` shows",
+            ));
+        }
+        if text.contains(',') {
+            return Err(invalid(
+                raw.place(),
+                format!(
+                    "`{text}` has a comma, which separates interfaces in the variables of hooks"
+                ),
+                format!("rename it (ip link set dev {text} name NAME)"),
             ));
         }
         if text == "lo" {
@@ -315,6 +325,9 @@ impl Kind for Interface {
         Ok(text.to_owned())
     }
 }
+
+/// `switch auto` gives the choice back to the agent: an uplink of that name could not be chosen.
+pub(super) const AUTO: &str = "auto";
 
 /// The name of an uplink.
 #[derive(Debug)]
@@ -335,8 +348,7 @@ impl Kind for Name {
         let text = raw.text(key, "a name", "\"cable\"")?;
         let printable = |c: char| !c.is_whitespace() && !c.is_control() && c != ',';
         let length = text.chars().count();
-        // `switch auto` gives the choice back to the agent: an uplink of that name could not be chosen.
-        if !(1..=32).contains(&length) || !text.chars().all(printable) || text == "auto" {
+        if !(1..=32).contains(&length) || !text.chars().all(printable) || text == AUTO {
             return Err(invalid(
                 raw.place(),
                 format!("`{text}` cannot be the name of an uplink"),

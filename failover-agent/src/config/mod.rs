@@ -112,6 +112,10 @@ pub struct UplinkConfig {
     pub gateway: Gateway,
     /// IPv6 gateway.
     pub gateway6: Gateway,
+    /// IPv4 address to probe from and to prefer; None: chosen.
+    pub source: Option<IpAddr>,
+    /// The same for IPv6.
+    pub source6: Option<IpAddr>,
     /// Whether traffic on it costs money (shown in the status).
     pub metered: bool,
     /// How long old connections may finish on it after a failback.

@@ -150,6 +150,8 @@ fn write_uplink(f: &mut fmt::Formatter<'_>, uplink: &UplinkConfig) -> fmt::Resul
         name,
         gateway,
         gateway6,
+        source,
+        source6,
         metered,
         drain,
         inbound,
@@ -166,6 +168,11 @@ fn write_uplink(f: &mut fmt::Formatter<'_>, uplink: &UplinkConfig) -> fmt::Resul
     writeln!(f, "name = {}", quoted(name))?;
     writeln!(f, "gateway = \"{gateway}\"")?;
     writeln!(f, "gateway6 = \"{gateway6}\"")?;
+    for (key, source) in [("source", source), ("source6", source6)] {
+        if let Some(source) = source {
+            writeln!(f, "{key} = \"{source}\"")?;
+        }
+    }
     writeln!(f, "metered = {metered}")?;
     writeln!(f, "drain = {}", duration(*drain))?;
     writeln!(f, "inbound = \"{inbound}\"")?;

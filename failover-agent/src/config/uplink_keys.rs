@@ -2,7 +2,7 @@
 
 use super::{
     Inbound,
-    address::GatewayOf,
+    address::{GatewayOf, SourceOf},
     key::{DRAIN_SPAN, Key, METRIC, Section, seconds},
     kind::{Command, Interface, Name, Number, Optional, Span, Word, YesNo},
     probe_keys::PROBE,
@@ -13,7 +13,7 @@ pub(super) static INTERFACE: Key<Interface> = Key {
     name: "interface",
     kind: Interface,
     default: "required",
-    about: "the network interface; each only once",
+    about: "the network interface by its name, not by an altname; each only once",
 };
 pub(super) static NAME: Key<Name> = Key {
     name: "name",
@@ -31,6 +31,18 @@ pub(super) static GATEWAY6: Key<GatewayOf> = Key {
     name: "gateway6",
     kind: GatewayOf(Family::V6),
     default: "`\"auto\"`",
+    about: "the same for IPv6",
+};
+pub(super) static SOURCE: Key<Optional<SourceOf>> = Key {
+    name: "source",
+    kind: Optional(SourceOf(Family::V4)),
+    default: "chosen",
+    about: "the address of this interface from which probes leave and that its default route prefers, where it has several; while it is not there, the uplink has no way out",
+};
+pub(super) static SOURCE6: Key<Optional<SourceOf>> = Key {
+    name: "source6",
+    kind: Optional(SourceOf(Family::V6)),
+    default: "chosen",
     about: "the same for IPv6",
 };
 pub(super) static METERED: Key<YesNo> = Key {
@@ -106,6 +118,8 @@ pub(super) static UPLINK: Section = Section {
         &NAME,
         &GATEWAY,
         &GATEWAY6,
+        &SOURCE,
+        &SOURCE6,
         &METERED,
         &UPLINK_DRAIN,
         &INBOUND,

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     config::{Config, UplinkConfig},
     failure::Failure,
-    policy::Family,
+    policy::{Family, UplinkId},
 };
 
 /// Similarity (Jaro-Winkler) from which a name counts as a slip of the pen.
@@ -41,6 +41,8 @@ const SWEPT: Duration = Duration::from_millis(50);
 pub(super) struct Missing {
     /// Since when, by rank and family.
     since: HashMap<(usize, Family), Instant>,
+    /// Why an uplink has no way out, by rank and family.
+    reasons: HashMap<(usize, Family), String>,
     /// When displaced routes are over that had a lifetime.
     displaced: Vec<(RouteMessage, Instant)>,
     look_again: Option<Instant>,
@@ -129,6 +131,7 @@ impl Router {
     /// Netlink fails.
     pub fn rediscover(&mut self, config: &Config) -> Result<Vec<Link>> {
         self.missing.look_again = None;
+        self.missing.reasons.clear();
         let slots = self.slots_of(config)?;
         let survey = self.survey()?;
         let mut links = Vec::new();
@@ -141,7 +144,14 @@ impl Router {
                 continue;
             };
             for family in Family::ALL {
-                let path = self.path(&survey, config, uplink, family)?.ok();
+                let path = match self.path(&survey, config, uplink, family)? {
+                    Ok(path) => Some(path),
+                    Err(failure) => {
+                        let reason = failure.to_string();
+                        self.missing.reasons.insert((rank, family), reason);
+                        None
+                    }
+                };
                 link.families[index(family)] = self.lingering(rank, &link, family, path);
             }
             links.push(link);
@@ -154,6 +164,12 @@ impl Router {
     /// Every address that this host had at the last [`Router::rediscover`], on whatever interface.
     pub fn addresses(&self) -> &[IpAddr] {
         &self.addresses
+    }
+
+    /// Why [`Router::rediscover`] has found no way out for a family of an uplink whose interface is there.
+    pub fn why_lost(&self, uplink: UplinkId, family: Family) -> Option<&str> {
+        let reason = self.missing.reasons.get(&(uplink.0, family));
+        reason.map(String::as_str)
     }
 
     /// When [`Router::rediscover`] may find something else although the kernel tells of no change: what lingers is gone, or an
@@ -354,9 +370,17 @@ impl Survey {
                 let nearest = names()
                     .filter(|name| similarity(name) >= SIMILAR)
                     .max_by(|a, b| similarity(a).total_cmp(&similarity(b)));
-                let cure = match nearest {
-                    Some(nearest) => format!("did you mean `{nearest}`?"),
-                    None => format!("there are {}", names().collect::<Vec<_>>().join(", ")),
+                let meant = self
+                    .interfaces
+                    .iter()
+                    .find(|interface| interface.altnames.iter().any(|altname| altname == wanted));
+                let cure = match (meant, nearest) {
+                    (Some(meant), _) => format!(
+                        "it is an altname of {name}: write `{name}`",
+                        name = meant.name
+                    ),
+                    (None, Some(nearest)) => format!("did you mean `{nearest}`?"),
+                    (None, None) => format!("there are {}", names().collect::<Vec<_>>().join(", ")),
                 };
                 Failure::UnknownInterface {
                     place: uplink.place.clone(),
@@ -364,5 +388,12 @@ impl Survey {
                     cure,
                 }
             })
+    }
+
+    /// The VRF that an interface belongs to.
+    pub(super) fn vrf(&self, interface: &Interface) -> Option<String> {
+        let mut interfaces = self.interfaces.iter();
+        let vrf = interfaces.find(|other| Some(other.index) == interface.vrf)?;
+        Some(vrf.name.clone())
     }
 }

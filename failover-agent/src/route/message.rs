@@ -34,6 +34,15 @@ pub(super) fn is_default(header: &RouteHeader) -> bool {
         && header.kind == RouteType::Unicast
 }
 
+/// Whether it is a default route that holds for packets of one source only (`default from 2001:db8::/56`, IPv6 with
+/// `CONFIG_IPV6_SUBTREES`). For these it goes before every other default route, whatever its metric.
+pub(super) fn is_default_for_source(header: &RouteHeader) -> bool {
+    header.destination_prefix_length == 0
+        && header.source_prefix_length > 0
+        && header.tos == 0
+        && header.kind == RouteType::Unicast
+}
+
 /// Every way out: one, or several for a multipath route.
 pub(super) fn hops(route: &RouteMessage) -> Vec<Hop> {
     for attribute in &route.attributes {
@@ -154,6 +163,16 @@ pub(super) fn destination(route: &RouteMessage) -> Option<(IpAddr, u8)> {
         None if length == 0 => Some((unspecified(&route.header), 0)),
         None => None,
     }
+}
+
+/// Source prefix of a route that holds for one source only.
+fn source(route: &RouteMessage) -> Option<(IpAddr, u8)> {
+    let length = route.header.source_prefix_length;
+    let mut attributes = route.attributes.iter();
+    attributes.find_map(|attribute| match attribute {
+        RouteAttribute::Source(address) => Some((ip(address)?, length)),
+        _ => None,
+    })
 }
 
 fn unspecified(header: &RouteHeader) -> IpAddr {
@@ -389,6 +408,9 @@ pub(super) fn describe(route: &RouteMessage) -> String {
         Some((address, length)) if length > 0 => format!("{address}/{length}"),
         _ => "default".to_owned(),
     };
+    if let Some((source, length)) = source(route) {
+        text += &format!(" from {source}/{length}");
+    }
     for hop in hops(route) {
         if let Some(gateway) = hop.gateway {
             text += &format!(" via {gateway}");

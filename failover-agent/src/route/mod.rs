@@ -10,9 +10,11 @@
 //! | file | concern |
 //! |---|---|
 //! | `list.rs` | lists of routes, rules and others |
+//! | `link.rs` | altnames and VRFs of interfaces |
 //! | `message.rs` | reading and building route messages |
 //! | `survey.rs` | the kernel's interfaces, addresses and routes at one time |
 //! | `discover.rs` | the uplinks and their ways out, learned from a survey |
+//! | `source.rs` | which address of an interface suits a target |
 //! | `way.rs` | how one family leaves by one uplink |
 //! | `learned.rs` | what was learned, remembered over restarts |
 //! | `table.rs` | routing tables and rules of the uplinks |
@@ -41,6 +43,7 @@ mod group;
 mod hash;
 pub(crate) mod inspect;
 mod learned;
+mod link;
 mod list;
 pub(crate) mod lookup;
 mod manager;
@@ -52,6 +55,7 @@ mod own;
 mod plan;
 mod restore;
 mod slots;
+mod source;
 mod survey;
 mod table;
 mod way;

@@ -377,7 +377,9 @@ impl Observer {
     fn route(&mut self, port: u32, route: &RouteMessage, removed: bool) -> Option<Change> {
         let family = family(route.header.address_family)?;
         let ours = route.header.protocol == RouteProtocol::from(self.protocol);
-        if !ours && !message::is_default(&route.header) {
+        let default =
+            message::is_default(&route.header) || message::is_default_for_source(&route.header);
+        if !ours && !default {
             return None;
         }
         Some(Change::Route {

@@ -10,18 +10,19 @@ use failover_ebpf::LinkLayer;
 use rtnetlink::{
     packet_core::Parseable,
     packet_route::{
-        RouteNetlinkMessage,
+        AddressFamily, RouteNetlinkMessage,
         address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope},
         link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage},
-        route::{RouteMessage, RouteProtocol, RouteType},
+        route::{RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType},
     },
 };
 
 use super::{
-    index,
+    index, link,
     list::address_family,
     main_table,
     message::{self, Hop, hops, metric},
+    source,
 };
 use crate::{netlink::Netlink, policy::Family};
 
@@ -29,6 +30,10 @@ use crate::{netlink::Netlink, policy::Family};
 pub(super) struct Interface {
     pub(super) index: u32,
     pub(super) name: String,
+    /// Its other names (`ip link property add … altname …`).
+    pub(super) altnames: Vec<String>,
+    /// Index of the VRF that it belongs to.
+    pub(super) vrf: Option<u32>,
     pub(super) flags: LinkFlags,
     pub(super) layer: LinkLayer,
 }
@@ -42,18 +47,25 @@ pub(super) struct Address {
     /// How well it does as the source of a connection to the internet; None: not at all.
     pub(super) fitness: Option<Fitness>,
     /// Somebody else on the link has it, too.
-    duplicate: bool,
+    pub(super) duplicate: bool,
 }
 
-/// How well an address does as the source of a connection to the internet: the least is the best.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// What matters for an address as the source of a connection to the internet: `source.rs` weighs it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Fitness {
     /// Past its preferred lifetime (RFC 4862, 5.5.4): for connections that have it, and where there is no other.
     pub(super) deprecated: bool,
     /// Not known to be unique yet, but usable (RFC 4429).
-    optimistic: bool,
-    /// IPv6 privacy address (RFC 8981), or secondary IPv4 address: it goes before the others do.
-    secondary: bool,
+    pub(super) optimistic: bool,
+    /// IPv6 privacy address (RFC 8981), or secondary IPv4 address: the others go before it.
+    pub(super) secondary: bool,
+}
+
+impl Fitness {
+    /// What counts before anything else, the least the best.
+    pub(super) fn state(self) -> (bool, bool) {
+        (self.deprecated, self.optimistic)
+    }
 }
 
 /// Everything at one time.
@@ -61,7 +73,7 @@ pub(super) struct Survey {
     pub(super) protocol: RouteProtocol,
     pub(super) interfaces: Vec<Interface>,
     pub(super) addresses: Vec<Address>,
-    /// The main table's default routes, and networks on the links as the kernel or router advertisements made them.
+    /// The main table's default routes, those for one source included, and routes to networks and hosts on the links.
     pub(super) routes: [Vec<RouteMessage>; 2],
     /// Default routes that an earlier run (or this one) has displaced: they count as if they stood.
     pub(super) displaced: Vec<RouteMessage>,
@@ -85,8 +97,9 @@ impl Survey {
             // One walk through what may be a full routing table; the kernel cannot look for default routes alone.
             routes[index(family)] = netlink.routes(family, &main_table(), |header| {
                 message::is_default(header)
-                    || matches!(header.protocol, RouteProtocol::Kernel | RouteProtocol::Ra)
-                        && header.kind == RouteType::Unicast
+                    || message::is_default_for_source(header)
+                    || header.kind == RouteType::Unicast
+                        && (is_told_by_link(header) || may_be_on_link(header))
             })?;
         }
         Ok(Survey {
@@ -98,7 +111,8 @@ impl Survey {
         })
     }
     /// Others' default routes by an interface, displaced ones included, the best to learn from first: in the order in which the
-    /// kernel takes them, by metric, then by what the routers say of themselves (`find_rr_leaf` in `net/ipv6/route.c`).
+    /// kernel takes them, by metric, then by what the routers say of themselves (`find_rr_leaf` in `net/ipv6/route.c`). Those that hold
+    /// for one source only come last.
     pub(super) fn candidates(&self, ifindex: u32, family: Family) -> Vec<(&RouteMessage, Hop)> {
         let family_number = address_family(family);
         let displaced = self
@@ -107,17 +121,31 @@ impl Survey {
             .filter(|route| route.header.address_family == family_number);
         let mut candidates: Vec<(&RouteMessage, Hop)> = self
             .foreign(family)
+            .chain(self.foreign_for_source(family))
             .filter(|route| message::lifetime(route).is_none_or(|left| !left.is_zero()))
             .chain(displaced)
             .flat_map(|route| hops(route).into_iter().map(move |hop| (route, hop)))
             .filter(|(_, hop)| hop.ifindex == ifindex)
             .collect();
-        candidates.sort_by_key(|(route, _)| (metric(route), Reverse(message::preference(route))));
+        candidates.sort_by_key(|(route, _)| {
+            let for_source = message::is_default_for_source(&route.header);
+            (
+                for_source,
+                metric(route),
+                Reverse(message::preference(route)),
+            )
+        });
         candidates
     }
 
-    /// The addresses of an interface that may be the source of a connection to the internet, the best first.
-    pub(super) fn sources(&self, ifindex: u32, family: Family) -> Vec<&Address> {
+    /// The addresses of an interface that may be the source of a connection to the internet, the best for `target` first; without one,
+    /// the best for most of it.
+    pub(super) fn sources(
+        &self,
+        ifindex: u32,
+        family: Family,
+        target: Option<IpAddr>,
+    ) -> Vec<&Address> {
         let mut sources: Vec<&Address> = self
             .addresses
             .iter()
@@ -126,14 +154,13 @@ impl Survey {
             })
             .filter(|address| address.fitness.is_some())
             .collect();
-        // Of equals, the kernel lists the newest IPv6 address first.
-        sources.sort_by_key(|address| address.fitness);
+        source::sort(&mut sources, target.unwrap_or(source::INTERNET_V6.into()));
         sources
     }
 
     /// The same of both families.
     pub(super) fn addresses_of(&self, ifindex: u32) -> Vec<IpAddr> {
-        let sources = Family::ALL.map(|family| self.sources(ifindex, family));
+        let sources = Family::ALL.map(|family| self.sources(ifindex, family, None));
         sources.iter().flatten().map(|source| source.ip).collect()
     }
 
@@ -160,8 +187,34 @@ impl Survey {
         })
     }
 
-    /// Networks on the link: those of the addresses, and those that the kernel or a router advertisement says are there.
+    /// Others' default routes in the main table that hold for one source only.
+    fn foreign_for_source(&self, family: Family) -> impl Iterator<Item = &RouteMessage> {
+        self.routes[index(family)].iter().filter(|route| {
+            message::is_default_for_source(&route.header) && route.header.protocol != self.protocol
+        })
+    }
+
+    /// Networks on the link that are believed to be there: those of the addresses, and those that the kernel or a router
+    /// advertisement tells of. One that covers a good part of the internet is not: any router on the link can advertise `::/1`.
     pub(super) fn prefixes(&self, ifindex: u32, family: Family) -> Vec<(IpAddr, u8)> {
+        let mut prefixes = self.on_link(ifindex, family, is_told_by_link);
+        prefixes.retain(|(_, length)| *length >= shortest(family));
+        prefixes
+    }
+
+    /// Networks in which the kernel takes a gateway for being on the link: those, and every route by the interface without a gateway,
+    /// whoever made it. With an address of length 32, a DHCP client adds a route to the router alone (RFC 3442).
+    pub(super) fn gateway_networks(&self, ifindex: u32, family: Family) -> Vec<(IpAddr, u8)> {
+        self.on_link(ifindex, family, |_| true)
+    }
+
+    /// Networks on the link by the interface's addresses and by the routes that `counts` accepts.
+    fn on_link(
+        &self,
+        ifindex: u32,
+        family: Family,
+        counts: impl Fn(&RouteHeader) -> bool,
+    ) -> Vec<(IpAddr, u8)> {
         let of_addresses = self
             .addresses
             .iter()
@@ -170,7 +223,9 @@ impl Survey {
         let of_routes = self.routes[index(family)]
             .iter()
             .filter(|route| {
-                message::table(route) == message::MAIN_TABLE && !message::is_default(&route.header)
+                message::table(route) == message::MAIN_TABLE
+                    && route.header.destination_prefix_length > 0
+                    && counts(&route.header)
             })
             .filter(|route| {
                 hops(route)
@@ -195,6 +250,28 @@ impl Survey {
         prefixes
     }
 }
+/// Whether a route tells of a network on the link because of an address or a router advertisement.
+fn is_told_by_link(header: &RouteHeader) -> bool {
+    matches!(header.protocol, RouteProtocol::Kernel | RouteProtocol::Ra)
+}
+
+/// Whether a route may lead to something on a link, by its header alone: the rest of a full routing table is not read. In IPv4 the scope
+/// tells; in IPv6 nothing does, but no route of the internet is longer than 48.
+fn may_be_on_link(header: &RouteHeader) -> bool {
+    match header.address_family {
+        AddressFamily::Inet => header.scope == RouteScope::Link,
+        _ => header.destination_prefix_length > shortest(Family::V6),
+    }
+}
+
+/// Least prefix length of a network that is believed to be on the link: 10.0.0.0/8, and the longest that a site is given (RFC 6177).
+fn shortest(family: Family) -> u8 {
+    match family {
+        Family::V4 => 8,
+        Family::V6 => 48,
+    }
+}
+
 fn interface(message: &LinkMessage) -> Interface {
     let name = message
         .attributes
@@ -206,6 +283,8 @@ fn interface(message: &LinkMessage) -> Interface {
     Interface {
         index: message.header.index,
         name: name.unwrap_or_default(),
+        altnames: link::altnames(message),
+        vrf: link::vrf(message),
         flags: message.header.flags,
         layer: match message.header.link_layer_type {
             LinkLayerType::Ether => LinkLayer::Ethernet,

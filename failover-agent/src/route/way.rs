@@ -40,31 +40,40 @@ impl Router {
             Ok(interface) => interface,
             Err(failure) => return Ok(Err(failure)),
         };
+        if let Some(vrf) = survey.vrf(interface) {
+            return Ok(Err(Failure::InVrf {
+                uplink: uplink.name.clone(),
+                interface: interface.name.clone(),
+                vrf,
+            }));
+        }
         let up = interface.flags.contains(LinkFlags::Up);
-        let prefixes = survey.prefixes(interface.index, family);
+        let near = Near::of(survey, interface, family);
         let routes = survey.candidates(interface.index, family);
         let told = routes
             .iter()
-            .find(|(_, hop)| interface.reaches(&prefixes, hop.gateway, hop.onlink));
+            .find(|(_, hop)| near.reaches(hop.gateway, hop.onlink));
         match told {
             Some((route, hop)) => {
                 if let Some(left) = message::lifetime(route) {
                     self.missing.ends_in(left);
                 }
-                let way = WayOut::told(route, *hop);
+                let way = near.told(route, *hop);
                 self.learned
                     .learn(&interface.name, interface.index, family, way);
             }
             None => self.learned.miss(&interface.name, family, up),
         }
         let known = self.learned.get(&interface.name, family);
-        let reaches = |way: &WayOut| interface.reaches(&prefixes, way.gateway, way.template.onlink);
+        let reaches = |way: &WayOut| near.reaches(way.gateway, way.template.onlink);
         let learned = known.filter(|way| reaches(way)).cloned();
-        if known.is_some() && learned.is_none() && up && !prefixes.is_empty() {
+        if known.is_some() && learned.is_none() && up && !near.networks.is_empty() {
             self.learned.forget(&interface.name, family);
         }
-        let sourceless = survey.sources(interface.index, family).is_empty();
-        let way = match way_out(uplink, interface, family, &prefixes, &routes, learned) {
+        let sourceless = survey
+            .sources(interface.index, family, target(uplink, family))
+            .is_empty();
+        let mut way = match way_out(uplink, family, &near, &routes, learned) {
             Ok(way) => way,
             // The address comes first; with it, the gateway may be known.
             Err(Failure::NoGateway { .. }) if sourceless => {
@@ -72,12 +81,15 @@ impl Router {
             }
             Err(failure) => return Ok(Err(failure)),
         };
+        if let Some(source) = given_source(uplink, family) {
+            way.template.prefsrc = Some(source);
+        }
         let unnumbered = survey.is_unnumbered(interface.index, family) && up;
         let borrowed = match unnumbered && (told.is_some() || way.gateway.is_none()) {
             true => self.borrowed_source(survey, config, uplink, interface, &way, family)?,
             false => None,
         };
-        Ok(survey.path(uplink, interface, family, prefixes, way, borrowed))
+        Ok(survey.path(uplink, &near, family, way, borrowed))
     }
 
     /// The source for an interface without an address of its own: the one that its default route prefers, or that the kernel
@@ -91,9 +103,7 @@ impl Router {
         way: &WayOut,
         family: Family,
     ) -> Result<Option<IpAddr>> {
-        let mut targets = uplink.probe.targets.iter().copied();
-        let target = targets.find(|target| target.is_ipv4() == (family == Family::V4));
-        let source = match (way.template.prefsrc, target) {
+        let source = match (way.template.prefsrc, target(uplink, family)) {
             (Some(source), _) => Some(source),
             (None, Some(target)) => self.ask_source(interface.index, target)?,
             (None, None) => None,
@@ -145,10 +155,7 @@ impl Path {
     /// The network on the link that `target` is in, or the gateway that it is: such a target says nothing about what lies
     /// beyond.
     pub fn on_link(&self, target: IpAddr) -> Option<(IpAddr, u8)> {
-        let gateway = self.gateway.map(|gateway| match gateway {
-            IpAddr::V4(_) => (gateway, 32),
-            IpAddr::V6(_) => (gateway, 128),
-        });
+        let gateway = self.gateway.map(alone_in_network);
         let mut networks = self.prefixes.iter().copied().chain(gateway);
         networks.find(|network| contains(*network, target))
     }
@@ -158,27 +165,88 @@ impl Interface {
     fn is_point_to_point(&self) -> bool {
         self.layer == LinkLayer::None || self.flags.contains(LinkFlags::Pointopoint)
     }
+}
 
-    /// Whether a gateway is on the link, whose networks are `prefixes`.
-    fn reaches(&self, prefixes: &[(IpAddr, u8)], gateway: Option<IpAddr>, onlink: bool) -> bool {
+/// What is on the link of an interface in one family.
+struct Near<'a> {
+    interface: &'a Interface,
+    /// [`Survey::prefixes`].
+    prefixes: Vec<(IpAddr, u8)>,
+    /// [`Survey::gateway_networks`].
+    networks: Vec<(IpAddr, u8)>,
+}
+
+impl<'a> Near<'a> {
+    fn of(survey: &Survey, interface: &'a Interface, family: Family) -> Near<'a> {
+        Near {
+            interface,
+            prefixes: survey.prefixes(interface.index, family),
+            networks: survey.gateway_networks(interface.index, family),
+        }
+    }
+
+    /// Whether a gateway is on the link.
+    fn reaches(&self, gateway: Option<IpAddr>, onlink: bool) -> bool {
         gateway.is_none_or(|gateway| {
-            self.is_point_to_point()
-                || onlink
-                || is_link_local(gateway)
-                || prefixes.iter().any(|prefix| contains(*prefix, gateway))
+            onlink
+                || self.is_near(gateway)
+                || self.networks.iter().any(|net| contains(*net, gateway))
         })
+    }
+
+    /// Whether a gateway is on the link whatever routes others make.
+    fn is_near(&self, gateway: IpAddr) -> bool {
+        self.interface.is_point_to_point()
+            || is_link_local(gateway)
+            || self.prefixes.iter().any(|net| contains(*net, gateway))
+    }
+
+    /// What one way of a default route tells. A gateway that is on the link by another route only is one for us without it, too: our
+    /// own tables do not have that route, and it goes when the interface is set down.
+    fn told(&self, route: &RouteMessage, hop: Hop) -> WayOut {
+        let mut way = WayOut::told(route, hop);
+        way.template.onlink |= hop.gateway.is_some_and(|gateway| !self.is_near(gateway));
+        way
+    }
+
+    /// The networks on the link when the gateway is this one.
+    fn with_gateway(&self, gateway: Option<IpAddr>, family: Family) -> Vec<(IpAddr, u8)> {
+        let mut prefixes = self.prefixes.clone();
+        let alone = gateway.filter(|gateway| {
+            gateway.is_ipv4() == (family == Family::V4) && !self.is_near(*gateway)
+        });
+        prefixes.extend(alone.map(alone_in_network));
+        prefixes
+    }
+}
+
+/// The network of one host.
+fn alone_in_network(ip: IpAddr) -> (IpAddr, u8) {
+    (ip, if ip.is_ipv4() { 32 } else { 128 })
+}
+
+/// The target that an uplink's source has to suit: its first one of the family.
+fn target(uplink: &UplinkConfig, family: Family) -> Option<IpAddr> {
+    let mut targets = uplink.probe.targets.iter().copied();
+    targets.find(|target| target.is_ipv4() == (family == Family::V4))
+}
+
+fn given_source(uplink: &UplinkConfig, family: Family) -> Option<IpAddr> {
+    match family {
+        Family::V4 => uplink.source,
+        Family::V6 => uplink.source6,
     }
 }
 
 /// The way out as configured: `learned`, or given. A given one takes over what the default routes that agree with it say.
 fn way_out(
     uplink: &UplinkConfig,
-    interface: &Interface,
     family: Family,
-    prefixes: &[(IpAddr, u8)],
+    near: &Near<'_>,
     routes: &[(&RouteMessage, Hop)],
     learned: Option<WayOut>,
 ) -> Result<WayOut, Failure> {
+    let interface = near.interface;
     let (key, setting) = match family {
         Family::V4 => ("gateway", uplink.gateway),
         Family::V6 => ("gateway6", uplink.gateway6),
@@ -202,31 +270,33 @@ fn way_out(
         },
     };
     let agreeing = routes.iter().find(|(_, hop)| hop.gateway == given);
-    let way = agreeing.map_or(
+    let mut way = agreeing.map_or(
         WayOut {
             gateway: given,
             template: Template::default(),
             protocol: RouteProtocol::Unspec,
         },
-        |(route, hop)| WayOut::told(route, *hop),
+        |(route, hop)| near.told(route, *hop),
     );
+    let reached = near.reaches(given, way.template.onlink);
     match given {
-        // Without any network it has no address yet: that is what is missing.
-        Some(gateway)
-            if !prefixes.is_empty() && !interface.reaches(prefixes, given, way.template.onlink) =>
-        {
-            Err(Failure::GatewayOffLink {
-                uplink: uplink.name.clone(),
-                interface: interface.name.clone(),
-                gateway,
-                networks: prefixes
-                    .iter()
-                    .map(|(network, length)| format!("{network}/{length}"))
-                    .collect::<Vec<_>>()
-                    .join(", "),
-            })
+        // Without any network it has no address yet, or one of length 32 or 128, whose gateway is the only neighbour.
+        Some(gateway) if reached || near.networks.is_empty() => {
+            way.template.onlink |= !near.is_near(gateway);
+            Ok(way)
         }
-        _ => Ok(way),
+        Some(gateway) => Err(Failure::GatewayOffLink {
+            uplink: uplink.name.clone(),
+            interface: interface.name.clone(),
+            gateway,
+            networks: near
+                .networks
+                .iter()
+                .map(|(network, length)| format!("{network}/{length}"))
+                .collect::<Vec<_>>()
+                .join(", "),
+        }),
+        None => Ok(way),
     }
 }
 
@@ -235,18 +305,25 @@ impl Survey {
     fn path(
         &self,
         uplink: &UplinkConfig,
-        interface: &Interface,
+        near: &Near<'_>,
         family: Family,
-        prefixes: Vec<(IpAddr, u8)>,
         way: WayOut,
         borrowed: Option<IpAddr>,
     ) -> Result<Path, Failure> {
-        let own = self.sources(interface.index, family);
+        let interface = near.interface;
+        let own = self.sources(interface.index, family, target(uplink, family));
+        if let Some(given) = given_source(uplink, family)
+            && borrowed != Some(given)
+            && !own.iter().any(|address| address.ip == given)
+        {
+            return Err(source_elsewhere(uplink, interface, family, given));
+        }
         let mut template = way.template;
         let kept = |source: &IpAddr| match borrowed {
             Some(borrowed) => *source == borrowed,
             None => own.iter().any(|address| {
-                address.ip == *source && address.fitness.is_some_and(|fitness| !fitness.deprecated)
+                let preferred = address.fitness.is_some_and(|fitness| !fitness.deprecated);
+                address.ip == *source && (preferred || given_source(uplink, family).is_some())
             }),
         };
         template.prefsrc = template.prefsrc.filter(kept);
@@ -254,20 +331,22 @@ impl Survey {
         if family == Family::V6 {
             template.prefsrc = template.prefsrc.or(borrowed);
         }
-        let near = |address: &&&Address| {
-            way.gateway
-                .is_some_and(|gateway| contains(address.network, gateway))
+        let of_gateway = |address: &&&Address| {
+            family == Family::V4
+                && way
+                    .gateway
+                    .is_some_and(|gateway| contains(address.network, gateway))
         };
         let best = own.first().map(|best| best.fitness);
-        let mut best = own.iter().filter(|address| Some(address.fitness) == best);
+        let mut equals = own.iter().filter(|address| Some(address.fitness) == best);
         let source = template.prefsrc.or(borrowed).or_else(|| {
-            let near = best.clone().find(near);
-            Some(near.or_else(|| best.next())?.ip)
+            let source = equals.find(of_gateway).or(own.first());
+            source.map(|source| source.ip)
         });
         let source = source.ok_or_else(|| no_source(uplink, interface, family))?;
         Ok(Path {
             source,
-            prefixes,
+            prefixes: near.with_gateway(way.gateway, family),
             gateway: way.gateway,
             template,
         })
@@ -278,6 +357,26 @@ fn no_source(uplink: &UplinkConfig, interface: &Interface, family: Family) -> Fa
     Failure::NoSourceAddress {
         uplink: uplink.name.clone(),
         interface: interface.name.clone(),
-        family,
+        missing: format!("{family} address"),
+        cure: format!("configure one (for example by DHCP), or remove the {family} targets"),
+    }
+}
+
+/// The address that was configured as the source is not there.
+fn source_elsewhere(
+    uplink: &UplinkConfig,
+    interface: &Interface,
+    family: Family,
+    source: IpAddr,
+) -> Failure {
+    let key = match family {
+        Family::V4 => "source",
+        Family::V6 => "source6",
+    };
+    Failure::NoSourceAddress {
+        uplink: uplink.name.clone(),
+        interface: interface.name.clone(),
+        missing: format!("address {source}"),
+        cure: format!("add it, or correct `{key}`"),
     }
 }

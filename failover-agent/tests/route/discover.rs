@@ -122,6 +122,15 @@ fn names_what_is_wrong() {
             "{wrong}"
         );
 
+        for altname in ["enp3s0", "enp0s31f6-of-the-cable-modem"] {
+            ip(&format!("link property add dev up1 altname {altname}"));
+            let wrong = failure(discover(&config(&["up0", altname])));
+            assert!(
+                matches!(&wrong, Failure::UnknownInterface { cure, .. } if cure == "it is an altname of up1: write `up1`"),
+                "{wrong}"
+            );
+        }
+
         let wrong = failure(discover(&config(&["up0", "up2"])));
         assert!(
             matches!(
@@ -147,10 +156,7 @@ fn names_what_is_wrong() {
         assert!(
             matches!(
                 &wrong,
-                Failure::NoSourceAddress {
-                    family: Family::V4,
-                    ..
-                }
+                Failure::NoSourceAddress { missing, .. } if missing == "IPv4 address"
             ),
             "{wrong}"
         );

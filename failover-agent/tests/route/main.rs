@@ -18,3 +18,4 @@ mod scene;
 mod slots;
 mod states;
 mod switch;
+mod ways;

@@ -113,6 +113,8 @@ pub(crate) fn config(interfaces: &[&str]) -> Config {
         name: format!("name-of-{interface}"),
         gateway: Gateway::Auto,
         gateway6: Gateway::Auto,
+        source: None,
+        source6: None,
         metered: false,
         drain: Duration::ZERO,
         inbound: Inbound::Keep,

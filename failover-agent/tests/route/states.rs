@@ -77,13 +77,7 @@ fn an_address_that_somebody_else_has_is_never_used() {
             .unwrap();
         assert_eq!(source(&alone[0]), None);
         assert!(
-            matches!(
-                &missing[..],
-                [Failure::NoSourceAddress {
-                    family: Family::V6,
-                    ..
-                }]
-            ),
+            matches!(&missing[..], [Failure::NoSourceAddress { missing, .. }] if missing == "IPv6 address"),
             "{missing:?}"
         );
 
@@ -159,13 +153,7 @@ fn an_unnumbered_link_borrows_an_address_that_is_no_uplinks() {
         let (source, _, missing, _) = look();
         assert_eq!(source, None);
         assert!(
-            matches!(
-                &missing[..],
-                [Failure::NoSourceAddress {
-                    family: Family::V6,
-                    ..
-                }]
-            ),
+            matches!(&missing[..], [Failure::NoSourceAddress { missing, .. }] if missing == "IPv6 address"),
             "{missing:?}"
         );
 

@@ -10,4 +10,5 @@ mod no_gateway;
 mod on_link;
 mod overlap;
 mod scene;
+mod sources;
 mod waiting;

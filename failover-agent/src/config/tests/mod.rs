@@ -156,6 +156,8 @@ interface = "ppp0"
 name = "lte"
 gateway = "none"
 gateway6 = "fe80::1"
+source = "192.0.2.77"
+source6 = "2001:db8::77"
 metered = true
 targets = ["192.0.2.9", "2001:db8::1"]
 interval = "30s"
@@ -174,6 +176,9 @@ hold = "1m 30s"
     assert_eq!(lte.name, "lte");
     assert_eq!(lte.gateway, Gateway::None);
     assert_eq!(lte.gateway6, Gateway::Address("fe80::1".parse().unwrap()));
+    assert_eq!(lte.source, Some("192.0.2.77".parse().unwrap()));
+    assert_eq!(lte.source6, Some("2001:db8::77".parse().unwrap()));
+    assert_eq!(config.uplinks[0].source, None);
     assert!(lte.metered);
     assert!(lte.place.ends_with("config.toml:8:13"), "{}", lte.place);
     let expected = ProbeConfig {
@@ -252,13 +257,15 @@ run = "/run/second"
 interface = "eth0"
 gateway = "192.0.2.1"
 gateway6 = "fe80::1"
+source = "192.0.2.7"
+source6 = "2001:db8::7"
 name = "cable"
 [[uplink]]
 interface = "ppp0"
 gateway = "none"
 metered = true
 "#;
-    let flags = "--uplink eth0,gateway=192.0.2.1,gateway6=fe80::1,name=cable \
+    let flags = "--uplink eth0,gateway=192.0.2.1,gateway6=fe80::1,source=192.0.2.7,source6=2001:db8::7,name=cable \
         --uplink ppp0,gateway=none,metered --target 192.0.2.53 --target 2001:db8::53 --interval 500ms --timeout 2s \
         --fall 2 --rise 5 --quorum 1 --hold 1m --active-metric 7 --standby-metric 8 --cutoff off --run-dir /run/second";
     let from_flags = from_line(flags).unwrap();
@@ -293,7 +300,7 @@ fn directory_flags_override_the_file() {
 fn a_printed_configuration_reads_as_the_same() {
     let lines = [
         "--uplink eth0 --uplink eth1",
-        "--uplink eth0,name=\"\\ü --uplink ppp0,gateway=none,gateway6=fe80::1,metered --target 2001:db8::1 \
+        "--uplink eth0,name=\"\\ü --uplink ppp0,gateway=none,gateway6=fe80::1,source6=2001:db8::7,metered --target 2001:db8::1 \
          --interval 1500ms --hold 90s --cutoff off --run-dir /tmp/\"quoted\"",
     ];
     for line in lines {

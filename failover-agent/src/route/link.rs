@@ -1,0 +1,52 @@
+//! What an interface's message tells beyond its name and its state.
+
+use rtnetlink::packet_route::link::{InfoPortKind, LinkAttribute, LinkInfo, LinkMessage, Prop};
+
+/// The interface's other names.
+pub(super) fn altnames(message: &LinkMessage) -> Vec<String> {
+    let mut names = Vec::new();
+    for attribute in &message.attributes {
+        if let LinkAttribute::PropList(properties) = attribute {
+            names.extend(properties.iter().filter_map(|property| match property {
+                Prop::AltIfName(name) => Some(name.clone()),
+                _ => None,
+            }));
+        }
+    }
+    names
+}
+
+/// Index of the VRF that the interface belongs to.
+pub(super) fn vrf(message: &LinkMessage) -> Option<u32> {
+    let in_vrf = message.attributes.iter().any(|attribute| match attribute {
+        LinkAttribute::LinkInfo(infos) => infos.contains(&LinkInfo::PortKind(InfoPortKind::Vrf)),
+        _ => false,
+    });
+    let mut attributes = message.attributes.iter();
+    let controller = attributes.find_map(|attribute| match attribute {
+        LinkAttribute::Controller(ifindex) => Some(*ifindex),
+        _ => None,
+    });
+    controller.filter(|_| in_vrf)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_controller_that_is_a_vrf_is_one() {
+        let controlled_as = |kind| {
+            let mut message = LinkMessage::default();
+            message.attributes = vec![
+                LinkAttribute::IfName("wan0".to_owned()),
+                LinkAttribute::Controller(7),
+                LinkAttribute::LinkInfo(vec![LinkInfo::PortKind(kind)]),
+            ];
+            vrf(&message)
+        };
+        assert_eq!(controlled_as(InfoPortKind::Vrf), Some(7));
+        assert_eq!(controlled_as(InfoPortKind::Bridge), None);
+        assert_eq!(vrf(&LinkMessage::default()), None);
+    }
+}
