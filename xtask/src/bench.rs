@@ -1,9 +1,6 @@
 //! `cargo xtask bench`.
 
-use std::{
-    ffi::OsStr,
-    process::{Command, ExitCode},
-};
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -40,12 +37,13 @@ pub(crate) fn bench(options: &BenchArgs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let agent = build::agent(true)?;
-    let mut args = vec![OsStr::new("--agent"), agent.as_os_str()];
+    let mut command = privilege::in_laboratory(&bench)?;
+    command.arg("--agent").arg(agent);
     for (wanted, flag) in [(options.json, "--json"), (options.quick, "--quick")] {
         if wanted {
-            args.push(OsStr::new(flag));
+            command.arg(flag);
         }
     }
-    args.extend(options.figure.iter().map(OsStr::new));
-    privilege::become_root_program(&bench, args)
+    command.args(&options.figure);
+    privilege::become_program(command)
 }

@@ -16,8 +16,8 @@ use anyhow::{Context, Result, bail};
 use crate::{
     cargo,
     linker::tools_dir,
-    packages::{self, Tool},
-    programs::is_executable,
+    packages,
+    programs::{self, Tool, is_executable},
 };
 
 /// The daemons; each program's path is below [`dir`].
@@ -130,13 +130,13 @@ fn prepare(tree: &Path) -> Result<()> {
 
 /// What `dpkg -x` does, without replacing those links by directories.
 fn unpack(archive: &Path, tree: &Path) -> Result<()> {
-    let mut contents = Command::new("dpkg-deb")
+    let mut contents = Command::new(programs::of_setup("dpkg-deb")?)
         .arg("--fsys-tarfile")
         .arg(archive)
         .stdout(Stdio::piped())
         .spawn()
         .context("cannot start dpkg-deb")?;
-    let mut tar = Command::new("tar");
+    let mut tar = Command::new(programs::of_setup("tar")?);
     tar.args(["-x", "--keep-directory-symlink", "--no-same-owner", "-C"])
         .arg(tree)
         .args(LEFT_OUT.map(|path| format!("--exclude=./{path}")));

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use crate::{
     cargo::{self, Executable},
     libtest::{Event, Reader, Report},
-    privilege,
+    privilege, programs,
 };
 
 /// How much of a running test program is shown.
@@ -62,10 +62,7 @@ pub(crate) fn unit_tests(
     if *root == Root::Here {
         return with_root(program, filter, Show::Failures);
     }
-    let mut report = run(
-        prepare(Command::new(&program.path), program).args(filter),
-        Show::Failures,
-    )?;
+    let mut report = run(as_user(program)?.args(filter), Show::Failures)?;
     match root {
         Root::Absent(obstacle) => explain(&mut report, obstacle),
         Root::Here | Root::Sudo => {
@@ -75,7 +72,7 @@ pub(crate) fn unit_tests(
                 .partition(|skip| skip.reason == NEEDS_ROOT);
             report.skipped = skipped;
             if !again.is_empty() {
-                let mut command = prepare(privilege::as_root(&program.path)?, program);
+                let mut command = as_root(program)?;
                 command
                     .args(["--ignored", "--exact"])
                     .args(again.iter().map(|skip| &skip.name));
@@ -99,7 +96,7 @@ pub(crate) fn namespace_tests(
     let Root::Absent(obstacle) = root else {
         return with_root(program, filter, Show::Each);
     };
-    let mut command = prepare(Command::new(&program.path), program);
+    let mut command = as_user(program)?;
     let mut report = run(command.args(filter), Show::Failures)?;
     explain(&mut report, obstacle);
     Ok(report)
@@ -107,7 +104,7 @@ pub(crate) fn namespace_tests(
 
 /// Runs all of a program's tests as root: one after another where each is shown.
 fn with_root(program: &Executable, filter: Option<&str>, show: Show) -> Result<Report> {
-    let mut command = prepare(privilege::as_root(&program.path)?, program);
+    let mut command = as_root(program)?;
     command.arg("--include-ignored").args(filter);
     if show == Show::Each {
         command.arg("--test-threads=1");
@@ -134,6 +131,26 @@ pub(crate) fn doc_tests(filter: Option<&str>) -> Result<Report> {
         .args(["test", "--workspace", "--doc", "--"])
         .args(filter);
     run(&mut command, Show::Failures)
+}
+
+/// A test program as the user.
+fn as_user(program: &Executable) -> Result<Command> {
+    let mut command = Command::new(&program.path);
+    // What is tested in here is finding programs on the user's PATH.
+    if program.name != "xtask" {
+        command.env("PATH", programs::laboratory_path()?);
+    }
+    Ok(prepare(command, program))
+}
+
+/// A test program as root.
+fn as_root(program: &Executable) -> Result<Command> {
+    let command = if program.name == "xtask" {
+        privilege::as_root(&program.path)
+    } else {
+        privilege::in_laboratory(&program.path)
+    };
+    Ok(prepare(command?, program))
 }
 
 /// What `cargo test` would set for a test program.

@@ -1,9 +1,6 @@
 //! `cargo xtask inject`.
 
-use std::{
-    ffi::{OsStr, OsString},
-    process::ExitCode,
-};
+use std::{ffi::OsString, process::ExitCode};
 
 use anyhow::Result;
 
@@ -17,9 +14,7 @@ pub(crate) fn inject(arguments: &[OsString]) -> Result<ExitCode> {
     setup::ensure(Scope::Laboratory)?;
     let inject = build::lab_program("failover-inject")?;
     let agent = build::agent(true)?;
-    let own = [OsStr::new("--agent"), agent.as_os_str()];
-    let all = own
-        .into_iter()
-        .chain(arguments.iter().map(OsString::as_os_str));
-    privilege::become_root_program(&inject, all)
+    let mut command = privilege::in_laboratory(&inject)?;
+    command.arg("--agent").arg(agent).args(arguments);
+    privilege::become_program(command)
 }

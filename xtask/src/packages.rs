@@ -4,38 +4,7 @@ use std::{ffi::OsString, fs, path::Path, process::Command};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{privilege, progress};
-
-/// A program that the tests, the demonstration or the benchmark start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Tool {
-    pub(crate) program: &'static str,
-    /// Debian's package of it.
-    pub(crate) package: &'static str,
-}
-
-pub(crate) const TOOLS: [Tool; 5] = [
-    Tool {
-        program: "ip",
-        package: "iproute2",
-    },
-    Tool {
-        program: "bpftool",
-        package: "bpftool",
-    },
-    Tool {
-        program: "nft",
-        package: "nftables",
-    },
-    Tool {
-        program: "iptables",
-        package: "iptables",
-    },
-    Tool {
-        program: "tcpdump",
-        package: "tcpdump",
-    },
-];
+use crate::{privilege, programs, progress};
 
 /// Debian's package with the files for linking with this LLVM.
 pub(crate) fn llvm_package(llvm: u32) -> String {
@@ -68,7 +37,7 @@ pub(crate) fn apt_download(packages: &[String], archives: &Path) -> Result<()> {
     let mut directory = OsString::from("Dir::Cache::archives=");
     directory.push(archives);
     with_lists(packages, || {
-        let mut command = Command::new("apt-get");
+        let mut command = Command::new(programs::of_setup("apt-get")?);
         command
             .args(["--quiet", "--yes", "--no-install-recommends"])
             // dpkg's lock is for who installs; it would need root.
@@ -110,9 +79,11 @@ fn update() -> Result<()> {
 }
 
 fn apt_get(args: &[&str]) -> Result<Command> {
-    let mut command = privilege::as_root("env")?;
+    let mut command = privilege::as_root(programs::of_setup("env")?)?;
     command
-        .args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet"])
+        .arg("DEBIAN_FRONTEND=noninteractive")
+        .arg(programs::of_setup("apt-get")?)
+        .arg("--quiet")
         // Another apt, such as the nightly upgrade, may hold the lock: wait rather than fail.
         .args(["-o", "DPkg::Lock::Timeout=120", "-o", "Dpkg::Use-Pty=0"])
         .args(args);
@@ -121,7 +92,7 @@ fn apt_get(args: &[&str]) -> Result<Command> {
 
 /// Those of the packages that apt could not install from its present lists.
 fn unknown(packages: &[String]) -> Result<Vec<String>> {
-    let output = Command::new("apt-cache")
+    let output = Command::new(programs::of_setup("apt-cache")?)
         .arg("policy")
         .args(packages)
         .env("LC_ALL", "C")

@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     io::{IsTerminal, stdin},
     os::unix::{fs::MetadataExt, process::CommandExt},
     path::Path,
@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail};
 use nix::unistd::geteuid;
 
-use crate::programs::find_program;
+use crate::programs::{self, find_program};
 
 /// What a user sets for the program and not for sudo, which would remove it.
 const KEPT: [&str; 5] = ["RUST_LOG", "RUST_BACKTRACE", "NO_COLOR", "COLUMNS", "CI"];
@@ -28,9 +28,25 @@ pub(crate) fn is_root() -> bool {
 /// # Errors
 /// When we are not root and there is no sudo.
 pub(crate) fn as_root(program: impl AsRef<OsStr>) -> Result<Command> {
-    let program = program.as_ref();
+    root_command(program.as_ref(), None)
+}
+
+/// The same for a program of the laboratory, which finds what is declared and nothing else.
+///
+/// # Errors
+/// When we are not root and there is no sudo, or a declared program is missing.
+pub(crate) fn in_laboratory(program: &Path) -> Result<Command> {
+    root_command(program.as_os_str(), Some(&programs::laboratory_path()?))
+}
+
+/// `path`: what PATH is set to.
+fn root_command(program: &OsStr, path: Option<&Path>) -> Result<Command> {
     if is_root() {
-        return Ok(Command::new(program));
+        let mut command = Command::new(program);
+        if let Some(path) = path {
+            command.env("PATH", path);
+        }
+        return Ok(command);
     }
     let sudo = find_program("sudo").with_context(|| {
         format!(
@@ -43,13 +59,14 @@ pub(crate) fn as_root(program: impl AsRef<OsStr>) -> Result<Command> {
         command.arg("--non-interactive");
     }
     command.arg("--").arg("env");
-    for name in KEPT {
-        if let Some(value) = env::var_os(name) {
-            let mut pair = std::ffi::OsString::from(name);
-            pair.push("=");
-            pair.push(value);
-            command.arg(pair);
-        }
+    let kept = KEPT.map(|name| Some((name, env::var_os(name)?)));
+    // Sudo sets a PATH of its own.
+    let path = path.map(|path| ("PATH", path.into()));
+    for (name, value) in kept.into_iter().chain([path]).flatten() {
+        let mut pair = OsString::from(name);
+        pair.push("=");
+        pair.push(value);
+        command.arg(pair);
     }
     command.arg(program);
     Ok(command)
@@ -75,14 +92,11 @@ pub(crate) fn obstacle() -> Option<String> {
     })
 }
 
-/// Runs `program` as root in our place, so that it has the terminal, gets the signals itself
+/// Runs a command in our place, so that it has the terminal, gets the signals itself
 /// (Ctrl-C), and its exit code is ours. Returns only on failure.
-pub(crate) fn become_root_program<A: AsRef<OsStr>>(
-    program: &Path,
-    args: impl IntoIterator<Item = A>,
-) -> Result<ExitCode> {
-    let error = as_root(program)?.args(args).exec();
-    Err(anyhow!(error)).with_context(|| format!("cannot start {}", program.display()))
+pub(crate) fn become_program(mut command: Command) -> Result<ExitCode> {
+    let error = command.exec();
+    Err(anyhow!(error)).with_context(|| format!("cannot start {}", command.get_program().display()))
 }
 
 /// Refuses to work for somebody who started cargo itself through sudo: everything that it builds

@@ -1,9 +1,6 @@
 //! `cargo xtask build-and-run`.
 
-use std::{
-    ffi::{OsStr, OsString},
-    process::ExitCode,
-};
+use std::{ffi::OsString, process::ExitCode};
 
 use anyhow::Result;
 
@@ -17,14 +14,17 @@ use crate::{build, privilege, setup, survey::Scope};
 pub(crate) fn build_and_run(json: bool, agent_args: &[OsString]) -> Result<ExitCode> {
     if !agent_args.is_empty() {
         setup::ensure(Scope::Build)?;
-        return privilege::become_root_program(&build::agent(true)?, agent_args);
+        let mut agent = privilege::as_root(build::agent(true)?)?;
+        agent.args(agent_args);
+        return privilege::become_program(agent);
     }
     setup::ensure(Scope::Laboratory)?;
     let agent = build::agent(true)?;
     let demo = build::lab_program("failover-demo")?;
-    let mut args = vec![OsStr::new("--agent"), agent.as_os_str()];
+    let mut demo = privilege::in_laboratory(&demo)?;
+    demo.arg("--agent").arg(agent);
     if json {
-        args.push(OsStr::new("--json"));
+        demo.arg("--json");
     }
-    privilege::become_root_program(&demo, args)
+    privilege::become_program(demo)
 }

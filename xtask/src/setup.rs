@@ -6,9 +6,8 @@ use anyhow::{Result, bail};
 
 use crate::{
     daemons::{self, DAEMONS},
-    linker,
-    packages::{self, TOOLS},
-    programs::find_program,
+    linker, packages,
+    programs::{self, find_program},
     progress,
     survey::{Machine, Missing, Scope},
     toolchain::{Component, Toolchain},
@@ -99,6 +98,8 @@ fn plan(missing: &Missing) -> Vec<Step> {
         .iter()
         .map(|tool| tool.package.to_owned())
         .collect();
+    // Several programs come from one package.
+    packages.dedup();
     // The library is needed only for building a bpf-linker.
     if missing.linker && missing.llvm_files && linker::BUILDABLE.contains(&missing.llvm) {
         packages.insert(0, packages::llvm_package(missing.llvm));
@@ -176,19 +177,16 @@ fn without_apt(steps: &[Step]) -> String {
             Step::Packages(packages) => {
                 text.push_str("\n  with the system's package manager, install");
                 for package in packages {
-                    let program = TOOLS.iter().find(|tool| tool.package == package);
-                    let what = match (packages::llvm_of_package(package), program) {
-                        (Some(llvm), _) => format!(
+                    let programs: Vec<_> = programs::laboratory()
+                        .filter(|tool| tool.package == package)
+                        .map(|tool| tool.program)
+                        .collect();
+                    let what = match packages::llvm_of_package(package) {
+                        Some(llvm) => format!(
                             "LLVM {llvm}'s development files, with libLLVM.so (on Fedora called \
                              llvm{llvm}-devel or llvm-devel, on Alpine llvm{llvm}-dev, on Arch llvm)"
                         ),
-                        (None, Some(tool)) => {
-                            format!(
-                                "the program `{}` (Debian's package: {package})",
-                                tool.program
-                            )
-                        }
-                        (None, None) => package.clone(),
+                        None => format!("{} (Debian's package: {package})", programs.join(" ")),
                     };
                     text.push_str(&format!("\n    - {what}"));
                 }
@@ -257,7 +255,9 @@ mod tests {
             components: vec![RUST_SRC],
             linker: true,
             llvm_files: true,
-            tools: vec![TOOLS[0], TOOLS[2]],
+            tools: programs::laboratory()
+                .filter(|tool| ["ip", "ss", "nft"].contains(&tool.program))
+                .collect(),
             daemons: true,
             llvm: 22,
         };
@@ -317,7 +317,7 @@ mod tests {
         for part in [
             "rust-src",
             "LLVM 22's",
-            "`nft`",
+            "- nft (",
             "LLVM_PREFIX=",
             "--features llvm-22",
             "usr/sbin/radvd",

@@ -7,8 +7,8 @@ use anyhow::Result;
 use crate::{
     daemons::{self, DAEMONS},
     linker::{self, Linker},
-    packages::{self, TOOLS, Tool},
-    programs::find_program,
+    packages,
+    programs::{self, Tool, find_program},
     toolchain::{CHECKERS, Component, RUST_SRC, Toolchain},
 };
 
@@ -40,8 +40,7 @@ impl Machine {
             scope,
             linker: linker::in_use(),
             llvm: linker::llvm_prefix(toolchain.llvm),
-            tools: TOOLS
-                .into_iter()
+            tools: programs::laboratory()
                 .map(|tool| (tool, find_program(tool.program)))
                 .collect(),
             daemons: DAEMONS
@@ -143,17 +142,26 @@ impl Machine {
             },
             how: from_package(&packages::llvm_package(llvm)),
         });
-        rows.extend(self.tools.iter().map(|(tool, path)| {
-            Row {
-                thing: tool.program.into(),
-                found: path
-                    .as_ref()
-                    .map_or_else(String::new, |path| path.display().to_string()),
+        for tools in self.tools.chunk_by(|(a, _), (b, _)| a.package == b.package) {
+            let package = tools[0].0.package;
+            let lacking: Vec<_> = tools
+                .iter()
+                .filter(|(_, path)| path.is_none())
+                .map(|(tool, _)| tool.program)
+                .collect();
+            rows.push(Row {
+                thing: package.into(),
+                found: if lacking.is_empty() {
+                    let programs: Vec<_> = tools.iter().map(|(tool, _)| tool.program).collect();
+                    programs.join(" ")
+                } else {
+                    format!("no {}", lacking.join(" "))
+                },
                 needed: "by the tests".into(),
-                state: State::of(path.is_some()),
-                how: from_package(tool.package),
-            }
-        }));
+                state: State::of(lacking.is_empty()),
+                how: from_package(package),
+            });
+        }
         rows.extend(self.daemons.iter().map(|(daemon, path)| {
             Row {
                 thing: daemon.program.rsplit('/').next().unwrap_or_default().into(),

@@ -51,7 +51,7 @@ fn a_daemon_touches_nothing_of_this_machine_and_ends_with_the_laboratory() -> Re
         let leases = system.read("/var/lib/dhcp/dhclient.leases");
         leases.is_ok_and(|leases| leases.contains(&address))
     })?;
-    assert_eq!(system.exec("hostname", &[])?.trim(), "laboratory");
+    assert_eq!(system.run(|| Ok(gethostname()?))?, "laboratory");
     assert_eq!(machine()?, before);
 
     let daemon = server.daemon().pid();

@@ -21,8 +21,7 @@ pub(super) fn start(system: &System, interfaces: &[(&str, u32)]) -> Result<Daemo
         );
         // Readable for the user as whom it goes on.
         let file = format!("/etc/systemd/network/{interface}.network");
-        system.write(&file, &settings)?;
-        system.exec("chmod", &["644", &file])?;
+        system.write_for_all(&file, &settings)?;
     }
-    system.start("/usr/lib/systemd/systemd-networkd", &[])
+    system.start("systemd-networkd", &[])
 }

@@ -1,6 +1,7 @@
 //! A daemon as a process.
 
 use std::{
+    path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
     time::Duration,
@@ -32,18 +33,21 @@ pub struct Daemon {
 
 impl Daemon {
     /// Starts one where the calling thread is.
-    pub(super) fn spawn(program: &str, arguments: &[&str]) -> Result<Daemon> {
+    pub(super) fn spawn(command: &mut Command) -> Result<Daemon> {
         use std::os::unix::process::CommandExt;
 
-        let mut child = Command::new(program)
-            .args(arguments)
+        let name = Path::new(command.get_program())
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        let mut child = command
             // Ctrl-C in a terminal is for the laboratory; it ends the daemon itself.
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .with_context(|| format!("cannot run {program} (cargo xtask setup brings it)"))?;
+            .with_context(|| format!("cannot run {name} (cargo xtask setup brings it)"))?;
         let log = Arc::new(Mutex::new(Vec::new()));
         if let Some(stdout) = child.stdout.take() {
             collect(stdout, log.clone())?;
@@ -51,11 +55,7 @@ impl Daemon {
         if let Some(stderr) = child.stderr.take() {
             collect(stderr, log.clone())?;
         }
-        Ok(Daemon {
-            name: program.to_owned(),
-            child,
-            log,
-        })
+        Ok(Daemon { name, child, log })
     }
 
     /// Its process id.

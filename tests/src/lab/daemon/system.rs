@@ -68,6 +68,7 @@ const DIRECTORIES: [&str; 9] = [
 /// other where they expect it.
 #[derive(Clone, Debug)]
 pub struct System {
+    tree: PathBuf,
     namespace: Namespace,
     mounts: Arc<File>,
     names: Arc<File>,
@@ -91,6 +92,7 @@ impl System {
             ))
         })?;
         Ok(System {
+            tree,
             namespace: namespace.clone(),
             mounts: mounts.into(),
             names: names.into(),
@@ -119,6 +121,14 @@ impl System {
         self.run(|| write(Path::new(path), content, 0o600))
     }
 
+    /// Writes a file that every user may read.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_for_all(&self, path: &str, content: &str) -> Result<()> {
+        self.run(|| write(Path::new(path), content, 0o644))
+    }
+
     /// Reads a file.
     ///
     /// # Errors
@@ -130,18 +140,20 @@ impl System {
     /// Starts a daemon, which must stay in the foreground.
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// When it is not in the unpacked packages, or cannot be started.
     pub fn start(&self, program: &str, arguments: &[&str]) -> Result<Daemon> {
-        self.run(|| Daemon::spawn(program, arguments))
+        let path = unpacked(&self.tree, program)?;
+        self.run(|| Daemon::spawn(command(&path).args(arguments)))
     }
 
     /// Runs a command to its end and returns its standard output.
     ///
     /// # Errors
-    /// When it cannot be started or fails; the error holds its standard error.
+    /// When it is not in the unpacked packages, cannot be started, or fails; then the error holds its standard error.
     pub fn exec(&self, program: &str, arguments: &[&str]) -> Result<String> {
+        let path = unpacked(&self.tree, program)?;
         self.run(|| {
-            let output = Command::new(program)
+            let output = command(&path)
                 .args(arguments)
                 .output()
                 .with_context(|| format!("cannot run {program}"))?;
@@ -174,6 +186,29 @@ fn tree(workspace: &Path) -> Result<PathBuf> {
         );
     }
     Ok(tree)
+}
+
+/// Where the system has a program of the unpacked packages. Another would be there or not as this machine happens to have it.
+fn unpacked(tree: &Path, program: &str) -> Result<PathBuf> {
+    ["usr/sbin", "usr/bin", "usr/lib/systemd"]
+        .iter()
+        .map(|directory| Path::new(directory).join(program))
+        // The link that is one leads nowhere outside the system.
+        .find(|path| tree.join(path).symlink_metadata().is_ok())
+        .map(|path| Path::new("/").join(path))
+        .with_context(|| {
+            format!(
+                "{program} is not in {}: declare its package in xtask/src/daemons.rs",
+                tree.display()
+            )
+        })
+}
+
+/// A program of the system, which finds others as a service would: those of this machine, on which its package depends, too.
+fn command(path: &Path) -> Command {
+    let mut command = Command::new(path);
+    command.env("PATH", "/usr/sbin:/usr/bin");
+    command
 }
 
 /// Mounts everything, in a mount namespace that is still a copy of this machine's.
@@ -278,5 +313,16 @@ mod tests {
         let empty = tempfile::tempdir().unwrap();
         let error = tree(empty.path()).unwrap_err().to_string();
         assert!(error.ends_with(": cargo xtask setup"), "{error}");
+    }
+
+    #[test]
+    fn programs_of_this_machine_are_none_of_the_systems() {
+        let tree = tempfile::tempdir().unwrap();
+        fs::create_dir_all(tree.path().join("usr/sbin")).unwrap();
+        symlink("/nowhere/busybox", tree.path().join("usr/sbin/udhcpc")).unwrap();
+        let udhcpc = unpacked(tree.path(), "udhcpc").unwrap();
+        assert_eq!(udhcpc, Path::new("/usr/sbin/udhcpc"));
+        let error = unpacked(tree.path(), "sh").unwrap_err().to_string();
+        assert!(error.contains("declare its package"), "{error}");
     }
 }
