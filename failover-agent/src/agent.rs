@@ -23,6 +23,7 @@ mod sync;
 
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::{
     sync::mpsc,
     time::{Instant, Interval, MissedTickBehavior},
@@ -269,6 +270,10 @@ impl<'a> Agent<'a> {
         let mut warm = tokio::time::interval(RESOLVE);
         info!(uplinks = self.links.len(), "running");
         loop {
+            // After a pause the lease is past, and the gates stand open: nothing is done before that is over.
+            if self.lease.tick().now_or_never().is_some() {
+                self.renew_lease();
+            }
             self.act();
             if std::mem::take(&mut self.rewatch) {
                 let uplinks = self.config.uplinks.iter();

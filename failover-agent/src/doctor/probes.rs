@@ -1,13 +1,13 @@
 //! Whether the targets answer by each uplink: probes like those of the agent, once more for whom does not answer.
 
-use std::{net::IpAddr, time::Duration};
+use std::{io, net::IpAddr, time::Duration};
 
 use futures_util::future::join_all;
 use nix::libc::EPERM;
-use surge_ping::{Client, PingIdentifier, PingSequence, SurgeError};
+use surge_ping::{Client, PingSequence, SurgeError};
 
 use super::facts::End;
-use crate::probe::icmp;
+use crate::probe::{icmp, identity::Identity};
 
 /// A single packet may be lost on a good link.
 const TRIES: u16 = 3;
@@ -20,24 +20,46 @@ pub(super) async fn probe(
     timeout: Duration,
     targets: &[IpAddr],
 ) -> Vec<(IpAddr, End)> {
-    let Ok(client) = icmp::open(interface, source, mark) else {
+    let Ok((client, identity)) = open(interface, source, mark) else {
         return targets
             .iter()
             .map(|target| (*target, End::NotSent))
             .collect();
     };
-    let probes = targets.iter().zip(0u16..).map(|(target, number)| {
-        let client = client.clone();
-        async move { (*target, ask(&client, *target, number, timeout).await) }
-    });
+    let (client, identity) = (&client, &identity);
+    let probes = targets
+        .iter()
+        .zip(0u16..)
+        .map(|(target, number)| async move {
+            let first = number.wrapping_mul(TRIES);
+            (
+                *target,
+                ask(client, identity, *target, first, timeout).await,
+            )
+        });
     join_all(probes).await
 }
 
-async fn ask(client: &Client, target: IpAddr, number: u16, timeout: Duration) -> End {
-    let mut pinger = client.pinger(target, identifier(number)).await;
+fn open(interface: &str, source: IpAddr, mark: u32) -> io::Result<(Client, Identity)> {
+    let client = icmp::open(interface, source, mark)?;
+    let identity = Identity::random()?;
+    identity.guard(&client, source)?;
+    Ok((client, identity))
+}
+
+/// Sequence numbers from `first` on.
+async fn ask(
+    client: &Client,
+    identity: &Identity,
+    target: IpAddr,
+    first: u16,
+    timeout: Duration,
+) -> End {
+    let mut pinger = client.pinger(target, identity.identifier).await;
     pinger.timeout(timeout);
-    for sequence in 0..TRIES {
-        let answer = pinger.ping(PingSequence(sequence), b"failover-agent doctor");
+    let payload = identity.payload();
+    for number in 0..TRIES {
+        let answer = pinger.ping(PingSequence(first.wrapping_add(number)), &payload);
         // As in `probe`: surge-ping's own timeout does not count the time until the packet is sent.
         match tokio::time::timeout(timeout, answer).await {
             Ok(Ok((packet, _))) if icmp::is_echo_reply(&packet) => return End::Answered,
@@ -48,10 +70,4 @@ async fn ask(client: &Client, target: IpAddr, number: u16, timeout: Duration) ->
         }
     }
     End::Silent
-}
-
-/// One for each target. The sockets of different uplinks do not see each other's answers.
-fn identifier(number: u16) -> PingIdentifier {
-    let process = u16::try_from(std::process::id() % (1 << 16)).unwrap_or_default();
-    PingIdentifier(process.wrapping_add(number))
 }

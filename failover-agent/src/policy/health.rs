@@ -332,7 +332,7 @@ impl Tracker {
         }
         match outcome {
             Outcome::Reply { rtt } => {
-                self.last_rtt = Some(rtt);
+                self.last_rtt = rtt.or(self.last_rtt);
                 self.failed[target.0] = 0;
             }
             Outcome::Lost => self.note_failure(target, out),

@@ -11,12 +11,12 @@ use super::{Family, Members, TargetId, Time, UplinkId};
 pub enum Outcome {
     /// The target answered in time.
     Reply {
-        /// Round-trip time.
-        rtt: Duration,
+        /// Round-trip time, if it could be measured: nobody knows for how long an answer has waited to be read.
+        rtt: Option<Duration>,
     },
     /// It did not, or the network said that it cannot.
     Lost,
-    /// The probe could not be sent for a reason that lies in this host, not in the link.
+    /// It says nothing of the link, for a reason that lies in this host: it could not be sent, or nobody could look for an answer.
     Blind,
 }
 

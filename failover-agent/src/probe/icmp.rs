@@ -1,18 +1,29 @@
 //! ICMP and ICMPv6 echo through surge-ping, bound to one interface, one source address and the probe mark.
+//!
+//! surge-ping reads the socket in a task of its own, which runs when the runtime has asked the kernel what can be read. A timer may
+//! be noticed before that.
 
 use std::{
     io,
+    mem::MaybeUninit,
     net::{IpAddr, SocketAddr, UdpSocket},
     os::fd::BorrowedFd,
     time::Duration,
 };
 
-use bytes::Bytes;
 use futures_util::{FutureExt as _, future::BoxFuture};
 use nix::libc;
-use surge_ping::{Client, Config, ICMP, IcmpPacket, PingIdentifier, PingSequence, SurgeError};
+use surge_ping::{Client, Config, ICMP, IcmpPacket, PingSequence, SurgeError};
+use tokio::{
+    task::yield_now,
+    time::{Instant, timeout_at},
+};
 
-use super::ProbeSpec;
+use super::{
+    ProbeSpec,
+    identity::Identity,
+    patience::{Look, Patience},
+};
 use crate::policy::Outcome;
 
 /// Type 0 of RFC 792.
@@ -20,8 +31,8 @@ const ICMP_ECHO_REPLY: u8 = 0;
 /// Type 129 of RFC 4443.
 const ICMPV6_ECHO_REPLY: u8 = 129;
 
-/// Tells people who capture the traffic what they are looking at.
-const PAYLOAD: Bytes = Bytes::from_static(b"failover-agent probe");
+/// How often the runtime is given a chance to read a socket before a probe is judged. Each reads all that is there, or 128 messages.
+const READINGS: usize = 64;
 
 /// The socket by which one uplink is probed in one family.
 pub(super) struct Link {
@@ -30,8 +41,7 @@ pub(super) struct Link {
     mark: u32,
     timeout: Duration,
     /// Opened when it is needed, and again after it has become useless (interface or address gone).
-    client: Option<Client>,
-    identifier: PingIdentifier,
+    client: Option<(Client, Identity)>,
 }
 
 /// How one probe ended.
@@ -68,6 +78,17 @@ impl Answer {
         }
     }
 
+    /// Nothing had come when the agent looked at last, which it could not for long.
+    fn slept(time: Duration) -> Self {
+        Answer {
+            reopen: false,
+            ..Answer::blind(format!(
+                "the agent was paused: the end of a probe's timeout was noticed {} ms late",
+                time.as_millis()
+            ))
+        }
+    }
+
     /// Of a target on the uplink's own link, which is not asked at all.
     pub(super) fn on_link(target: IpAddr) -> Self {
         Answer {
@@ -81,16 +102,12 @@ impl Answer {
 
 impl Link {
     pub(super) fn new(spec: &ProbeSpec) -> Self {
-        // Raw sockets of several agents or uplinks see each other's replies; the identifier tells them apart.
-        let number = std::process::id().wrapping_mul(31) as usize + spec.uplink.0;
-        let identifier = u16::try_from(number % usize::from(u16::MAX)).unwrap_or_default();
         Link {
             interface: spec.interface.clone(),
             source: spec.source,
             mark: spec.mark,
             timeout: spec.timeout,
             client: None,
-            identifier: PingIdentifier(identifier),
         }
     }
 
@@ -105,41 +122,76 @@ impl Link {
 
     /// Sends an echo request; the future ends with its answer, within the timeout.
     pub(super) fn probe(&mut self, target: IpAddr, round: u64) -> BoxFuture<'static, Answer> {
-        let client = match self.client() {
+        let (client, identity) = match self.client() {
             Ok(client) => client,
             Err(error) => return std::future::ready(answer_to_io_error(&error)).boxed(),
         };
-        let identifier = self.identifier;
-        let limit = self.timeout;
+        let mut patience = Patience::new(Instant::now(), self.timeout);
         // 16 bits are enough: a probe ends long before the sequence number comes round again.
         let sequence = PingSequence((round & 0xffff) as u16);
         let source = self.source;
         async move {
-            let mut pinger = client.pinger(target, identifier).await;
-            // surge-ping's own timeout starts only after the request was handed to the kernel, which can take long when a
-            // neighbour does not answer; ours bounds the whole.
-            pinger.timeout(limit.saturating_mul(2));
-            match tokio::time::timeout(limit, pinger.ping(sequence, &PAYLOAD)).await {
+            let payload = identity.payload();
+            let mut pinger = client.pinger(target, identity.identifier).await;
+            // Ours tells how long it waits: surge-ping's own timeout starts only after the request was handed to the kernel, which can
+            // take long when a neighbour does not answer, and does not read the socket before it judges.
+            pinger.timeout(Duration::MAX);
+            let answer = pinger.ping(sequence, &payload);
+            let mut answer = std::pin::pin!(answer);
+            let (result, waited) = loop {
+                if let Ok(result) = timeout_at(patience.next(), &mut answer).await {
+                    break (result, patience.slept(Instant::now()));
+                }
+                let read = tokio::select! {
+                    biased;
+                    result = &mut answer => Some(result),
+                    () = read_all(&client) => None,
+                };
+                if let Some(result) = read {
+                    break (result, patience.slept(Instant::now()));
+                }
+                match patience.look(Instant::now()) {
+                    Look::Wait { .. } => {}
+                    Look::Lost => return Answer::lost(),
+                    Look::Slept(time) => return Answer::slept(time),
+                }
+            };
+            match result {
                 // The kernel also says "unreachable" when it is the source that is gone (`ip_route_output_key_hash_rcu` in
                 // `net/ipv4/route.c`): no more than a socket that cannot be bound.
-                Ok(Err(SurgeError::IOError(error))) => {
+                Err(SurgeError::IOError(error)) => {
                     answer_to_io_error(&source.and_then(bind_error).unwrap_or(error))
                 }
-                Ok(result) => answer_to(result),
-                Err(_elapsed) => Answer::lost(),
+                result => answer_to(result, waited),
             }
         }
         .boxed()
     }
 
-    fn client(&mut self) -> io::Result<Client> {
+    fn client(&mut self) -> io::Result<(Client, Identity)> {
         if let Some(client) = &self.client {
             return Ok(client.clone());
         }
         let source = self.source.ok_or(io::ErrorKind::AddrNotAvailable)?;
         let client = open(&self.interface, source, self.mark)?;
-        self.client = Some(client.clone());
-        Ok(client)
+        let identity = Identity::random()?;
+        identity.guard(&client, source)?;
+        Ok(self.client.insert((client, identity)).clone())
+    }
+}
+
+/// Waits until surge-ping has read what lies in the socket: answers that have come are not missing.
+async fn read_all(client: &Client) {
+    let socket = client.get_socket();
+    // SAFETY: `socket` keeps the descriptor open as long as this future.
+    let fd = unsafe { BorrowedFd::borrow_raw(socket.get_native_sock()) };
+    let socket = socket2::SockRef::from(&fd);
+    for _ in 0..READINGS {
+        // It does not block. Anything but a message is the business of who reads it.
+        if socket.peek(&mut [MaybeUninit::uninit()]).is_err() {
+            return;
+        }
+        yield_now().await;
     }
 }
 
@@ -173,10 +225,13 @@ fn set_mark(client: &Client, mark: u32) -> io::Result<()> {
     socket2::SockRef::from(&fd).set_mark(mark)
 }
 
-fn answer_to(result: Result<(IcmpPacket, Duration), SurgeError>) -> Answer {
+/// `waited`: nobody has looked for it for a while.
+fn answer_to(result: Result<(IcmpPacket, Duration), SurgeError>, waited: bool) -> Answer {
     match result {
         Ok((packet, rtt)) if is_echo_reply(&packet) => Answer {
-            outcome: Outcome::Reply { rtt },
+            outcome: Outcome::Reply {
+                rtt: (!waited).then_some(rtt),
+            },
             reopen: false,
             obstacle: None,
         },

@@ -2,8 +2,11 @@
 //!
 //! One [`Prober`] per uplink and family sends a round to all its targets at once, every interval, on a common beat. Several rounds
 //! may be in flight when the timeout is longer than the interval. Each probe ends as exactly one [`Input::Probe`].
+//! What the agent itself has slept through is held against no target.
 
 pub(crate) mod icmp;
+pub(crate) mod identity;
+mod patience;
 
 use std::{
     future::ready,

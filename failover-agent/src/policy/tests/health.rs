@@ -382,6 +382,12 @@ fn loss_and_rtt_are_of_the_last_sixty_rounds() {
         play.machine.last_rtt(A, Family::V4),
         Some(Duration::from_millis(20))
     );
+    play.round(A, Outcome::Reply { rtt: None });
+    assert_eq!(
+        play.machine.last_rtt(A, Family::V4),
+        Some(Duration::from_millis(20)),
+        "what is not known changes nothing"
+    );
 }
 
 #[test]

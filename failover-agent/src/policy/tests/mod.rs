@@ -28,7 +28,7 @@ const B: UplinkId = UplinkId(1);
 const C: UplinkId = UplinkId(2);
 
 const REPLY: Outcome = Outcome::Reply {
-    rtt: Duration::from_millis(20),
+    rtt: Some(Duration::from_millis(20)),
 };
 
 fn at(ms: u64) -> Time {

@@ -53,7 +53,7 @@ impl World {
         let reply = (
             rtt,
             Outcome::Reply {
-                rtt: Duration::from_millis(rtt),
+                rtt: Some(Duration::from_millis(rtt)),
             },
         );
         let unreachable = self.random(4) == 0;

@@ -1,0 +1,265 @@
+//! By what a probe socket knows the answers to its own probes: an identifier and a token, which nobody can guess, and the classic
+//! BPF program (`linux/filter.h`) that has the kernel drop everything else before it wakes the agent.
+
+use std::{io, net::IpAddr, os::fd::BorrowedFd};
+
+use bytes::Bytes;
+use socket2::{SockFilter, SockRef};
+use surge_ping::{Client, PingIdentifier};
+
+/// Behind the token: tells people who capture the traffic what they are looking at.
+const NAME: &[u8] = b"failover-agent probe";
+
+/// Size of `struct icmphdr` and `struct icmp6hdr`: the token stands behind it.
+const HEADER: u32 = 8;
+/// Offset of the identifier in an echo message.
+const IDENTIFIER: u32 = 4;
+/// Size of an IPv4 header without options, as our requests have it.
+const IPV4_HEADER: u32 = 20;
+/// Size of an IPv6 header.
+const IPV6_HEADER: u32 = 40;
+
+// Types of RFC 792.
+const ECHO_REPLY: u32 = 0;
+const UNREACHABLE: u32 = 3;
+const ECHO_REQUEST: u32 = 8;
+const TIME_EXCEEDED: u32 = 11;
+
+// Types of RFC 4443.
+const UNREACHABLE_V6: u32 = 1;
+const TIME_EXCEEDED_V6: u32 = 3;
+const ECHO_REQUEST_V6: u32 = 128;
+const ECHO_REPLY_V6: u32 = 129;
+
+// BPF_LD and BPF_LDX with BPF_IND, BPF_MSH and BPF_IMM; BPF_JMP | BPF_JEQ; BPF_RET.
+const LOAD_32_BEHIND_X: u16 = 0x40;
+const LOAD_16_BEHIND_X: u16 = 0x48;
+const LOAD_8_BEHIND_X: u16 = 0x50;
+const LOAD_X: u16 = 0x01;
+const LOAD_IPV4_HEADER_LENGTH_TO_X: u16 = 0xb1;
+const JUMP_IF_EQUAL: u16 = 0x15;
+const RETURN: u16 = 0x06;
+
+/// What distinguishes the probes of one socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) identifier: PingIdentifier,
+    token: [u32; 2],
+}
+
+impl Identity {
+    /// Another one than anybody could expect.
+    ///
+    /// # Errors
+    ///
+    /// The kernel has no random numbers.
+    pub(crate) fn random() -> io::Result<Self> {
+        let word = || getrandom::u32().map_err(io::Error::from);
+        let [high, low, ..] = word()?.to_be_bytes();
+        Ok(Identity {
+            identifier: PingIdentifier(u16::from_be_bytes([high, low])),
+            token: [word()?, word()?],
+        })
+    }
+
+    /// What the probes carry.
+    pub(crate) fn payload(&self) -> Bytes {
+        let token = self.token.map(u32::to_be_bytes);
+        Bytes::from([token.as_flattened(), NAME].concat())
+    }
+
+    /// From now on the kernel drops what is no answer to a probe of this identity before it reaches `client`, which has the family
+    /// of `source`.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not take the filter.
+    pub(crate) fn guard(&self, client: &Client, source: IpAddr) -> io::Result<()> {
+        let socket = client.get_socket();
+        // SAFETY: `socket` keeps the descriptor open for the whole call.
+        let fd = unsafe { BorrowedFd::borrow_raw(socket.get_native_sock()) };
+        SockRef::from(&fd).attach_filter(&self.filter(source))
+    }
+
+    /// Lets pass an echo reply with our identifier and token, and an ICMP error that quotes a request of ours as far as that. One
+    /// that quotes less could be anybody's: then the timeout tells that the probe is lost.
+    ///
+    /// A raw IPv4 socket gets packets with their IP header, a raw IPv6 socket without.
+    fn filter(&self, source: IpAddr) -> Vec<SockFilter> {
+        let (start, reply, errors, quote) = match source {
+            IpAddr::V4(_) => (
+                (LOAD_IPV4_HEADER_LENGTH_TO_X, 0),
+                ECHO_REPLY,
+                [UNREACHABLE, TIME_EXCEEDED],
+                (IPV4_HEADER, ECHO_REQUEST),
+            ),
+            IpAddr::V6(_) => (
+                (LOAD_X, 0),
+                ECHO_REPLY_V6,
+                [UNREACHABLE_V6, TIME_EXCEEDED_V6],
+                (IPV6_HEADER, ECHO_REQUEST_V6),
+            ),
+        };
+        let (quoted_header, request) = quote;
+        // From here on everything is counted from the ICMP header, to which X points. Loads beyond the packet's end drop it.
+        let mut error = self.checks(HEADER + quoted_header, request);
+        let mut answer = self.checks(0, reply);
+        // Over the rest of this program, to the one behind it.
+        let jump = |code, number, over: usize| {
+            SockFilter::new(code, u8::try_from(over).unwrap_or(u8::MAX), 0, number)
+        };
+        let mut program = vec![
+            SockFilter::new(start.0, 0, 0, start.1),
+            SockFilter::new(LOAD_8_BEHIND_X, 0, 0, 0),
+            jump(JUMP_IF_EQUAL, errors[0], answer.len() + 1),
+            jump(JUMP_IF_EQUAL, errors[1], answer.len()),
+        ];
+        program.append(&mut answer);
+        program.append(&mut error);
+        program
+    }
+
+    /// Takes the packet if there is an echo message of this type and identity at this offset, and drops it otherwise.
+    fn checks(&self, offset: u32, kind: u32) -> Vec<SockFilter> {
+        let checks = [
+            (LOAD_8_BEHIND_X, offset, kind),
+            (
+                LOAD_16_BEHIND_X,
+                offset + IDENTIFIER,
+                u32::from(self.identifier.0),
+            ),
+            (LOAD_32_BEHIND_X, offset + HEADER, self.token[0]),
+            (LOAD_32_BEHIND_X, offset + HEADER + 4, self.token[1]),
+        ];
+        let mut program = Vec::new();
+        for (load, offset, expected) in checks {
+            program.push(SockFilter::new(load, 0, 0, offset));
+            program.push(SockFilter::new(JUMP_IF_EQUAL, 1, 0, expected));
+            program.push(SockFilter::new(RETURN, 0, 0, 0));
+        }
+        program.push(SockFilter::new(RETURN, 0, 0, u32::MAX));
+        program
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixDatagram;
+
+    use super::*;
+
+    const V4: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
+    const V6: IpAddr = IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED);
+
+    /// An echo message of this type, as it would carry the identity.
+    fn echo(identity: &Identity, kind: u32) -> Vec<u8> {
+        let mut message = vec![u8::try_from(kind).unwrap(), 0, 0, 0];
+        message.extend(identity.identifier.0.to_be_bytes());
+        message.extend([0, 7]);
+        message.extend(identity.payload());
+        message
+    }
+
+    /// An ICMP error of this type that quotes a request, cut to this length.
+    fn error(identity: &Identity, kind: u32, source: IpAddr, length: usize) -> Vec<u8> {
+        let mut message = vec![u8::try_from(kind).unwrap(), 0, 0, 0, 0, 0, 0, 0];
+        let (header, request) = match source {
+            IpAddr::V4(_) => (IPV4_HEADER, ECHO_REQUEST),
+            IpAddr::V6(_) => (IPV6_HEADER, ECHO_REQUEST_V6),
+        };
+        message.extend(vec![0x45; header as usize]);
+        message.extend(echo(identity, request));
+        message.truncate(length);
+        message
+    }
+
+    /// Whether the kernel lets a message through to a socket with the filter. A socket of the UNIX domain runs the same program on
+    /// the same bytes.
+    fn passes(identity: &Identity, source: IpAddr, message: &[u8]) -> bool {
+        let (far, near) = UnixDatagram::pair().unwrap();
+        near.set_nonblocking(true).unwrap();
+        SockRef::from(&near)
+            .attach_filter(&identity.filter(source))
+            .unwrap();
+        // A router record of 12 bytes makes the header longer than usual.
+        let header: &[u8] = match source {
+            IpAddr::V4(_) => &[0x48; 32],
+            IpAddr::V6(_) => &[],
+        };
+        far.send(&[header, message].concat()).unwrap();
+        let mut buffer = [0; 200];
+        match near.recv(&mut buffer) {
+            Ok(length) => {
+                assert_eq!(length, header.len() + message.len(), "cut off");
+                true
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+                false
+            }
+        }
+    }
+
+    #[test]
+    fn only_answers_to_own_probes_pass() {
+        let own = Identity::random().unwrap();
+        let Identity { identifier, token } = own.clone();
+        let strangers = [
+            Identity {
+                identifier: PingIdentifier(identifier.0 ^ 1),
+                token,
+            },
+            Identity {
+                identifier,
+                token: [token[0] ^ 1, token[1]],
+            },
+            Identity {
+                identifier,
+                token: [token[0], token[1] ^ 0x8000_0000],
+            },
+        ];
+        for (source, reply, request, unreachable, exceeded) in [
+            (V4, ECHO_REPLY, ECHO_REQUEST, UNREACHABLE, TIME_EXCEEDED),
+            (
+                V6,
+                ECHO_REPLY_V6,
+                ECHO_REQUEST_V6,
+                UNREACHABLE_V6,
+                TIME_EXCEEDED_V6,
+            ),
+        ] {
+            assert!(passes(&own, source, &echo(&own, reply)));
+            assert!(
+                !passes(&own, source, &echo(&own, request)),
+                "its own request"
+            );
+            assert!(
+                !passes(&own, source, &echo(&own, reply)[..15]),
+                "half a token"
+            );
+            for kind in [unreachable, exceeded] {
+                assert!(passes(&own, source, &error(&own, kind, source, 200)));
+                let least = 8 + 8 + if source == V4 { 20 } else { 40 };
+                assert!(!passes(&own, source, &error(&own, kind, source, least)));
+                assert!(!passes(&own, source, &[u8::try_from(kind).unwrap()]));
+            }
+            for stranger in &strangers {
+                assert!(!passes(&own, source, &echo(stranger, reply)));
+                assert!(!passes(
+                    &own,
+                    source,
+                    &error(stranger, unreachable, source, 200)
+                ));
+            }
+            assert!(!passes(&own, source, &[]));
+        }
+    }
+
+    #[test]
+    fn no_two_identities_are_alike() {
+        let tokens: std::collections::BTreeSet<_> = (0..100)
+            .map(|_| Identity::random().unwrap().token)
+            .collect();
+        assert_eq!(tokens.len(), 100);
+    }
+}
