@@ -277,7 +277,7 @@ impl<'a> Agent<'a> {
             self.act();
             if std::mem::take(&mut self.rewatch) {
                 let uplinks = self.config.uplinks.iter();
-                observer.watch(uplinks.map(|uplink| uplink.interface.as_str()))?;
+                observer.watch(uplinks.map(|uplink| uplink.interface.as_str()));
             }
             let timer = self
                 .machine
@@ -303,7 +303,7 @@ impl<'a> Agent<'a> {
                     self.take_inputs();
                     self.machine.handle_timeout(self.clock.now());
                 }
-                change = observer.next() => self.changed(&change?),
+                change = observer.next() => self.changed(&change),
                 () = sleep_until(Some(self.pace.due())) => {
                     self.synchronize();
                     observer.saw(&self.links);

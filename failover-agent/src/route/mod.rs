@@ -27,7 +27,7 @@
 //! | `neighbour.rs` | the gateways' link-layer addresses, before they are needed |
 //! | `displaced.rs` | the record of foreign routes that made way |
 //! | `restore.rs` | giving everything back |
-//! | `observe.rs` | the kernel's notifications |
+//! | `observe.rs`, `change.rs` | the kernel's notifications |
 //! | `lookup.rs` | questions about one packet |
 //! | `inspect.rs` | what the diagnosis wants to know |
 //! | `filter.rs` | which of them wake the agent |
@@ -36,6 +36,7 @@
 
 mod actor;
 mod apply;
+mod change;
 mod discover;
 mod displaced;
 mod filter;
@@ -74,9 +75,10 @@ use crate::{
 };
 
 pub use actor::{Actor, Origin, protocol_name};
+pub use change::Change;
 pub use manager::{Offence, Opponent};
 pub use neighbour::Neighbour;
-pub use observe::{Change, Observer};
+pub use observe::Observer;
 pub use restore::reset;
 pub(crate) use survey::contains;
 

@@ -5,8 +5,10 @@
 
 use std::{
     collections::{BTreeSet, HashSet, VecDeque},
+    future::pending,
     io,
     net::IpAddr,
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -25,10 +27,13 @@ use rtnetlink::{
     sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE},
 };
 use socket2::SockRef;
+use tokio::time::{Instant, sleep_until};
+use tracing::warn;
 
 use super::{
     Link, Router,
     actor::{Actor, Finder},
+    change::Change,
     filter, message,
     nexthop::{Nexthop, RTM_DELNEXTHOP},
     table,
@@ -37,68 +42,6 @@ use crate::{
     netlink::{RECEIVE_BUFFER, messages},
     policy::Family,
 };
-
-/// What happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// An uplink's interface appeared, went, or got or lost its carrier.
-    Link {
-        /// Interface index.
-        ifindex: u32,
-        /// Interface name.
-        name: String,
-        /// Whether it is up and has carrier.
-        carrier: bool,
-        /// Whether it is gone (removed, renamed, or moved to another namespace).
-        gone: bool,
-    },
-    /// An uplink got or lost an address, or one became usable or deprecated.
-    Address {
-        /// Interface index.
-        ifindex: u32,
-        /// The address's family.
-        family: Family,
-    },
-    /// Someone else added, replaced or removed a default route, in any table, or a route that bears our protocol number.
-    Route {
-        /// The route's family.
-        family: Family,
-        /// Whether it bears our protocol number.
-        ours: bool,
-        /// Whether it was removed.
-        removed: bool,
-        /// Who did it.
-        by: Actor,
-        /// The route, in the words of a [`Report`](super::Report).
-        what: String,
-    },
-    /// Someone else removed a rule with our protocol number.
-    Rule {
-        /// The rule's family.
-        family: Family,
-        /// Who did it.
-        by: Actor,
-        /// The rule, in the words of a [`Report`](super::Report).
-        what: String,
-    },
-    /// Someone else removed a nexthop object with our protocol number. The IPv4 routes by it go with it, without a notification of
-    /// their own (`fib_table_flush` in `net/ipv4/fib_trie.c`).
-    Nexthop {
-        /// Who did it.
-        by: Actor,
-        /// The object, in the words of a [`Report`](super::Report).
-        what: String,
-    },
-    /// A neighbour on an uplink does not answer: the kernel has given up asking for its link-layer address (`NUD_FAILED`).
-    Neighbour {
-        /// Interface index.
-        ifindex: u32,
-        /// The neighbour's address.
-        address: IpAddr,
-    },
-    /// Notifications were lost: anything may have changed.
-    Resync,
-}
 
 /// The stream of changes.
 pub struct Observer {
@@ -112,6 +55,10 @@ pub struct Observer {
     /// Addresses of the uplinks as last announced: router advertisements announce the same again and again.
     addresses: HashSet<(u32, IpAddr, u8, u32)>,
     changes: VecDeque<Change>,
+    /// When everything is begun anew, because the kernel refused something.
+    again: Option<Instant>,
+    /// Until then nothing is received: the socket failed.
+    deaf: bool,
 }
 
 struct Watched {
@@ -132,6 +79,9 @@ impl Watched {
 }
 
 const ENOBUFS: i32 = 105;
+
+/// How long after a refusal the kernel is asked again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 impl Observer {
     /// Starts to observe the interfaces with these names, in the network namespace of the calling thread, which must be in
@@ -172,6 +122,8 @@ impl Observer {
             uplinks,
             addresses: HashSet::new(),
             changes: VecDeque::new(),
+            again: None,
+            deaf: false,
         };
         observer.filter()?;
         Ok(observer)
@@ -191,12 +143,17 @@ impl Observer {
     }
 
     /// Observes the interfaces with these names from now on, in place of the ones before.
-    ///
-    /// # Errors
-    /// The kernel refuses the filter.
-    pub fn watch<'a>(&mut self, interfaces: impl Iterator<Item = &'a str>) -> Result<()> {
+    pub fn watch<'a>(&mut self, interfaces: impl Iterator<Item = &'a str>) {
         self.uplinks = interfaces.map(Watched::new).collect();
-        self.filter()
+        self.try_to_filter();
+    }
+
+    /// Tells the kernel what is wanted, or tries again later. Until then it lets pass what was wanted before.
+    fn try_to_filter(&mut self) {
+        if let Err(error) = self.filter() {
+            warn!("{error:#}: tried again in a second, and then everything is looked at");
+            self.again = Some(Instant::now() + AGAIN);
+        }
     }
 
     /// Takes over what was seen of the carriers by a look. The kernel tells late of a carrier, and not at all of one that came back in the
@@ -210,31 +167,50 @@ impl Observer {
         }
     }
 
-    /// The next change. Cancelling loses nothing.
-    ///
-    /// # Errors
-    /// The socket fails.
-    pub async fn next(&mut self) -> Result<Change> {
+    /// The next change. Cancelling loses nothing. Where the socket fails, nothing is heard for a second; then everything may have changed.
+    pub async fn next(&mut self) -> Change {
         loop {
             if let Some(change) = self.changes.pop_front() {
-                return Ok(change);
+                return change;
             }
             self.buffer.clear();
-            match self.socket.recv(&mut self.buffer).await {
-                Ok(()) => {}
-                Err(error) if error.raw_os_error() == Some(ENOBUFS) => {
-                    self.resync()?;
-                    return Ok(Change::Resync);
+            let again = self.again;
+            let received = tokio::select! {
+                () = async {
+                    match again {
+                        Some(time) => sleep_until(time).await,
+                        None => pending().await,
+                    }
+                } => {
+                    self.resync();
+                    return Change::Resync;
                 }
-                Err(error) => return Err(error).context("cannot receive routing changes"),
+                received = self.socket.recv(&mut self.buffer), if !self.deaf => received,
+            };
+            match received {
+                Ok(()) => self.take_in(),
+                Err(error) if error.raw_os_error() == Some(ENOBUFS) => {
+                    self.resync();
+                    return Change::Resync;
+                }
+                Err(error) => self.failed(&error),
             }
-            self.take_in()?;
         }
+    }
+
+    fn failed(&mut self, error: &io::Error) {
+        warn!(
+            "cannot receive routing changes: {error}: tried again in a second, and then everything is looked at"
+        );
+        self.again = Some(Instant::now() + AGAIN);
+        self.deaf = true;
     }
 
     /// After an overrun. The kernel goes on losing notifications, without another word, until everything that is still
     /// queued has been read (`NETLINK_S_CONGESTED` in `net/netlink/af_netlink.c`).
-    fn resync(&mut self) -> Result<()> {
+    fn resync(&mut self) {
+        self.again = None;
+        self.deaf = false;
         loop {
             self.buffer.clear();
             match self.socket.socket_ref().recv(&mut self.buffer, 0) {
@@ -242,7 +218,10 @@ impl Observer {
                 Err(error) if error.raw_os_error() == Some(ENOBUFS) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error).context("cannot receive routing changes"),
+                Err(error) => {
+                    self.failed(&error);
+                    break;
+                }
             }
         }
         self.addresses.clear();
@@ -250,16 +229,16 @@ impl Observer {
             uplink.ifindex = if_nametoindex(uplink.name.as_str()).ok();
             uplink.carrier = None;
         }
-        self.filter()
+        self.try_to_filter();
     }
 
-    fn take_in(&mut self) -> Result<()> {
+    fn take_in(&mut self) {
         let buffer = std::mem::take(&mut self.buffer);
         for message in messages(&buffer) {
             match message.and_then(|message| self.read(message)) {
                 Ok(change) => {
                     if matches!(change, Some(Change::Link { .. })) {
-                        self.filter()?;
+                        self.try_to_filter();
                     }
                     self.changes.extend(change);
                 }
@@ -271,7 +250,6 @@ impl Observer {
             }
         }
         self.buffer = buffer;
-        Ok(())
     }
 
     fn read(&mut self, message: NetlinkBuffer<&[u8]>) -> Result<Option<Change>> {

@@ -267,7 +267,6 @@ async fn next(observer: &mut Observer, after: &str) -> Change {
     tokio::time::timeout(Duration::from_secs(10), observer.next())
         .await
         .unwrap_or_else(|_| panic!("{after}: nothing seen"))
-        .unwrap()
 }
 
 /// An `ip` that lives on after what it did.

@@ -1,0 +1,68 @@
+//! What the observer tells.
+
+use std::net::IpAddr;
+
+use super::actor::Actor;
+use crate::policy::Family;
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// An uplink's interface appeared, went, or got or lost its carrier.
+    Link {
+        /// Interface index.
+        ifindex: u32,
+        /// Interface name.
+        name: String,
+        /// Whether it is up and has carrier.
+        carrier: bool,
+        /// Whether it is gone (removed, renamed, or moved to another namespace).
+        gone: bool,
+    },
+    /// An uplink got or lost an address, or one became usable or deprecated.
+    Address {
+        /// Interface index.
+        ifindex: u32,
+        /// The address's family.
+        family: Family,
+    },
+    /// Someone else added, replaced or removed a default route, in any table, or a route that bears our protocol number.
+    Route {
+        /// The route's family.
+        family: Family,
+        /// Whether it bears our protocol number.
+        ours: bool,
+        /// Whether it was removed.
+        removed: bool,
+        /// Who did it.
+        by: Actor,
+        /// The route, in the words of a [`Report`](super::Report).
+        what: String,
+    },
+    /// Someone else removed a rule with our protocol number.
+    Rule {
+        /// The rule's family.
+        family: Family,
+        /// Who did it.
+        by: Actor,
+        /// The rule, in the words of a [`Report`](super::Report).
+        what: String,
+    },
+    /// Someone else removed a nexthop object with our protocol number. The IPv4 routes by it go with it, without a notification of
+    /// their own (`fib_table_flush` in `net/ipv4/fib_trie.c`).
+    Nexthop {
+        /// Who did it.
+        by: Actor,
+        /// The object, in the words of a [`Report`](super::Report).
+        what: String,
+    },
+    /// A neighbour on an uplink does not answer: the kernel has given up asking for its link-layer address (`NUD_FAILED`).
+    Neighbour {
+        /// Interface index.
+        ifindex: u32,
+        /// The neighbour's address.
+        address: IpAddr,
+    },
+    /// Notifications were lost: anything may have changed.
+    Resync,
+}
