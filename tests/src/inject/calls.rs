@@ -66,7 +66,6 @@ pub(super) const TRACED: &[libc::c_long] = &[
     libc::SYS_statfs,
     libc::SYS_fstatfs,
     libc::SYS_socket,
-    libc::SYS_socketpair,
     libc::SYS_pipe2,
     libc::SYS_bind,
     libc::SYS_listen,
@@ -196,7 +195,6 @@ impl Decoder<'_> {
             libc::SYS_ioctl => self.ioctl(int(a[0]), a[1]),
             libc::SYS_bpf => bpf::kind(self.context, int(a[0]), a[1]).map(Call::Plain),
             libc::SYS_memfd_create => plain(Class::Memory, "memfd_create"),
-            libc::SYS_socketpair => plain(Class::Memory, "socketpair"),
             libc::SYS_pipe2 => plain(Class::Memory, "pipe"),
             libc::SYS_execve => plain(Class::Execute, "execve"),
             // Threads too: glibc's pthread_create and posix_spawn, and std's fork.

@@ -2,6 +2,7 @@
 //! the host is online, the next failover works, and nothing is left.
 
 use std::{
+    net::IpAddr,
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -18,7 +19,7 @@ use super::{
     watch::{Order, Record},
 };
 use crate::{
-    lab::{Lab, TARGET_V4, TARGET_V6, UdpStream, wait_for},
+    lab::{LINK_LOCAL_GATEWAY, Lab, TARGET_V4, TARGET_V6, UdpStream, wait_for},
     scene::Everything,
 };
 
@@ -30,6 +31,8 @@ const DETECTION: Duration = Duration::from_millis(700);
 const MARGIN: Duration = Duration::from_millis(1500);
 /// How long it may take until the status shows what it should, hangs included.
 const SOON: Duration = Duration::from_secs(15);
+/// How long it may take after the end of a process until the kernel has let go of what it had.
+const GONE: Duration = Duration::from_secs(2);
 /// How long a phase goes on after its effect shows: files are written then, and flows ended.
 const AFTER: Duration = Duration::from_millis(300);
 
@@ -63,7 +66,7 @@ impl Host {
             cable.addresses().gateway_v4
         ))?;
         Ok(Host {
-            before: Everything::of(&lab)?,
+            before: at_rest(&lab)?,
             lab,
             setting,
             program: program.to_owned(),
@@ -105,6 +108,7 @@ impl Host {
         explained(&agent, || {
             agent.begin(order);
             let fault = self.lab.uplink("cable").blackhole()?;
+            self.rivals("append")?;
             streams.must_flow(fault.since(), DETECTION + LEASE + MARGIN)?;
             agent.must_show("another active uplink", SOON, |status| {
                 is_settled(status, Some("cable"))
@@ -113,12 +117,23 @@ impl Host {
             let record = agent.end();
             fault.repair()?;
             self.next_failover(&agent, streams)?;
-            self.stop(&agent)?;
+            end(&agent)?;
+            self.rivals("del")
+                .context("what was displaced is not given back")?;
+            self.nothing_left().context("after the stop")?;
             Ok(Performed {
                 record,
                 ended: None,
             })
         })
+    }
+
+    /// Default routes of somebody else's, which lead to the uplink that fails and beat every metric.
+    fn rivals(&self, verb: &str) -> Result<()> {
+        let gateway = self.lab.uplink("cable").addresses().gateway_v4;
+        let lines = [gateway.into(), IpAddr::V6(LINK_LOCAL_GATEWAY)]
+            .map(|via| format!("route {verb} default via {via} dev cable proto dhcp metric 2\n"));
+        self.lab.host().namespace().ip_batch(&lines.concat())
     }
 
     fn renew(&self, phase: Phase, order: Option<&Order>, streams: &Streams) -> Result<Performed> {
@@ -224,12 +239,7 @@ impl Host {
     }
 
     fn stop(&self, agent: &Subject) -> Result<()> {
-        agent.signal(Signal::SIGTERM)?;
-        let exit = agent.wait_exit(SOON)?;
-        ensure!(
-            exit == Exit::Code(0),
-            "the stop afterwards ended with {exit:?}"
-        );
+        end(agent)?;
         self.nothing_left().context("after the stop")
     }
 
@@ -245,8 +255,11 @@ impl Host {
         })
     }
 
+    /// Waits until everything is as it was before: the kernel lets go of programs some time after the links' last descriptor.
     fn nothing_left(&self) -> Result<()> {
-        self.before.ensure_same(&Everything::of(&self.lab)?)
+        wait_for("nothing is left", GONE, || {
+            self.before.ensure_same(&Everything::of(&self.lab)?)
+        })
     }
 
     fn run(&self, phase: Option<Option<&Order>>) -> Result<Subject> {
@@ -261,6 +274,8 @@ impl Host {
         explained(&agent, || {
             agent.must_show("an active uplink", SOON, |status| is_settled(status, None))
         })?;
+        // What the start ends is no part of what comes next.
+        thread::sleep(AFTER);
         Ok(agent)
     }
 
@@ -293,6 +308,30 @@ impl Streams {
         }
         Ok(())
     }
+}
+
+/// Ends the agent as a service manager would.
+fn end(agent: &Subject) -> Result<()> {
+    agent.signal(Signal::SIGTERM)?;
+    let exit = agent.wait_exit(SOON)?;
+    ensure!(
+        exit == Exit::Code(0),
+        "the stop afterwards ended with {exit:?}"
+    );
+    Ok(())
+}
+
+/// What is there when nothing changes by itself any more.
+fn at_rest(lab: &Lab) -> Result<Everything> {
+    let mut before = Everything::of(lab)?;
+    wait_for("the host is at rest", SOON, || {
+        thread::sleep(AFTER);
+        let now = Everything::of(lab)?;
+        let same = before.ensure_same(&now);
+        before = now;
+        same
+    })?;
+    Ok(before)
 }
 
 /// Runs `f`; its error also has the end of the program's log.

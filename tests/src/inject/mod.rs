@@ -65,9 +65,9 @@ pub struct Arguments {
     /// Only this error: ENOSPC, hang, …
     #[arg(long)]
     error: Option<String>,
-    /// Only the injection of this name
+    /// Only the injection of this name; repeatable
     #[arg(long, value_name = "NAME")]
-    only: Option<String>,
+    only: Vec<String>,
     /// Only so many injections, chosen at random
     #[arg(long, value_name = "COUNT")]
     sample: Option<usize>,
@@ -94,10 +94,10 @@ pub fn run(mut arguments: Arguments) -> Result<()> {
         nix::unistd::geteuid().is_root(),
         "needs root, for network namespaces, eBPF and ptrace: run `cargo xtask inject`, which asks sudo"
     );
-    if let Some(only) = &arguments.only {
-        let Whereabouts(setting, phase) = only.parse()?;
-        arguments.setting = vec![setting];
-        arguments.phase = vec![phase];
+    for name in &arguments.only {
+        let Whereabouts(setting, phase) = name.parse()?;
+        arguments.setting.push(setting);
+        arguments.phase.push(phase);
     }
     let program = match arguments.agent.clone() {
         Some(program) => program,

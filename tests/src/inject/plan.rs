@@ -66,8 +66,8 @@ pub(super) struct Filter {
     pub(super) kind: Option<String>,
     /// Name of the fault.
     pub(super) error: Option<String>,
-    /// Exactly this one, as it is printed.
-    pub(super) only: Option<String>,
+    /// If not empty, exactly these, as they are printed.
+    pub(super) only: Vec<String>,
 }
 
 impl Filter {
@@ -78,10 +78,7 @@ impl Filter {
                 .error
                 .as_ref()
                 .is_none_or(|error| *error == fault.to_string())
-            && self
-                .only
-                .as_ref()
-                .is_none_or(|only| *only == injection.to_string())
+            && (self.only.is_empty() || self.only.contains(&injection.to_string()))
     }
 }
 
@@ -209,7 +206,7 @@ mod tests {
         assert_eq!(names(&all), expected);
         assert_eq!(all[2].order.occurrence, 3);
 
-        let only = Some(expected[3].to_owned());
+        let only = vec![expected[3].to_owned()];
         let filter = Filter {
             only,
             ..Filter::default()

@@ -17,8 +17,8 @@ pub(super) const LEFT_OUT: [(&str, &str); 8] = [
         "plumbing of the program itself: without memory and locks no program goes on",
     ),
     (
-        "halves of a socketpair, pipes",
-        "how the runtime wakes itself; standard output and error are among the calls",
+        "socketpair and what passes its halves, pipes",
+        "how the runtime wakes itself, made before anything is changed; standard output and error are among the calls",
     ),
     ("close", "its errors leave nothing to decide"),
     ("the dynamic loader's files", "the program has not begun"),

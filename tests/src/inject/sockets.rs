@@ -2,10 +2,13 @@
 
 use std::{
     collections::HashMap,
-    os::fd::{OwnedFd, RawFd},
+    os::fd::{AsRawFd as _, OwnedFd, RawFd},
 };
 
-use nix::libc;
+use nix::{
+    libc,
+    sys::socket::{NetlinkAddr, getsockname},
+};
 use socket2::{Domain, SockRef, Type};
 
 use super::sys;
@@ -13,7 +16,7 @@ use super::sys;
 /// A socket of the process that is followed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Socket {
-    /// By the name of its protocol.
+    /// By the name of its protocol; of routing one that hears of changes is "notifications".
     Netlink(&'static str),
     /// With a path.
     Unix,
@@ -38,22 +41,28 @@ impl Sockets {
             return Some(known.clone());
         }
         let copy = sys::duplicate(process, descriptor).ok()?;
-        let socket = look_at(&SockRef::from(&copy))?;
-        // One without a name may get one.
-        if socket != Socket::Pair {
+        let socket = look_at(&copy)?;
+        // One without a name may get one, and one that hears nothing may join a group.
+        if !matches!(socket, Socket::Pair | Socket::Netlink("route")) {
             self.0.insert(link.to_owned(), socket.clone());
         }
         Some(socket)
     }
 }
 
-fn look_at(socket: &SockRef) -> Option<Socket> {
+fn look_at(socket: &OwnedFd) -> Option<Socket> {
+    let descriptor = socket.as_raw_fd();
+    let socket = SockRef::from(socket);
     let domain = socket.domain().ok()?;
     let protocol = socket.protocol().ok()?.map_or(0, i32::from);
     if domain == Domain::UNIX {
         let named = |address: socket2::SockAddr| address.as_pathname().is_some();
         let named = socket.local_addr().is_ok_and(named);
         return Some(if named { Socket::Unix } else { Socket::Pair });
+    }
+    let hears = || getsockname::<NetlinkAddr>(descriptor).is_ok_and(|name| name.groups() != 0);
+    if i32::from(domain) == libc::AF_NETLINK && protocol == libc::NETLINK_ROUTE && hears() {
+        return Some(Socket::Netlink("notifications"));
     }
     let kind = socket.r#type().ok()?;
     Some(of(i32::from(domain), kind, protocol))

@@ -1,0 +1,22 @@
+//! Calls that fail: those whose failure once ended the agent. `cargo xtask inject` lets all kinds fail.
+#![cfg(target_arch = "x86_64")]
+
+use anyhow::Result;
+use clap::Parser as _;
+use failover_tests::inject::{Arguments, run};
+
+/// Injections by their names.
+fn survives(names: &[&str]) -> Result<()> {
+    let only = names.iter().flat_map(|name| ["--only", name]);
+    let command = ["inject", "--jobs", "2"].into_iter().chain(only);
+    run(Arguments::try_parse_from(command)?)
+}
+
+#[test]
+#[ignore = "needs root"]
+fn refused_notifications_end_nothing() -> Result<()> {
+    survives(&[
+        "plain/reload/first/EPERM/setsockopt netlink notifications",
+        "plain/switch/first/ENOMEM/receive netlink notifications",
+    ])
+}
