@@ -8,6 +8,7 @@ mod ipv6;
 mod losses;
 mod many;
 mod others;
+mod pauses;
 mod preference;
 mod scene;
 mod startup;

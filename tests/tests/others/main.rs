@@ -3,6 +3,7 @@
 //!
 //! The others are real: `ip` and a shell, through netlink, in the host's namespace.
 
+mod echoes;
 mod flood;
 mod neighbour;
 mod overrun;
