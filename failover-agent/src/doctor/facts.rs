@@ -11,6 +11,7 @@ use crate::{
         self,
         inspect::{DefaultRoute, Interface, Sharing},
         lookup::family_of,
+        others::Route,
     },
 };
 
@@ -29,6 +30,8 @@ pub(super) struct Facts {
     pub(super) uplinks: Vec<Uplink>,
     /// Those of others.
     pub(super) defaults: Vec<DefaultRoute>,
+    /// Others' routes that are no ordinary default routes.
+    pub(super) routes: Vec<Route>,
     pub(super) sharing: Sharing,
     /// Whether the host forwards, by [`Family::ALL`]'s order.
     pub(super) forwarding: [bool; 2],
@@ -111,6 +114,13 @@ impl Facts {
     pub(super) fn is_uplink(&self, index: u32) -> bool {
         self.present()
             .any(|(_, _, interface)| interface.index == index)
+    }
+
+    /// The uplink on the interface with this index.
+    pub(super) fn uplink_on(&self, index: u32) -> Option<(&UplinkConfig, &Uplink)> {
+        let mut present = self.present();
+        let found = present.find(|(_, _, interface)| interface.index == index);
+        found.map(|(config, uplink, _)| (config, uplink))
     }
 
     /// Interfaces that are no uplinks, behind which others may be.

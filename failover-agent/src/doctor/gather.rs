@@ -23,6 +23,7 @@ use crate::{
         Link, Router,
         inspect::{self, Interface},
         lookup::Outgoing,
+        others,
     },
 };
 
@@ -33,6 +34,7 @@ pub(super) async fn facts(config: &Config) -> Result<Facts> {
     let mut netlink = Netlink::open_route()?;
     let interfaces = inspect::interfaces(&mut netlink)?;
     let defaults = inspect::foreign_defaults(&mut netlink, config.route.protocol)?;
+    let routes = others::routes(&mut netlink, config.route.protocol)?;
     let sharing = inspect::sharing(&mut netlink, &config.route, &links)?;
     let mut uplinks = Vec::new();
     for (uplink, link) in config.uplinks.iter().zip(links) {
@@ -63,6 +65,7 @@ pub(super) async fn facts(config: &Config) -> Result<Facts> {
         interfaces,
         uplinks,
         defaults,
+        routes,
         sharing,
         forwarding: [
             switch("/proc/sys/net/ipv4/ip_forward"),

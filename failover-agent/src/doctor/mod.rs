@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `facts.rs` | what is known of the host, as plain data |
 //! | `gather.rs` | finding it out: the only file here that asks the kernel, with `probes.rs` and `firewall.rs` |
+//! | `firewall.rs`, `firewall/` | the rules of nftables, and what they do to traffic and probes |
 //! | `checks/` | facts to findings, a file for each subject: pure |
 //! | `obstacle.rs` | why an answer to a probe cannot come for a reason of this host; also what makes an uplink Blind |
 //! | `render.rs` | text for people |

@@ -14,7 +14,7 @@ use rtnetlink::{
     },
 };
 
-use super::{Link, group, main_table, message, survey::is_link_local};
+use super::{Link, group, link, main_table, message, survey::is_link_local};
 use crate::{config::RouteConfig, netlink::Netlink, policy::Family};
 
 pub(crate) use super::hash::HashSetting;
@@ -34,6 +34,12 @@ pub(crate) struct Interface {
     pub(crate) mtu: u32,
     /// Id of the XDP program on it.
     pub(crate) xdp: Option<u32>,
+    /// Its other names.
+    pub(crate) altnames: Vec<String>,
+    /// Index of the VRF that it belongs to.
+    pub(crate) vrf: Option<u32>,
+    /// What it is made of, and index of the interface below it, if that carries its frames: a VLAN, a macvlan.
+    pub(crate) below: Option<(String, u32)>,
     pub(crate) addresses: Vec<Address>,
 }
 
@@ -191,6 +197,9 @@ fn interface(message: &LinkMessage) -> Interface {
         up: flags.contains(LinkFlags::Up),
         carrier: flags.contains(LinkFlags::LowerUp),
         network: !flags.intersects(LinkFlags::Loopback | LinkFlags::Pointopoint),
+        altnames: link::altnames(message),
+        vrf: link::vrf(message),
+        below: link::below(message),
         ..Interface::default()
     };
     for attribute in &message.attributes {

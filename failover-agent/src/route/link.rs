@@ -1,6 +1,8 @@
 //! What an interface's message tells beyond its name and its state.
 
-use rtnetlink::packet_route::link::{InfoPortKind, LinkAttribute, LinkInfo, LinkMessage, Prop};
+use rtnetlink::packet_route::link::{
+    InfoKind, InfoPortKind, LinkAttribute, LinkInfo, LinkMessage, Prop,
+};
 
 /// The interface's other names.
 pub(super) fn altnames(message: &LinkMessage) -> Vec<String> {
@@ -28,6 +30,33 @@ pub(super) fn vrf(message: &LinkMessage) -> Option<u32> {
         _ => None,
     });
     controller.filter(|_| in_vrf)
+}
+
+/// What an interface on top of another one is made of, and the index of the one below: their frames leave through both. A tunnel's
+/// packets are new ones, and the peer of a veth is another end.
+pub(super) fn below(message: &LinkMessage) -> Option<(String, u32)> {
+    let (mut kind, mut below) = (None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::LinkInfo(infos) => {
+                kind = infos.iter().find_map(|info| match info {
+                    LinkInfo::Kind(
+                        kind @ (InfoKind::Vlan
+                        | InfoKind::MacVlan
+                        | InfoKind::MacVtap
+                        | InfoKind::IpVlan
+                        | InfoKind::IpVtap),
+                    ) => Some(kind.to_string()),
+                    _ => None,
+                });
+            }
+            LinkAttribute::Link(ifindex) => below = Some(*ifindex),
+            // Below is another namespace's interface.
+            LinkAttribute::LinkNetNsId(_) => return None,
+            _ => {}
+        }
+    }
+    kind.zip(below)
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@
 //! | `restore.rs` | giving everything back |
 //! | `observe.rs`, `change.rs` | the kernel's notifications |
 //! | `lookup.rs` | questions about one packet |
-//! | `inspect.rs` | what the diagnosis wants to know |
+//! | `inspect.rs`, `others.rs` | what the diagnosis wants to know |
 //! | `filter.rs` | which of them wake the agent |
 //! | `actor.rs` | who made a change |
 //! | `manager.rs` | what ends a quarrel with another program about routes |
@@ -52,6 +52,7 @@ mod message;
 mod neighbour;
 mod nexthop;
 mod observe;
+pub(crate) mod others;
 mod own;
 mod plan;
 mod restore;

@@ -265,7 +265,7 @@ fn may_be_on_link(header: &RouteHeader) -> bool {
 }
 
 /// Least prefix length of a network that is believed to be on the link: 10.0.0.0/8, and the longest that a site is given (RFC 6177).
-fn shortest(family: Family) -> u8 {
+pub(super) fn shortest(family: Family) -> u8 {
     match family {
         Family::V4 => 8,
         Family::V6 => 48,

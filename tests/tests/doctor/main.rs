@@ -1,6 +1,7 @@
 //! `failover-agent doctor`: each fault is made for real, found, cured by what the finding says, and found no more.
 
 mod blindness;
+mod bypasses;
 mod diagnosis;
 mod groups;
 mod healthy;

@@ -81,6 +81,13 @@ fn strict_reverse_path_filtering_is_loosened_where_it_hurts() -> Result<()> {
     let finding = diagnosis.only("reverse-path", "error");
     assert_eq!(finding["uplink"], "lte");
     apply(&lab, finding)?;
-    Diagnosis::make(&lab, PROBE)?.assert_healthy();
+    let diagnosis = Diagnosis::make(&lab, PROBE)?;
+    assert!(diagnosis.of("reverse-path").is_empty(), "{diagnosis:#?}");
+    // Such routes have a fault of their own.
+    assert_eq!(
+        diagnosis.only("specific-route", "warning")["uplink"],
+        "cable"
+    );
+    assert_eq!(diagnosis.findings().count(), 1, "{diagnosis:#?}");
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! Interfaces, addresses and gateways: whether each uplink can carry each family for which it has targets.
 
+use std::net::IpAddr;
+
 use super::{
     Finding,
     facts::{Facts, Uplink, targets},
@@ -26,7 +28,17 @@ pub(super) fn interface_missing(facts: &Facts) -> Option<Vec<Finding>> {
         missing
             .map(|(config, _)| {
                 let problem = format!("there is no interface {}", config.interface);
-                let cure = format!("plug it in, or configure one of: {}", names.join(", "));
+                let meant = facts
+                    .interfaces
+                    .iter()
+                    .find(|interface| interface.altnames.contains(&config.interface));
+                let cure = match meant {
+                    Some(meant) => format!(
+                        "it is an altname of {0}: write interface = \"{0}\"",
+                        meant.name
+                    ),
+                    None => format!("plug it in, or configure one of: {}", names.join(", ")),
+                };
                 Finding::new(Severity::Error, problem, cure).on(&config.name)
             })
             .collect(),
@@ -133,6 +145,15 @@ pub(super) fn duplicate_address(facts: &Facts) -> Option<Vec<Finding>> {
 pub(super) fn no_address(facts: &Facts) -> Option<Vec<Finding>> {
     Some(without_path(facts, |config, uplink, family| {
         let interface = uplink.interface.as_ref()?;
+        if let Some((key, source)) = missing_source(config, uplink, family) {
+            return Some((
+                format!(
+                    "{} does not have {source}, which is its {key}",
+                    interface.name
+                ),
+                format!("configure the address, or correct {key}"),
+            ));
+        }
         if has_address(uplink, family) || !interface.up {
             return None;
         }
@@ -164,7 +185,9 @@ pub(super) fn no_address(facts: &Facts) -> Option<Vec<Finding>> {
 pub(super) fn no_gateway(facts: &Facts) -> Option<Vec<Finding>> {
     Some(without_path(facts, |config, uplink, family| {
         let interface = uplink.interface.as_ref()?;
-        if !has_address(uplink, family) || !interface.up {
+        let sourceless =
+            !has_address(uplink, family) || missing_source(config, uplink, family).is_some();
+        if sourceless || !interface.up {
             return None;
         }
         let (key, setting) = match family {
@@ -202,6 +225,12 @@ fn without_path(
         };
         for family in Family::ALL {
             let off = family == Family::V6 && uplink.settings.disable_ipv6 != 0;
+            // That is told already, whatever else it lacks.
+            let off = off
+                || uplink
+                    .interface
+                    .as_ref()
+                    .is_some_and(|known| known.vrf.is_some());
             if uplink.paths[family as usize].is_some() || !has_targets(config, family) || off {
                 continue;
             }
@@ -212,6 +241,22 @@ fn without_path(
         }
     }
     findings
+}
+
+/// The address that is configured as the source of a family, and its key, if the interface does not have it.
+fn missing_source(
+    config: &UplinkConfig,
+    uplink: &Uplink,
+    family: Family,
+) -> Option<(&'static str, IpAddr)> {
+    let (key, source) = match family {
+        Family::V4 => ("source", config.source?),
+        Family::V6 => ("source6", config.source6?),
+    };
+    let interface = uplink.interface.as_ref()?;
+    let mut addresses = interface.addresses.iter();
+    let there = addresses.any(|address| address.ip == source);
+    (!there).then_some((key, source))
 }
 
 fn has_targets(config: &UplinkConfig, family: Family) -> bool {
@@ -240,6 +285,27 @@ mod tests {
             uplink.probe.targets.push("2001:db8:f::1".parse().unwrap());
         }
         facts
+    }
+
+    #[test]
+    fn an_altname_and_a_source_that_is_elsewhere_are_named() {
+        let mut facts = healthy();
+        facts.config.uplinks[1].interface = "enp3s0".to_owned();
+        facts.uplinks[1].interface = None;
+        facts.interfaces[1].altnames = vec!["enp3s0".to_owned()];
+        assert_eq!(
+            only("interface-missing", &facts).cure,
+            "it is an altname of lte: write interface = \"lte\""
+        );
+        let mut facts = healthy();
+        facts.config.uplinks[1].source = Some("10.64.1.2".parse().unwrap());
+        facts.uplinks[1].paths = [None, None];
+        let finding = only("no-address", &facts);
+        assert_eq!(
+            finding.problem,
+            "lte does not have 10.64.1.2, which is its source"
+        );
+        assert_eq!(found("no-gateway", &facts), []);
     }
 
     #[test]

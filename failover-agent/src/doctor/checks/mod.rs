@@ -8,7 +8,10 @@ mod networks;
 mod probes;
 mod programs;
 mod reverse_path;
+mod rewriting;
 mod routes;
+mod specific;
+mod stacked;
 #[cfg(test)]
 mod testing;
 
@@ -30,11 +33,13 @@ const fn check(id: &'static str, find: fn(&Facts) -> Option<Vec<Finding>>) -> Ch
 }
 
 /// All of them, from causes to consequences.
-pub(super) const ALL: [Check; 27] = [
+pub(super) const ALL: [Check; 36] = [
     check("requirements", kernel::requirements),
     check("no-tcx", kernel::no_tcx),
     check("cannot-end", kernel::cannot_end),
     check("interface-missing", addresses::interface_missing),
+    check("in-vrf", stacked::in_vrf),
+    check("stacked-uplink", stacked::on_an_uplink),
     check("interface-down", addresses::interface_down),
     check("no-carrier", addresses::no_carrier),
     check("ipv6-disabled", addresses::ipv6_disabled),
@@ -49,6 +54,10 @@ pub(super) const ALL: [Check; 27] = [
     check("same-network", networks::same_network),
     check("target-on-link", networks::target_on_link),
     check("default-route", routes::default_route),
+    check("kill-switch", specific::kill_switch),
+    check("specific-route", specific::routes),
+    check("source-default-route", specific::for_source),
+    check("internet-on-link", specific::internet_on_link),
     check("group-hash-policy", groups::hash_policy),
     check("group-not-resilient", groups::not_resilient),
     check("group-member-without-gateway", groups::without_gateway),
@@ -59,6 +68,9 @@ pub(super) const ALL: [Check; 27] = [
     check("no-masquerade", forwarding::no_masquerade),
     check("invalid-forwarded", forwarding::invalid),
     check("mtu-differs", forwarding::mtu),
+    check("nat-address", rewriting::nat_address),
+    check("flow-offload", rewriting::flow_offload),
+    check("mark-rewritten", rewriting::marks),
     check("probe-refused", probes::refused),
     check("no-answer", probes::no_answer),
 ];

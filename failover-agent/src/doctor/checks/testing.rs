@@ -43,6 +43,7 @@ pub(super) fn healthy() -> Facts {
             uplink(LTE, "lte", "10.64.2"),
         ],
         defaults: Vec::new(),
+        routes: Vec::new(),
         sharing: Sharing {
             stands: [false; 2],
             hash: [Some(HashSetting {
@@ -57,7 +58,7 @@ pub(super) fn healthy() -> Facts {
             nat: vec![crate::doctor::firewall::masquerade_everywhere()],
             drops_invalid: true,
             clamps_mss: false,
-            output: Vec::new(),
+            ..Firewall::default()
         }),
     }
 }
@@ -70,12 +71,12 @@ fn interface(index: u32, name: &str, ip: &str) -> Interface {
         carrier: true,
         network: true,
         mtu: 1500,
-        xdp: None,
         addresses: vec![Address {
             ip: ip.parse().unwrap(),
             length: 24,
             state: AddressState::Usable,
         }],
+        ..Interface::default()
     }
 }
 
