@@ -219,6 +219,12 @@ pub enum Failure {
         /// The socket.
         socket: PathBuf,
     },
+    /// A stop or a reset could not give back or remove everything.
+    #[error("not everything could be given back or removed: {}: when what keeps it from that is gone, run failover-agent reset", problems.join("; "))]
+    Leftover {
+        /// What remains, and why.
+        problems: Vec<String>,
+    },
     /// The diagnosis has found something.
     #[error(
         "not well, {errors} errors and {warnings} warnings: apply the cures above, then look again"
@@ -232,7 +238,7 @@ pub enum Failure {
 }
 
 /// Every exit code and what it means, for `--help` and `docs/configuration.md`.
-pub const EXIT_CODES: [(u8, &str); 26] = [
+pub const EXIT_CODES: [(u8, &str); 27] = [
     (
         0,
         "success; after SIGTERM or SIGINT: everything is restored",
@@ -262,6 +268,10 @@ pub const EXIT_CODES: [(u8, &str); 26] = [
     (30, "a target is on an uplink's own network"),
     (31, "the kernel refuses an eBPF program"),
     (32, "an uplink's interface is in a VRF"),
+    (
+        33,
+        "a stop or a reset could not give back or remove everything",
+    ),
 ];
 
 impl Failure {
@@ -291,6 +301,7 @@ impl Failure {
             Failure::TargetOnLink { .. } => 30,
             Failure::InVrf { .. } => 32,
             Failure::ProgramRefused { .. } => 31,
+            Failure::Leftover { .. } => 33,
         }
     }
 }
@@ -387,6 +398,9 @@ mod tests {
                 uplink: text(),
                 interface: text(),
                 vrf: text(),
+            },
+            Failure::Leftover {
+                problems: vec![text()],
             },
             Failure::TargetOnLink {
                 uplink: text(),

@@ -1,7 +1,8 @@
 //! What each verb of the command line does.
 
+mod reset;
+
 use std::{
-    io::{self, Write as _},
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -12,18 +13,21 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use crate::{
     agent::{self, Ended, Program},
     cli::{
-        CheckArgs, Cli, DirFlags, DoctorArgs, EventsArgs, ResetArgs, RunArgs, UplinkFlags, Verb,
+        CheckArgs, Cli, DirFlags, DoctorArgs, EventsArgs, RunArgs, UplinkFlags, Verb,
     },
-    config::{Config, Dirs, Origin, RouteConfig, nearest},
-    control::{self, Lock, Request, Response},
-    datapath, doctor,
+    config::{Config, Dirs, Origin, nearest},
+    control::{self, Request, Response},
+    doctor,
     failure::Failure,
-    route,
+    logging, output, route,
 };
 
 /// How long the program may take to come up again, and how often it is asked.
 const RESTART: Duration = Duration::from_secs(10);
 const RESTART_POLL: Duration = Duration::from_millis(50);
+
+/// How long a restart waits for whoever reads the log.
+const LAST_LINES: Duration = Duration::from_millis(200);
 
 /// How long the agent's threads are waited for at its end.
 const LAST_THREADS: Duration = Duration::from_secs(1);
@@ -55,7 +59,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Verb::Restart => restart(dirs),
         Verb::Events(args) => events(dirs, *args),
         Verb::Doctor(args) => doctor(args, dirs),
-        Verb::Reset(args) => reset(args, dirs),
+        Verb::Reset(args) => reset::reset(args, dirs),
     }
 }
 
@@ -66,8 +70,7 @@ fn check(args: &CheckArgs, dirs: &DirFlags) -> Result<()> {
         let state = config.dirs.clone().overridden(dirs)?.state;
         route::Router::connect(&config.route, &state)?.discover(&config)?;
     }
-    print!("{config}");
-    Ok(())
+    output::print(&config)
 }
 
 fn run_agent(args: &RunArgs, dirs: &DirFlags) -> Result<()> {
@@ -83,25 +86,30 @@ fn run_agent(args: &RunArgs, dirs: &DirFlags) -> Result<()> {
     runtime.shutdown_timeout(LAST_THREADS);
     match ended? {
         Ended::Stopped => Ok(()),
-        Ended::Restarting => program.execute().map(|never| match never {}),
+        Ended::Restarting => {
+            // The lines that wait end with this program.
+            logging::flush(Some(LAST_LINES));
+            program.execute().map(|never| match never {})
+        }
     }
 }
 
 fn status(dirs: &DirFlags, json: bool) -> Result<()> {
     let dirs = Dirs::default().overridden(dirs)?;
     match runtime()?.block_on(control::query(&dirs.run, &Request::Status))? {
-        Response::Status(status) if json => println!("{}", serde_json::to_string_pretty(&status)?),
-        Response::Status(status) => print!("{}", control::render(&status)),
-        other => return Err(unexpected(other)),
+        Response::Status(status) if json => {
+            output::print_line(serde_json::to_string_pretty(&status)?)
+        }
+        Response::Status(status) => output::print(control::render(&status)),
+        other => Err(unexpected(other)),
     }
-    Ok(())
 }
 
 /// Has the agent carry out an order, for the uplink called `name` if it is for one.
 fn order(dirs: &DirFlags, name: &str, request: &Request) -> Result<()> {
     let dirs = Dirs::default().overridden(dirs)?;
     match runtime()?.block_on(control::query(&dirs.run, request))? {
-        Response::Done(done) => println!("{done}"),
+        Response::Done(done) => output::print_line(done)?,
         Response::Refused(reason) => return Err(Failure::Refused { reason }.into()),
         Response::UnknownUplink(names) => {
             let cure = match nearest(name, names.iter().map(String::as_str)) {
@@ -130,10 +138,12 @@ fn restart(dirs: &DirFlags) -> Result<()> {
     while Instant::now() < deadline {
         thread::sleep(RESTART_POLL);
         if let Ok(now) = agent()
-            && now.started != before.started
+            && now.instance != before.instance
         {
-            println!("it runs: version {}, process {}", now.version, now.pid);
-            return Ok(());
+            return output::print_line(format_args!(
+                "it runs: version {}, process {}",
+                now.version, now.pid
+            ));
         }
     }
     bail!(
@@ -158,12 +168,7 @@ fn events(dirs: &DirFlags, args: EventsArgs) -> Result<()> {
             Response::Lost(lost) => format!("{lost} events were lost: this reader is too slow"),
             other => return Err(unexpected(other)),
         };
-        match writeln!(io::stdout(), "{line}") {
-            Ok(()) => Ok(true),
-            // Whoever reads has had enough (`| head`).
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-            Err(error) => Err(error).context("writing the events"),
-        }
+        output::print_line(line).map(|()| true)
     };
     runtime()?.block_on(control::events(&dirs.run, args.follow, tell))
 }
@@ -178,9 +183,9 @@ fn doctor(args: &DoctorArgs, flags: &DirFlags) -> Result<()> {
     config.dirs = config.dirs.overridden(flags)?;
     let report = runtime.block_on(doctor::examine(&config))?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        output::print_line(serde_json::to_string_pretty(&report)?)?;
     } else {
-        print!("{}", doctor::render(&report));
+        output::print(doctor::render(&report))?;
     }
     match report.failure() {
         Some(failure) => Err(failure.into()),
@@ -210,63 +215,6 @@ async fn running_config(flags: &DirFlags) -> Result<PathBuf> {
     let file = file.ok_or_else(|| unknown("the running agent was configured by flags"))?;
     // A relative path is meant from where the agent was started.
     Ok(Path::new(&format!("/proc/{}/cwd", status.agent.pid)).join(file))
-}
-
-fn reset(args: &ResetArgs, flags: &DirFlags) -> Result<()> {
-    let config = args.config.as_deref().map(Config::from_file).transpose()?;
-    let (route, dirs) = match config {
-        Some(config) => (config.route, config.dirs),
-        None => (RouteConfig::default(), Dirs::default()),
-    };
-    let dirs = dirs.overridden(flags)?;
-    let lock = Lock::acquire(&dirs.run)?;
-    // Each is tried, whatever becomes of the other.
-    let routes = route::reset(&route, &dirs.state).context("removing routes and rules");
-    let pins = datapath::remove_pins(&dirs.bpf).context("removing programs and maps");
-    let sockets = control::remove_sockets(&lock);
-    let mut problems = Vec::new();
-    let mut changes = 0;
-    match routes {
-        Ok(report) => {
-            changes += report.changes.len();
-            report.changes.iter().for_each(|line| println!("{line}"));
-            problems.extend(report.problems);
-        }
-        Err(error) => problems.push(format!("{error:#}")),
-    }
-    for removed in [pins, sockets] {
-        match removed {
-            Ok(removed) => {
-                changes += removed.len();
-                removed.iter().for_each(|line| println!("removed {line}"));
-            }
-            Err(error) => problems.push(format!("{error:#}")),
-        }
-    }
-    let remembered = [
-        (
-            "the drill that was going on",
-            agent::remove_drill(&dirs.state),
-        ),
-        ("what was known of health", agent::forget(&dirs.state)),
-    ];
-    for (what, removed) in remembered {
-        match removed {
-            Ok(true) => {
-                changes += 1;
-                println!("removed {what}");
-            }
-            Ok(false) => {}
-            Err(error) => problems.push(format!("{error:#}")),
-        }
-    }
-    if !problems.is_empty() {
-        bail!("not everything could be reset: {}", problems.join("; "));
-    }
-    if changes == 0 {
-        println!("nothing to reset: no trace of an agent");
-    }
-    Ok(())
 }
 
 /// One thread is enough for a few packets a second, and costs the least.

@@ -1,6 +1,6 @@
 //! Puts the edges in place before the loop begins, and everything back after it has ended.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, path::Path};
 
 use anyhow::Context as _;
 use tracing::{debug, info, warn};
@@ -110,16 +110,18 @@ pub(super) fn warn_of_duplicates(name: &str, link: &Link, known: &[IpAddr]) {
     }
 }
 
-/// Restores what was displaced and removes everything of ours, as far as possible.
-pub(super) fn clean_up(mut router: Router, datapath: Datapath) -> anyhow::Result<()> {
-    // Routes first: while they change, closed gates still keep packets from leaving by the wrong uplink.
-    let routes = router.restore().context("restoring the routes");
-    let programs = datapath.remove().context("removing the programs");
-    let report = routes?;
-    programs?;
+/// Opens the gates, restores what was displaced and removes everything of ours, going on after each failure. Returns what could not be done.
+pub(super) fn clean_up(mut router: Router, bpf_dir: &Path) -> Vec<String> {
+    let mut problems = Vec::new();
+    // First, so that no new connection meets a closed gate on the uplink to which the routes go back.
+    if let Err(error) = datapath::end_lease(bpf_dir) {
+        problems.push(format!("gates stay closed until the programs go: {error:#}"));
+    }
+    let report = router.restore();
     log_report("restoring", &report);
-    info!("stopped: routes restored, programs removed");
-    Ok(())
+    problems.extend(report.problems);
+    problems.extend(datapath::remove_pins(bpf_dir).problems);
+    problems
 }
 
 /// Logs what the routing edge did and could not do.
@@ -127,7 +129,7 @@ pub(super) fn log_report(what: &str, report: &Report) {
     for change in &report.changes {
         debug!("{what}: {change}");
     }
-    for problem in &report.problems {
+    for problem in report.problems.iter().chain(&report.obsolete) {
         warn!("{what}: {problem}");
     }
 }

@@ -20,7 +20,9 @@ pub(super) fn open(options: &Options) -> Result<Datapath> {
         Ok(false) => {}
         Err(error) => {
             warn!(directory = %bpf_dir.display(), "removing pinned maps that cannot be adopted: {error:#}");
-            pins::remove_pins(bpf_dir).context("removing pinned maps that cannot be adopted")?;
+            pins::remove_pins(bpf_dir)
+                .into_result()
+                .context("removing pinned maps that cannot be adopted")?;
         }
     }
     let links = pins::links(bpf_dir);

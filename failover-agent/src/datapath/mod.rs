@@ -42,7 +42,7 @@ pub use self::{
     attach::Attached,
     events::{EndedFlow, Events},
     log::Log,
-    pins::remove_pins,
+    pins::{Removal, end_lease, remove_pins},
     programs::{Program, has_tcx, on_interface as programs_on},
     requirements::check_requirements,
     test_run::{Direction, TestPacket, TestRun, Verdict},
@@ -249,15 +249,11 @@ impl Datapath {
         Events::new(load::take(&mut self.ebpf, failover_ebpf::maps::EVENTS)?)
     }
 
-    /// Detaches and unpins everything, and removes the directory.
-    ///
-    /// # Errors
-    ///
-    /// All errors of the kernel together, after everything that can be removed has been.
-    pub fn remove(self) -> Result<()> {
+    /// Detaches and unpins everything, and removes the directory; goes on after each failure.
+    pub fn remove(self) -> Removal {
         let bpf_dir = self.options.bpf_dir.clone();
         drop(self);
-        remove_pins(&bpf_dir).map(drop)
+        remove_pins(&bpf_dir)
     }
 
     /// Runs a program on a crafted packet `repeat` times, without an interface. Counters count such packets too.

@@ -75,26 +75,53 @@ pub(super) fn adoptable(bpf_dir: &Path) -> Result<bool> {
     Ok(true)
 }
 
-/// Detaches and unpins everything that an agent left below `bpf_dir`, running or killed, and removes the directory.
-/// Says what it removed. Files that are not the agent's are left alone, and then the directory too.
+/// What became of the pins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Removal {
+    /// What was removed.
+    pub removed: Vec<String>,
+    /// What could not be, and why.
+    pub problems: Vec<String>,
+}
+
+impl Removal {
+    /// All problems as one error.
+    pub(super) fn into_result(self) -> Result<()> {
+        Errors(self.problems).into_result()
+    }
+
+    fn note<T>(&mut self, step: Result<T>) -> Option<T> {
+        step.inspect_err(|error| self.problems.push(format!("{error:#}")))
+            .ok()
+    }
+}
+
+/// Lets all gates count as open from now on, if an agent has left some below `bpf_dir`.
 ///
 /// # Errors
 ///
-/// All errors together, after everything that can be removed has been.
-pub fn remove_pins(bpf_dir: &Path) -> Result<Vec<String>> {
-    let mut done = Vec::new();
-    let mut errors = Errors::default();
+/// The kernel refuses.
+pub fn end_lease(bpf_dir: &Path) -> Result<()> {
+    if !adoptable(bpf_dir).unwrap_or(false) {
+        return Ok(());
+    }
+    let path = map(bpf_dir, maps::SETTINGS);
+    let mut settings: Array<_, Settings> = Map::Array(MapData::from_pin(&path)?).try_into()?;
+    let ended = Settings {
+        lease_until_ns: 0,
+        ..settings.get(&0, 0)?
+    };
+    settings.set(0, ended, 0).context("ending the lease")
+}
+
+/// Detaches and unpins everything that an agent left below `bpf_dir`, running or killed, and removes the directory. Goes on after each
+/// failure. Files that are not the agent's are left alone, and then the directory too.
+pub fn remove_pins(bpf_dir: &Path) -> Removal {
+    let mut removal = Removal::default();
     if adoptable(bpf_dir).unwrap_or(false) {
-        match hooks(bpf_dir) {
-            Ok(hooks) => {
-                for (ifindex, hook) in hooks {
-                    match clsact::detach(ifindex, hook) {
-                        Ok(removed) => done.extend(removed),
-                        error => errors.note(error.map(drop)),
-                    }
-                }
-            }
-            error => errors.note(error.map(drop)),
+        for (ifindex, hook) in removal.note(hooks(bpf_dir)).unwrap_or_default() {
+            let detached = removal.note(clsact::detach(ifindex, hook));
+            removal.removed.extend(detached.unwrap_or_default());
         }
     }
     let mut pins = Vec::new();
@@ -107,26 +134,23 @@ pub fn remove_pins(bpf_dir: &Path) -> Result<Vec<String>> {
                 .filter(|path| is_link(path)),
         ),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => errors.note(Err(
-            anyhow!(error).context(format!("reading {}", links.display()))
-        )),
+        Err(error) => {
+            let error = anyhow!(error).context(format!("reading {}", links.display()));
+            removal.note::<()>(Err(error));
+        }
     }
     pins.extend(MAPS.iter().map(|name| map(bpf_dir, name)));
     for pin in pins {
-        match unpin(&pin) {
-            Ok(true) => done.push(format!("pin {}", pin.display())),
-            Ok(false) => {}
-            error => errors.note(error.map(drop)),
+        if removal.note(unpin(&pin)) == Some(true) {
+            removal.removed.push(format!("pin {}", pin.display()));
         }
     }
     for dir in [links.as_path(), bpf_dir] {
-        match removed(fs::remove_dir(dir), dir) {
-            Ok(true) => done.push(format!("directory {}", dir.display())),
-            Ok(false) => {}
-            error => errors.note(error.map(drop)),
+        if removal.note(removed(fs::remove_dir(dir), dir)) == Some(true) {
+            removal.removed.push(format!("directory {}", dir.display()));
         }
     }
-    errors.into_result().map(|()| done)
+    removal
 }
 
 /// The hook of every uplink, from the pinned map.

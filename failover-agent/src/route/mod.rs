@@ -159,6 +159,8 @@ pub struct Report {
     pub changes: Vec<String>,
     /// Not done, and why.
     pub problems: Vec<String>,
+    /// Displaced routes that cannot come back, because what they led to is gone: nothing that could be done.
+    pub obsolete: Vec<String>,
     /// As [`Confirmed::displaced`].
     pub displaced: bool,
 }

@@ -34,22 +34,19 @@ const ENOBUFS: i32 = 105;
 
 impl Router {
     /// Puts the displaced routes back, then removes our routes, rules, tables and nexthop objects, and sets the multipath hash
-    /// policy back. Goes on after a failure.
-    ///
-    /// # Errors
-    /// Netlink itself fails, or the record of displaced routes. What the kernel refuses is in the report.
-    pub fn restore(&mut self) -> Result<Report> {
+    /// policy back. Goes on after each failure; all that could not be done is among the report's problems.
+    pub fn restore(&mut self) -> Report {
         self.active = [Members::NONE; 2];
         let mut report = withdraw(
             &mut self.netlink,
             &self.config,
-            &mut self.displaced,
+            Ok(&mut self.displaced),
             &mut self.groups.hash,
-        )?;
+        );
         if let Err(error) = self.learned.leave() {
             report.problems.push(format!("{error:#}"));
         }
-        Ok(report)
+        report
     }
 
     /// Puts the displaced routes of interfaces back that are no uplinks, after a reload for example. One that would take traffic from an
@@ -93,61 +90,138 @@ impl Router {
 /// the ranges of priorities and ids alone. For what a killed agent has left behind.
 ///
 /// # Errors
-/// Netlink itself fails, or the record cannot be read. What the kernel refuses is in the report.
+/// There is no netlink here.
 pub fn reset(config: &RouteConfig, state_dir: &Path) -> Result<Report> {
+    let mut displaced = Displaced::load(state_dir);
     let mut report = withdraw(
         &mut Netlink::open_route()?,
         config,
-        &mut Displaced::load(state_dir)?,
+        displaced.as_mut(),
         &mut HashPolicy::new(state_dir),
-    )?;
-    if learned::remove(state_dir)? {
-        report
+    );
+    match learned::remove(state_dir) {
+        Ok(true) => report
             .changes
-            .push("removed the gateways that were learned".to_owned());
+            .push("removed the gateways that were learned".to_owned()),
+        Ok(false) => {}
+        Err(error) => report.problems.push(format!("{error:#}")),
     }
     Ok(report)
 }
 
+/// Attempts of a clean-up. Each begins with what stands then, so a step that is done already is not done twice.
+const ATTEMPTS: usize = 3;
+
 fn withdraw(
     netlink: &mut Netlink,
     config: &RouteConfig,
-    displaced: &mut Displaced,
+    displaced: Result<&mut Displaced, &mut anyhow::Error>,
     hash: &mut HashPolicy,
-) -> Result<Report> {
+) -> Report {
     let mut report = Report::default();
-    let all = vec![true; displaced.interfaces().count()];
-    put_back(netlink, config, displaced, &all, &mut report)?;
-    for family in Family::ALL {
-        let (main, tables): (Vec<RouteMessage>, Vec<RouteMessage>) =
-            table::routes_of(netlink, family, config.protocol)?
-                .into_iter()
-                .partition(|route| message::table(route) == MAIN_TABLE);
-        let rules = table::rules_of(netlink, family, config)?;
-
-        // Rules before tables: a rule must not lead into an empty table.
-        let mut requests: Vec<Request> = main.iter().map(apply::removal).collect();
-        requests.extend(rules.iter().map(|rule| {
-            (
-                RouteNetlinkMessage::DelRule(rule.message(family, config.protocol)),
-                0,
-            )
-        }));
-        requests.extend(tables.iter().map(apply::removal));
-        let lines = main
-            .iter()
-            .map(message::describe)
-            .chain(rules.iter().map(ToString::to_string))
-            .chain(tables.iter().map(message::describe))
-            .map(|line| format!("removed {line}"))
-            .collect();
-        table::commit(netlink, requests, lines, &mut report)?;
+    match displaced {
+        Ok(displaced) => attempt(&mut report, "displaced routes", |report| {
+            let all = vec![true; displaced.interfaces().count()];
+            put_back(netlink, config, displaced, &all, report)
+        }),
+        Err(error) => report
+            .problems
+            .push(format!("no displaced route could be restored: {error:#}")),
     }
-    let objects = group::objects_of(netlink, config)?;
-    let ids: Vec<u32> = objects.iter().map(|object| object.id).collect();
-    group::delete(netlink, &ids, &mut report)?;
-    hash.restore(&mut report)?;
-    Ok(report)
+    for family in Family::ALL {
+        attempt(&mut report, &format!("our {family} routes"), |report| {
+            remove_main(netlink, config, family, report)
+        });
+        // Rules before tables: a rule must not lead into an empty table.
+        attempt(&mut report, &format!("our {family} rules"), |report| {
+            remove_rules(netlink, config, family, report)
+        });
+        attempt(&mut report, &format!("our {family} tables"), |report| {
+            remove_tables(netlink, config, family, report)
+        });
+    }
+    attempt(&mut report, "our nexthop objects", |report| {
+        let objects = group::objects_of(netlink, config)?;
+        let ids: Vec<u32> = objects.iter().map(|object| object.id).collect();
+        group::delete(netlink, &ids, report)
+    });
+    attempt(&mut report, "the multipath hash policy", |report| {
+        hash.restore(report)
+    });
+    report
+}
+
+/// Does one step of a clean-up, again if it fails as a whole: netlink loses an answer now and then (`ENOBUFS`). What remains undone is a problem.
+fn attempt(report: &mut Report, what: &str, mut step: impl FnMut(&mut Report) -> Result<()>) {
+    for attempt in 1..=ATTEMPTS {
+        let mut done = Report::default();
+        let result = step(&mut done);
+        report.changes.append(&mut done.changes);
+        report.obsolete.append(&mut done.obsolete);
+        match result {
+            Ok(()) => {
+                report.problems.append(&mut done.problems);
+                return;
+            }
+            Err(error) if attempt == ATTEMPTS => {
+                report.problems.append(&mut done.problems);
+                report.problems.push(format!("{what}: {error:#}"));
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// Removes our routes in the main table, the worst first: while one of them stands, it is the best.
+fn remove_main(
+    netlink: &mut Netlink,
+    config: &RouteConfig,
+    family: Family,
+    report: &mut Report,
+) -> Result<()> {
+    let mut main = table::routes_of(netlink, family, config.protocol)?;
+    main.retain(|route| message::table(route) == MAIN_TABLE);
+    remove_routes(netlink, &main, report)
+}
+
+fn remove_tables(
+    netlink: &mut Netlink,
+    config: &RouteConfig,
+    family: Family,
+    report: &mut Report,
+) -> Result<()> {
+    let mut tables = table::routes_of(netlink, family, config.protocol)?;
+    tables.retain(|route| message::table(route) != MAIN_TABLE);
+    remove_routes(netlink, &tables, report)
+}
+
+fn remove_routes(
+    netlink: &mut Netlink,
+    routes: &[RouteMessage],
+    report: &mut Report,
+) -> Result<()> {
+    let requests = routes.iter().map(apply::removal).collect();
+    let lines = routes.iter().map(message::describe);
+    let lines = lines.map(|line| format!("removed {line}")).collect();
+    table::commit(netlink, requests, lines, report)
+}
+
+fn remove_rules(
+    netlink: &mut Netlink,
+    config: &RouteConfig,
+    family: Family,
+    report: &mut Report,
+) -> Result<()> {
+    let rules = table::rules_of(netlink, family, config)?;
+    let removal = |rule: &table::Rule| -> Request {
+        (
+            RouteNetlinkMessage::DelRule(rule.message(family, config.protocol)),
+            0,
+        )
+    };
+    let requests = rules.iter().map(removal).collect();
+    let lines = rules.iter().map(|rule| format!("removed {rule}")).collect();
+    table::commit(netlink, requests, lines, report)
 }
 
 /// Puts the displaced routes back, or those of them, by position, that `back` says yes to, while ours still stand.
@@ -178,7 +252,7 @@ fn put_back(
     for (position, entry) in chosen.filter(|(position, _)| back[*position]) {
         match entry {
             Restorable::Gone { route, interface } => {
-                report.problems.push(format!(
+                report.obsolete.push(format!(
                     "not restored {route}: interface {interface} is gone"
                 ));
             }
@@ -214,9 +288,11 @@ fn put_back(
             Err(refused) if refused.exists() => {}
             Err(refused) => {
                 keep[position] = TRY_AGAIN.contains(&refused.errno);
-                report
-                    .problems
-                    .push(format!("not restored {line}: {refused}"));
+                let told = match keep[position] {
+                    true => &mut report.problems,
+                    false => &mut report.obsolete,
+                };
+                told.push(format!("not restored {line}: {refused}"));
             }
         }
     }

@@ -4,7 +4,7 @@ use std::{fs, net::UdpSocket, time::Duration};
 
 use failover_agent::{
     config::AttachMode,
-    datapath::{Datapath, Gate, Hook, Inbound, LinkLayer, remove_pins},
+    datapath::{Datapath, Gate, Hook, Inbound, LinkLayer, Removal, remove_pins},
     policy::Family,
 };
 
@@ -144,7 +144,7 @@ fn a_qdisc_of_others_is_left_alone() {
             Hook::ClsactOwned
         );
         sh("tc filter add dev uplink ingress prio 9 bpf da bytecode '1,6 0 0 4294967295'");
-        datapath.remove().unwrap();
+        assert_eq!(datapath.remove().problems, [""; 0]);
         assert!(sh("tc filter show dev uplink ingress").contains("pref 9"));
         assert_eq!(sh("tc filter show dev uplink egress"), "");
     });
@@ -224,7 +224,7 @@ fn remove_leaves_nothing() {
             let before = qdiscs();
             let mut datapath = lab.open(mode);
             datapath.attach(uplink(), LinkLayer::Ethernet).unwrap();
-            datapath.remove().unwrap();
+            assert_eq!(datapath.remove().problems, [""; 0]);
             assert!(!lab.bpf.exists());
             assert_eq!(qdiscs(), before);
         });
@@ -241,7 +241,8 @@ fn reset_after_a_kill_leaves_nothing_and_says_so() {
             lab.open(mode)
                 .attach(uplink(), LinkLayer::Ethernet)
                 .unwrap();
-            let removed = remove_pins(&lab.bpf).unwrap();
+            let Removal { removed, problems } = remove_pins(&lab.bpf);
+            assert_eq!(problems, [""; 0]);
             assert!(!lab.bpf.exists());
             assert_eq!(qdiscs(), before);
             let expected = if mode == AttachMode::Tcx {
@@ -258,8 +259,8 @@ fn reset_after_a_kill_leaves_nothing_and_says_so() {
                 "{removed:?}"
             );
             assert_eq!(
-                remove_pins(&lab.bpf).unwrap(),
-                [""; 0],
+                remove_pins(&lab.bpf),
+                Removal::default(),
                 "a second time there is nothing"
             );
         });
@@ -272,7 +273,7 @@ fn files_of_others_are_left_alone() {
     lab(|lab| {
         lab.open(AttachMode::Auto);
         fs::create_dir(lab.bpf.join("mine")).unwrap();
-        assert!(remove_pins(&lab.bpf).is_err());
+        assert_eq!(remove_pins(&lab.bpf).problems.len(), 1);
         assert!(lab.bpf.join("mine").exists() && !lab.bpf.join("uplinks").exists());
     });
 }

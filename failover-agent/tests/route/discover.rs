@@ -287,7 +287,7 @@ fn prepares_tables_and_rules_once() {
         assert!(!ip("rule show").contains("lookup 13601"));
         assert_eq!(ip_json("route show table 13601").len(), 0);
 
-        router.restore().unwrap();
+        router.restore();
         ip("addr add 10.0.1.2/24 dev up1");
         ip("addr del 10.0.1.7/24 dev up1");
         ip("addr add 10.0.1.2/24 dev up1");

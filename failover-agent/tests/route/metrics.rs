@@ -101,7 +101,7 @@ fn own_metrics_decide_which_foreign_routes_beat_ours() {
             defaults("-4")[..2],
             [ours("up1", "10.0.1.1", 50), ours("up0", "10.0.0.1", 100)]
         );
-        router.restore().unwrap();
+        router.restore();
         assert_eq!(snapshot(), before);
 
         // Somebody else's interface with a metric of ours.
@@ -197,7 +197,7 @@ fn withdrawn_uplinks_have_no_default_route() {
             // Its tables stay: probes go on.
             assert!(ip(&format!("{option} route show table 13601")).contains("default"));
         }
-        router.restore().unwrap();
+        router.restore();
         for option in ["-4", "-6"] {
             ip(&format!(
                 "{option} route del default dev up1 proto static metric 900"

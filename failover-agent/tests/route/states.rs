@@ -139,7 +139,7 @@ fn an_unnumbered_link_borrows_an_address_that_is_no_uplinks() {
             let report = router.prepare(&links).unwrap();
             assert_eq!(report.problems, Vec::<String>::new());
             let rules = ip("-6 rule show");
-            router.restore().unwrap();
+            router.restore();
             (
                 source(&links[1]),
                 links[1].addresses.clone(),
@@ -173,7 +173,7 @@ fn an_unnumbered_link_borrows_an_address_that_is_no_uplinks() {
         for target in ["2001:db8:ffff::1", "2001:db8:0:9::1"] {
             assert_eq!(kernels_source(target), address("2001:db8:77::7"));
         }
-        router.restore().unwrap();
+        router.restore();
         ip("link set up1 up");
         ip("-6 addr replace 2001:db8:1::2/64 dev up1 nodad");
         wait_for("an address for the route", || {

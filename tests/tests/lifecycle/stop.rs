@@ -1,15 +1,25 @@
 //! SIGTERM and SIGINT: everything displaced is put back, everything of the agent's own is gone.
 
-use std::{thread, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    net::{IpAddr, SocketAddr, TcpStream},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use failover_tests::{
-    lab::{Lab, TARGET_V4, UplinkSpec, wait_until},
-    scene::{SOON, json::wait_active},
+    lab::{ECHO_PORT, Lab, TARGET_V4, TARGETS_V4, TARGETS_V6, UplinkSpec, wait_until},
+    scene::{
+        SOON,
+        json::{uplink, wait_active},
+    },
 };
 use nix::sys::signal::Signal;
 
-use super::support::{Everything, config, set_foreign_route, start};
+use super::support::{Everything, config, run, set_foreign_route, start};
 
 #[test]
 #[ignore = "needs root"]
@@ -91,6 +101,104 @@ fn a_signal_in_the_middle_of_the_start_leaves_nothing_behind() -> Result<()> {
         wait_until(&what, SOON, || early.exists())?;
         agent.signal(Signal::SIGTERM)?;
         assert_eq!(agent.wait_exit(SOON)?.code(), Some(0), "{what}");
+        before.ensure_same(&Everything::of(&lab)?)?;
+    }
+    Ok(())
+}
+
+/// Connects again and again until told to stop; how many connections were made, and which errors there were.
+fn connect(
+    target: SocketAddr,
+    stop: &AtomicBool,
+) -> Result<(usize, BTreeMap<io::ErrorKind, usize>)> {
+    let (mut made, mut errors) = (0, BTreeMap::new());
+    while !stop.load(Ordering::Relaxed) {
+        match TcpStream::connect_timeout(&target, SOON) {
+            Ok(_) => made += 1,
+            Err(error) => *errors.entry(error.kind()).or_default() += 1,
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    Ok((made, errors))
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_stop_refuses_no_new_connection() -> Result<()> {
+    let lab = Lab::builder().build()?;
+    for attach in ["auto", "clsact"] {
+        let mut agent = start(&lab, &format!("[datapath]\nattach = \"{attach}\""))?;
+        agent.wait_for_status("lte as Up", SOON, |status| {
+            uplink(status, "lte")["health"] == "Up"
+        })?;
+        // Back to cable, whose gate is closed then, lead the routes that the stop leaves.
+        agent.verb(&["switch", "lte"])?;
+        agent.wait_for_status("cable's gates as closed", SOON, |status| {
+            let families = &uplink(status, "cable")["families"];
+            ["ipv4", "ipv6"].map(|family| &families[family]["gate"]) == ["closed", "closed"]
+        })?;
+        let stop = AtomicBool::new(false);
+        let targets = [IpAddr::from(TARGETS_V4[0]), TARGETS_V6[0].into()];
+        let host = lab.host().namespace();
+        let results = thread::scope(|scope| {
+            let clients = targets.map(|target| {
+                let (target, stop) = (SocketAddr::new(target, ECHO_PORT), &stop);
+                scope.spawn(move || host.run(|| connect(target, stop)))
+            });
+            thread::sleep(Duration::from_millis(100));
+            let ended = agent
+                .signal(Signal::SIGTERM)
+                .and_then(|()| agent.wait_exit(SOON));
+            thread::sleep(Duration::from_millis(100));
+            stop.store(true, Ordering::Relaxed);
+            let results = clients.map(|client| client.join());
+            ended.map(|status| (status, results))
+        });
+        let (status, results) = results?;
+        assert_eq!(status.code(), Some(0));
+        for (target, result) in targets.into_iter().zip(results) {
+            let Ok(result) = result else {
+                bail!("the client of {target} has panicked");
+            };
+            let (made, errors) = result?;
+            assert!(made > 20, "{made} connections with {target}");
+            assert_eq!(errors, BTreeMap::new(), "{target}, {attach}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root"]
+fn what_cannot_be_removed_is_told_after_all_the_rest_was() -> Result<()> {
+    let lab = Lab::builder().build()?;
+    set_foreign_route(&lab)?;
+    let before = Everything::of(&lab)?;
+    let bpf = &lab.agent_dirs().bpf;
+    let (links, mine) = (bpf.join("links"), bpf.join("links/not-the-agents"));
+    // A directory of somebody else below the agent's own, which the agent cannot remove then.
+    for stopped in [true, false] {
+        let mut agent = start(&lab, "")?;
+        fs::create_dir(&mine)?;
+        let (code, told) = if stopped {
+            agent.signal(Signal::SIGTERM)?;
+            let code = agent.wait_exit(SOON)?.code();
+            let last = agent.log().last().map(|line| line.text.clone());
+            (code, last.unwrap_or_default())
+        } else {
+            agent.kill9()?;
+            let reset = run(&lab, &["reset"])?;
+            (reset.code, reset.stderr)
+        };
+        assert_eq!(code, Some(33), "{told}");
+        for part in ["not everything", &links.display().to_string(), "failover-agent reset"] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+        before.kernel().ensure_same(&lab.host().snapshot()?)?;
+        assert!(!bpf.join("settings").exists() && !lab.agent_dirs().run.join("control.sock").exists());
+        fs::remove_dir(&mine)?;
+        let reset = run(&lab, &["reset"])?;
+        assert_eq!(reset.code, Some(0), "{reset:?}");
         before.ensure_same(&Everything::of(&lab)?)?;
     }
     Ok(())

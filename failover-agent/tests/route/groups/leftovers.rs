@@ -68,7 +68,7 @@ fn nothing_of_a_group_is_left_after_reset() {
             third.activate(family, both).unwrap();
         }
         std::fs::write("/proc/sys/net/ipv4/fib_multipath_hash_policy", "2").unwrap();
-        assert_eq!(third.restore().unwrap().problems, Vec::<String>::new());
+        assert_eq!(third.restore().problems, Vec::<String>::new());
         assert_eq!(snapshot(), before);
         assert_eq!(objects(), [13700]);
         assert_eq!(hash_policies(), ["2", "2"]);

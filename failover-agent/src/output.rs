@@ -1,0 +1,47 @@
+//! Standard output of the verbs that answer. Whoever reads it may have had enough (`| head`): then the program ends as any other does there, by
+//! `SIGPIPE`. Standard Rust has that signal ignored, which the sockets of the control client need.
+
+use std::{
+    fmt,
+    io::{self, Write as _},
+    process,
+};
+
+use anyhow::{Context as _, Result};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, raise, sigaction};
+
+/// What a shell makes of an end by `SIGPIPE`.
+const BY_SIGPIPE: i32 = 128 + Signal::SIGPIPE as i32;
+
+/// Writes a text as it is. Ends the process if nobody can read it any more.
+///
+/// # Errors
+///
+/// It cannot be written for another reason, a full disk for example.
+pub(crate) fn print(text: impl fmt::Display) -> Result<()> {
+    let mut stdout = io::stdout();
+    match write!(stdout, "{text}").and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => end(),
+        written => written.context("cannot write to standard output"),
+    }
+}
+
+/// Writes a line, as [`print`] does.
+///
+/// # Errors
+///
+/// As for [`print`].
+pub(crate) fn print_line(line: impl fmt::Display) -> Result<()> {
+    print(format_args!("{line}\n"))
+}
+
+fn end() -> ! {
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    // SAFETY: no handler of ours runs: the default action is the kernel's.
+    let restored = unsafe { sigaction(Signal::SIGPIPE, &default) };
+    let unblocked = SigSet::from(Signal::SIGPIPE).thread_swap_mask(SigmaskHow::SIG_UNBLOCK);
+    if restored.is_ok() && unblocked.is_ok() {
+        raise(Signal::SIGPIPE).ok();
+    }
+    process::exit(BY_SIGPIPE)
+}

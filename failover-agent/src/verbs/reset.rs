@@ -1,0 +1,84 @@
+//! `reset`: removes what a killed agent has left.
+
+use anyhow::Result;
+
+use crate::{
+    agent,
+    cli::{DirFlags, ResetArgs},
+    config::{Config, Dirs, RouteConfig},
+    control::{self, Lock},
+    datapath,
+    failure::Failure,
+    output, route,
+};
+
+/// Removes everything in the order of a stop: gates open, routes as they were, no programs. Each step is tried, whatever becomes of the others,
+/// and nothing is printed before all of them: whoever reads may hang up.
+pub(super) fn reset(args: &ResetArgs, flags: &DirFlags) -> Result<()> {
+    let config = args.config.as_deref().map(Config::from_file).transpose()?;
+    let (route, dirs) = match config {
+        Some(config) => (config.route, config.dirs),
+        None => (RouteConfig::default(), Dirs::default()),
+    };
+    let dirs = dirs.overridden(flags)?;
+    let lock = Lock::acquire(&dirs.run)?;
+    let mut done = Done::default();
+    done.take("opening the gates", datapath::end_lease(&dirs.bpf).map(|()| Vec::new()));
+    match route::reset(&route, &dirs.state) {
+        Ok(report) => {
+            done.changes.extend(report.changes);
+            done.changes.extend(report.obsolete);
+            done.problems.extend(report.problems);
+        }
+        error => done.take("removing routes and rules", error.map(|_| Vec::new())),
+    }
+    let pins = datapath::remove_pins(&dirs.bpf);
+    done.changes.extend(pins.removed.iter().map(|what| format!("removed {what}")));
+    done.problems.extend(pins.problems);
+    let removed = |what: &str, removed: bool| removed.then(|| format!("removed {what}"));
+    done.take(
+        "removing the sockets",
+        control::remove_sockets(&lock)
+            .map(|sockets| sockets.iter().map(|what| format!("removed {what}")).collect()),
+    );
+    done.take(
+        "forgetting the drill",
+        agent::remove_drill(&dirs.state)
+            .map(|there| removed("the drill that was going on", there).into_iter().collect()),
+    );
+    done.take(
+        "forgetting the health",
+        agent::forget(&dirs.state)
+            .map(|there| removed("what was known of health", there).into_iter().collect()),
+    );
+    drop(lock);
+    for line in &done.changes {
+        output::print_line(line)?;
+    }
+    if !done.problems.is_empty() {
+        return Err(Failure::Leftover {
+            problems: done.problems,
+        }
+        .into());
+    }
+    if done.changes.is_empty() {
+        output::print_line("nothing to reset: no trace of an agent")?;
+    }
+    Ok(())
+}
+
+/// What was done and what was not.
+#[derive(Default)]
+struct Done {
+    changes: Vec<String>,
+    problems: Vec<String>,
+}
+
+impl Done {
+    fn take(&mut self, what: &str, step: Result<Vec<String>>) {
+        match step {
+            Ok(changes) => self.changes.extend(changes),
+            Err(error) => self.problems.push(format!("{what}: {error:#}")),
+        }
+    }
+}
