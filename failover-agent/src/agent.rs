@@ -21,14 +21,17 @@ mod status;
 mod switch;
 mod sync;
 
-use std::time::Duration;
+use std::{
+    hash::{BuildHasher as _, Hasher as _, RandomState},
+    time::Duration,
+};
 
 use futures_util::FutureExt as _;
 use tokio::{
     sync::mpsc,
     time::{Instant, Interval, MissedTickBehavior},
 };
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 pub(crate) use self::hooks::warn_of_missing_programs;
 pub use self::restart::Program;
@@ -43,10 +46,11 @@ use self::{
 };
 pub(crate) use self::{drill::remove as remove_drill, memory::forget};
 use crate::{
-    clock::Clock,
+    clock::{self, Clock},
     config::{Config, Origin},
     control::{Events, Lock, Server},
     datapath::{self, Datapath},
+    failure::Failure,
     hook::Runner,
     policy::{Action, Family, Input, Machine, Members, Rules, UplinkId},
     probe::Prober,
@@ -77,8 +81,8 @@ pub enum Ended {
 ///
 /// # Errors
 ///
-/// A [`Failure`](crate::failure::Failure) when something that the user can cure prevents the start: nothing was changed
-/// then. Any other error after everything was cleaned up as far as possible.
+/// [`Failure::Leftover`] if not everything could be cleaned up. Another [`Failure`] when something that the user can cure prevents the
+/// start: nothing was changed then. Any other error after everything was cleaned up.
 pub async fn run(
     config: Config,
     origin: Option<Origin>,
@@ -111,8 +115,8 @@ pub async fn run(
     warn_of_missing_programs(&config);
 
     // Up to here nothing was changed; from here on everything is cleaned up, whatever happens.
-    let mut datapath = Datapath::open(&options)?;
-    let result = async {
+    let life = async {
+        let mut datapath = Datapath::open(&options)?;
         let active = prepare(&config, &links, &mut router, &mut datapath)?;
         let edges = Edges::open(&lock, observer, &mut datapath)?;
         let mut agent = Agent::new(
@@ -129,14 +133,34 @@ pub async fn run(
         );
         let served = agent.serve(edges, &mut signals).await;
         agent.end(served, &mut signals).await
-    }
-    .await;
+    };
+    let result = survive(life).await;
     if let Ok(Ended::Restarting) = result {
         return result;
     }
-    let cleaned = clean_up(router, datapath);
-    let forgotten = forget(&state_dir).map(drop);
-    result.and_then(|ended| cleaned.and(forgotten).map(|()| ended))
+    let mut problems = clean_up(router, &options.bpf_dir);
+    if let Err(error) = forget(&state_dir) {
+        problems.push(format!("{error:#}"));
+    }
+    if problems.is_empty() {
+        info!("stopped: routes restored, programs removed");
+        return result;
+    }
+    if let Err(error) = result {
+        error!("{error:#}");
+    }
+    Err(Failure::Leftover { problems }.into())
+}
+
+/// Makes an error of a panic: a fault of the agent's own must not keep it from cleaning up.
+async fn survive<T>(life: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    // What the panic may have left half done is dropped, or belongs to the kernel, where the clean-up looks at it anew.
+    let ended = std::panic::AssertUnwindSafe(life).catch_unwind().await;
+    ended.unwrap_or_else(|_| {
+        Err(anyhow::anyhow!(
+            "the agent has ended by a fault of its own: see the panic above"
+        ))
+    })
 }
 
 /// What the agent was started with.
@@ -152,6 +176,8 @@ struct Agent<'a> {
     origin: Option<Origin>,
     program: &'a Program,
     clock: Clock,
+    /// Tells this start of the program from others.
+    instance: String,
     machine: Machine,
     router: &'a mut Router,
     datapath: &'a mut Datapath,
@@ -232,6 +258,7 @@ impl<'a> Agent<'a> {
             origin,
             program,
             clock,
+            instance: instance(),
             machine,
             router,
             datapath,
@@ -293,7 +320,11 @@ impl<'a> Agent<'a> {
                         self.reload();
                     }
                 },
-                _ = self.lease.tick() => self.renew_lease(),
+                _ = self.lease.tick() => {
+                    self.renew_lease();
+                    // The file of a drill holds the time of day of its end.
+                    self.drill_unsaved |= clock::look();
+                }
                 Some(input) = self.inputs.recv() => {
                     self.machine.handle(input, self.clock.now());
                     self.take_inputs();
@@ -390,6 +421,12 @@ impl<'a> Agent<'a> {
     fn name(&self, uplink: UplinkId) -> &str {
         &self.config.uplinks[uplink.0].name
     }
+}
+
+/// Unlike every other start's: the standard library seeds each process's hashes at random.
+fn instance() -> String {
+    let drawn = RandomState::new().build_hasher().finish();
+    format!("{drawn:016x}")
 }
 
 /// Three renewals per lease: two may be late or fail.

@@ -1,22 +1,47 @@
-//! The one place that turns the system's clock into the policy's [`Time`].
+//! The one place that turns the system's clocks into the policy's [`Time`], and that into a time of day.
+//!
+//! The agent counts by `CLOCK_MONOTONIC`, as the kernel's programs do with the lease: nothing sets that clock, and it stands still while the host
+//! is suspended, when no probe could be answered either. A time of day is made of it only when one is to be shown, by the time of day *then*: a
+//! router without a clock of its own learns its time when an uplink works, and what happened before must be shown by the right time, too.
 
-use std::time::{Instant, SystemTime};
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant, SystemTime},
+};
+
+use nix::time::{ClockId, clock_gettime};
 
 use crate::policy::Time;
+
+/// By how much the clocks may seem to differ without having been set: they are read one after the other.
+const TOLERANCE: Duration = Duration::from_millis(10);
+
+/// Within how much time they must be read to tell anything, and how often it is tried.
+const READING: Duration = Duration::from_millis(2);
+const READINGS: usize = 5;
+
+/// Suspensions that are remembered.
+const SUSPENSIONS: usize = 64;
+
+/// The clocks are the host's, so is what is known of them.
+static DAY: Mutex<Day> = Mutex::new(Day {
+    known: None,
+    suspensions: VecDeque::new(),
+});
 
 /// Counts from the start of the agent. Cheap to copy; all copies agree.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     start: Instant,
-    start_wall: SystemTime,
 }
 
 impl Clock {
     /// A clock that starts now.
     pub fn start() -> Self {
+        look();
         Clock {
             start: Instant::now(),
-            start_wall: SystemTime::now(),
         }
     }
 
@@ -35,8 +60,195 @@ impl Clock {
         self.start + time.0
     }
 
-    /// The wall-clock time at which the clock showed `time` (later steps of the wall clock are not followed).
+    /// The time of day at which the clock showed `time`, by what the time of day is now.
     pub fn wall(self, time: Time) -> SystemTime {
-        self.start_wall + time.0
+        wall(self.instant(time))
+    }
+}
+
+/// The time of day of an instant, by what the time of day is now.
+pub(crate) fn wall(instant: Instant) -> SystemTime {
+    look();
+    day().of(instant)
+}
+
+/// Finds out whether the time of day was set, or the host suspended, since the last call: then true. To be called every second or so, so that
+/// what happened before a suspension is told from what happened after it.
+pub(crate) fn look() -> bool {
+    match Reading::take() {
+        Some(reading) => day().note(reading),
+        // Nothing can be said now; the next call will.
+        None => false,
+    }
+}
+
+fn day() -> MutexGuard<'static, Day> {
+    DAY.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// All clocks at one moment.
+#[derive(Clone, Copy, Debug)]
+struct Reading {
+    at: Instant,
+    wall: SystemTime,
+    /// For how long the host was suspended since it was booted: what `CLOCK_BOOTTIME` is ahead of `CLOCK_MONOTONIC`.
+    suspended: Duration,
+}
+
+impl Reading {
+    /// None if the process was held up each time.
+    fn take() -> Option<Reading> {
+        (0..READINGS).find_map(|_| {
+            let at = Instant::now();
+            let monotonic = clock_gettime(ClockId::CLOCK_MONOTONIC).ok()?;
+            let boot = clock_gettime(ClockId::CLOCK_BOOTTIME).ok()?;
+            let wall = SystemTime::now();
+            let suspended = Duration::from(boot).saturating_sub(monotonic.into());
+            (at.elapsed() <= READING).then_some(Reading {
+                at,
+                wall,
+                suspended,
+            })
+        })
+    }
+}
+
+/// What is known of the time of day.
+#[derive(Debug)]
+struct Day {
+    /// The last reading that the ones after it did not contradict.
+    known: Option<Reading>,
+    /// When each suspension was noticed, and how long it was; oldest first.
+    suspensions: VecDeque<(Instant, Duration)>,
+}
+
+impl Day {
+    /// Takes in a reading; whether the time of day was set, or the host suspended.
+    fn note(&mut self, now: Reading) -> bool {
+        let Some(known) = self.known else {
+            self.known = Some(now);
+            return false;
+        };
+        let suspended = now.suspended.saturating_sub(known.suspended);
+        if suspended > TOLERANCE {
+            if self.suspensions.len() == SUSPENSIONS {
+                self.suspensions.pop_front();
+            }
+            self.suspensions.push_back((now.at, suspended));
+        }
+        let expected = known.wall + now.at.saturating_duration_since(known.at) + suspended;
+        let differs = match now.wall.duration_since(expected) {
+            Ok(later) => later > TOLERANCE,
+            Err(earlier) => earlier.duration() > TOLERANCE,
+        };
+        // As long as nothing contradicts it, the old one: each instant has one time of day.
+        if suspended > TOLERANCE || differs {
+            self.known = Some(now);
+        }
+        suspended > TOLERANCE || differs
+    }
+
+    fn of(&self, instant: Instant) -> SystemTime {
+        let Some(known) = self.known else {
+            return SystemTime::now();
+        };
+        let since = instant.saturating_duration_since(known.at);
+        let before = known.at.saturating_duration_since(instant);
+        let later = (self.suspensions.iter()).filter(|(noticed, _)| *noticed > instant);
+        let suspended: Duration = later.map(|(_, length)| *length).sum();
+        let wall = known.wall + since;
+        // Before 1970 if the clock says so, but not before all time.
+        wall.checked_sub(before + suspended)
+            .unwrap_or(SystemTime::UNIX_EPOCH)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn day() -> Day {
+        Day {
+            known: None,
+            suspensions: VecDeque::new(),
+        }
+    }
+
+    struct Host {
+        start: Instant,
+        epoch: SystemTime,
+    }
+
+    impl Host {
+        fn new() -> Host {
+            Host {
+                start: Instant::now(),
+                epoch: SystemTime::UNIX_EPOCH + 1000 * HOUR,
+            }
+        }
+
+        /// After so much time of work and of suspension, the time of day being wrong by `set`.
+        fn at(&self, work: Duration, suspended: Duration, set: Duration) -> Reading {
+            Reading {
+                at: self.start + work,
+                wall: self.epoch + work + suspended + set,
+                suspended,
+            }
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_moves_what_was_before() {
+        let (host, mut day) = (Host::new(), day());
+        let zero = Duration::ZERO;
+        assert!(!day.note(host.at(zero, zero, zero)));
+        assert!(!day.note(host.at(HOUR, zero, zero)));
+        assert_eq!(day.of(host.start + HOUR / 2), host.epoch + HOUR / 2);
+        assert!(day.note(host.at(2 * HOUR, zero, 500 * HOUR)));
+        assert_eq!(day.of(host.start), host.epoch + 500 * HOUR);
+        assert_eq!(day.of(host.start + 3 * HOUR), host.epoch + 503 * HOUR);
+        // And back.
+        assert!(day.note(host.at(3 * HOUR, zero, HOUR)));
+        assert_eq!(day.of(host.start), host.epoch + HOUR);
+    }
+
+    #[test]
+    fn a_suspension_lies_between_what_was_before_and_after_it() {
+        let (host, mut day) = (Host::new(), day());
+        let zero = Duration::ZERO;
+        day.note(host.at(zero, zero, zero));
+        assert!(day.note(host.at(HOUR, 8 * HOUR, zero)));
+        assert!(!day.note(host.at(2 * HOUR, 8 * HOUR, zero)));
+        assert_eq!(day.of(host.start), host.epoch);
+        assert_eq!(day.of(host.start + 2 * HOUR), host.epoch + 10 * HOUR);
+        // Another one, and the clock is set by an hour meanwhile.
+        assert!(day.note(host.at(3 * HOUR, 9 * HOUR, HOUR)));
+        let times = [0, 2, 4].map(|hours| day.of(host.start + hours * HOUR));
+        assert_eq!(times, [1, 11, 14].map(|hours| host.epoch + hours * HOUR));
+    }
+
+    #[test]
+    fn an_instant_has_one_time_of_day_as_long_as_no_clock_is_set() {
+        let (host, mut day) = (Host::new(), day());
+        let jitter = Duration::from_millis(3);
+        day.note(host.at(jitter, Duration::ZERO, jitter));
+        let first = day.of(host.start);
+        for hours in 1..100 {
+            assert!(!day.note(host.at(hours * HOUR, Duration::ZERO, Duration::ZERO)));
+            assert_eq!(day.of(host.start), first);
+        }
+    }
+
+    #[test]
+    fn clocks_can_be_read() {
+        let clock = Clock::start();
+        let wall = clock.wall(clock.now());
+        let difference = match wall.elapsed() {
+            Ok(difference) => difference,
+            Err(error) => error.duration(),
+        };
+        assert!(difference < Duration::from_secs(5), "{difference:?}");
     }
 }

@@ -62,6 +62,7 @@ pub mod hook;
 mod interface;
 pub mod logging;
 mod netlink;
+mod output;
 pub mod policy;
 pub mod probe;
 pub mod route;

@@ -1,39 +1,128 @@
 //! Log lines on standard error: for people or as JSON, in UTC with microseconds.
 //!
+//! Logging holds up nothing: lines wait in a bounded queue for a thread that writes them, and each kind of line has a budget per second. What
+//! is left out by either is counted, told in the log, and shown by the status ([`counts`]).
+//!
 //! Whoever speaks through the `log` crate (aya-log passes on the eBPF programs' messages this way) is heard, too; that is
 //! captured when the bridge is installed, so [`init`] must come before everything else.
 
-use std::io::IsTerminal as _;
+mod budget;
+mod queue;
+
+use std::{
+    io::{self, IsTerminal as _},
+    panic,
+    sync::{
+        LazyLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::Context as _;
-use tracing::Subscriber;
+use tracing::{Subscriber, error, warn};
 use tracing_subscriber::{
     EnvFilter,
     fmt::{MakeWriter, format::debug_fn},
+    layer::SubscriberExt as _,
     registry::LookupSpan,
     util::SubscriberInitExt as _,
 };
 
+use self::{
+    budget::{Budget, Limit},
+    queue::{Lines, Queue},
+};
 use crate::{cli::LogFormat, failure::Failure};
+
+/// There is one standard error, and one logger in front of it.
+static QUEUE: Queue = Queue::new();
+/// Whether the thread runs that empties the queue.
+static WRITING: AtomicBool = AtomicBool::new(false);
+static BUDGET: LazyLock<Budget> = LazyLock::new(Budget::default);
+
+/// What the log does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// Lines that could not be written, or not soon enough.
+    pub lost: u64,
+    /// Lines above the budget of their kind.
+    pub left_out: u64,
+}
+
+/// What the log does not have so far.
+pub fn counts() -> Counts {
+    Counts {
+        lost: QUEUE.lost(),
+        left_out: BUDGET.left_out(),
+    }
+}
+
+/// Writes a line as it is, after all that were logged before.
+pub fn say(line: &str) {
+    QUEUE.push(format!("{line}\n").as_bytes());
+}
+
+/// Waits until all lines are written; with a `bound`, no longer than that.
+pub fn flush(bound: Option<Duration>) {
+    if WRITING.load(Ordering::Relaxed) {
+        QUEUE.flush(bound);
+    } else {
+        QUEUE.write_here(io::stderr());
+    }
+}
 
 /// The variable that chooses what is logged, in `tracing_subscriber`'s filter syntax. It goes before `-v`.
 const VARIABLE: &str = "RUST_LOG";
 
-/// Installs the logger and the bridge from `log`. Call it once, first thing.
+/// Installs the logger and the bridge from `log`, and has panics told by it. Call it once, first thing.
 ///
 /// # Errors
 ///
-/// `RUST_LOG` makes no sense ([`Failure::ConfigInvalid`]), or a logger is installed already.
+/// `RUST_LOG` makes no sense ([`Failure::ConfigInvalid`]), there is no thread that could write, or a logger is installed already.
 pub fn init(verbose: u8, format: LogFormat) -> anyhow::Result<()> {
     let variable = std::env::var(VARIABLE).ok();
+    QUEUE
+        .start(io::stderr(), tell_lost, tell_left_out)
+        .context("cannot start the thread that writes the log")?;
+    WRITING.store(true, Ordering::Relaxed);
     let filter = filter(variable.as_deref(), verbose)?;
-    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let limit = Limit {
+        budget: &BUDGET,
+        due: |due| QUEUE.wake_at(due),
+    };
+    let lines = Lines(&QUEUE);
     match format {
-        LogFormat::Text if verbose == 0 => brief(filter, colour, std::io::stderr).try_init(),
-        LogFormat::Text => text(filter, colour, std::io::stderr).try_init(),
-        LogFormat::Json => json(filter, std::io::stderr).try_init(),
+        LogFormat::Text if verbose == 0 => brief(filter, colour, lines).with(limit).try_init(),
+        LogFormat::Text => text(filter, colour, lines).with(limit).try_init(),
+        LogFormat::Json => json(filter, lines).with(limit).try_init(),
     }
-    .context("cannot install the logger")
+    .context("cannot install the logger")?;
+    // The standard library would write to standard error itself, and wait for its reader.
+    panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string);
+        let message = panic.payload_as_str().unwrap_or("no message");
+        error!("panic at {}: {message}", place.unwrap_or_default());
+    }));
+    Ok(())
+}
+
+fn tell_lost(lines: u64) {
+    warn!(
+        lost = lines,
+        "{lines} log lines were lost: standard error took them too slowly, or not at all"
+    );
+}
+
+fn tell_left_out() {
+    for left_out in BUDGET.take() {
+        let lines = left_out.lines;
+        warn!(
+            left_out = lines,
+            "{lines} more lines of this kind within a second were not logged: {}", left_out.example
+        );
+    }
 }
 
 /// What is logged: ours more and more with each `-v`, everybody's warnings always.

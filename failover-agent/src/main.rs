@@ -1,25 +1,34 @@
 //! failover-agent: parse, log, run, exit code. Everything else is in the library.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use clap::Parser as _;
-use failover_agent::{cli::Cli, failure::Failure, logging, verbs};
+use failover_agent::{
+    cli::{Cli, Verb},
+    failure::Failure,
+    logging, verbs,
+};
+
+/// How long the agent waits at its end for whoever reads its log.
+const LAST_LINES: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let result =
         logging::init(cli.global.verbose, cli.global.log_format).and_then(|()| verbs::run(&cli));
-    match result {
+    let code = match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // A failure tells its causes in its own words; of anything else the whole chain is worth telling.
             let failure = error.downcast_ref::<Failure>();
             match failure {
-                Some(failure) => eprintln!("failover-agent: {failure}"),
-                None => eprintln!("failover-agent: {error:#}"),
+                Some(failure) => logging::say(&format!("failover-agent: {failure}")),
+                None => logging::say(&format!("failover-agent: {error:#}")),
             }
-            let code = failure.map_or(1, Failure::exit_code);
-            ExitCode::from(code)
+            ExitCode::from(failure.map_or(1, Failure::exit_code))
         }
-    }
+    };
+    let agent = matches!(cli.verb, Verb::Run(_));
+    logging::flush(agent.then_some(LAST_LINES));
+    code
 }

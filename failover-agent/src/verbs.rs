@@ -12,9 +12,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::{
     agent::{self, Ended, Program},
-    cli::{
-        CheckArgs, Cli, DirFlags, DoctorArgs, EventsArgs, RunArgs, UplinkFlags, Verb,
-    },
+    cli::{CheckArgs, Cli, DirFlags, DoctorArgs, EventsArgs, RunArgs, UplinkFlags, Verb},
     config::{Config, Dirs, Origin, nearest},
     control::{self, Request, Response},
     doctor,

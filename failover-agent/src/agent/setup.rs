@@ -115,7 +115,9 @@ pub(super) fn clean_up(mut router: Router, bpf_dir: &Path) -> Vec<String> {
     let mut problems = Vec::new();
     // First, so that no new connection meets a closed gate on the uplink to which the routes go back.
     if let Err(error) = datapath::end_lease(bpf_dir) {
-        problems.push(format!("gates stay closed until the programs go: {error:#}"));
+        problems.push(format!(
+            "gates stay closed until the programs go: {error:#}"
+        ));
     }
     let report = router.restore();
     log_report("restoring", &report);

@@ -14,6 +14,7 @@ use crate::{
             self, Counters, Families, FamilyState, Timeline, UplinkParts, milliseconds, seconds,
         },
     },
+    logging,
     policy::{Family, Time, UplinkId},
 };
 
@@ -39,6 +40,7 @@ impl Agent<'_> {
         let monotonic = clock_gettime(ClockId::CLOCK_MONOTONIC)?;
         let monotonic_ns = u64::try_from(std::time::Duration::from(monotonic).as_nanos())?;
         let primary = self.primary();
+        let log = logging::counts();
         let started = self.clock.wall(Time::default());
         let uplinks = (0..self.links.len())
             .map(|uplink| self.uplink_status(UplinkId(uplink), primary, started, monotonic_ns));
@@ -58,9 +60,14 @@ impl Agent<'_> {
                 duration_ms: millis(self.config.cutoff.lease),
                 remaining_ms: self.datapath.lease_remaining(monotonic_ns).map(millis),
             },
+            log: status::Log {
+                lost: log.lost,
+                left_out: log.left_out,
+            },
             agent: status::Agent {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 pid: std::process::id(),
+                instance: self.instance.clone(),
                 started,
                 uptime_s: now.0.as_secs(),
                 config: self.origin.as_ref().map(|origin| origin.file.clone()),

@@ -5,14 +5,14 @@ use std::{
     fmt,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::SystemTime,
+    time::{Instant, SystemTime},
 };
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
 use super::words::{FamilyWord, rfc3339};
-use crate::policy::Family;
+use crate::{clock, policy::Family};
 
 /// Events that are kept for clients that come later.
 pub const MAX_RECENT: usize = 100;
@@ -114,7 +114,29 @@ fn end(address: IpAddr, port: Option<u16>) -> String {
 pub struct Events {
     sender: broadcast::Sender<Event>,
     /// The last ones, oldest first. Locked while one is published, so that a subscriber neither misses one nor gets it twice.
-    recent: Arc<Mutex<VecDeque<Event>>>,
+    recent: Arc<Mutex<VecDeque<Kept>>>,
+}
+
+/// One that waits for those who come later.
+#[derive(Debug)]
+struct Kept {
+    event: Event,
+    published: Instant,
+    /// The time of day of that, as it was known then.
+    wall: SystemTime,
+}
+
+impl Kept {
+    /// As it is told now: the time of day may have been set since.
+    fn told(&self) -> Event {
+        let mut event = self.event.clone();
+        let now = clock::wall(self.published);
+        event.at = match now.duration_since(self.wall) {
+            Ok(later) => event.at + later,
+            Err(earlier) => event.at.checked_sub(earlier.duration()).unwrap_or(event.at),
+        };
+        event
+    }
 }
 
 impl Default for Events {
@@ -133,7 +155,12 @@ impl Events {
         if recent.len() == MAX_RECENT {
             recent.pop_front();
         }
-        recent.push_back(event.clone());
+        let published = Instant::now();
+        recent.push_back(Kept {
+            event: event.clone(),
+            published,
+            wall: clock::wall(published),
+        });
         // An error says that nobody follows just now.
         self.sender.send(event).ok();
     }
@@ -141,11 +168,14 @@ impl Events {
     /// The last events, oldest first, and all that follow them.
     pub(super) fn subscribe(&self) -> (Vec<Event>, broadcast::Receiver<Event>) {
         let recent = self.recent();
-        (recent.iter().cloned().collect(), self.sender.subscribe())
+        (
+            recent.iter().map(Kept::told).collect(),
+            self.sender.subscribe(),
+        )
     }
 
     /// A thread that panicked has left whole events behind.
-    fn recent(&self) -> MutexGuard<'_, VecDeque<Event>> {
+    fn recent(&self) -> MutexGuard<'_, VecDeque<Kept>> {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use failover_ebpf::Gate;
 
-use super::status::{Counters, FamilyState, Quarrel, Status, Switch};
+use super::status::{Counters, FamilyState, Log, Quarrel, Status, Switch};
 use crate::policy::{Family, Health};
 
 /// Columns that a terminal surely has; longer names and addresses are wrapped.
@@ -108,6 +108,12 @@ fn header(status: &Status) -> Vec<String> {
             ""
         };
         lines.push(format!("{family}: {active}{trouble}"));
+    }
+    let Log { lost, left_out } = status.log;
+    if lost + left_out > 0 {
+        lines.push(format!(
+            "The log lacks {lost} lines that could not be written, and {left_out} above the budget"
+        ));
     }
     if status.lease.remaining_ms == Some(0) {
         lines.push("The lease is past: every gate counts as open".to_owned());

@@ -44,6 +44,8 @@ pub struct Status {
     pub quarrels: Vec<Quarrel>,
     /// The deadline past which every gate counts as open.
     pub lease: Lease,
+    /// Lines that the log does not have.
+    pub log: Log,
     /// The agent itself.
     pub agent: Agent,
 }
@@ -257,6 +259,15 @@ pub struct Lease {
     pub remaining_ms: Option<u64>,
 }
 
+/// Log lines that were not written, since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Log {
+    /// Because standard error took them too slowly, or not at all.
+    pub lost: u64,
+    /// Because there were too many of their kind within a second.
+    pub left_out: u64,
+}
+
 /// The agent itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Agent {
@@ -264,6 +275,8 @@ pub struct Agent {
     pub version: String,
     /// Its process id.
     pub pid: u32,
+    /// Drawn anew at each start of the program, also at a `restart`, which keeps the process.
+    pub instance: String,
     /// When it was started.
     #[serde(with = "rfc3339")]
     pub started: SystemTime,

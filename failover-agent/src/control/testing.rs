@@ -6,7 +6,7 @@ use failover_ebpf::Gate;
 
 use super::events::{Answer, Event, Reason};
 use super::status::{
-    Agent, Counters, Families, FamilyState, Lease, Quarrel, Status, Switch, Timeline, Uplink,
+    Agent, Counters, Families, FamilyState, Lease, Log, Quarrel, Status, Switch, Timeline, Uplink,
     UplinkParts, VERSION,
 };
 use crate::policy::{Cause, Family, Health};
@@ -123,9 +123,11 @@ pub(super) fn status() -> Status {
             duration_ms: 3000,
             remaining_ms: Some(2100),
         },
+        log: Log::default(),
         agent: Agent {
             version: "0.1.0".to_owned(),
             pid: 4711,
+            instance: "8d1f0c6e2b7a9435".to_owned(),
             started,
             uptime_s: 7400,
             config: None,

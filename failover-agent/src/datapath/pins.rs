@@ -85,8 +85,12 @@ pub struct Removal {
 }
 
 impl Removal {
-    /// All problems as one error.
-    pub(super) fn into_result(self) -> Result<()> {
+    /// Whether everything was removed.
+    ///
+    /// # Errors
+    ///
+    /// All problems together.
+    pub fn into_result(self) -> Result<()> {
         Errors(self.problems).into_result()
     }
 

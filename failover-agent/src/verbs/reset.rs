@@ -23,7 +23,10 @@ pub(super) fn reset(args: &ResetArgs, flags: &DirFlags) -> Result<()> {
     let dirs = dirs.overridden(flags)?;
     let lock = Lock::acquire(&dirs.run)?;
     let mut done = Done::default();
-    done.take("opening the gates", datapath::end_lease(&dirs.bpf).map(|()| Vec::new()));
+    done.take(
+        "opening the gates",
+        datapath::end_lease(&dirs.bpf).map(|()| Vec::new()),
+    );
     match route::reset(&route, &dirs.state) {
         Ok(report) => {
             done.changes.extend(report.changes);
@@ -33,23 +36,34 @@ pub(super) fn reset(args: &ResetArgs, flags: &DirFlags) -> Result<()> {
         error => done.take("removing routes and rules", error.map(|_| Vec::new())),
     }
     let pins = datapath::remove_pins(&dirs.bpf);
-    done.changes.extend(pins.removed.iter().map(|what| format!("removed {what}")));
+    done.changes
+        .extend(pins.removed.iter().map(|what| format!("removed {what}")));
     done.problems.extend(pins.problems);
     let removed = |what: &str, removed: bool| removed.then(|| format!("removed {what}"));
     done.take(
         "removing the sockets",
-        control::remove_sockets(&lock)
-            .map(|sockets| sockets.iter().map(|what| format!("removed {what}")).collect()),
+        control::remove_sockets(&lock).map(|sockets| {
+            sockets
+                .iter()
+                .map(|what| format!("removed {what}"))
+                .collect()
+        }),
     );
     done.take(
         "forgetting the drill",
-        agent::remove_drill(&dirs.state)
-            .map(|there| removed("the drill that was going on", there).into_iter().collect()),
+        agent::remove_drill(&dirs.state).map(|there| {
+            removed("the drill that was going on", there)
+                .into_iter()
+                .collect()
+        }),
     );
     done.take(
         "forgetting the health",
-        agent::forget(&dirs.state)
-            .map(|there| removed("what was known of health", there).into_iter().collect()),
+        agent::forget(&dirs.state).map(|there| {
+            removed("what was known of health", there)
+                .into_iter()
+                .collect()
+        }),
     );
     drop(lock);
     for line in &done.changes {

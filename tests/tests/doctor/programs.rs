@@ -62,7 +62,7 @@ fn programs_before_the_gate_are_warnings_others_hints() -> Result<()> {
     let diagnosis = Diagnosis::with(&lab, &[])?;
     assert_eq!(diagnosis.code, 0, "{diagnosis:#?}");
     assert_eq!(diagnosis.of("other-programs").len(), 3, "{diagnosis:#?}");
-    stranger.remove()?;
+    stranger.remove().into_result()?;
     Ok(())
 }
 

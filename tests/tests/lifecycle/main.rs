@@ -6,6 +6,7 @@ mod clsact;
 mod counters;
 mod log;
 mod neighbours;
+mod output;
 mod reload;
 mod reset;
 mod restart;

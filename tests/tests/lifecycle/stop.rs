@@ -151,7 +151,7 @@ fn a_stop_refuses_no_new_connection() -> Result<()> {
                 .and_then(|()| agent.wait_exit(SOON));
             thread::sleep(Duration::from_millis(100));
             stop.store(true, Ordering::Relaxed);
-            let results = clients.map(|client| client.join());
+            let results = clients.map(thread::ScopedJoinHandle::join);
             ended.map(|status| (status, results))
         });
         let (status, results) = results?;
@@ -191,11 +191,17 @@ fn what_cannot_be_removed_is_told_after_all_the_rest_was() -> Result<()> {
             (reset.code, reset.stderr)
         };
         assert_eq!(code, Some(33), "{told}");
-        for part in ["not everything", &links.display().to_string(), "failover-agent reset"] {
+        for part in [
+            "not everything",
+            &links.display().to_string(),
+            "failover-agent reset",
+        ] {
             assert!(told.contains(part), "{part}: {told}");
         }
         before.kernel().ensure_same(&lab.host().snapshot()?)?;
-        assert!(!bpf.join("settings").exists() && !lab.agent_dirs().run.join("control.sock").exists());
+        assert!(
+            !bpf.join("settings").exists() && !lab.agent_dirs().run.join("control.sock").exists()
+        );
         fs::remove_dir(&mine)?;
         let reset = run(&lab, &["reset"])?;
         assert_eq!(reset.code, Some(0), "{reset:?}");

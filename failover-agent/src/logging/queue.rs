@@ -1,0 +1,379 @@
+//! The way of log lines to standard error: a bounded queue and a thread that writes.
+//!
+//! Nothing waits for whoever reads: what does not fit into the queue, and what cannot be written (`EPIPE`, `ENOSPC`, `EIO`), is counted. Once
+//! lines can be written again, one of them tells how many are missing.
+
+use std::{
+    collections::VecDeque,
+    io,
+    os::fd::AsFd,
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::signal::{SigSet, SigmaskHow},
+    unistd::write,
+};
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Bytes that may wait: some seconds of the busiest log.
+const MAX_BYTES: usize = 256 * 1024;
+
+/// Stack of the writing thread: it formats a line now and then.
+const STACK: usize = 256 * 1024;
+
+/// Lines on their way to a descriptor.
+#[derive(Debug)]
+pub(super) struct Queue {
+    waiting: Mutex<Waiting>,
+    /// Told when there is something to do.
+    filled: Condvar,
+    /// Told when everything is written.
+    drained: Condvar,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    lines: VecDeque<Box<[u8]>>,
+    bytes: usize,
+    /// The writer has taken a line and is not done with it.
+    writing: bool,
+    /// Lines that are missing and were not told of yet.
+    untold: u64,
+    /// All lines that are missing.
+    lost: u64,
+    /// When the writer has something else to do.
+    wake: Option<Instant>,
+}
+
+/// What the writer is to do next.
+enum Task {
+    Write(Box<[u8]>),
+    Wake,
+}
+
+impl Queue {
+    pub(super) const fn new() -> Self {
+        Queue {
+            waiting: Mutex::new(Waiting {
+                lines: VecDeque::new(),
+                bytes: 0,
+                writing: false,
+                untold: 0,
+                lost: 0,
+                wake: None,
+            }),
+            filled: Condvar::new(),
+            drained: Condvar::new(),
+        }
+    }
+
+    /// Puts a line in, or counts it as lost if there is no room. Never waits for the reader.
+    pub(super) fn push(&self, line: &[u8]) {
+        let mut waiting = self.lock();
+        // A line that is longer than the whole queue fits into an empty one.
+        if !waiting.lines.is_empty() && waiting.bytes + line.len() > MAX_BYTES {
+            waiting.lose();
+            return;
+        }
+        waiting.bytes += line.len();
+        waiting.lines.push_back(line.into());
+        drop(waiting);
+        self.filled.notify_one();
+    }
+
+    /// Has the writer call its `wake` at `due`, or before.
+    pub(super) fn wake_at(&self, due: Instant) {
+        let mut waiting = self.lock();
+        waiting.wake = Some(waiting.wake.map_or(due, |before| before.min(due)));
+        drop(waiting);
+        self.filled.notify_one();
+    }
+
+    /// How many lines were lost so far.
+    pub(super) fn lost(&self) -> u64 {
+        self.lock().lost
+    }
+
+    /// Writes what waits, from this thread: for when there is none that writes.
+    pub(super) fn write_here(&self, descriptor: impl AsFd) {
+        let lines = std::mem::take(&mut self.lock().lines);
+        for line in lines {
+            // There is nowhere to tell of it.
+            write_all(&descriptor, &line).ok();
+        }
+    }
+
+    /// Waits until everything is written; with a `bound`, no longer than that. Returns whether everything is.
+    pub(super) fn flush(&self, bound: Option<Duration>) -> bool {
+        let deadline = bound.map(|bound| Instant::now() + bound);
+        let mut waiting = self.lock();
+        while waiting.writing || !waiting.lines.is_empty() {
+            let Some(deadline) = deadline else {
+                let woken = self.drained.wait(waiting);
+                waiting = woken.unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let woken = self.drained.wait_timeout(waiting, left);
+            waiting = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    /// Starts the thread that writes to `descriptor` for as long as the process lives. `missing` is called with the number of missing lines
+    /// after a line has got through again, `wake` when it is due.
+    ///
+    /// # Errors
+    ///
+    /// The kernel gives no thread.
+    pub(super) fn start(
+        &'static self,
+        descriptor: impl AsFd + Send + 'static,
+        missing: impl Fn(u64) + Send + 'static,
+        wake: impl Fn() + Send + 'static,
+    ) -> io::Result<()> {
+        let work = move || {
+            let mut torn = false;
+            loop {
+                let line = match self.next() {
+                    Task::Wake => {
+                        wake();
+                        continue;
+                    }
+                    Task::Write(line) => line,
+                };
+                if torn && write_all(&descriptor, b"\n").is_ok() {
+                    torn = false;
+                }
+                match write_all(&descriptor, &line) {
+                    Ok(()) => {
+                        let untold = std::mem::take(&mut self.lock().untold);
+                        if untold > 0 {
+                            missing(untold);
+                        }
+                    }
+                    Err(begun) => {
+                        torn |= begun;
+                        self.lock().lose();
+                    }
+                }
+            }
+        };
+        // Signals are for the threads that take them, and during a restart for the program that takes over.
+        let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
+        let thread = thread::Builder::new().name("log".to_owned());
+        let started = thread.stack_size(STACK).spawn(work);
+        before.thread_set_mask()?;
+        started.map(drop)
+    }
+
+    fn next(&self) -> Task {
+        let mut waiting = self.lock();
+        waiting.writing = false;
+        loop {
+            if let Some(line) = waiting.lines.pop_front() {
+                waiting.bytes -= line.len();
+                waiting.writing = true;
+                return Task::Write(line);
+            }
+            let left = waiting
+                .wake
+                .map(|due| due.saturating_duration_since(Instant::now()));
+            if left == Some(Duration::ZERO) {
+                waiting.wake = None;
+                return Task::Wake;
+            }
+            self.drained.notify_all();
+            waiting = match left {
+                Some(left) => {
+                    let woken = self.filled.wait_timeout(waiting, left);
+                    woken.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => {
+                    let woken = self.filled.wait(waiting);
+                    woken.unwrap_or_else(PoisonError::into_inner)
+                }
+            };
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    fn lose(&mut self) {
+        self.untold += 1;
+        self.lost += 1;
+    }
+}
+
+/// Writes all of it, however long that takes. If it fails: whether a part was written.
+fn write_all(descriptor: &impl AsFd, bytes: &[u8]) -> Result<(), bool> {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        match write(descriptor, rest) {
+            Ok(written) => rest = &rest[written.min(rest.len())..],
+            Err(Errno::EINTR) => {}
+            // A descriptor that whoever started us shares with us, and made non-blocking.
+            Err(Errno::EAGAIN) => {
+                let mut room = [PollFd::new(descriptor.as_fd(), PollFlags::POLLOUT)];
+                // What has gone wrong the next write says.
+                poll(&mut room, PollTimeout::NONE).ok();
+            }
+            Err(_) => return Err(rest.len() < bytes.len()),
+        }
+    }
+    Ok(())
+}
+
+/// Makes of each thing written one line in the queue.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lines(pub(super) &'static Queue);
+
+impl io::Write for Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.push(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for Lines {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        *self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::File,
+        io::{BufRead as _, BufReader, Read as _},
+        os::unix::{fs::OpenOptionsExt as _, net::UnixStream},
+        sync::{
+            Arc,
+            atomic::{AtomicU64, Ordering},
+        },
+    };
+
+    use nix::{fcntl::OFlag, sys::stat::Mode, unistd::mkfifo};
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    fn queue() -> &'static Queue {
+        Box::leak(Box::new(Queue::new()))
+    }
+
+    fn quiet(_: u64) {}
+
+    #[test]
+    fn a_reader_that_stops_costs_lines_and_no_time() {
+        let (reader, writer) = io::pipe().unwrap();
+        let queue = queue();
+        let missing = move |lost| queue.push(format!("{lost} lost\n").as_bytes());
+        queue.start(writer, missing, || {}).unwrap();
+        let line = [b"x".repeat(1023), b"\n".to_vec()].concat();
+        let (begun, lines) = (Instant::now(), 1000);
+        for _ in 0..lines {
+            queue.push(&line);
+        }
+        assert!(begun.elapsed() < SOON);
+        assert!(!queue.flush(Some(Duration::from_millis(20))));
+        let lost = queue.lost();
+        assert!(lost > lines / 2, "{lost}");
+        // Once something is read: what waited, and then how many lines are missing.
+        let text = BufReader::new(reader).lines().map(|line| line.unwrap());
+        let text: Vec<String> = text
+            .take(usize::try_from(lines - lost).unwrap() + 1)
+            .collect();
+        let (last, whole) = text.split_last().unwrap();
+        assert!(whole.iter().all(|line| line.len() == 1023));
+        assert_eq!(*last, format!("{lost} lost"));
+        assert!(queue.flush(Some(SOON)));
+        assert_eq!(queue.lost(), lost);
+    }
+
+    #[test]
+    fn a_reader_that_is_gone_is_no_error_and_the_next_one_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fifo");
+        mkfifo(&path, Mode::S_IRWXU).unwrap();
+        let reader = || {
+            let mut options = File::options();
+            let options = options.read(true).custom_flags(OFlag::O_NONBLOCK.bits());
+            options.open(&path).unwrap()
+        };
+        let first = reader();
+        let writer = File::options().write(true).open(&path).unwrap();
+        let queue = queue();
+        let missing = move |lost| queue.push(format!("{lost} lost\n").as_bytes());
+        queue.start(writer, missing, || {}).unwrap();
+        queue.push(b"one\n");
+        assert!(queue.flush(Some(SOON)));
+        drop(first);
+        queue.push(b"two\n");
+        queue.push(b"three\n");
+        assert!(queue.flush(Some(SOON)));
+        assert_eq!(queue.lost(), 2);
+        let mut next = reader();
+        queue.push(b"four\n");
+        assert!(queue.flush(Some(SOON)));
+        let mut text = [0; 64];
+        let length = next.read(&mut text).unwrap();
+        assert_eq!(text[..length], *b"four\n2 lost\n");
+    }
+
+    #[test]
+    fn a_descriptor_that_does_not_block_is_waited_for() {
+        let (mut reader, writer) = UnixStream::pair().unwrap();
+        writer.set_nonblocking(true).unwrap();
+        let queue = queue();
+        queue.start(writer, quiet, || {}).unwrap();
+        // One line is longer than the socket's buffer and the queue.
+        let line = vec![b'y'; 2 * MAX_BYTES + (1 << 20)];
+        queue.push(&line);
+        assert!(!queue.flush(Some(Duration::from_millis(20))));
+        let mut read = vec![0; line.len()];
+        reader.read_exact(&mut read).unwrap();
+        assert!(read == line);
+        assert!(queue.flush(Some(SOON)));
+        assert_eq!(queue.lost(), 0);
+    }
+
+    #[test]
+    fn the_writer_is_woken_when_something_is_due() {
+        let (_reader, writer) = io::pipe().unwrap();
+        let queue = queue();
+        let woken = Arc::new(AtomicU64::new(0));
+        let wake = {
+            let woken = Arc::clone(&woken);
+            move || {
+                woken.fetch_add(1, Ordering::SeqCst);
+            }
+        };
+        queue.start(writer, quiet, wake).unwrap();
+        queue.wake_at(Instant::now() + Duration::from_millis(5));
+        let begun = Instant::now();
+        while woken.load(Ordering::SeqCst) == 0 && begun.elapsed() < SOON {
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(woken.load(Ordering::SeqCst), 1);
+    }
+}
