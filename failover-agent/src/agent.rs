@@ -48,7 +48,7 @@ pub(crate) use self::{drill::remove as remove_drill, memory::forget};
 use crate::{
     clock::{self, Clock},
     config::{Config, Origin},
-    control::{Events, Lock, Server},
+    control::{Events, Lock, NamespaceLock, Server},
     datapath::{self, Datapath},
     failure::Failure,
     hook::Runner,
@@ -97,6 +97,7 @@ pub async fn run(
     };
     datapath::check_requirements(&options)?;
     let lock = Lock::acquire(&config.dirs.run)?;
+    let namespace_lock = NamespaceLock::acquire(&config.dirs.run)?;
     let mut router = Router::connect(&config.route, &config.dirs.state)?;
     let interfaces: Vec<&str> = config
         .uplinks
@@ -136,6 +137,8 @@ pub async fn run(
     };
     let result = survive(life).await;
     if let Ok(Ended::Restarting) = result {
+        lock.hand_over();
+        namespace_lock.hand_over();
         return result;
     }
     let mut problems = clean_up(router, &options.bpf_dir);

@@ -145,13 +145,15 @@ pub enum Failure {
         /// Where one was expected.
         path: PathBuf,
     },
-    /// Another agent is running with the same run directory.
-    #[error("another agent is already running (process {pid}, {}): stop it, or give this one its own --run-dir, --bpf-dir and --state-dir", run_dir.display())]
+    /// Another agent is running with the same run directory, or in the same network namespace.
+    #[error("another agent is already running (process {pid}, {}): {cure}", run_dir.display())]
     AlreadyRunning {
         /// Its process id as written in the lock file.
         pid: String,
-        /// The run directory.
+        /// Its run directory.
         run_dir: PathBuf,
+        /// What to do with this one.
+        cure: &'static str,
     },
     /// The kernel lacks something.
     #[error("this kernel ({release}) has no {feature}: {cure}")]
@@ -368,6 +370,7 @@ mod tests {
             Failure::AlreadyRunning {
                 pid: text(),
                 run_dir: path(),
+                cure: "x",
             },
             Failure::Kernel {
                 release: text(),

@@ -56,7 +56,10 @@ pub(crate) const LABORATORY: [&[Tool]; 16] = [
     &of("procps", ["sysctl"]),
     &of("sed", ["sed"]),
     &of("tcpdump", ["tcpdump"]),
-    &of("util-linux", ["nsenter", "setpriv", "setsid", "unshare"]),
+    &of(
+        "util-linux",
+        ["flock", "nsenter", "setpriv", "setsid", "unshare"],
+    ),
 ];
 
 /// What set-up, and whatever else runs here rather than in the laboratory, starts by its name. Cargo and what it needs

@@ -1,27 +1,26 @@
 //! One agent for each run directory.
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
-    io::{self, Read as _, Write as _},
-    os::unix::fs::MetadataExt as _,
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
     process,
 };
 
 use tracing::warn;
 
+use super::flock::{self, Attempt};
 use crate::failure::Failure;
 
-/// Held for as long as the agent lives. The kernel releases it with the process, also after `kill -9`, so a file that is
-/// left behind locks nobody out.
+/// Held for as long as the agent lives.
 #[derive(Debug)]
 pub struct Lock {
     run_dir: PathBuf,
     path: PathBuf,
     /// Whether the directory was made for this lock, and goes with it.
     made: bool,
-    /// Dropping it releases the `flock(2)` lock.
-    _file: File,
+    /// Dropping it releases the lock. None: handed over.
+    file: Option<File>,
 }
 
 impl Lock {
@@ -39,38 +38,36 @@ impl Lock {
         let made = !run_dir.exists();
         loop {
             fs::create_dir_all(run_dir).map_err(failed)?;
-            let opened = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .open(&path);
-            let mut file = match opened {
+            let mut file = match flock::take(&path) {
                 // The one who made the directory has just removed it.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                opened => opened.map_err(failed)?,
+                attempt => match attempt.map_err(failed)? {
+                    Attempt::Locked(file) => file,
+                    Attempt::Held(text) => {
+                        return Err(Failure::AlreadyRunning {
+                            pid: pid(&text),
+                            run_dir: run_dir.to_owned(),
+                            cure: "stop it, or give this one its own --run-dir, --bpf-dir and --state-dir, in another network namespace",
+                        });
+                    }
+                },
             };
-            match file.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => {
-                    return Err(Failure::AlreadyRunning {
-                        pid: read_pid(&mut file),
-                        run_dir: run_dir.to_owned(),
-                    });
-                }
-                Err(TryLockError::Error(error)) => return Err(failed(error)),
-            }
-            // The one who had it may have removed the file between our open and our lock: then this lock guards nothing.
-            if !is_file_at(&file, &path).map_err(failed)? {
-                continue;
-            }
-            write_pid(&mut file).map_err(failed)?;
+            flock::write(&mut file, &format!("{}\n", process::id())).map_err(failed)?;
             return Ok(Lock {
                 run_dir: run_dir.to_owned(),
                 path,
                 made,
-                _file: file,
+                file: Some(file),
             });
+        }
+    }
+
+    /// Leaves the lock to the program that this process executes next.
+    pub(crate) fn hand_over(mut self) {
+        if let Some(file) = self.file.take()
+            && let Err(error) = flock::hand_over(file)
+        {
+            warn!(path = %self.path.display(), "the lock is released for a moment: {error}");
         }
     }
 
@@ -83,6 +80,9 @@ impl Lock {
 impl Drop for Lock {
     /// Removes the file while the lock is still held, and the directory if it was made for it.
     fn drop(&mut self) {
+        if self.file.is_none() {
+            return;
+        }
         if let Err(error) = fs::remove_file(&self.path) {
             warn!(path = %self.path.display(), %error, "cannot remove the lock file");
         }
@@ -95,26 +95,11 @@ impl Drop for Lock {
     }
 }
 
-fn is_file_at(file: &File, path: &Path) -> io::Result<bool> {
-    let ours = file.metadata()?;
-    match fs::metadata(path) {
-        Ok(there) => Ok((there.dev(), there.ino()) == (ours.dev(), ours.ino())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-fn write_pid(file: &mut File) -> io::Result<()> {
-    file.set_len(0)?;
-    writeln!(file, "{}", process::id())
-}
-
-/// Only for the message: who has the lock may not have written yet.
-fn read_pid(file: &mut File) -> String {
-    let mut text = String::new();
-    match file.read_to_string(&mut text) {
-        Ok(_) if !text.trim().is_empty() => text.trim().to_owned(),
-        _ => "unknown".to_owned(),
+/// As the one who has the lock has written it, or not yet.
+fn pid(text: &str) -> String {
+    match text.trim() {
+        "" => "unknown".to_owned(),
+        pid => pid.to_owned(),
     }
 }
 
@@ -122,6 +107,7 @@ fn read_pid(file: &mut File) -> String {
 mod tests {
     use std::{
         io::{BufRead as _, BufReader},
+        os::unix::fs::MetadataExt as _,
         process::{Command, Stdio},
     };
 
@@ -178,6 +164,8 @@ mod tests {
         let run_dir = dir.path().join("made/on/the/way");
         let lock = Lock::acquire(&run_dir).unwrap();
         assert_eq!(lock.run_dir(), run_dir);
+        let mode = fs::metadata(run_dir.join("agent.lock")).unwrap().mode();
+        assert_eq!(mode & 0o777, 0o600);
         let text = fs::read_to_string(run_dir.join("agent.lock")).unwrap();
         assert_eq!(text, format!("{}\n", process::id()));
         let failure = Lock::acquire(&run_dir).unwrap_err();

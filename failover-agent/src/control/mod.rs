@@ -6,7 +6,10 @@
 
 mod client;
 mod events;
+mod flock;
+mod inherited;
 mod lock;
+mod namespace;
 mod render;
 mod server;
 pub mod status;
@@ -26,6 +29,7 @@ use serde::{Deserialize, Serialize};
 pub use client::{events, query};
 pub use events::{Answer, Event, Events, MAX_RECENT, Reason};
 pub use lock::Lock;
+pub use namespace::NamespaceLock;
 pub use render::render;
 pub use server::{Requests, Server, remove_sockets};
 pub use status::Status;

@@ -320,13 +320,14 @@ mod tests {
             let options = options.read(true).custom_flags(OFlag::O_NONBLOCK.bits());
             options.open(&path).unwrap()
         };
-        let first = reader();
+        let mut first = reader();
         let writer = File::options().write(true).open(&path).unwrap();
         let queue = queue();
         let missing = move |lost| queue.push(format!("{lost} lost\n").as_bytes());
         queue.start(writer, missing, || {}).unwrap();
         queue.push(b"one\n");
         assert!(queue.flush(Some(SOON)));
+        assert_eq!(first.read(&mut [0; 64]).unwrap(), 4);
         drop(first);
         queue.push(b"two\n");
         queue.push(b"three\n");

@@ -6,7 +6,7 @@ use crate::{
     agent,
     cli::{DirFlags, ResetArgs},
     config::{Config, Dirs, RouteConfig},
-    control::{self, Lock},
+    control::{self, Lock, NamespaceLock},
     datapath,
     failure::Failure,
     output, route,
@@ -22,6 +22,7 @@ pub(super) fn reset(args: &ResetArgs, flags: &DirFlags) -> Result<()> {
     };
     let dirs = dirs.overridden(flags)?;
     let lock = Lock::acquire(&dirs.run)?;
+    let namespace_lock = NamespaceLock::acquire(&dirs.run)?;
     let mut done = Done::default();
     done.take(
         "opening the gates",
@@ -65,7 +66,7 @@ pub(super) fn reset(args: &ResetArgs, flags: &DirFlags) -> Result<()> {
                 .collect()
         }),
     );
-    drop(lock);
+    drop((lock, namespace_lock));
     for line in &done.changes {
         output::print_line(line)?;
     }

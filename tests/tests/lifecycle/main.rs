@@ -4,6 +4,7 @@
 mod bad_input;
 mod clsact;
 mod counters;
+mod locks;
 mod log;
 mod neighbours;
 mod output;

@@ -1,0 +1,266 @@
+//! A file that one process holds locked (`flock(2)`) for as long as it lives, and that no other user can lock.
+//!
+//! The kernel releases the lock with the process, also after `kill -9`, so a file that is left behind locks nobody out. A restart keeps it: the
+//! descriptor is handed to the program that takes over in the same process.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    path::Path,
+};
+
+use nix::{
+    fcntl::{FcntlArg, FdFlag, OFlag, fcntl},
+    unistd::geteuid,
+};
+
+use super::inherited;
+
+/// Rights of group and others.
+const OTHERS: u32 = 0o077;
+
+/// The locks of this host, `proc(5)`.
+const LOCKS: &str = "/proc/locks";
+
+/// How an attempt ended.
+#[derive(Debug)]
+pub(super) enum Attempt {
+    /// The lock is held as long as this is open.
+    Locked(File),
+    /// Another process holds it; what it has written into the file.
+    Held(String),
+}
+
+/// Takes the lock on the file at `path`, which is made if it is missing. A file that other users can open is replaced: one of them may
+/// have locked it.
+///
+/// # Errors
+///
+/// The file cannot be made, or is a symbolic link.
+pub(super) fn take(path: &Path) -> io::Result<Attempt> {
+    // Where a file system knows no modes, once is enough.
+    let mut replaced = false;
+    loop {
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(OFlag::O_NOFOLLOW.bits())
+            .open(path)?;
+        if let Some(ours) = inherited::find(&file)? {
+            return Ok(Attempt::Locked(ours));
+        }
+        let open_to_others = !replaced && is_open_to_others(&file)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) if open_to_others && is_held_by_another_user(&file)? => {
+                remove(path)?;
+                replaced = true;
+                continue;
+            }
+            Err(TryLockError::WouldBlock) => {
+                let mut text = String::new();
+                // Only for the message: who has the lock may not have written yet.
+                file.read_to_string(&mut text).ok();
+                return Ok(Attempt::Held(text));
+            }
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        // The one who had it may have removed the file between our open and our lock: then this lock guards nothing.
+        if !is_file_at(&file, path)? {
+            continue;
+        }
+        if open_to_others {
+            remove(path)?;
+            replaced = true;
+            continue;
+        }
+        return Ok(Attempt::Locked(file));
+    }
+}
+
+/// Replaces what the file says.
+///
+/// # Errors
+///
+/// It cannot be written.
+pub(super) fn write(file: &mut File, text: &str) -> io::Result<()> {
+    file.set_len(0)?;
+    io::Seek::rewind(file)?;
+    file.write_all(text.as_bytes())
+}
+
+/// Leaves the lock to the program that this process executes next.
+///
+/// # Errors
+///
+/// The kernel refuses.
+pub(super) fn hand_over(file: File) -> io::Result<()> {
+    fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty()))?;
+    // From now on the descriptor belongs to that program.
+    std::mem::forget(file);
+    Ok(())
+}
+
+/// Removes a lock file that nobody holds, at `path`; one that a killed process left behind.
+///
+/// # Errors
+///
+/// It cannot be opened or removed.
+pub(super) fn remove_if_stale(path: &Path) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    let options = options.read(true).custom_flags(OFlag::O_NOFOLLOW.bits());
+    let file = match options.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        opened => opened?,
+    };
+    // Who opens it now and locks it after us sees that it is not there any more.
+    if file.try_lock().is_ok() && is_file_at(&file, path)? {
+        remove(path)?;
+    }
+    Ok(())
+}
+
+/// Removes a file, if it is there.
+///
+/// # Errors
+///
+/// It cannot be removed.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn is_open_to_others(file: &File) -> io::Result<bool> {
+    let metadata = file.metadata()?;
+    Ok(metadata.mode() & OTHERS != 0 || metadata.uid() != geteuid().as_raw())
+}
+
+fn is_file_at(file: &File, path: &Path) -> io::Result<bool> {
+    let ours = file.metadata()?;
+    match fs::symlink_metadata(path) {
+        Ok(there) => Ok((there.dev(), there.ino()) == (ours.dev(), ours.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the process that has locked the file runs for another user than this one and root. One that cannot be found does not.
+fn is_held_by_another_user(file: &File) -> io::Result<bool> {
+    let inode = file.metadata()?.ino();
+    let locks = fs::read_to_string(LOCKS)?;
+    let holder = locks.lines().find_map(|line| holder_of(line, inode));
+    let Some(status) =
+        holder.and_then(|pid| fs::read_to_string(format!("/proc/{pid}/status")).ok())
+    else {
+        return Ok(false);
+    };
+    Ok(real_user(&status).is_some_and(|user| user != 0 && user != geteuid().as_raw()))
+}
+
+/// The process that has locked the inode, if a line of `/proc/locks` says so: `1: FLOCK ADVISORY WRITE 1234 08:01:5678 0 EOF`.
+fn holder_of(line: &str, inode: u64) -> Option<u32> {
+    let mut words = line.split_whitespace().skip(1);
+    if words.next()? != "FLOCK" {
+        return None;
+    }
+    let (pid, place) = (words.nth(2)?, words.next()?);
+    let (_, ino) = place.rsplit_once(':')?;
+    (ino.parse() == Ok(inode)).then(|| pid.parse().ok())?
+}
+
+/// The real user of a process, from its `status`: the effective one is root's where it has executed a setuid program.
+fn real_user(status: &str) -> Option<u32> {
+    let users = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    users.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::Permissions, os::unix::fs::PermissionsExt as _};
+
+    use super::*;
+
+    fn locked(path: &Path) -> File {
+        match take(path).unwrap() {
+            Attempt::Locked(file) => file,
+            Attempt::Held(text) => panic!("held by {text}"),
+        }
+    }
+
+    #[test]
+    fn a_file_that_others_could_lock_is_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        fs::write(&path, "4711\n").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        // Open: as long as it is, no other file has its inode.
+        let old = File::open(&path).unwrap();
+        let file = locked(&path);
+        let new = fs::metadata(&path).unwrap();
+        assert!(!is_file_at(&old, &path).unwrap());
+        assert_eq!(new.mode() & 0o777, 0o600);
+        assert!(is_file_at(&file, &path).unwrap());
+        assert!(matches!(take(&path).unwrap(), Attempt::Held(_)));
+    }
+
+    #[test]
+    fn what_root_holds_stays_held_though_others_could_read_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let mut file = locked(&path);
+        write(&mut file, "4711 it\n").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        match take(&path).unwrap() {
+            Attempt::Held(text) => assert_eq!(text, "4711 it\n"),
+            Attempt::Locked(_) => panic!("taken from its holder"),
+        }
+        remove_if_stale(&path).unwrap();
+        assert!(path.exists(), "it is not stale");
+        drop(file);
+        remove_if_stale(&path).unwrap();
+        assert!(!path.exists());
+        remove_if_stale(&path).unwrap();
+    }
+
+    #[test]
+    fn a_symbolic_link_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, target) = (dir.path().join("lock"), dir.path().join("target"));
+        std::os::unix::fs::symlink(&target, &path).unwrap();
+        assert!(take(&path).is_err());
+        assert!(!target.exists());
+    }
+
+    #[test]
+    fn holders_are_read_from_proc() {
+        let line = "12: FLOCK  ADVISORY  WRITE 1234 00:1a:5678 0 EOF";
+        assert_eq!(holder_of(line, 5678), Some(1234));
+        assert_eq!(holder_of(line, 678), None);
+        let posix = "12: POSIX  ADVISORY  WRITE 1234 00:1a:5678 0 EOF";
+        assert_eq!(holder_of(posix, 5678), None);
+        assert_eq!(holder_of("", 5678), None);
+        let status = "Name:\tflock\nUmask:\t0022\nUid:\t65534\t0\t0\t0\nGid:\t0\n";
+        assert_eq!(real_user(status), Some(65534));
+        assert_eq!(real_user("Name:\tflock\n"), None);
+    }
+
+    #[test]
+    fn a_lock_that_was_handed_over_is_found_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        hand_over(locked(&path)).unwrap();
+        // As the program that takes over: it knows nothing, and finds the descriptor open.
+        let file = locked(&path);
+        assert!(
+            matches!(take(&path).unwrap(), Attempt::Held(_)),
+            "it is handed over once"
+        );
+        drop(file);
+    }
+}

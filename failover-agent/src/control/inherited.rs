@@ -1,0 +1,51 @@
+//! Descriptors that the program before this one, in the same process, has left open for it: the control edge's only unsafe code.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::{
+        fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+        unix::fs::MetadataExt as _,
+    },
+};
+
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+
+/// Standard input, output and error.
+const STANDARD: RawFd = 2;
+
+/// The descriptor of the same file that was left open, if there is one. It is not left to the next program then.
+///
+/// # Errors
+///
+/// `/proc` is not there, or the kernel refuses.
+pub(super) fn find(file: &File) -> io::Result<Option<File>> {
+    let wanted = file.metadata()?;
+    for entry in fs::read_dir("/proc/self/fd")? {
+        let name = entry?.file_name();
+        let Some(number) = name.to_str().and_then(|name| name.parse::<RawFd>().ok()) else {
+            continue;
+        };
+        // One that has just been closed by another thread is none.
+        let Ok(found) = fs::metadata(format!("/proc/self/fd/{number}")) else {
+            continue;
+        };
+        let same = (found.dev(), found.ino()) == (wanted.dev(), wanted.ino());
+        if !same || number <= STANDARD || number == file.as_raw_fd() || closes_on_exec(number)? {
+            continue;
+        }
+        // SAFETY: it is open. Everything that this program opens closes on exec, so nothing in it owns this one, and from here on this does.
+        let left = unsafe { OwnedFd::from_raw_fd(number) };
+        fcntl(&left, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+        return Ok(Some(File::from(left)));
+    }
+    Ok(None)
+}
+
+/// Whether the descriptor ends with this program, from `/proc/self/fdinfo`; the flags there are octal.
+fn closes_on_exec(number: RawFd) -> io::Result<bool> {
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{number}"))?;
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+    let flags = flags.and_then(|flags| i32::from_str_radix(flags.trim(), 8).ok());
+    Ok(flags.is_none_or(|flags| flags & OFlag::O_CLOEXEC.bits() != 0))
+}
