@@ -30,6 +30,7 @@
 //! | `state` | files that outlive the process: atomic and durable |
 //! | [`doctor`] | diagnosis: facts about the host, checks, cures |
 //! | [`agent`], [`clock`] | the loop that connects them, and its time |
+//! | `aside` | threads for what would hold the loop up |
 //!
 //! # Invariants
 //!
@@ -50,6 +51,7 @@
 //! `docs/architecture.md` in the repository says more.
 
 pub mod agent;
+mod aside;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -20,3 +20,12 @@ fn refused_notifications_end_nothing() -> Result<()> {
         "plain/switch/first/ENOMEM/receive netlink notifications",
     ])
 }
+
+#[test]
+#[ignore = "needs root"]
+fn a_refused_thread_ends_nothing() -> Result<()> {
+    survives(&[
+        "plain/start/first/EAGAIN/clone",
+        "plain/switch/first/EAGAIN/clone",
+    ])
+}

@@ -6,11 +6,12 @@
 use std::net::IpAddr;
 
 use failover_ebpf::{CutMode, Gate};
-use tokio::task::{JoinError, JoinSet};
+use tokio::{sync::oneshot::error::RecvError, task::JoinSet};
 use tracing::{info, warn};
 
 use super::Agent;
 use crate::{
+    aside,
     config::{CutoffMode, Inbound},
     cutoff::{Cutoff, Ended, Scope},
     policy::{Cause, Family, Time, UplinkId},
@@ -32,7 +33,7 @@ pub(super) struct Cut {
 /// The threads that are ending something.
 pub(super) struct Beside {
     cutoff: Cutoff,
-    running: JoinSet<Cut>,
+    running: JoinSet<Result<Cut, RecvError>>,
 }
 
 impl Beside {
@@ -52,8 +53,9 @@ impl Beside {
     }
 
     /// The next cut that is complete; none while nothing is being cut.
-    pub(super) async fn done(&mut self) -> Option<Result<Cut, JoinError>> {
-        self.running.join_next().await
+    pub(super) async fn done(&mut self) -> Option<anyhow::Result<Cut>> {
+        let done = self.running.join_next().await?;
+        Some(done.map_err(Into::into).and_then(|cut| Ok(cut?)))
     }
 }
 
@@ -91,17 +93,18 @@ impl Agent<'_> {
         };
         let name = self.name(uplink).to_owned();
         let cutoff = self.beside.cutoff.clone();
-        self.beside.running.spawn_blocking(move || Cut {
+        let cut = aside::start_or_do(move || Cut {
             family,
             name,
             decided,
             flows: cutoff.delete_flows(&scope),
             sockets: cutoff.destroy_sockets(&scope),
         });
+        self.beside.running.spawn(cut);
     }
 
     /// Completes the record of the switch and logs what was ended.
-    pub(super) fn finish_cut(&mut self, cut: Result<Cut, JoinError>) {
+    pub(super) fn finish_cut(&mut self, cut: anyhow::Result<Cut>) {
         let Cut {
             family,
             name,
@@ -111,7 +114,7 @@ impl Agent<'_> {
         } = match cut {
             Ok(cut) => cut,
             Err(error) => {
-                warn!("connections were not ended: {error}");
+                warn!("connections were not ended: {error:#}");
                 return;
             }
         };

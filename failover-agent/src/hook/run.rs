@@ -21,11 +21,13 @@ use nix::{
 };
 use tokio::{
     process::{Child, Command},
+    runtime::Handle,
     sync::watch,
 };
 use tracing::{debug, info, warn};
 
 use super::{Job, Program, output::Output};
+use crate::aside;
 
 /// How long a program may take to end after SIGTERM; then it is killed.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
@@ -48,7 +50,13 @@ pub(super) async fn run(job: Job, mut stop: watch::Receiver<bool>) {
     let Program { name, timeout, .. } = program.clone();
     let begun = Instant::now();
     // Finding and executing a file can take its time, on a network file system without end.
-    let mut starting = tokio::task::spawn_blocking(move || start(&program, &variables));
+    let runtime = Handle::current();
+    let starting = aside::start(move || {
+        let _within = runtime.enter();
+        start(&program, &variables)
+    });
+    let mut starting =
+        std::pin::pin!(async { starting?.await.map_err(io::Error::other).flatten() });
     let started = tokio::select! {
         started = &mut starting => Some(started),
         _ = stop.wait_for(|stop| *stop) => None,
@@ -56,12 +64,11 @@ pub(super) async fn run(job: Job, mut stop: watch::Receiver<bool>) {
     let started = match started {
         Some(started) => started,
         // What is on its way is ended below.
-        None => match tokio::time::timeout(GRACE, starting).await {
+        None => match tokio::time::timeout(GRACE, &mut starting).await {
             Ok(started) => started,
             Err(_) => return,
         },
     };
-    let started = started.map_err(io::Error::from).flatten();
     let (child, group, mut output) = match started {
         Ok(started) => started,
         Err(error) => {
