@@ -36,7 +36,7 @@ use tracing::{debug, error, info, warn};
 pub(crate) use self::hooks::warn_of_missing_programs;
 pub use self::restart::Program;
 use self::{
-    drill::Store,
+    drill::Drills,
     memory::Memory,
     pace::Pace,
     rules::{machine_rules, probe_specs, targets},
@@ -55,6 +55,7 @@ use crate::{
     policy::{Action, Family, Input, Machine, Members, Rules, UplinkId},
     probe::Prober,
     route::{Link, Observer, Router},
+    store::Store,
 };
 
 /// Facts that may wait for the loop; more than a round of the greatest number of uplinks needs.
@@ -77,7 +78,7 @@ pub enum Ended {
 }
 
 /// Runs the agent until SIGINT or SIGTERM, then restores what it displaced and removes everything of its own; or until it
-/// is to be started anew. `origin` is the file that `config` came from.
+/// is to be started anew. `origin` is the file that `config` came from; `store` keeps what outlives the run.
 ///
 /// # Errors
 ///
@@ -87,6 +88,7 @@ pub async fn run(
     config: Config,
     origin: Option<Origin>,
     program: &Program,
+    store: &Store,
 ) -> anyhow::Result<Ended> {
     let clock = Clock::start();
     let mut signals = Signals::install()?;
@@ -98,7 +100,7 @@ pub async fn run(
     datapath::check_requirements(&options)?;
     let lock = Lock::acquire(&config.dirs.run)?;
     let namespace_lock = NamespaceLock::acquire(&config.dirs.run)?;
-    let mut router = Router::connect(&config.route, &config.dirs.state)?;
+    let mut router = Router::connect(&config.route, store)?;
     let interfaces: Vec<&str> = config
         .uplinks
         .iter()
@@ -112,7 +114,6 @@ pub async fn run(
     for (uplink, link) in config.uplinks.iter().zip(&links) {
         warn_of_duplicates(&uplink.name, link, &[]);
     }
-    let state_dir = config.dirs.state.clone();
     warn_of_missing_programs(&config);
 
     // Up to here nothing was changed; from here on everything is cleaned up, whatever happens.
@@ -125,6 +126,7 @@ pub async fn run(
                 config,
                 origin,
                 program,
+                store,
             },
             clock,
             active,
@@ -142,9 +144,10 @@ pub async fn run(
         return result;
     }
     let mut problems = clean_up(router, &options.bpf_dir);
-    if let Err(error) = forget(&state_dir) {
+    if let Err(error) = forget(store) {
         problems.push(format!("{error:#}"));
     }
+    problems.extend(store.finish());
     if problems.is_empty() {
         info!("stopped: routes restored, programs removed");
         return result;
@@ -171,6 +174,7 @@ struct Setting<'a> {
     config: Config,
     origin: Option<Origin>,
     program: &'a Program,
+    store: &'a Store,
 }
 
 /// The agent's state.
@@ -193,7 +197,7 @@ struct Agent<'a> {
     /// Where probers put them.
     sender: mpsc::Sender<Input>,
     history: switch::History,
-    drills: Store,
+    drills: Drills,
     /// The policy's drill is not the one in the file.
     drill_unsaved: bool,
     memory: Memory,
@@ -243,9 +247,10 @@ impl<'a> Agent<'a> {
             config,
             origin,
             program,
+            store,
         } = setting;
-        let drills = Store::new(&config.dirs.state);
-        let memory = Memory::load(&config.dirs.state);
+        let drills = Drills::new(store);
+        let memory = Memory::load(store);
         let machine = Machine::new(Rules {
             active,
             drill: orders::earlier_drill(&drills, &config, clock),
@@ -406,7 +411,6 @@ impl<'a> Agent<'a> {
             }
         }
         self.log_switches();
-        // Writing to the disk takes its time: not before a switch.
         if std::mem::take(&mut self.drill_unsaved) {
             self.keep_drill();
         }

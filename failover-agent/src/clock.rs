@@ -30,6 +30,13 @@ static DAY: Mutex<Day> = Mutex::new(Day {
     suspensions: VecDeque::new(),
 });
 
+/// Time since the kernel's boot, that of a suspended host included: all processes of a boot agree on it, and nobody can set it.
+pub(crate) fn since_boot() -> Duration {
+    let time = clock_gettime(ClockId::CLOCK_BOOTTIME);
+    // The kernel has had this clock since 2.6.39.
+    time.map_or(Duration::ZERO, Duration::from)
+}
+
 /// Counts from the start of the agent. Cheap to copy; all copies agree.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {

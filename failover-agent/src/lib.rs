@@ -27,7 +27,7 @@
 //! | [`cutoff`] | edge: local sockets and tracked flows that no packet reaches |
 //! | [`control`] | edge: lock, unix socket, status model, events |
 //! | [`hook`] | edge: programs that the user wants run |
-//! | `state` | files that outlive the process: atomic and durable |
+//! | [`store`] | edge: files that outlive the process, written by one of their own |
 //! | [`doctor`] | diagnosis: facts about the host, checks, cures |
 //! | [`agent`], [`clock`] | the loop that connects them, and its time |
 //! | `aside` | threads for what would hold the loop up |
@@ -68,5 +68,5 @@ mod output;
 pub mod policy;
 pub mod probe;
 pub mod route;
-mod state;
+pub mod store;
 pub mod verbs;

@@ -6,13 +6,16 @@ use clap::Parser as _;
 use failover_agent::{
     cli::{Cli, Verb},
     failure::Failure,
-    logging, verbs,
+    logging, store, verbs,
 };
 
 /// How long the agent waits at its end for whoever reads its log.
 const LAST_LINES: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
+    if let Some(code) = store::serve() {
+        return code;
+    }
     let cli = Cli::parse();
     let result =
         logging::init(cli.global.verbose, cli.global.log_format).and_then(|()| verbs::run(&cli));

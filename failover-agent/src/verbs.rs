@@ -18,6 +18,7 @@ use crate::{
     doctor,
     failure::Failure,
     logging, output, route,
+    store::Store,
 };
 
 /// How long the program may take to come up again, and how often it is asked.
@@ -65,8 +66,8 @@ fn check(args: &CheckArgs, dirs: &DirFlags) -> Result<()> {
     let config = Config::from_file(&args.config)?;
     agent::warn_of_missing_programs(&config);
     if !args.file_only {
-        let state = config.dirs.clone().overridden(dirs)?.state;
-        route::Router::connect(&config.route, &state)?.discover(&config)?;
+        let store = Store::look(&config.dirs.clone().overridden(dirs)?);
+        route::Router::connect(&config.route, &store)?.discover(&config)?;
     }
     output::print(&config)
 }
@@ -78,16 +79,20 @@ fn run_agent(args: &RunArgs, dirs: &DirFlags) -> Result<()> {
         dirs: dirs.clone(),
     });
     let program = Program::this()?;
+    let store = Store::resume(&config.dirs);
     let runtime = runtime()?;
-    let ended = runtime.block_on(agent::run(config, origin, &program));
+    let ended = runtime.block_on(agent::run(config, origin, &program, &store));
     // Nobody waits without end for a thread that a dead network file system holds.
     runtime.shutdown_timeout(LAST_THREADS);
     match ended? {
         Ended::Stopped => Ok(()),
         Ended::Restarting => {
             // The lines that wait end with this program.
+            let handover = store.hand_over();
             logging::flush(Some(LAST_LINES));
-            program.execute().map(|never| match never {})
+            program
+                .execute(handover.as_ref())
+                .map(|never| match never {})
         }
     }
 }

@@ -1,13 +1,13 @@
 //! The drill that is going on, kept on disk so that it also ends when it should if the agent is started anew meanwhile.
 
-use std::{path::Path, time::SystemTime};
+use std::time::SystemTime;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     control::MAX_DRILL,
-    state::{Life, StateFile},
+    store::{Life, Store, StoredFile},
 };
 
 const FILE: &str = "drill.json";
@@ -24,31 +24,36 @@ pub(super) struct Drill {
 
 /// The file. A boot does not end a drill.
 #[derive(Debug)]
-pub(super) struct Store(StateFile);
+pub(super) struct Drills(StoredFile);
 
-impl Store {
-    pub(super) fn new(state_dir: &Path) -> Self {
-        Store(StateFile::new(state_dir, FILE, Life::Ever))
+impl Drills {
+    pub(super) fn new(store: &Store) -> Self {
+        Drills(store.file(FILE, Life::Ever))
     }
 
     /// The drill that an earlier run has begun, if it is not over at `now`. A clock that was set back does not make it longer
     /// than any drill may be. A damaged file is no drill.
     pub(super) fn load(&self, now: SystemTime) -> Option<Drill> {
-        let drill: Drill = self.0.load_or_forget()?;
+        let drill: Drill = self.0.load()?;
         let until = drill.until.min(now + MAX_DRILL);
         (until > now).then_some(Drill { until, ..drill })
     }
 
     /// Replaces what the file says; no drill, no file.
+    pub(super) fn save(&self, drill: Option<&Drill>) {
+        match drill {
+            Some(drill) => self.0.replace(drill),
+            None => self.0.remove(),
+        }
+    }
+
+    /// Waits a moment until that is on disk.
     ///
     /// # Errors
     ///
-    /// It cannot be written or removed. What was there stays.
-    pub(super) fn save(&self, drill: Option<&Drill>) -> Result<()> {
-        match drill {
-            Some(drill) => self.0.store(drill),
-            None => self.0.remove().map(drop),
-        }
+    /// It is not: a crash would end the drill.
+    pub(super) fn settle(&self) -> Result<()> {
+        self.0.settle()
     }
 }
 
@@ -57,8 +62,8 @@ impl Store {
 /// # Errors
 ///
 /// It cannot be removed.
-pub(crate) fn remove(state_dir: &Path) -> Result<bool> {
-    Store::new(state_dir).0.remove()
+pub(crate) fn remove(store: &Store) -> Result<bool> {
+    Drills::new(store).0.erase()
 }
 
 /// RFC 3339 in UTC.
@@ -98,28 +103,32 @@ mod tests {
     #[test]
     fn drill_is_found_again_until_it_is_over() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::new(&dir.path().join("new"));
+        let directory = dir.path().join("new");
+        let store = Drills::new(&Store::from(directory.as_path()));
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_323_045);
         assert_eq!(store.load(now), None);
         let end = now + Duration::from_secs(30);
-        store.save(Some(&drill(end))).unwrap();
+        store.save(Some(&drill(end)));
         assert_eq!(store.load(now), Some(drill(end)));
         assert_eq!(store.load(end), None);
         // The clock was a year ahead when it began.
         let year = Duration::from_secs(31_536_000);
         assert_eq!(store.load(now - year), Some(drill(now - year + MAX_DRILL)));
-        store.save(None).unwrap();
-        assert_eq!(store.load(now), None);
-        store.save(None).unwrap();
+        let later = Drills::new(&Store::from(directory.as_path()));
+        assert_eq!(later.load(now), Some(drill(end)));
+        later.save(None);
+        assert_eq!(later.load(now), None);
+        assert!(!directory.join(FILE).exists());
+        later.save(None);
     }
 
     #[test]
-    fn damaged_file_is_no_drill_and_can_be_removed() {
+    fn damaged_file_is_no_drill_and_is_set_aside() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join(FILE), "{\"uplink\":3}").unwrap();
-        let store = Store::new(dir.path());
-        assert_eq!(store.load(SystemTime::now()), None);
-        assert!(remove(dir.path()).unwrap());
-        assert!(!remove(dir.path()).unwrap());
+        let store = Store::from(dir.path());
+        assert_eq!(Drills::new(&store).load(SystemTime::now()), None);
+        assert!(!remove(&store).unwrap());
+        assert!(dir.path().join("drill.json.damaged").exists());
     }
 }

@@ -1,16 +1,15 @@
 //! What a run has found out and the next one should know: an uplink that was Down when the agent ended is not preferred again
 //! merely because the agent was started anew, and what was chosen by hand stays chosen.
 
-use std::{collections::BTreeMap, path::Path};
+use std::collections::BTreeMap;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
-use tracing::warn;
 
 use super::Agent;
 use crate::{
     policy::{Family, Health, UplinkId},
-    state::{Life, StateFile},
+    store::{Life, Store, StoredFile},
 };
 
 const FILE: &str = "health.json";
@@ -62,34 +61,29 @@ impl Known {
 /// The file.
 #[derive(Debug)]
 pub(super) struct Memory {
-    file: StateFile,
+    file: StoredFile,
     stored: Known,
 }
 
 impl Memory {
-    /// Reads what an earlier run of this boot has left; what cannot be read is no reason not to start.
-    pub(super) fn load(state_dir: &Path) -> Self {
-        let file = file(state_dir);
-        let stored = file.load_or_forget().unwrap_or_default();
+    /// Reads what an earlier run of this boot has left.
+    pub(super) fn load(store: &Store) -> Self {
+        let file = store.file(FILE, Life::Boot);
+        let stored = file.load().unwrap_or_default();
         Memory { file, stored }
     }
 
-    /// What is on disk.
+    /// What is in the file.
     pub(super) fn known(&self) -> &Known {
         &self.stored
     }
 
     /// Brings the file in line; writes only what has changed.
-    ///
-    /// # Errors
-    ///
-    /// It cannot be written.
-    pub(super) fn keep(&mut self, known: Known) -> Result<()> {
+    pub(super) fn keep(&mut self, known: Known) {
         if known != self.stored {
-            self.file.store(&known)?;
+            self.file.replace(&known);
             self.stored = known;
         }
-        Ok(())
     }
 }
 
@@ -106,11 +100,7 @@ impl Agent<'_> {
                 known.note_pinned(family, &self.config.uplinks[pin.0].interface);
             }
         }
-        if let Err(error) = self.memory.keep(known) {
-            warn!(
-                "a new start would not know what is Down, and what was chosen by hand: {error:#}"
-            );
-        }
+        self.memory.keep(known);
     }
 }
 
@@ -119,12 +109,8 @@ impl Agent<'_> {
 /// # Errors
 ///
 /// It cannot be removed.
-pub(crate) fn forget(state_dir: &Path) -> Result<bool> {
-    file(state_dir).remove()
-}
-
-fn file(state_dir: &Path) -> StateFile {
-    StateFile::new(state_dir, FILE, Life::Boot).unsynced()
+pub(crate) fn forget(store: &Store) -> Result<bool> {
+    store.file(FILE, Life::Boot).erase()
 }
 
 #[cfg(test)]
@@ -134,20 +120,22 @@ mod tests {
     #[test]
     fn only_what_was_down_is_known_to_the_next_run() {
         let dir = tempfile::tempdir().unwrap();
-        let mut memory = Memory::load(dir.path());
+        let store = || Store::from(dir.path());
+        let mut memory = Memory::load(&store());
         let mut known = Known::default();
         known.note("eth0", [Health::Down, Health::Up]);
         known.note("eth1", [Health::Up, Health::Blind]);
         known.note_pinned(Family::V6, "eth1");
-        memory.keep(known).unwrap();
-        let memory = Memory::load(dir.path());
+        memory.keep(known);
+        let memory = Memory::load(&store());
         let health = |interface| memory.known().health(interface);
         assert_eq!(health("eth0"), [Health::Down, Health::Unknown]);
         assert_eq!(health("eth1"), [Health::Unknown; 2]);
         assert_eq!(health("eth2"), [Health::Unknown; 2]);
         let pinned = Family::ALL.map(|family| memory.known().pinned(family));
         assert_eq!(pinned, [None, Some("eth1")]);
-        assert!(forget(dir.path()).unwrap());
-        assert_eq!(Memory::load(dir.path()).known(), &Known::default());
+        assert!(forget(&store()).unwrap());
+        assert!(!forget(&store()).unwrap());
+        assert_eq!(Memory::load(&store()).known(), &Known::default());
     }
 }

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, SystemTime};
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::{
     Agent,
-    drill::{Drill, Store},
+    drill::{Drill, Drills},
 };
 use crate::{
     clock::Clock,
@@ -17,12 +17,12 @@ use crate::{
 
 /// The drill that an earlier run has begun, in the terms of this one. What cannot be understood is no reason not to start.
 pub(super) fn earlier_drill(
-    store: &Store,
+    drills: &Drills,
     config: &Config,
     clock: Clock,
 ) -> Option<(UplinkId, Time)> {
     let wall = SystemTime::now();
-    let drill = store.load(wall)?;
+    let drill = drills.load(wall)?;
     let Some(uplink) = find(config, &drill.uplink) else {
         warn!("a drill of `{}` is forgotten: no such uplink", drill.uplink);
         return None;
@@ -82,6 +82,10 @@ impl Agent<'_> {
         self.drill_unsaved = true;
         self.health_unsaved = true;
         self.act();
+        // What was answered outlives a crash, if the disk allows.
+        if let Err(error) = self.drills.settle() {
+            debug!("the drill is known to this process alone: {error:#}");
+        }
         Response::Done(done(self))
     }
 
@@ -91,9 +95,7 @@ impl Agent<'_> {
             uplink: self.name(uplink).to_owned(),
             until: self.clock.wall(until),
         });
-        if let Err(error) = self.drills.save(drill.as_ref()) {
-            warn!("a restart would not know of the drill: {error:#}");
-        }
+        self.drills.save(drill.as_ref());
     }
 
     fn words(&self, command: Command) -> String {

@@ -18,7 +18,7 @@ use super::{
     reload::check_fixed,
     signals::{Asked, Signals},
 };
-use crate::control::Response;
+use crate::{control::Response, store::Handover};
 
 /// For the answer to reach whoever ordered it.
 const GRACE: Duration = Duration::from_millis(100);
@@ -43,16 +43,19 @@ impl Program {
         &self.0
     }
 
-    /// Runs what stands in its file now, with the same arguments, in this process.
+    /// Runs what stands in its file now, with the same arguments, in this process, and tells it of what is handed over.
     ///
     /// # Errors
     ///
     /// The file cannot be executed. Returns only then.
-    pub fn execute(&self) -> Result<Infallible> {
+    pub fn execute(&self, handover: Option<&Handover>) -> Result<Infallible> {
         let mut arguments = env::args_os();
         let mut command = Command::new(&self.0);
         if let Some(name) = arguments.next() {
             command.arg0(name);
+        }
+        if let Some(handover) = handover {
+            handover.tell(&mut command);
         }
         let error = command.args(arguments).exec();
         Err(error).with_context(|| {

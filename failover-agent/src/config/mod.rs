@@ -358,11 +358,11 @@ pub enum AttachMode {
 /// Where the agent keeps its files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dirs {
-    /// Lock and control socket; default `/run/failover-agent`.
+    /// Lock, control socket, and what holds until the next boot (displaced routes); default `/run/failover-agent`.
     pub run: PathBuf,
     /// Pinned maps and links; default `/sys/fs/bpf/failover-agent`.
     pub bpf: PathBuf,
-    /// What must outlive the process (displaced routes); default `/var/lib/failover-agent`.
+    /// What outlives a boot (learned gateways); default `/var/lib/failover-agent`.
     pub state: PathBuf,
 }
 

@@ -209,7 +209,7 @@ pub(super) static RUN_DIR: Key<Directory> = Key {
     name: "run",
     kind: Directory,
     default: "`\"/run/failover-agent\"`",
-    about: "lock and control socket (`--run-dir`)",
+    about: "lock, control socket, and what holds until the next boot: displaced routes, health (`--run-dir`)",
 };
 pub(super) static BPF_DIR: Key<Directory> = Key {
     name: "bpf",
@@ -221,7 +221,7 @@ pub(super) static STATE_DIR: Key<Directory> = Key {
     name: "state",
     kind: Directory,
     default: "`\"/var/lib/failover-agent\"`",
-    about: "what must outlive the agent: displaced routes, learned gateways, a drill (`--state-dir`)",
+    about: "what outlives a boot: learned gateways, a drill (`--state-dir`)",
 };
 
 /// Where the agent keeps its files.

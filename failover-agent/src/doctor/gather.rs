@@ -25,12 +25,13 @@ use crate::{
         lookup::Outgoing,
         others,
     },
+    store::Store,
 };
 
 /// Looks at everything, and probes every target by every uplink.
 pub(super) async fn facts(config: &Config) -> Result<Facts> {
     let requirement = requirement(config)?;
-    let links = Router::connect(&config.route, &config.dirs.state)?.rediscover(config)?;
+    let links = Router::connect(&config.route, Store::look(&config.dirs))?.rediscover(config)?;
     let mut netlink = Netlink::open_route()?;
     let interfaces = inspect::interfaces(&mut netlink)?;
     let defaults = inspect::foreign_defaults(&mut netlink, config.route.protocol)?;

@@ -81,7 +81,8 @@ impl Router {
             displaced: self.displaced.snapshot(),
         };
         if !former.rivals.is_empty() {
-            self.displaced.record(&former.rivals)?;
+            self.displaced
+                .record(&former.rivals, &self.foreign[index(family)]);
         }
 
         let mut confirmed = Confirmed {
@@ -285,7 +286,7 @@ impl Router {
         }
         let mut report = Report::default();
         table::commit(&mut self.netlink, requests, lines, &mut report)?;
-        self.displaced.rollback(&former.displaced)?;
+        self.displaced.rollback(&former.displaced);
         if let Some(group) = group {
             self.tidy_objects(group.before.as_ref(), &mut report)?;
         }

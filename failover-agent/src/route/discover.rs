@@ -8,10 +8,7 @@ use std::{
 
 use anyhow::Result;
 use failover_ebpf::LinkLayer;
-use rtnetlink::packet_route::{
-    link::LinkFlags,
-    route::{RouteMessage, RouteProtocol},
-};
+use rtnetlink::packet_route::{link::LinkFlags, route::RouteProtocol};
 use tracing::warn;
 
 use super::{
@@ -43,8 +40,6 @@ pub(super) struct Missing {
     since: HashMap<(usize, Family), Instant>,
     /// Why an uplink has no way out, by rank and family.
     reasons: HashMap<(usize, Family), String>,
-    /// When displaced routes are over that had a lifetime.
-    displaced: Vec<(RouteMessage, Instant)>,
     look_again: Option<Instant>,
 }
 
@@ -224,31 +219,15 @@ impl Router {
     }
 
     fn survey(&mut self) -> Result<Survey> {
-        let displaced = self.displaced_alive()?;
         let ours = RouteProtocol::from(self.config.protocol);
-        Survey::take(&mut self.netlink, ours, displaced)
-    }
-
-    /// Displaced routes count as if they stood. Those with a lifetime count for as long as they had left when they were
-    /// displaced, or at the first look of this run.
-    fn displaced_alive(&mut self) -> Result<Vec<RouteMessage>> {
-        let now = Instant::now();
-        let mut routes = self.displaced.routes()?;
-        let seen = std::mem::take(&mut self.missing.displaced);
-        routes.retain(|route| {
-            let Some(left) = message::lifetime(route) else {
-                return true;
-            };
-            let before = seen.iter().find(|(other, _)| other == route);
-            let until = before.map_or(now + left, |(_, until)| *until);
-            self.missing.displaced.push((route.clone(), until));
-            until > now
-        });
-        let ends = self.missing.displaced.iter().map(|(_, until)| *until);
-        if let Some(end) = ends.filter(|until| *until > now).min() {
-            self.missing.look_again_at(end);
+        let mut survey = Survey::take(&mut self.netlink, ours)?;
+        let foreign = Family::ALL.map(|family| survey.foreign(family));
+        self.displaced.observe(foreign.into_iter().flatten());
+        survey.displaced = self.displaced.routes();
+        if let Some(left) = self.displaced.next_end() {
+            self.missing.ends_in(left);
         }
-        Ok(routes)
+        Ok(survey)
     }
 
     /// Keeps the survey's foreign default routes, so that a switch need not look for them.

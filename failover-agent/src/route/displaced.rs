@@ -1,53 +1,49 @@
-//! Foreign default routes that had to make way, kept on disk so that they can be put back even after a kill -9.
+//! Foreign default routes that had to make way, on record so that they can be put back even after a kill -9.
+//!
+//! A record holds what the route's owner has said last. It ends
+//!
+//! * when the owner says something else: another default route of the same protocol, interfaces and family appears, or the same one again
+//!   (which may have to make way, too, and is then recorded anew). An IPv4 link-local address is what a DHCP client does without a
+//!   lease (RFC 3927): a default route from such an address ends with any other one of its interface;
+//! * with the lifetime of a route that was advertised.
+//!
+//! Where the disk does not take the record in time, memory has it, and the switch goes on.
 
-use std::path::Path;
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use nix::net::if_::if_nametoindex;
-use rtnetlink::{
-    packet_core::{Emitable, Parseable},
-    packet_route::route::{RouteAttribute, RouteMessage},
-};
+use rtnetlink::packet_route::route::RouteMessage;
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 
-use super::message::{describe, hops, interface_name, metric};
-use crate::state::{Life, StateFile};
+use super::{
+    entry::{Entry, Stored, Word},
+    message,
+};
+use crate::{
+    clock::since_boot,
+    store::{Life, Store, StoredFile},
+};
 
 const FILE: &str = "displaced.json";
 
 /// The file's content.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Content {
-    routes: Vec<Entry>,
-}
-
-/// One displaced route.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Entry {
-    /// For people.
-    route: String,
-    /// The interfaces of its hops: an interface that was made anew has another index.
-    interfaces: Vec<Interface>,
-    /// `struct rtmsg` and its attributes as the kernel reported them (`rtnetlink(7)`), in hexadecimal.
-    message: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Interface {
-    index: u32,
-    name: String,
+    routes: Vec<Stored>,
 }
 
 /// The displaced routes, in memory and on disk.
 #[derive(Debug)]
 pub(super) struct Displaced {
-    file: StateFile,
+    file: StoredFile,
     entries: Vec<Entry>,
+    /// It was told that the disk does not have them all.
+    told: bool,
 }
 
 /// A displaced route that can be put back, or why not.
 pub(super) enum Restorable {
-    /// With the interfaces' present indexes.
+    /// With the interfaces' present indexes, and what is left of its lifetime.
     Ready(RouteMessage),
     /// Its interface is gone.
     Gone {
@@ -59,59 +55,107 @@ pub(super) enum Restorable {
 }
 
 impl Displaced {
-    /// Reads what an earlier run has left. Nothing is created.
-    pub(super) fn load(state_dir: &Path) -> Result<Displaced> {
-        // After a boot the kernel knows none of the routes any more.
-        let file = StateFile::new(state_dir, FILE, Life::Boot);
-        let content: Content = file
-            .load("remove it, and check the default routes by hand")?
-            .unwrap_or_default();
+    /// Reads what an earlier run in this boot and network namespace has left. What cannot be understood is set aside, and said.
+    pub(super) fn load(store: &Store) -> Displaced {
+        let file = store.file(FILE, Life::Boot);
+        let content: Content = file.load().unwrap_or_default();
+        let read = content.routes.iter().map(|stored| (stored, stored.read()));
+        let mut entries = Vec::new();
+        let mut damaged = Vec::new();
+        for (stored, entry) in read {
+            match entry {
+                Ok(entry) => entries.push(entry),
+                Err(error) => damaged.push(format!("`{}`: {error:#}", stored.route())),
+            }
+        }
+        let told = false;
         let displaced = Displaced {
             file,
-            entries: content.routes,
+            entries,
+            told,
         };
-        displaced.routes().context("displaced routes")?;
-        Ok(displaced)
+        if !damaged.is_empty() {
+            displaced.file.damaged(&damaged.join("; "));
+            displaced.keep();
+        }
+        displaced
     }
 
-    /// The routes as they were displaced.
-    pub(super) fn routes(&self) -> Result<Vec<RouteMessage>> {
-        self.entries.iter().map(Entry::route).collect()
+    /// The routes, with what is left of their lifetimes.
+    pub(super) fn routes(&self) -> Vec<RouteMessage> {
+        let now = since_boot();
+        let routes = self.entries.iter().map(|entry| entry.route(now));
+        routes.collect()
+    }
+
+    /// How long it is until the next one's lifetime ends.
+    pub(super) fn next_end(&self) -> Option<Duration> {
+        let now = since_boot();
+        let ends = self.entries.iter().filter_map(|entry| entry.ends);
+        ends.min().map(|end| end.saturating_sub(now))
     }
 
     /// Names of the interfaces that each one leaves by.
     pub(super) fn interfaces(&self) -> impl Iterator<Item = impl Iterator<Item = &str>> {
-        let interfaces = self.entries.iter().map(|entry| entry.interfaces.iter());
-        interfaces.map(|interfaces| interfaces.map(|interface| interface.name.as_str()))
+        self.entries.iter().map(Entry::interfaces)
     }
 
     /// The routes as they can be put back now.
-    pub(super) fn restorable(&self) -> Result<Vec<Restorable>> {
-        self.entries.iter().map(Entry::restorable).collect()
+    pub(super) fn restorable(&self) -> Vec<Restorable> {
+        let now = since_boot();
+        let entries = self.entries.iter();
+        entries.map(|entry| entry.restorable(now)).collect()
     }
 
-    /// Takes routes in, and returns when they are on disk. A route takes the place of the one that the same
-    /// protocol had displaced on the same interface with the same metric before (a new DHCP lease, for example).
-    pub(super) fn record(&mut self, routes: &[RouteMessage]) -> Result<()> {
-        let new: Vec<Entry> = routes.iter().map(Entry::new).collect();
-        let mut entries = Vec::new();
-        for old in &self.entries {
-            let old_key = key(&old.route()?, &old.interfaces);
-            let superseded = routes
-                .iter()
-                .zip(&new)
-                .any(|(route, entry)| key(route, &entry.interfaces) == old_key);
-            if !superseded {
-                entries.push(old.clone());
-            }
+    /// Ends the records that are outdated, now that these are the default routes of others that stand, of both families.
+    pub(super) fn observe<'a>(&mut self, standing: impl Iterator<Item = &'a RouteMessage>) {
+        if self.entries.is_empty() {
+            return;
         }
-        entries.extend(new);
-        self.replace(entries)
+        let now = since_boot();
+        let standing: Vec<Word> = standing.map(Word::of).collect();
+        let mut entries = self.entries.clone();
+        entries.retain(|entry| !entry.is_over(now) && !entry.is_outdated(&standing));
+        let displaced: Vec<String> = entries
+            .iter()
+            .map(|entry| entry.word.text.clone())
+            .collect();
+        for entry in &mut entries {
+            entry.forget_gone(&standing, &displaced);
+        }
+        self.replace(entries);
+    }
+
+    /// Takes in `routes`, which are about to be displaced while these default routes of others stand, and waits a moment until that is on
+    /// disk. One whose lifetime is over is nobody's any more.
+    pub(super) fn record(&mut self, routes: &[RouteMessage], standing: &[RouteMessage]) {
+        let now = since_boot();
+        let words: Vec<Word> = standing.iter().map(Word::of).collect();
+        let mut entries = self.entries.clone();
+        entries.retain(|entry| !entry.is_over(now) && !entry.is_outdated(&words));
+        let mut known: Vec<Word> = entries.iter().map(|entry| entry.word.clone()).collect();
+        known.extend(words);
+        let alive =
+            |route: &&RouteMessage| message::lifetime(route).is_none_or(|left| !left.is_zero());
+        let new = routes.iter().filter(alive);
+        for entry in new.map(|route| Entry::new(route, now, &known)) {
+            entries.retain(|old| old.word != entry.word);
+            entries.push(entry);
+        }
+        self.replace(entries);
+        match self.file.settle() {
+            Ok(()) => self.told = false,
+            Err(error) if !std::mem::replace(&mut self.told, true) => warn!(
+                "default routes of others make way although that is not on record yet: {error:#}: \
+                 a stop puts them back all the same, a kill -9 now would lose them"
+            ),
+            Err(_) => {}
+        }
     }
 
     /// Puts back what was there before a [`record`](Self::record).
-    pub(super) fn rollback(&mut self, to: &Snapshot) -> Result<()> {
-        self.replace(to.0.clone())
+    pub(super) fn rollback(&mut self, to: &Snapshot) {
+        self.replace(to.0.clone());
     }
 
     /// For [`rollback`](Self::rollback).
@@ -120,124 +164,35 @@ impl Displaced {
     }
 
     /// Forgets the routes that `keep` says no to, in memory and on disk.
-    pub(super) fn retain(&mut self, keep: &[bool]) -> Result<()> {
+    pub(super) fn retain(&mut self, keep: &[bool]) {
         let entries = self
             .entries
             .iter()
             .zip(keep)
             .filter(|(_, keep)| **keep)
             .map(|(entry, _)| entry.clone());
-        self.replace(entries.collect())
+        self.replace(entries.collect());
     }
 
-    fn replace(&mut self, entries: Vec<Entry>) -> Result<()> {
-        if entries == self.entries {
-            return Ok(());
+    fn replace(&mut self, entries: Vec<Entry>) {
+        if entries != self.entries {
+            self.entries = entries;
+            self.keep();
         }
-        let written = match entries.is_empty() {
-            true => self.file.remove().map(drop),
-            false => self.file.store(&Content {
-                routes: entries.clone(),
-            }),
-        };
-        written.context("cannot record displaced routes")?;
-        self.entries = entries;
-        Ok(())
+    }
+
+    /// Brings the file in line.
+    fn keep(&self) {
+        if self.entries.is_empty() {
+            return self.file.remove();
+        }
+        let routes = self.entries.iter().map(Entry::stored).collect();
+        self.file.replace(&Content { routes });
     }
 }
 
 /// The displaced routes at one time.
 pub(super) struct Snapshot(Vec<Entry>);
 
-impl Entry {
-    fn new(route: &RouteMessage) -> Entry {
-        let interfaces = hops(route)
-            .into_iter()
-            .map(|hop| Interface {
-                index: hop.ifindex,
-                name: interface_name(hop.ifindex),
-            })
-            .collect();
-        let mut bytes = vec![0; route.buffer_len()];
-        route.emit(&mut bytes);
-        Entry {
-            route: describe(route),
-            interfaces,
-            message: to_hex(&bytes),
-        }
-    }
-
-    fn route(&self) -> Result<RouteMessage> {
-        let parse = || Ok::<_, anyhow::Error>(RouteMessage::parse(&from_hex(&self.message)?)?);
-        parse().with_context(|| format!("`{}`", self.route))
-    }
-
-    fn restorable(&self) -> Result<Restorable> {
-        let mut indexes = Vec::new();
-        for interface in &self.interfaces {
-            match if_nametoindex(interface.name.as_str()) {
-                Ok(index) => indexes.push((interface.index, index)),
-                Err(_) => {
-                    return Ok(Restorable::Gone {
-                        route: self.route.clone(),
-                        interface: interface.name.clone(),
-                    });
-                }
-            }
-        }
-        let mut route = self.route()?;
-        renumber(&mut route, &indexes);
-        Ok(Restorable::Ready(route))
-    }
-}
-
-type Key<'a> = (u8, u8, u32, Vec<&'a str>);
-
-fn key<'a>(route: &RouteMessage, interfaces: &'a [Interface]) -> Key<'a> {
-    (
-        u8::from(route.header.address_family),
-        u8::from(route.header.protocol),
-        metric(route),
-        interfaces
-            .iter()
-            .map(|interface| interface.name.as_str())
-            .collect(),
-    )
-}
-
-/// Replaces each old interface index by the new one.
-fn renumber(route: &mut RouteMessage, indexes: &[(u32, u32)]) {
-    let present = |index: u32| {
-        indexes
-            .iter()
-            .find(|(old, _)| *old == index)
-            .map_or(index, |(_, new)| *new)
-    };
-    for attribute in &mut route.attributes {
-        match attribute {
-            RouteAttribute::Oif(index) => *index = present(*index),
-            RouteAttribute::MultiPath(hops) => {
-                for hop in hops {
-                    hop.interface_index = present(hop.interface_index);
-                }
-            }
-            _ => {}
-        }
-    }
-}
-
-/// As the state files hold messages.
-pub(super) fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Reads what [`to_hex`] wrote.
-pub(super) fn from_hex(text: &str) -> Result<Vec<u8>> {
-    if !text.len().is_multiple_of(2) || !text.is_ascii() {
-        bail!("not a hexadecimal message");
-    }
-    (0..text.len())
-        .step_by(2)
-        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).context("not a hexadecimal message"))
-        .collect()
-}
+#[cfg(test)]
+mod tests;

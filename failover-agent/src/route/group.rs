@@ -20,7 +20,7 @@
 //! from the *first* member of a nexthop group (`ip6_route_get_saddr` with `nexthop_fib6_nh` in `include/net/nexthop.h`), but sends
 //! it by any of them: by most members it would leave with an address of another uplink.
 
-use std::{collections::BTreeSet, path::Path};
+use std::collections::BTreeSet;
 
 use anyhow::Result;
 use failover_ebpf::MAX_UPLINKS;
@@ -38,6 +38,7 @@ use crate::{
     config::RouteConfig,
     netlink::{Message, Netlink, Refused, Request},
     policy::{Family, Members, UplinkId},
+    store::Store,
 };
 
 /// From an uplink's first object to its second.
@@ -67,10 +68,10 @@ pub(super) struct Laid {
 }
 
 impl Groups {
-    /// Touches nothing.
-    pub(super) fn new(state_dir: &Path) -> Self {
+    /// Changes nothing.
+    pub(super) fn new(store: &Store) -> Self {
         Groups {
-            hash: HashPolicy::new(state_dir),
+            hash: HashPolicy::load(store),
             objects: None,
             plain: false,
             left_out: [Members::NONE; 2],

@@ -4,15 +4,16 @@
 //! addresses and ports (`fib_multipath_hash_policy` in the kernel's `Documentation/networking/ip-sysctl.rst`). The setting is the
 //! host's, so its former value goes on record before it is changed, and comes back with the routes.
 
-use std::{fs, io, path::Path};
+use std::{fs, io};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 
 use super::{Report, index};
 use crate::{
     policy::Family,
-    state::{Life, StateFile},
+    store::{Life, Store, StoredFile},
 };
 
 const FILE: &str = "hash_policy.json";
@@ -50,17 +51,20 @@ struct Former {
 /// The setting of this network namespace.
 #[derive(Debug)]
 pub(super) struct HashPolicy {
-    file: StateFile,
+    file: StoredFile,
+    former: Former,
     /// Whether it was looked at, by [`Family::ALL`]'s order: it is set once, and what cannot be set is told once.
     looked_at: [bool; 2],
 }
 
 impl HashPolicy {
-    /// Touches nothing.
-    pub(super) fn new(state_dir: &Path) -> Self {
+    /// Reads what an earlier run has left.
+    pub(super) fn load(store: &Store) -> Self {
+        // A boot brings the host's own value back.
+        let file = store.file(FILE, Life::Boot);
         HashPolicy {
-            // A boot brings the host's own value back.
-            file: StateFile::new(state_dir, FILE, Life::Boot),
+            former: file.load().unwrap_or_default(),
+            file,
             looked_at: [false; 2],
         }
     }
@@ -82,31 +86,28 @@ impl HashPolicy {
         if value == LAYER_4 {
             return Ok(None);
         }
-        let before: Option<Former> = self.file.load_or_forget();
-        let mut former = before.clone().unwrap_or_default();
-        former.values[index(family)] = Some(value);
-        self.file.store(&former)?;
+        let before = self.former.values[index(family)].replace(value);
+        self.keep();
+        // Where the disk does not take it in time, memory has it.
+        if let Err(error) = self.file.settle() {
+            warn!(
+                "{} is changed although its former value is not on record: {error:#}",
+                path(family)
+            );
+        }
         if let Err(error) = write(family, LAYER_4) {
-            match before {
-                Some(before) => self.file.store(&before)?,
-                None => self.file.remove().map(drop)?,
-            }
+            self.former.values[index(family)] = before;
+            self.keep();
             return Err(error).with_context(|| cure(family));
         }
         Ok(Some(format!("set {} from {value} to 1", path(family))))
     }
 
     /// Puts the former values back where ours still stand.
-    ///
-    /// # Errors
-    /// The record cannot be removed.
-    pub(super) fn restore(&mut self, report: &mut Report) -> Result<()> {
+    pub(super) fn restore(&mut self, report: &mut Report) {
         self.looked_at = [false; 2];
-        let Some(mut former) = self.file.load_or_forget::<Former>() else {
-            return self.file.remove().map(drop);
-        };
         for family in Family::ALL {
-            let Some(value) = former.values[index(family)] else {
+            let Some(value) = self.former.values[index(family)] else {
                 continue;
             };
             let restored = match read(family) {
@@ -120,16 +121,20 @@ impl HashPolicy {
                 Err(error) => Err(error),
             };
             match restored {
-                Ok(()) => former.values[index(family)] = None,
+                Ok(()) => self.former.values[index(family)] = None,
                 Err(error) => report
                     .problems
                     .push(format!("not set {} back to {value}: {error}", path(family))),
             }
         }
-        if former == Former::default() {
-            self.file.remove().map(drop)
-        } else {
-            self.file.store(&former)
+        self.keep();
+    }
+
+    /// Brings the file in line.
+    fn keep(&self) {
+        match self.former == Former::default() {
+            true => self.file.remove(),
+            false => self.file.replace(&self.former),
         }
     }
 }

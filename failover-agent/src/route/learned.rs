@@ -18,7 +18,7 @@
 //!   long it is one, and says it again when the interface comes up (RFC 4861, 6.3.4 and 6.3.7). The end of its lifetime is
 //!   kept by our own clock; one that was shortened without a word is noticed when the kernel sweeps the route up.
 
-use std::{collections::BTreeMap, net::IpAddr, path::Path};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use anyhow::{Context, Result};
 use rtnetlink::{
@@ -30,13 +30,13 @@ use tracing::warn;
 
 use super::{
     Template,
-    displaced::{from_hex, to_hex},
+    entry::{from_hex, to_hex},
     list::address_family,
     message::{self, Hop, MAIN_TABLE},
 };
 use crate::{
     policy::Family,
-    state::{Life, StateFile},
+    store::{Life, Store, StoredFile},
 };
 
 const FILE: &str = "gateways.json";
@@ -54,7 +54,7 @@ pub(super) struct WayOut {
 /// The ways out, by interface and family.
 #[derive(Debug)]
 pub(super) struct Learned {
-    file: StateFile,
+    file: StoredFile,
     known: BTreeMap<(String, Family), Known>,
     unsaved: bool,
 }
@@ -85,9 +85,9 @@ struct Entry {
 
 impl Learned {
     /// Reads what an earlier run has left. What cannot be read is a warning: it is learned anew.
-    pub(super) fn load(state_dir: &Path) -> Learned {
-        let file = StateFile::new(state_dir, FILE, Life::Ever);
-        let content: Content = file.load_or_forget().unwrap_or_default();
+    pub(super) fn load(store: &Store) -> Learned {
+        let file = store.file(FILE, Life::Ever);
+        let content: Content = file.load().unwrap_or_default();
         let mut known = BTreeMap::new();
         for entry in content.gateways {
             match entry.read() {
@@ -152,16 +152,16 @@ impl Learned {
     }
 
     /// The agent stops: what the kernel's routes tell need not be remembered.
-    pub(super) fn leave(&mut self) -> Result<()> {
+    pub(super) fn leave(&mut self) {
         self.known.retain(|_, known| !known.stands);
         self.unsaved = true;
-        self.save()
+        self.save();
     }
 
     /// Brings the file in line. An advertised gateway is not written: it would be out of date when it is read.
-    pub(super) fn save(&mut self) -> Result<()> {
+    pub(super) fn save(&mut self) {
         if !std::mem::take(&mut self.unsaved) {
-            return Ok(());
+            return;
         }
         let lasting = |known: &&Known| known.way.protocol != RouteProtocol::Ra;
         let gateways: Vec<Entry> = self
@@ -170,17 +170,16 @@ impl Learned {
             .filter(lasting)
             .map(|known| known.entry.clone())
             .collect();
-        let saved = match gateways.is_empty() {
-            true => self.file.remove().map(drop),
-            false => self.file.store(&Content { gateways }),
-        };
-        saved.context("a restart would not know of the gateways")
+        match gateways.is_empty() {
+            true => self.file.remove(),
+            false => self.file.replace(&Content { gateways }),
+        }
     }
 }
 
 /// Forgets everything that an earlier run has left; whether there was anything.
-pub(super) fn remove(state_dir: &Path) -> Result<bool> {
-    StateFile::new(state_dir, FILE, Life::Ever).remove()
+pub(super) fn remove(store: &Store) -> Result<bool> {
+    store.file(FILE, Life::Ever).erase()
 }
 
 impl Entry {
@@ -260,7 +259,7 @@ mod tests {
     #[test]
     fn a_restart_knows_everything_that_is_not_advertised() {
         let dir = tempfile::tempdir().unwrap();
-        let mut learned = Learned::load(dir.path());
+        let mut learned = Learned::load(&Store::from(dir.path()));
         let dhcp = way("192.0.2.1", RouteProtocol::Dhcp);
         learned.learn("up0", 7, Family::V4, dhcp.clone());
         let mut advertised = way("fe80::1", RouteProtocol::Ra);
@@ -272,21 +271,21 @@ mod tests {
             protocol: RouteProtocol::Boot,
         };
         learned.learn("ppp0", 8, Family::V6, none.clone());
-        learned.save().unwrap();
+        learned.save();
 
-        let mut later = Learned::load(dir.path());
+        let mut later = Learned::load(&Store::from(dir.path()));
         assert_eq!(later.get("up0", Family::V4), Some(&dhcp));
         assert_eq!(later.get("up0", Family::V6), None);
         assert_eq!(later.get("ppp0", Family::V6), Some(&none));
 
         // A stop leaves what no route tells, and nothing if there is no such thing.
         later.learn("ppp0", 8, Family::V6, none.clone());
-        later.leave().unwrap();
-        let mut left = Learned::load(dir.path());
+        later.leave();
+        let mut left = Learned::load(&Store::from(dir.path()));
         assert_eq!(left.get("up0", Family::V4), Some(&dhcp));
         assert_eq!(left.get("ppp0", Family::V6), None);
         left.learn("up0", 7, Family::V4, dhcp);
-        left.leave().unwrap();
+        left.leave();
         assert_eq!(dir.path().read_dir().unwrap().count(), 0);
     }
 
@@ -300,14 +299,17 @@ mod tests {
             r#"{"gateways": [{"interface": "up0", "route": "", "message": "02"}]}"#,
         ] {
             std::fs::write(&file, damaged).unwrap();
-            assert!(Learned::load(dir.path()).known.is_empty(), "{damaged}");
+            assert!(
+                Learned::load(&Store::from(dir.path())).known.is_empty(),
+                "{damaged}"
+            );
         }
     }
 
     #[test]
     fn what_its_owner_withdraws_is_forgotten_and_what_the_kernel_drops_is_not() {
         let dir = tempfile::tempdir().unwrap();
-        let mut learned = Learned::load(dir.path());
+        let mut learned = Learned::load(&Store::from(dir.path()));
         let dhcp = way("192.0.2.1", RouteProtocol::Dhcp);
         let stands = |learned: &mut Learned| learned.learn("up0", 7, Family::V4, dhcp.clone());
         let known = |learned: &Learned| learned.get("up0", Family::V4).is_some();
@@ -333,7 +335,7 @@ mod tests {
     fn an_advertised_gateway_goes_with_its_route() {
         let dir = tempfile::tempdir().unwrap();
         for up in [true, false] {
-            let mut learned = Learned::load(dir.path());
+            let mut learned = Learned::load(&Store::from(dir.path()));
             learned.learn("up0", 7, Family::V6, way("fe80::1", RouteProtocol::Ra));
             learned.interrupt("up0");
             learned.miss("up0", Family::V6, up);

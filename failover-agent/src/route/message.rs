@@ -206,6 +206,21 @@ pub(super) fn lifetime(route: &RouteMessage) -> Option<Duration> {
     (expires != 0).then(|| Duration::from_millis(left * 1000 / u64::from(USER_HZ)))
 }
 
+/// Has a route that is good for some time say how much of it is left.
+pub(super) fn set_lifetime(route: &mut RouteMessage, left: Duration) {
+    let ticks = left.as_millis() * u128::from(USER_HZ) / 1000;
+    // 0 would be for ever.
+    let expires = match i32::try_from(ticks).unwrap_or(i32::MAX) {
+        0 => -1,
+        ticks => ticks,
+    };
+    for attribute in &mut route.attributes {
+        if let RouteAttribute::CacheInfo(info) = attribute {
+            info.expires = expires.cast_unsigned();
+        }
+    }
+}
+
 /// What a router says of itself compared with others (RFC 4191, 2.1), the best the greatest. Without a word: medium.
 pub(super) fn preference(route: &RouteMessage) -> i8 {
     let preference = route
@@ -360,13 +375,13 @@ pub(super) fn reinstall(route: &RouteMessage) -> RouteMessage {
         .attributes
         .iter()
         .any(|attribute| matches!(attribute, RouteAttribute::NhId(_)));
-    let mut expires = None;
+    let expires = lifetime(&route).map(|left| {
+        let seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
+        u32::try_from(seconds).unwrap_or(u32::MAX)
+    });
     route.attributes.retain_mut(|attribute| match attribute {
-        RouteAttribute::CacheInfo(info) => {
-            // Routes learned from router advertisements expire.
-            expires = (info.expires > 0).then_some(info.expires / USER_HZ);
-            false
-        }
+        // Routes learned from router advertisements expire, and one that is over stays so.
+        RouteAttribute::CacheInfo(_) => false,
         RouteAttribute::MultiPath(next_hops) => {
             for hop in next_hops {
                 hop.flags &= RouteNextHopFlags::Onlink;

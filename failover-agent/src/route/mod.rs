@@ -4,7 +4,7 @@
 //! Ownership: every route of ours bears `route.protocol`, every rule that number and a priority from
 //! `route.rule_priority` on (three for each uplink), every nexthop object that number and an id from `route.table` on.
 //! Nothing else is ever changed or removed, with two exceptions. Default routes of the uplinks whose metric beats or ties with
-//! ours, and those of withdrawn uplinks, are *displaced*: recorded on disk first, removed only when ours stand confirmed, and put
+//! ours, and those of withdrawn uplinks, are *displaced*: recorded first, removed only when ours stand confirmed, and put
 //! back by [`Router::restore`] or [`reset`]. So is the kernel's multipath hash policy, as soon as there is a balance group.
 //!
 //! | file | concern |
@@ -25,7 +25,7 @@
 //! | `group.rs`, `nexthop.rs` | balance groups, and the nexthop objects that they are made of |
 //! | `hash.rs` | what a group's connections are told apart by |
 //! | `neighbour.rs` | the gateways' link-layer addresses, before they are needed |
-//! | `displaced.rs` | the record of foreign routes that made way |
+//! | `displaced.rs`, `entry.rs` | the record of foreign routes that made way, and when it is outdated |
 //! | `restore.rs` | giving everything back |
 //! | `observe.rs`, `change.rs` | the kernel's notifications |
 //! | `lookup.rs` | questions about one packet |
@@ -39,6 +39,7 @@ mod apply;
 mod change;
 mod discover;
 mod displaced;
+mod entry;
 mod filter;
 mod group;
 mod hash;
@@ -62,7 +63,7 @@ mod survey;
 mod table;
 mod way;
 
-use std::{net::IpAddr, path, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
 use anyhow::{Result, bail};
 use failover_ebpf::LinkLayer;
@@ -73,6 +74,7 @@ use crate::{
     config::RouteConfig,
     netlink::Netlink,
     policy::{Family, Members, UplinkId},
+    store::Store,
 };
 
 pub use actor::{Actor, Origin, protocol_name};
@@ -186,19 +188,20 @@ pub struct Router {
 }
 
 impl Router {
-    /// Opens a netlink socket in the network namespace of the calling thread, and reads the record of displaced
-    /// routes in `state_dir`. Changes nothing.
+    /// Opens a netlink socket in the network namespace of the calling thread, and reads what an earlier
+    /// run has put down in `store`. Changes nothing in the kernel.
     ///
     /// # Errors
-    /// No netlink, or a record that cannot be read.
-    pub fn connect(config: &RouteConfig, state_dir: &path::Path) -> Result<Router> {
+    /// No netlink.
+    pub fn connect(config: &RouteConfig, store: impl Into<Store>) -> Result<Router> {
+        let store = store.into();
         Ok(Router {
             netlink: Netlink::open_route()?,
             config: config.clone(),
-            displaced: Displaced::load(state_dir)?,
+            displaced: Displaced::load(&store),
             links: Vec::new(),
-            groups: Groups::new(state_dir),
-            learned: Learned::load(state_dir),
+            groups: Groups::new(&store),
+            learned: Learned::load(&store),
             missing: Missing::default(),
             active: [Members::NONE; 2],
             withdrawn: [Members::NONE; 2],
@@ -315,13 +318,11 @@ impl Router {
 
     /// Looks for default routes in the main table that are not ours.
     fn refresh_foreign(&mut self) -> Result<()> {
-        let ours = RouteProtocol::from(self.config.protocol);
         for family in Family::ALL {
-            let defaults = self.netlink.routes(family, &main_table(), |header| {
-                message::is_default(header) && header.protocol != ours
-            })?;
-            self.foreign[index(family)] = defaults;
+            let foreign = foreign_of(&mut self.netlink, family, self.config.protocol)?;
+            self.foreign[index(family)] = foreign;
         }
+        self.displaced.observe(self.foreign.iter().flatten());
         Ok(())
     }
 
@@ -339,6 +340,14 @@ fn index(family: Family) -> usize {
         Family::V4 => 0,
         Family::V6 => 1,
     }
+}
+
+/// Default routes in the main table that are not ours.
+fn foreign_of(netlink: &mut Netlink, family: Family, protocol: u8) -> Result<Vec<RouteMessage>> {
+    let ours = RouteProtocol::from(protocol);
+    netlink.routes(family, &main_table(), |header| {
+        message::is_default(header) && header.protocol != ours
+    })
 }
 
 /// Filter of a dump.

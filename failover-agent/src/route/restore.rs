@@ -1,7 +1,5 @@
 //! Giving everything back: on stop, and after a kill -9.
 
-use std::path::Path;
-
 use anyhow::Result;
 use rtnetlink::{
     packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_REPLACE},
@@ -11,7 +9,7 @@ use rtnetlink::{
 use super::{
     Report, Router, apply,
     displaced::{Displaced, Restorable},
-    group,
+    foreign_of, group,
     hash::HashPolicy,
     index, learned,
     list::{Request, address_family},
@@ -22,6 +20,7 @@ use crate::{
     config::RouteConfig,
     netlink::Netlink,
     policy::{Family, Members},
+    store::Store,
 };
 
 /// Refusals that say nothing about the route: it stays on record for another attempt. All others mean that its interface
@@ -37,15 +36,13 @@ impl Router {
     /// policy back. Goes on after each failure; all that could not be done is among the report's problems.
     pub fn restore(&mut self) -> Report {
         self.active = [Members::NONE; 2];
-        let mut report = withdraw(
+        let report = withdraw(
             &mut self.netlink,
             &self.config,
-            Ok(&mut self.displaced),
+            &mut self.displaced,
             &mut self.groups.hash,
         );
-        if let Err(error) = self.learned.leave() {
-            report.problems.push(format!("{error:#}"));
-        }
+        self.learned.leave();
         report
     }
 
@@ -55,7 +52,7 @@ impl Router {
     /// # Errors
     /// Netlink itself fails, or the record of displaced routes. What the kernel refuses is in the report.
     pub fn release(&mut self) -> Result<Report> {
-        let routes = self.displaced.routes()?;
+        let routes = self.displaced.routes();
         let back: Vec<bool> = (self.displaced.interfaces().zip(&routes))
             .map(|(mut interfaces, route)| {
                 let of_uplink = |name| self.links.iter().any(|link| link.interface == name);
@@ -86,20 +83,20 @@ impl Router {
     }
 }
 
-/// The same as [`Router::restore`] without knowing the uplinks: from the records in `state_dir`, the protocol number and
+/// The same as [`Router::restore`] without knowing the uplinks: from the records in `store`, the protocol number and
 /// the ranges of priorities and ids alone. For what a killed agent has left behind.
 ///
 /// # Errors
 /// There is no netlink here.
-pub fn reset(config: &RouteConfig, state_dir: &Path) -> Result<Report> {
-    let mut displaced = Displaced::load(state_dir);
+pub fn reset(config: &RouteConfig, store: impl Into<Store>) -> Result<Report> {
+    let store = store.into();
     let mut report = withdraw(
         &mut Netlink::open_route()?,
         config,
-        displaced.as_mut(),
-        &mut HashPolicy::new(state_dir),
+        &mut Displaced::load(&store),
+        &mut HashPolicy::load(&store),
     );
-    match learned::remove(state_dir) {
+    match learned::remove(&store) {
         Ok(true) => report
             .changes
             .push("removed the gateways that were learned".to_owned()),
@@ -115,19 +112,23 @@ const ATTEMPTS: usize = 3;
 fn withdraw(
     netlink: &mut Netlink,
     config: &RouteConfig,
-    displaced: Result<&mut Displaced, &mut anyhow::Error>,
+    displaced: &mut Displaced,
     hash: &mut HashPolicy,
 ) -> Report {
     let mut report = Report::default();
-    match displaced {
-        Ok(displaced) => attempt(&mut report, "displaced routes", |report| {
-            let all = vec![true; displaced.interfaces().count()];
-            put_back(netlink, config, displaced, &all, report)
-        }),
-        Err(error) => report
-            .problems
-            .push(format!("no displaced route could be restored: {error:#}")),
-    }
+    // What an owner says now needs nobody to put it back.
+    attempt(&mut report, "others' default routes", |_| {
+        let mut standing = Vec::new();
+        for family in Family::ALL {
+            standing.extend(foreign_of(netlink, family, config.protocol)?);
+        }
+        displaced.observe(standing.iter());
+        Ok(())
+    });
+    attempt(&mut report, "displaced routes", |report| {
+        let all = vec![true; displaced.interfaces().count()];
+        put_back(netlink, config, displaced, &all, report)
+    });
     for family in Family::ALL {
         attempt(&mut report, &format!("our {family} routes"), |report| {
             remove_main(netlink, config, family, report)
@@ -145,9 +146,7 @@ fn withdraw(
         let ids: Vec<u32> = objects.iter().map(|object| object.id).collect();
         group::delete(netlink, &ids, report)
     });
-    attempt(&mut report, "the multipath hash policy", |report| {
-        hash.restore(report)
-    });
+    hash.restore(&mut report);
     report
 }
 
@@ -232,7 +231,7 @@ fn put_back(
     back: &[bool],
     report: &mut Report,
 ) -> Result<()> {
-    let entries = displaced.restorable()?;
+    let entries = displaced.restorable();
     if entries.is_empty() {
         return Ok(());
     }
@@ -296,5 +295,6 @@ fn put_back(
             }
         }
     }
-    displaced.retain(&keep)
+    displaced.retain(&keep);
+    Ok(())
 }

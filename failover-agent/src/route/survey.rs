@@ -75,16 +75,12 @@ pub(super) struct Survey {
     pub(super) addresses: Vec<Address>,
     /// The main table's default routes, those for one source included, and routes to networks and hosts on the links.
     pub(super) routes: [Vec<RouteMessage>; 2],
-    /// Default routes that an earlier run (or this one) has displaced: they count as if they stood.
+    /// Default routes that an earlier run (or this one) has displaced: they count as if they stood, as long as their lifetimes last.
     pub(super) displaced: Vec<RouteMessage>,
 }
 impl Survey {
-    /// Lists everything. `ours` is our protocol number.
-    pub(super) fn take(
-        netlink: &mut Netlink,
-        ours: RouteProtocol,
-        displaced: Vec<RouteMessage>,
-    ) -> Result<Survey> {
+    /// Lists everything but the displaced routes. `ours` is our protocol number.
+    pub(super) fn take(netlink: &mut Netlink, ours: RouteProtocol) -> Result<Survey> {
         let interfaces = netlink
             .list(
                 &RouteNetlinkMessage::GetLink(LinkMessage::default()),
@@ -107,7 +103,7 @@ impl Survey {
             interfaces,
             addresses,
             routes,
-            displaced,
+            displaced: Vec::new(),
         })
     }
     /// Others' default routes by an interface, displaced ones included, the best to learn from first: in the order in which the
@@ -122,8 +118,8 @@ impl Survey {
         let mut candidates: Vec<(&RouteMessage, Hop)> = self
             .foreign(family)
             .chain(self.foreign_for_source(family))
-            .filter(|route| message::lifetime(route).is_none_or(|left| !left.is_zero()))
             .chain(displaced)
+            .filter(|route| message::lifetime(route).is_none_or(|left| !left.is_zero()))
             .flat_map(|route| hops(route).into_iter().map(move |hop| (route, hop)))
             .filter(|(_, hop)| hop.ifindex == ifindex)
             .collect();

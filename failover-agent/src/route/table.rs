@@ -56,9 +56,7 @@ impl Router {
         self.links = links.to_vec();
         let mut report = self.lay_tables()?;
         self.adopt_objects(&mut report)?;
-        if let Err(error) = self.learned.save() {
-            report.problems.push(format!("{error:#}"));
-        }
+        self.learned.save();
         Ok(report)
     }
 

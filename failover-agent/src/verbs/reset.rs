@@ -10,6 +10,7 @@ use crate::{
     datapath,
     failure::Failure,
     output, route,
+    store::Store,
 };
 
 /// Removes everything in the order of a stop: gates open, routes as they were, no programs. Each step is tried, whatever becomes of the others,
@@ -23,12 +24,13 @@ pub(super) fn reset(args: &ResetArgs, flags: &DirFlags) -> Result<()> {
     let dirs = dirs.overridden(flags)?;
     let lock = Lock::acquire(&dirs.run)?;
     let namespace_lock = NamespaceLock::acquire(&dirs.run)?;
+    let store = Store::open(&dirs);
     let mut done = Done::default();
     done.take(
         "opening the gates",
         datapath::end_lease(&dirs.bpf).map(|()| Vec::new()),
     );
-    match route::reset(&route, &dirs.state) {
+    match route::reset(&route, &store) {
         Ok(report) => {
             done.changes.extend(report.changes);
             done.changes.extend(report.obsolete);
@@ -52,7 +54,7 @@ pub(super) fn reset(args: &ResetArgs, flags: &DirFlags) -> Result<()> {
     );
     done.take(
         "forgetting the drill",
-        agent::remove_drill(&dirs.state).map(|there| {
+        agent::remove_drill(&store).map(|there| {
             removed("the drill that was going on", there)
                 .into_iter()
                 .collect()
@@ -60,12 +62,13 @@ pub(super) fn reset(args: &ResetArgs, flags: &DirFlags) -> Result<()> {
     );
     done.take(
         "forgetting the health",
-        agent::forget(&dirs.state).map(|there| {
+        agent::forget(&store).map(|there| {
             removed("what was known of health", there)
                 .into_iter()
                 .collect()
         }),
     );
+    done.problems.extend(store.finish());
     drop((lock, namespace_lock));
     for line in &done.changes {
         output::print_line(line)?;

@@ -178,9 +178,9 @@ fn withdrawn_uplinks_have_no_default_route() {
                 Report::default()
             );
 
-            // Kept so, whoever brings it back.
+            // Kept so, whoever brings it back. Another owner's: the record of the first one's stays.
             ip(&format!(
-                "{option} route add default dev up1 proto static metric 900"
+                "{option} route add default dev up1 proto boot metric 900"
             ));
             look(&mut router, &config);
             assert_eq!(interfaces(), ["up0", "up2"]);
@@ -200,7 +200,7 @@ fn withdrawn_uplinks_have_no_default_route() {
         router.restore();
         for option in ["-4", "-6"] {
             ip(&format!(
-                "{option} route del default dev up1 proto static metric 900"
+                "{option} route del default dev up1 proto boot metric 900"
             ));
         }
         assert_eq!(snapshot(), before);

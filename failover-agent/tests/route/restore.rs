@@ -225,11 +225,16 @@ fn ignores_a_record_from_before_the_boot() {
                 .any(|line| line.starts_with("restored"))
         );
 
-        std::fs::write(&file, "{").unwrap();
-        let error = reset(&config.route, state.path()).unwrap_err();
-        assert!(
-            format!("{error:#}").contains("is damaged: remove it"),
-            "{error:#}"
+        let foreign = state.path().join("displaced.json.foreign");
+        assert_eq!(
+            std::fs::read_to_string(&foreign).unwrap(),
+            record.to_string()
         );
+
+        std::fs::write(&file, "{").unwrap();
+        reset(&config.route, state.path()).unwrap();
+        let damaged = state.path().join("displaced.json.damaged");
+        assert_eq!(std::fs::read_to_string(&damaged).unwrap(), "{");
+        assert!(!file.exists());
     });
 }

@@ -36,7 +36,7 @@ fn links(lab: &Lab) -> Result<(Config, Vec<Link>)> {
     let config = Config::from_file(&lab.write_config(&lab.config(PROBE_BOTH))?)?;
     let links = lab.host().namespace().run(|| {
         // What the agent has displaced is how the gateways are known.
-        Router::connect(&config.route, &lab.agent_dirs().state)?.rediscover(&config)
+        Router::connect(&config.route, lab.agent_dirs().state.as_path())?.rediscover(&config)
     })?;
     Ok((config, links))
 }

@@ -1,0 +1,133 @@
+//! What a program that is executed in the agent's process has to know: sealed memory, whose descriptor outlives the `execve`.
+//!
+//! So a restart needs no disk: neither one that takes what was not written yet, nor one that can be read.
+
+use std::{
+    env,
+    fs::File,
+    io::{Read as _, Write as _},
+    os::fd::{AsRawFd as _, OwnedFd},
+    process::{self, Command},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use nix::{
+    fcntl::{FcntlArg, SealFlag, fcntl},
+    sys::memfd::{MFdFlags, memfd_create},
+    unistd::close,
+};
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+use super::{
+    Inner,
+    keeper::{Keeper, Newest},
+    realm::Realm,
+};
+
+/// Names the descriptor.
+const VARIABLE: &str = "FAILOVER_AGENT_HANDOVER";
+
+/// Far more than all files together.
+const MAX_BYTES: u64 = 16 << 20;
+
+/// Nobody has changed it since.
+const SEALS: SealFlag = SealFlag::F_SEAL_SEAL
+    .union(SealFlag::F_SEAL_SHRINK)
+    .union(SealFlag::F_SEAL_GROW)
+    .union(SealFlag::F_SEAL_WRITE);
+
+/// Sealed memory for the next program.
+#[derive(Debug)]
+pub struct Handover(OwnedFd);
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Content {
+    /// A program that the agent has started for anything else inherits the variable, but not the number.
+    process: u32,
+    realm: Realm,
+    run: Vec<Entry>,
+    state: Vec<Entry>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Entry {
+    name: String,
+    content: Option<String>,
+    synced: bool,
+    written: bool,
+}
+
+impl Handover {
+    pub(super) fn of(store: &Inner) -> Result<Handover> {
+        let entries = |keeper: &Keeper| -> Vec<Entry> {
+            let files = keeper.newest().into_iter();
+            files
+                .map(|file| Entry {
+                    name: file.name,
+                    content: file.content,
+                    synced: file.synced,
+                    written: file.written,
+                })
+                .collect()
+        };
+        let content = Content {
+            process: process::id(),
+            realm: store.realm.clone(),
+            run: entries(&store.run),
+            state: entries(&store.state),
+        };
+        let memory =
+            memfd_create("failover-agent", MFdFlags::MFD_ALLOW_SEALING).context("memfd_create")?;
+        let mut memory = File::from(memory);
+        memory
+            .write_all(&serde_json::to_vec(&content)?)
+            .context("writing to memory")?;
+        fcntl(&memory, FcntlArg::F_ADD_SEALS(SEALS)).context("sealing memory")?;
+        Ok(Handover(memory.into()))
+    }
+
+    /// Tells `command`, which is to be executed in this process, of it.
+    pub fn tell(&self, command: &mut Command) {
+        command.env(VARIABLE, self.0.as_raw_fd().to_string());
+    }
+}
+
+/// Takes over what was handed to this program, if anything was.
+pub(super) fn take(store: &Inner) {
+    let Some(number) = env::var(VARIABLE).ok().and_then(|text| text.parse().ok()) else {
+        return;
+    };
+    match read(number) {
+        Ok(content) if content.process == process::id() && content.realm == store.realm => {
+            for (keeper, entries) in [(&store.run, content.run), (&store.state, content.state)] {
+                for entry in entries {
+                    keeper.inherit(Newest {
+                        name: entry.name,
+                        content: entry.content,
+                        synced: entry.synced,
+                        written: entry.written,
+                    });
+                }
+            }
+        }
+        // It was for the program that has started this one.
+        Ok(_) => {}
+        Err(error) => warn!("what the program before has handed over cannot be read: {error:#}"),
+    }
+}
+
+/// Reads the memory, and closes it if it is such.
+fn read(number: i32) -> Result<Content> {
+    let path = format!("/proc/self/fd/{number}");
+    let memory = File::open(&path).with_context(|| path.clone())?;
+    let seals = fcntl(&memory, FcntlArg::F_GET_SEALS).with_context(|| path.clone())?;
+    ensure!(
+        SealFlag::from_bits_truncate(seals).contains(SEALS),
+        "{path} is no sealed memory"
+    );
+    close(number).with_context(|| path.clone())?;
+    let mut bytes = Vec::new();
+    memory.take(MAX_BYTES).read_to_end(&mut bytes)?;
+    Ok(serde_json::from_slice(&bytes)?)
+}

@@ -1,0 +1,338 @@
+//! Edge: everything that is written to a disk, and read from it at the start.
+//!
+//! The loop never waits for a disk: it hands the newest content of a file over, and goes on. A full, read-only, frozen or dying disk costs
+//! what a restart after a crash would have known, and a warning, nothing else.
+//!
+//! | file | where | valid |
+//! |---|---|---|
+//! | `displaced.json`, `hash_policy.json`, `health.json` | run directory, on a tmpfs | in this boot and this network namespace: they speak of what the kernel has in memory |
+//! | `gateways.json`, `drill.json` | state directory | for ever |
+//!
+//! Each is one JSON object. One that is damaged, or is none of ours, is set aside as `NAME.damaged`, one of another boot or network
+//! namespace as `NAME.foreign`, in place of the one before; it counts as none. The agent holds the lock of its run directory, so
+//! there is one writer.
+//!
+//! | file | concern |
+//! |---|---|
+//! | `keeper.rs` | what the files of a directory should say, and the thread that sees to it |
+//! | `budget.rs` | how often a file is written |
+//! | `hands.rs` | the process that touches the disk |
+//! | `disk.rs` | what it does there |
+//! | `realm.rs` | boot and network namespace |
+//! | `handover.rs` | what the next program in this process has to know |
+
+mod budget;
+mod disk;
+mod handover;
+mod hands;
+mod keeper;
+mod realm;
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use anyhow::{Result, bail};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tracing::{error, warn};
+
+use self::{
+    disk::{Reply, Request},
+    keeper::{Keeper, Mode, Unwritten},
+    realm::Realm,
+};
+pub use self::{handover::Handover, hands::serve};
+use crate::config::Dirs;
+
+/// What is no record gets this after its name.
+const DAMAGED: &str = "damaged";
+/// So does a record of another boot or network namespace.
+const FOREIGN: &str = "foreign";
+
+/// How long the start waits for a disk from which it reads, once: while the host boots, everything takes its time.
+const READING: Duration = Duration::from_secs(5);
+
+/// How long a switch waits for the record of a route that it takes out of the way.
+const RECORDING: Duration = Duration::from_millis(50);
+
+/// How long the end of a run waits for the last files.
+const FINISHING: Duration = Duration::from_secs(2);
+
+/// How long a file means something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// Until the next boot, in this network namespace: it speaks of what the kernel has in memory. In the run directory.
+    Boot,
+    /// For ever. In the state directory.
+    Ever,
+}
+
+/// All files. Copies mean the same.
+#[derive(Clone, Debug)]
+pub struct Store(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    run: Keeper,
+    state: Keeper,
+    realm: Realm,
+}
+
+/// One file.
+#[derive(Clone, Debug)]
+pub(crate) struct StoredFile {
+    store: Store,
+    name: &'static str,
+    life: Life,
+}
+
+/// What is in a file: the caller's fields, and with [`Life::Boot`] in what they are valid.
+#[derive(Serialize, Deserialize)]
+struct Content<T> {
+    #[serde(flatten)]
+    realm: Realm,
+    #[serde(flatten)]
+    content: T,
+}
+
+impl Store {
+    /// The files in the directories of a program that may write them. Reads nothing yet.
+    pub fn open(dirs: &Dirs) -> Store {
+        Store::new(&dirs.run, &dirs.state, Mode::Apart)
+    }
+
+    /// The same for a program that may have been executed by an agent in its own process: what that had not written yet is taken over.
+    pub fn resume(dirs: &Dirs) -> Store {
+        let store = Store::open(dirs);
+        handover::take(&store.0);
+        store
+    }
+
+    /// The same for one that only looks.
+    pub fn look(dirs: &Dirs) -> Store {
+        Store::new(&dirs.run, &dirs.state, Mode::ReadOnly)
+    }
+
+    fn new(run: &Path, state: &Path, mode: Mode) -> Store {
+        Store(Arc::new(Inner {
+            run: Keeper::new(run.to_owned(), mode),
+            state: Keeper::new(state.to_owned(), mode),
+            realm: Realm::here(),
+        }))
+    }
+
+    /// The file `name`. Touches nothing.
+    pub(crate) fn file(&self, name: &'static str, life: Life) -> StoredFile {
+        StoredFile {
+            store: self.clone(),
+            name,
+            life,
+        }
+    }
+
+    /// What is not on disk yet is tried once more, and waited for, but not for ever. Returns what could not be written, one line each.
+    pub(crate) fn finish(&self) -> Vec<String> {
+        let mut unwritten = self.0.run.finish(FINISHING);
+        unwritten.extend(self.0.state.finish(FINISHING));
+        unwritten
+    }
+
+    /// What the program that takes over in this process has to know, whether it is on disk or not.
+    pub fn hand_over(&self) -> Option<Handover> {
+        Handover::of(&self.0)
+            .inspect_err(|error| {
+                error!("the new program will know only what is on disk: {error:#}");
+                for unwritten in self.finish() {
+                    error!("{unwritten}");
+                }
+            })
+            .ok()
+    }
+}
+
+/// All files in one directory, read and written by the caller: for programs that nobody waits for.
+impl From<&Path> for Store {
+    fn from(directory: &Path) -> Store {
+        Store::new(directory, directory, Mode::AtOnce)
+    }
+}
+
+impl From<&Store> for Store {
+    fn from(store: &Store) -> Store {
+        store.clone()
+    }
+}
+
+impl StoredFile {
+    /// What was stored; None if nothing was, or what counts as nothing: then the log says so. Waits for the disk, but not for ever.
+    pub(crate) fn load<T: DeserializeOwned>(&self) -> Option<T> {
+        let text = match self.keeper().known(self.name) {
+            Some(known) => known?,
+            None => {
+                let text = self.read()?;
+                self.keeper()
+                    .learn(self.name, text.clone(), self.is_synced());
+                text?
+            }
+        };
+        let stored: Content<T> = match serde_json::from_str(&text) {
+            Ok(stored) => stored,
+            Err(error) => {
+                self.set_aside(DAMAGED, &format!("it is damaged ({error})"));
+                return None;
+            }
+        };
+        let foreign = match self.life {
+            Life::Boot => stored.realm.foreign_to(&self.store.0.realm),
+            Life::Ever => None,
+        };
+        match foreign {
+            Some(why) => {
+                self.set_aside(FOREIGN, why);
+                None
+            }
+            None => Some(stored.content),
+        }
+    }
+
+    /// Has it say `content`, which must be a struct or a map, as soon as the disk takes it.
+    pub(crate) fn replace<T: Serialize>(&self, content: &T) {
+        let realm = match self.life {
+            Life::Boot => self.store.0.realm.clone(),
+            Life::Ever => Realm::default(),
+        };
+        match serde_json::to_string_pretty(&Content { realm, content }) {
+            Ok(text) => self
+                .keeper()
+                .submit(self.name, Some(text), self.is_synced()),
+            Err(error) => error!("{} cannot be written as JSON: {error}", self.name),
+        }
+    }
+
+    /// Has it removed as soon as the disk takes that.
+    pub(crate) fn remove(&self) {
+        self.keeper().submit(self.name, None, self.is_synced());
+    }
+
+    /// Waits a moment until what it was told to say is on disk.
+    ///
+    /// # Errors
+    ///
+    /// It is not, and why: only the memory of this process has it. A file that was just written many times in a row is none: its turn
+    /// comes within half a second.
+    pub(crate) fn settle(&self) -> Result<()> {
+        let path = self.keeper().path(self.name);
+        match self.keeper().settle(self.name, RECORDING) {
+            Ok(()) | Err(Unwritten::Deferred) => Ok(()),
+            Err(Unwritten::Late) => bail!("the disk of {} does not answer", path.display()),
+            Err(Unwritten::Failed(why)) => bail!("{}: {why}", path.display()),
+        }
+    }
+
+    /// Removes it, and waits for that; whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be removed.
+    pub(crate) fn erase(&self) -> Result<bool> {
+        let there = match self.keeper().known(self.name) {
+            Some(known) => known.is_some(),
+            None => match self.ask_twice(&self.reading()) {
+                Reply::Absent => false,
+                Reply::Damaged(why) => {
+                    self.set_aside(DAMAGED, &why);
+                    false
+                }
+                Reply::Content(_) | Reply::Failed(_) | Reply::Done => true,
+            },
+        };
+        if !there {
+            return Ok(false);
+        }
+        self.remove();
+        match self.keeper().settle(self.name, READING) {
+            Ok(()) => Ok(true),
+            Err(unwritten) => {
+                let why = match unwritten {
+                    Unwritten::Failed(why) => why,
+                    Unwritten::Late | Unwritten::Deferred => "the disk does not answer".to_owned(),
+                };
+                bail!(
+                    "cannot remove {}: {why}",
+                    self.keeper().path(self.name).display()
+                );
+            }
+        }
+    }
+
+    /// Has what it says set aside as damaged, and tells of it: for what only the caller can know.
+    pub(crate) fn damaged(&self, why: &str) {
+        self.set_aside(DAMAGED, &format!("it is damaged ({why})"));
+    }
+
+    fn keeper(&self) -> &Keeper {
+        match self.life {
+            Life::Boot => &self.store.0.run,
+            Life::Ever => &self.store.0.state,
+        }
+    }
+
+    /// What is valid in this boot need not survive the loss of power.
+    fn is_synced(&self) -> bool {
+        self.life == Life::Ever
+    }
+
+    fn reading(&self) -> Request {
+        Request::Read {
+            name: self.name.to_owned(),
+        }
+    }
+
+    /// The text; outer None: it cannot be read, and the log says so.
+    fn read(&self) -> Option<Option<String>> {
+        match self.ask_twice(&self.reading()) {
+            Reply::Content(text) => Some(Some(text)),
+            Reply::Absent => Some(None),
+            Reply::Damaged(why) => {
+                self.set_aside(DAMAGED, &why);
+                None
+            }
+            Reply::Failed(why) => {
+                let path = self.keeper().path(self.name);
+                warn!("cannot read {}: {why}: it counts as none", path.display());
+                None
+            }
+            Reply::Done => None,
+        }
+    }
+
+    /// A refusal may be that of a moment.
+    fn ask_twice(&self, request: &Request) -> Reply {
+        match self.keeper().ask(request.clone(), READING) {
+            Reply::Failed(_) | Reply::Damaged(_) => self.keeper().ask(request.clone(), READING),
+            reply => reply,
+        }
+    }
+
+    fn set_aside(&self, word: &str, why: &str) {
+        let path = self.keeper().path(self.name);
+        let path = path.display();
+        if self.keeper().reads_only() {
+            warn!("{path} counts as none: {why}");
+            return;
+        }
+        let request = Request::SetAside {
+            name: self.name.to_owned(),
+            word: word.to_owned(),
+        };
+        match self.keeper().ask(request, READING) {
+            Reply::Done => warn!("{path} counts as none: {why}; it is set aside as {path}.{word}"),
+            Reply::Failed(error) => {
+                warn!("{path} counts as none: {why}; it cannot be set aside: {error}");
+            }
+            Reply::Absent | Reply::Content(_) | Reply::Damaged(_) => {}
+        }
+        self.keeper().forget(self.name);
+    }
+}
+
+#[cfg(test)]
+mod tests;
