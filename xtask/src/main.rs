@@ -6,6 +6,7 @@
 //! | `toolchain.rs`, `linker.rs`, `packages.rs`, `daemons.rs` | finding and getting: the Rust toolchain, bpf-linker and LLVM, system packages, daemons that are not installed |
 //! | `build.rs`, `run.rs`, `test.rs`, `bench.rs`, `inject.rs` | one verb each |
 //! | `cargo.rs`, `privilege.rs`, `progress.rs` | running cargo, becoming root, showing progress |
+//! | `kernels.rs`, `kernels/` | other kernels in virtual machines |
 //! | `harness.rs`, `libtest.rs` | running test programs, reading what they print |
 
 mod bench;
@@ -14,6 +15,7 @@ mod cargo;
 mod daemons;
 mod harness;
 mod inject;
+mod kernels;
 mod libtest;
 mod linker;
 mod packages;
@@ -37,6 +39,7 @@ On a fresh Debian machine with rustup and a C compiler:
   cargo xtask build-and-run run --uplink eth0 --uplink wwan0 --target 1.1.1.1
   cargo xtask test                  formatting, lints, documentation, unit and namespace tests
   cargo xtask bench --json          the benchmark, as data
+  cargo xtask kernels --kernel 6.1  tests on another kernel, in a virtual machine
   cargo xtask inject                let system calls of the agent fail, one at a time
 
 Start it as yourself: it asks sudo for the steps that need root (packages, the agent, the
@@ -84,6 +87,8 @@ enum Verb {
         /// Run only the tests whose name contains this, and none of the checks
         filter: Option<String>,
     },
+    /// Run the tests that lean on the kernel on Debian's kernels 6.1 and 6.12, in virtual machines (slow)
+    Kernels(kernels::KernelsArgs),
     /// Run the benchmark as root: each figure beside its goal
     Bench(bench::BenchArgs),
     /// Run the fault injection as root: each kind of the agent's system calls fails once, and the host must stay online
@@ -107,6 +112,7 @@ fn main() -> ExitCode {
         Verb::Build { release } => build::build(release),
         Verb::BuildAndRun { json, agent } => run::build_and_run(json, &agent),
         Verb::Test { filter } => test::test(filter.as_deref()),
+        Verb::Kernels(options) => kernels::kernels(&options),
         Verb::Bench(options) => bench::bench(&options),
         Verb::Inject { arguments } => inject::inject(&arguments),
     });

@@ -42,13 +42,16 @@ pub(crate) const LABORATORY: [&[Tool]; 16] = [
     &of("conntrack", ["conntrack"]),
     &of(
         "coreutils",
-        ["cat", "cp", "ls", "rm", "sleep", "timeout", "true"],
+        [
+            "cat", "chmod", "cp", "cut", "date", "env", "head", "ls", "mv", "readlink", "rm",
+            "sleep", "timeout", "true", "yes",
+        ],
     ),
     &of("dash", ["sh"]),
     &of("findutils", ["find"]),
     &of("grep", ["grep"]),
     &of("iproute2", ["ip", "ss", "tc"]),
-    &of("iptables", ["iptables"]),
+    &of("iptables", ["ip6tables-nft", "iptables", "iptables-nft"]),
     &of("mawk", ["awk"]),
     &of("mount", ["mount"]),
     &of("nftables", ["nft"]),
@@ -66,13 +69,7 @@ pub(crate) const LABORATORY: [&[Tool]; 16] = [
 /// (rustc, a C compiler) were there before us.
 pub(crate) const SETUP: [&[Tool]; 5] = [
     &of("apt", ["apt-cache", "apt-get"]),
-    &of(
-        "coreutils",
-        [
-            "cat", "chmod", "cp", "cut", "date", "env", "head", "ls", "mv", "readlink", "rm",
-            "sleep", "timeout", "true", "yes",
-        ],
-    ),
+    &of("coreutils", ["env", "nice", "true"]),
     &of("dash", ["sh"]),
     &of("dpkg", ["dpkg-deb"]),
     &of("tar", ["tar"]),

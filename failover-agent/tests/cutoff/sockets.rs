@@ -127,6 +127,8 @@ fn destroys_tcp_in_every_state_but_listening() {
             expected.iter().all(|state| states.contains(*state))
         });
         let unrelated = connected(Type::STREAM, "192.0.2.2:0", "192.0.2.2:1007");
+        // The peer sends its SYN again after a second, which would make another socket in SYN-RECV.
+        sh("nft add rule inet gate output tcp dport 1003 tcp flags \\& syn == syn drop");
 
         let cutoff = Cutoff::open();
         assert_eq!(cutoff.missing(), Vec::<String>::new());

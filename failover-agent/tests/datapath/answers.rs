@@ -12,9 +12,8 @@ use failover_agent::{
     policy::Family,
 };
 
-use crate::lab::{Lab, Peer, lab, sh, until, uplink};
+use crate::lab::{Lab, Peer, lab, modes, sh, until, uplink};
 
-const MODES: [AttachMode; 2] = [AttachMode::Tcx, AttachMode::Clsact];
 const PEERS: [&str; 2] = ["10.0.0.2:7777", "[2001:db8::2]:7777"];
 
 /// The host's uplink with cut mode `Reset` and both gates open, behind a strict reverse path filter.
@@ -46,7 +45,7 @@ fn connected(peer: &Peer, address: &str) -> (TcpStream, TcpStream) {
 #[test]
 #[ignore = "needs root"]
 fn a_connection_that_sends_is_reset_at_once() {
-    for mode in MODES {
+    for (mode, _) in modes() {
         lab(|lab| {
             let peer = Peer::connect();
             let mut datapath = attached(lab, mode);
@@ -68,7 +67,7 @@ fn a_connection_that_sends_is_reset_at_once() {
 #[test]
 #[ignore = "needs root"]
 fn a_new_connection_is_refused_at_once() {
-    for mode in MODES {
+    for (mode, _) in modes() {
         lab(|lab| {
             let peer = Peer::connect();
             let mut datapath = attached(lab, mode);
@@ -86,7 +85,7 @@ fn a_new_connection_is_refused_at_once() {
 #[test]
 #[ignore = "needs root"]
 fn a_bulk_sender_is_reset_in_full_flight() {
-    for mode in MODES {
+    for (mode, _) in modes() {
         for address in PEERS {
             lab(|lab| {
                 let peer = Peer::connect();
@@ -128,7 +127,7 @@ fn a_bulk_sender_is_reset_in_full_flight() {
 #[test]
 #[ignore = "needs root"]
 fn a_connected_udp_socket_gets_an_error() {
-    for mode in MODES {
+    for (mode, _) in modes() {
         lab(|lab| {
             let _peer = Peer::connect();
             let mut datapath = attached(lab, mode);

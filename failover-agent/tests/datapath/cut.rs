@@ -15,9 +15,7 @@ use failover_agent::{
 use nix::sys::socket::{setsockopt, sockopt::Ipv4RecvErr};
 use socket2::{SockRef, TcpKeepalive};
 
-use crate::lab::{Lab, Peer, lab, tun_uplink, until, uplink};
-
-const MODES: [AttachMode; 2] = [AttachMode::Tcx, AttachMode::Clsact];
+use crate::lab::{Lab, Peer, lab, modes, tun_uplink, until, uplink};
 
 fn attached(lab: &Lab, mode: AttachMode) -> Datapath {
     let mut datapath = lab.open(mode);
@@ -38,7 +36,7 @@ fn listen(peer: &Peer) -> UdpSocket {
 #[test]
 #[ignore = "needs root"]
 fn a_udp_sender_sees_success_and_nothing_leaves() {
-    for mode in MODES {
+    for (mode, _) in modes() {
         lab(|lab| {
             let peer = Peer::connect();
             let mut datapath = attached(lab, mode);
@@ -76,7 +74,7 @@ fn a_udp_sender_sees_success_and_nothing_leaves() {
 #[test]
 #[ignore = "needs root"]
 fn a_link_without_a_header_is_cut_alike() {
-    for mode in MODES {
+    for (mode, _) in modes() {
         lab(|lab| {
             let tun = tun_uplink();
             let mut datapath = lab.open(mode);

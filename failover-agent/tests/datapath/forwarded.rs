@@ -12,9 +12,8 @@ use failover_agent::{
     policy::Family,
 };
 
-use crate::lab::{Lab, Peer, finish_checksums, lab, sh, until, uplink};
+use crate::lab::{Lab, Peer, finish_checksums, lab, modes, sh, until, uplink};
 
-const MODES: [AttachMode; 2] = [AttachMode::Tcx, AttachMode::Clsact];
 const PEERS: [&str; 2] = ["10.0.0.2:7777", "[2001:db8::2]:7777"];
 
 /// A router with strict reverse path filters and NAT of both families.
@@ -41,7 +40,7 @@ fn close(datapath: &mut Datapath) {
 #[test]
 #[ignore = "needs root"]
 fn a_client_behind_nat_is_reset_and_refused() {
-    for mode in MODES {
+    for (mode, _) in modes() {
         lab(|lab| {
             let (peer, client, mut datapath) = router(lab, mode);
             // An answer whose checksum still counted as unfinished, as the client's segment's did, would be spoilt there.

@@ -15,7 +15,7 @@ use std::{
 
 use failover_agent::{
     config::AttachMode,
-    datapath::{Datapath, Options},
+    datapath::{Datapath, Hook, Options, has_tcx},
 };
 use nix::{
     fcntl::OFlag,
@@ -79,7 +79,7 @@ impl Lab {
         Datapath::open(&self.options(attach)).unwrap()
     }
 
-    /// Another datapath on the same interfaces: someone else's programs.
+    /// Another datapath on the same interfaces: someone else's programs, by TCX. A second one by clsact would replace the first.
     pub(crate) fn open_other(&self) -> Datapath {
         let bpf_dir = self.bpf.with_file_name("other");
         Datapath::open(&Options {
@@ -87,6 +87,16 @@ impl Lab {
             ..self.options(AttachMode::Tcx)
         })
         .unwrap()
+    }
+}
+
+/// How programs can be attached on this kernel, and what an attachment says then: by TCX since Linux 6.6.
+pub(crate) fn modes() -> Vec<(AttachMode, Hook)> {
+    let clsact = (AttachMode::Clsact, Hook::ClsactOwned);
+    if has_tcx() {
+        vec![(AttachMode::Tcx, Hook::Tcx), clsact]
+    } else {
+        vec![clsact]
     }
 }
 

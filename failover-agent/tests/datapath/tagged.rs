@@ -13,7 +13,7 @@ use failover_agent::{
 };
 
 use crate::{
-    lab::{Lab, Peer, Wire, lab, sh, tun_uplink, until, uplink},
+    lab::{Lab, Peer, Wire, lab, modes, sh, tun_uplink, until, uplink},
     packets::*,
     replies::{Kind, read},
 };
@@ -33,7 +33,7 @@ fn closed(lab: &Lab, mode: AttachMode, link_layer: LinkLayer) -> Datapath {
 #[test]
 #[ignore = "needs root"]
 fn senders_on_a_link_without_a_header_are_told() {
-    for mode in [AttachMode::Tcx, AttachMode::Clsact] {
+    for (mode, _) in modes() {
         lab(|lab| {
             let _tun = tun_uplink();
             sh("ip addr add 2001:db8::1/64 dev uplink nodad");

@@ -17,7 +17,7 @@ use super::{
     node::Node,
     plan::{TARGETS_V4, TARGETS_V6},
     traffic::Servers,
-    uplink::Uplink,
+    uplink::{LinkKind, Uplink},
     wait::wait_until,
 };
 
@@ -158,6 +158,23 @@ impl Lab {
                 })?;
             }
         }
-        Ok(())
+        self.wait_for_link_local()
+    }
+
+    /// The kernel gives an Ethernet interface its link-local address a moment after the carrier: a snapshot that is taken before differs
+    /// from each later one.
+    fn wait_for_link_local(&self) -> Result<()> {
+        let host = self.host.namespace();
+        let links = self.uplinks.iter();
+        let links = links.filter(|uplink| uplink.kind() == LinkKind::Veth);
+        wait_until("the uplinks have link-local addresses", READY, || {
+            let list = host.exec("ip", &["-6", "-o", "address", "show", "scope", "link"]);
+            let list = list.unwrap_or_default();
+            let has = |name| {
+                list.lines()
+                    .any(|line| line.split(' ').nth(1) == Some(name))
+            };
+            links.clone().all(|uplink| has(uplink.name()))
+        })
     }
 }

@@ -1,0 +1,211 @@
+//! One run of a virtual machine: a family of tests, each as a process of its own with a time limit.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, ensure};
+
+use super::{
+    fetch::{Kernel, Tools},
+    initramfs::ROOT_TAG,
+};
+use crate::{
+    cargo::Executable,
+    libtest::{Event, Reader, Report, Skip},
+    programs,
+};
+
+/// What is run.
+pub(super) struct Job<'a> {
+    pub(super) program: &'a Executable,
+    pub(super) filter: Option<&'a str>,
+    /// PATH of the laboratory.
+    pub(super) path: &'a Path,
+}
+
+/// Seconds for one test. Without hardware virtualization the machine is ten to forty times slower than this one.
+const PATIENCE: u32 = 900;
+
+/// What the machine says of a test that it had to end.
+const TIME_IS_UP: &str = "124";
+
+/// In the names of tests that are about TCX and nothing else.
+const OF_TCX: &str = "tcx";
+const NO_TCX: &str = "this kernel has no TCX: Linux 6.6 has it";
+
+/// The lines by which the machine tells of a test: its end, with the exit code.
+const ENDED: &str = "==> ended ";
+/// It has run everything.
+const DONE: &str = "==> done";
+
+/// Boots the kernel, runs the job, and reads what its tests print.
+///
+/// # Errors
+/// When qemu does not start, or the machine ends before it has run all tests.
+pub(super) fn run(tools: &Tools, kernel: &Kernel, initramfs: &Path, job: &Job) -> Result<Report> {
+    let mut report = Report::default();
+    let (tests, skipped): (Vec<_>, Vec<_>) = list(job)?
+        .into_iter()
+        .partition(|name| kernel.has_tcx() || !name.contains(OF_TCX));
+    report.skipped.extend(skipped.into_iter().map(|name| Skip {
+        name,
+        reason: NO_TCX.to_owned(),
+    }));
+    if tests.is_empty() {
+        return Ok(report);
+    }
+    let script = tools.dir.join("guest.sh");
+    fs::write(&script, guest(tools, kernel, job, &tests))?;
+    let console = tools.dir.join(format!("{}.console", kernel.release));
+    let mut qemu = qemu(tools, kernel, initramfs, &script, &console)?;
+    let mut child = qemu
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start qemu")?;
+    let stdout = child.stdout.take().context("qemu's output is not piped")?;
+    let mut reader = Reader::default();
+    let mut done = false;
+    for line in BufReader::new(stdout).split(b'\n') {
+        let line = line.context("cannot read from qemu")?;
+        let line = String::from_utf8_lossy(&line);
+        let line = line.trim_end_matches('\r');
+        if line == DONE {
+            done = true;
+        } else if let Some(ended) = line.strip_prefix(ENDED) {
+            let (code, name) = ended.split_once(' ').unwrap_or((ended, ""));
+            if code == TIME_IS_UP {
+                println!("    {name} was ended after {PATIENCE} s");
+            }
+            report.add(std::mem::take(&mut reader).end(code == "0"));
+        } else {
+            match reader.line(line) {
+                Event::Ended(name, outcome) => println!("    {outcome:7} {name}"),
+                Event::Show => println!("    {line}"),
+                Event::Quiet => {}
+            }
+        }
+    }
+    let status = child.wait().context("cannot wait for qemu")?;
+    ensure!(
+        done && status.success(),
+        "it ended early ({status}); its console is in {}",
+        console.display()
+    );
+    Ok(report)
+}
+
+/// The names of the program's tests that are to run.
+fn list(job: &Job) -> Result<Vec<String>> {
+    let program = job.program.path.display();
+    let output = Command::new(&job.program.path)
+        .args(["--list", "--format=terse"])
+        .args(job.filter)
+        .output()
+        .with_context(|| format!("cannot start {program}"))?;
+    ensure!(output.status.success(), "{program} does not list its tests");
+    let names = String::from_utf8_lossy(&output.stdout);
+    Ok(names
+        .lines()
+        .filter_map(|line| line.strip_suffix(": test"))
+        .map(str::to_owned)
+        .collect())
+}
+
+/// What runs in the machine, on this machine's root: file systems as a distribution mounts them, modules, then the tests.
+fn guest(tools: &Tools, kernel: &Kernel, job: &Job, tests: &[String]) -> String {
+    let release = &kernel.release;
+    let modules = kernel.tree.join("lib/modules").join(release);
+    let modprobe = tools.program("bin/modprobe");
+    let program = &job.program.path;
+    let (modules, modprobe, program) = (modules.display(), modprobe.display(), program.display());
+    let mut script = format!(
+        "export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+mkdir -p /dev/pts /dev/shm /run /lib/modules/{release}
+mount -t devpts devpts /dev/pts
+mount -t tmpfs tmpfs /dev/shm
+mount -t tmpfs tmpfs /run
+mount -t bpf bpf /sys/fs/bpf
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+mount --bind {modules} /lib/modules/{release}
+echo {modprobe} > /proc/sys/kernel/modprobe
+{modprobe} -a tun veth
+ip link set lo up
+stty -F /dev/ttyS1 raw 2>/dev/null
+exec >/dev/ttyS1 2>&1 </dev/null
+export PATH={path}
+cd {directory}
+",
+        path = job.path.display(),
+        directory = job.program.package_dir.display(),
+    );
+    for name in tests {
+        script.push_str(&format!(
+            "timeout {PATIENCE} {program} --color=never --include-ignored --exact {name}; echo \"{ENDED}$? {name}\"\n"
+        ));
+    }
+    script.push_str(&format!(
+        "echo '{DONE}'\nsleep 1\necho o > /proc/sysrq-trigger\nsleep 60\n"
+    ));
+    script
+}
+
+/// Two processors and no hardware virtualization, which a machine like this rarely offers. Behind whatever else runs here, but not at the
+/// lowest priority: on a busy machine the tests would run out of time. The first serial line is the kernel's console,
+/// the second what the tests print.
+fn qemu(
+    tools: &Tools,
+    kernel: &Kernel,
+    initramfs: &Path,
+    script: &Path,
+    console: &Path,
+) -> Result<Command> {
+    let share = |name: &str| tools.program("usr/share").join(name);
+    let mut command = Command::new(programs::of_setup("nice")?);
+    let with_libraries = tools.command("usr/bin/qemu-system-x86_64");
+    for (name, value) in with_libraries.get_envs() {
+        if let Some(value) = value {
+            command.env(name, value);
+        }
+    }
+    let vmlinuz: PathBuf = kernel.tree.join(format!("boot/vmlinuz-{}", kernel.release));
+    command
+        .args(["-n", "5"])
+        .arg(with_libraries.get_program())
+        .arg("-L")
+        .arg(share("qemu"))
+        .arg("-L")
+        .arg(share("seabios"))
+        .args(["-M", "q35", "-cpu", "max,la57=off", "-m", "1536", "-smp", "2"])
+        .args(["-accel", "tcg,thread=multi,tb-size=512"])
+        .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
+        .arg("-kernel")
+        .arg(vmlinuz)
+        .arg("-initrd")
+        .arg(initramfs)
+        .arg("-append")
+        .arg(format!(
+            "console=ttyS0 quiet mitigations=off panic=-1 nokaslr random.trust_cpu=on failover.script={}",
+            script.display()
+        ))
+        .arg("-serial")
+        .arg(format!("file:{}", console.display()))
+        .args(["-serial", "stdio"])
+        .arg("-fsdev")
+        .arg(format!(
+            "local,id={ROOT_TAG},path=/,security_model=none,readonly=on,multidevs=remap"
+        ))
+        .arg("-device")
+        .arg(format!(
+            "virtio-9p-pci,fsdev={ROOT_TAG},mount_tag={ROOT_TAG}"
+        ))
+        .args(["-device", "virtio-rng-pci"]);
+    Ok(command)
+}
