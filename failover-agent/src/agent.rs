@@ -6,9 +6,11 @@ mod events;
 mod examine;
 mod former;
 mod hooks;
+mod lost;
 mod memory;
 mod orders;
 mod pace;
+mod programs;
 mod quarrel;
 mod reload;
 mod repairs;
@@ -213,6 +215,10 @@ struct Agent<'a> {
     beside: cut::Beside,
     reasons: examine::Reasons,
     events: Events,
+    programs: programs::Watch,
+    /// A packet had an address that an uplink has lost, which may have moved.
+    lost_used: bool,
+    cut_probes: examine::CutProbes,
 }
 
 /// What else talks to the loop.
@@ -257,9 +263,11 @@ impl<'a> Agent<'a> {
             ..machine_rules(&config, &links, memory.known())
         });
         let (sender, inputs) = mpsc::channel(INPUTS);
+        let cut_probes = examine::cut_probes(datapath, &links);
+        let sockets = datapath.probe_sockets();
         Agent {
             probers: probe_specs(&config, &links)
-                .map(|spec| Prober::spawn(spec, clock, sender.clone()))
+                .map(|spec| Prober::spawn(spec, clock, sender.clone(), sockets.clone()))
                 .collect(),
             lease: lease_timer(config.cutoff.lease),
             config,
@@ -287,6 +295,9 @@ impl<'a> Agent<'a> {
             beside: cut::Beside::open(),
             reasons: examine::Reasons::default(),
             events: Events::default(),
+            programs: programs::Watch::new(),
+            lost_used: false,
+            cut_probes,
         }
     }
 
@@ -332,6 +343,10 @@ impl<'a> Agent<'a> {
                     self.renew_lease();
                     // The file of a drill holds the time of day of its end.
                     self.drill_unsaved |= clock::look();
+                    self.watch_programs();
+                    if self.lost_used {
+                        self.end_lost_addresses();
+                    }
                 }
                 Some(input) = self.inputs.recv() => {
                     self.machine.handle(input, self.clock.now());
@@ -386,14 +401,18 @@ impl<'a> Agent<'a> {
                     cause,
                     detected,
                     decided,
-                } => self.switch(&SwitchOrder {
-                    family,
-                    from,
-                    to,
-                    cause,
-                    detected,
-                    decided,
-                }),
+                } => {
+                    self.switch(&SwitchOrder {
+                        family,
+                        from,
+                        to,
+                        cause,
+                        detected,
+                        decided,
+                    });
+                    // Those that were cut in favour of an uplink that is no more stood open as long as none was active.
+                    self.align_gates(family);
+                }
                 Action::Cut {
                     family,
                     uplink,

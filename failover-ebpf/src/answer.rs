@@ -37,7 +37,11 @@ pub(crate) fn make(ctx: &TcContext, ifindex: u32, uplink: &Uplink, packet: &Pack
     let Some(upper) = packet.upper else {
         return Answer::Dropped;
     };
-    if uplink.cut_mode == CutMode::Drop
+    let mode = match packet.family {
+        Family::V4 => uplink.cut_mode_ipv4,
+        Family::V6 => uplink.cut_mode_ipv6,
+    };
+    if mode == CutMode::Drop
         || upper > MAX_HEADERS
         || !is_answerable(ctx, uplink.link_layer, packet)
     {

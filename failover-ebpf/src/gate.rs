@@ -5,11 +5,12 @@ use aya_ebpf::{
     helpers::bpf_redirect,
     programs::TcContext,
 };
-use failover_ebpf::{Gate, Inbound, Reason, Uplink};
+use failover_ebpf::{Gate, Inbound, LOST, Reason, SEVERAL, Uplink};
 
 use crate::{
-    ADDRESSES, SETTINGS, flow, is_exempt, now_ns,
+    ADDRESSES, SETTINGS, flow, is_exempt, now_ns, now_s,
     packet::{self, Family, Packet, protocol},
+    probe,
 };
 
 /// What becomes of a packet.
@@ -29,7 +30,8 @@ pub(crate) fn decide(ctx: &TcContext, ifindex: u32, uplink: &Uplink) -> Verdict 
     let Some(settings) = SETTINGS.get(0) else {
         return Verdict::Pass;
     };
-    if mark != 0 && mark == settings.probe_mark {
+    // The mark only tells whose socket is worth a look while the gate is open.
+    if mark != 0 && mark == settings.probe_mark && probe::is_known(ctx) {
         return Verdict::Probe;
     }
     // Gates are per IP family: ARP, EAPOL, LLDP and the like have none.
@@ -46,6 +48,10 @@ pub(crate) fn decide(ctx: &TcContext, ifindex: u32, uplink: &Uplink) -> Verdict 
     }
     if now_ns() >= settings.lease_until_ns {
         return Verdict::Pass;
+    }
+    // With whatever mark.
+    if probe::is_known(ctx) {
+        return Verdict::Probe;
     }
     let packet = packet::parse(ctx, family, at);
     match (packet, stale) {
@@ -82,9 +88,17 @@ fn is_foreign(ctx: &TcContext, ifindex: u32, uplink: &Uplink, family: Family, at
 
 #[inline(always)]
 fn belongs_to_another(ifindex: u32, address: [u8; 16]) -> bool {
-    const SEVERAL: u32 = 0;
-    // SAFETY: the number is only compared.
-    unsafe { ADDRESSES.get(address) }.is_some_and(|&owner| owner != ifindex && owner != SEVERAL)
+    let Some(owner) = ADDRESSES.get_ptr_mut(address) else {
+        return false;
+    };
+    // SAFETY: user space replaces whole values, and programs on all CPUs write the same time: the worst that a reader
+    // can meet is the value of a moment ago.
+    unsafe {
+        if (*owner).ifindex == LOST {
+            (*owner).last_used_s = now_s();
+        }
+        (*owner).ifindex != ifindex && (*owner).ifindex != SEVERAL
+    }
 }
 
 /// Whether a packet belongs to what came in by this uplink, if such things are to be answered by it.

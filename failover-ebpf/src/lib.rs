@@ -6,7 +6,7 @@
 #![no_std]
 
 /// Changes whenever a map's key, value or meaning changes. Pinned maps of another version are not adopted.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Greatest number of uplinks that the maps hold.
 pub const MAX_UPLINKS: usize = 64;
@@ -16,6 +16,16 @@ pub const MAX_PREFIXES: usize = 1024;
 
 /// Greatest number of addresses of all uplinks together.
 pub const MAX_ADDRESSES: usize = 1024;
+
+/// Greatest number of sockets that probe at a time.
+pub const MAX_PROBES: usize = 1024;
+
+/// Owner of an address that several uplinks have, as two modems of a kind give out: it is stale on none.
+pub const SEVERAL: u32 = 0;
+
+/// Owner of an address that an uplink has lost, by itself or with its interface: it is stale on all. No interface has
+/// this index.
+pub const LOST: u32 = u32::MAX;
 
 /// Flows that are remembered at a time; the least recently used one makes room.
 pub const MAX_FLOWS: usize = 65536;
@@ -49,7 +59,7 @@ pub mod maps {
     pub const EXEMPT: &str = "EXEMPT";
     /// Array of one [`Settings`](crate::Settings).
     pub const SETTINGS: &str = "SETTINGS";
-    /// Hash: address of an uplink (IPv4 ones mapped) to its interface index (`u32`); 0 if several have it.
+    /// Hash: address of an uplink (IPv4 ones mapped) to its [`Owner`](crate::Owner).
     pub const ADDRESSES: &str = "ADDRESSES";
     /// LRU hash: [`Flow`](crate::Flow) to [`Origin`](crate::Origin), on uplinks that keep inbound connections.
     pub const FLOWS: &str = "FLOWS";
@@ -57,6 +67,10 @@ pub mod maps {
     pub const LIMITS: &str = "LIMITS";
     /// Ring buffer of [`Event`](crate::Event).
     pub const EVENTS: &str = "EVENTS";
+    /// Hash: cookie (`u64`, `SO_COOKIE`) of a socket that the agent probes by to the index of its interface (`u32`).
+    pub const PROBES: &str = "PROBES";
+    /// Hash: [`Echo`](crate::Echo) to `u32` (always 1).
+    pub const ECHOES: &str = "ECHOES";
 }
 
 /// Whether new packets of one family may leave by an uplink.
@@ -123,8 +137,10 @@ pub struct Uplink {
     pub link_layer: LinkLayer,
     /// How the programs are attached.
     pub hook: Hook,
-    /// What becomes of packets that must not leave.
-    pub cut_mode: CutMode,
+    /// What becomes of IPv4 packets that must not leave.
+    pub cut_mode_ipv4: CutMode,
+    /// The same for IPv6.
+    pub cut_mode_ipv6: CutMode,
     /// What becomes of connections that came in by it.
     pub inbound: Inbound,
     /// An IPv4 address of the uplink itself, or zeros. Nearly every packet has it as source; only others are looked up in
@@ -152,6 +168,8 @@ pub struct Counters {
     pub cut_bytes: u64,
     /// Probes of the agent that passed, whatever the gate.
     pub probes_passed: u64,
+    /// Echo requests of the agent that a closed gate cut, because the kernel did not tell their socket.
+    pub probes_cut: u64,
     /// When the last packet from beyond the on-link prefixes arrived: `CLOCK_MONOTONIC`, nanoseconds
     /// (a kernel tick coarse); 0: never. The latest CPU's value counts.
     pub last_rx_ns: u64,
@@ -180,6 +198,26 @@ pub struct Settings {
     pub abi_version: u32,
     /// Packets with one of these marks pass closed gates; 0: none.
     pub allow_marks: [u32; MAX_MARKS],
+}
+
+/// Whose an address is.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Interface index of the uplink that has it, [`SEVERAL`] or [`LOST`].
+    pub ifindex: u32,
+    /// When a packet last left with it after it was [`LOST`], or when it was: whole seconds of `CLOCK_MONOTONIC`.
+    pub last_used_s: u32,
+}
+
+/// What tells the agent's echo requests from others'. It opens nothing; it tells that a closed gate has cut a probe.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Echo {
+    /// Index of the interface that they leave by.
+    pub ifindex: u32,
+    /// Their ICMP or ICMPv6 identifier.
+    pub identifier: u32,
 }
 
 /// One direction-less connection of an uplink.
@@ -295,18 +333,26 @@ unsafe impl aya::Pod for Uplink {}
 // SAFETY: as for Counters.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Limits {}
+// SAFETY: as for Counters.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Owner {}
+// SAFETY: as for Counters.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Echo {}
 
 const _: () = {
-    assert!(size_of::<Uplink>() == 44);
-    assert!(size_of::<Counters>() == 104);
+    assert!(size_of::<Uplink>() == 48);
+    assert!(size_of::<Counters>() == 112);
     assert!(size_of::<Flow>() == 44);
     assert!(size_of::<Limits>() == 32);
     assert!(size_of::<Event>() == 52);
     assert!(core::mem::offset_of!(Counters, cut_packets) == 32);
-    assert!(core::mem::offset_of!(Counters, last_rx_ns) == 56);
-    assert!(core::mem::offset_of!(Counters, cut_logged_ns) == 64);
+    assert!(core::mem::offset_of!(Counters, last_rx_ns) == 64);
+    assert!(core::mem::offset_of!(Counters, cut_logged_ns) == 72);
     assert!(size_of::<Settings>() == 16 + 4 * MAX_MARKS);
     assert!(core::mem::offset_of!(Settings, probe_mark) == 8);
+    assert!(size_of::<Owner>() == 8);
+    assert!(size_of::<Echo>() == 8);
     assert!(size_of::<Peer>() == 20);
     assert!(core::mem::offset_of!(Peer, address) == 4);
 };

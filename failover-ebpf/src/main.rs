@@ -16,6 +16,7 @@ mod gate;
 mod limit;
 mod log;
 mod packet;
+mod probe;
 mod prohibit;
 mod reset;
 
@@ -27,8 +28,8 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use failover_ebpf::{
-    Answer, Counters, EVENTS_BYTES, Event, Flow, Limits, MAX_ADDRESSES, MAX_FLOWS, MAX_PREFIXES,
-    MAX_UPLINKS, Origin, Peer, Reason, Settings, Uplink,
+    Answer, Counters, EVENTS_BYTES, Echo, Event, Flow, Limits, MAX_ADDRESSES, MAX_FLOWS,
+    MAX_PREFIXES, MAX_PROBES, MAX_UPLINKS, Origin, Owner, Peer, Reason, Settings, Uplink,
 };
 
 use crate::{gate::Verdict, packet::Packet, prohibit::Scratch};
@@ -46,7 +47,13 @@ static EXEMPT: LpmTrie<Peer, u32, MAX_PREFIXES> = LpmTrie::new();
 static SETTINGS: Array<Settings, 1> = Array::new();
 
 #[btf_map]
-static ADDRESSES: HashMap<[u8; 16], u32, MAX_ADDRESSES> = HashMap::new();
+static ADDRESSES: HashMap<[u8; 16], Owner, MAX_ADDRESSES> = HashMap::new();
+
+#[btf_map]
+static PROBES: HashMap<u64, u32, MAX_PROBES> = HashMap::new();
+
+#[btf_map]
+static ECHOES: HashMap<Echo, u32, MAX_PROBES> = HashMap::new();
 
 #[btf_map]
 static FLOWS: LruHashMap<Flow, Origin, MAX_FLOWS> = LruHashMap::new();
@@ -90,6 +97,10 @@ fn uplink_egress(ctx: TcContext) -> i32 {
             NEXT
         }
         Verdict::Cut(reason, packet) => {
+            // Read before the packet becomes an answer.
+            if packet.is_some_and(|packet| probe::is_echo(&ctx, ifindex, packet)) {
+                counters.probes_cut += size.packets;
+            }
             let answer = packet.map_or(Answer::Dropped, |packet| {
                 cut(&ctx, ifindex, uplink, counters, reason, packet)
             });
@@ -161,6 +172,13 @@ fn ifindex(ctx: &TcContext) -> u32 {
 fn now_ns() -> u64 {
     // SAFETY: no arguments.
     unsafe { bpf_ktime_get_coarse_ns() }
+}
+
+/// The same in whole seconds.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "136 years")]
+fn now_s() -> u32 {
+    (now_ns() / 1_000_000_000) as u32
 }
 
 /// Whether `address` (IPv4 ones mapped) lies in a prefix that is exempt on `ifindex`, or, with 0, everywhere.

@@ -9,7 +9,7 @@ use failover_ebpf::{CutMode, Gate};
 use tokio::{sync::oneshot::error::RecvError, task::JoinSet};
 use tracing::{info, warn};
 
-use super::Agent;
+use super::{Agent, setup::stale_mode};
 use crate::{
     aside,
     config::{CutoffMode, Inbound},
@@ -144,27 +144,53 @@ impl Agent<'_> {
         );
     }
 
-    /// Sets the gate of an uplink that was cut because of `cause`: closed, unless nothing is to be cut then. Returns whether it
-    /// stands as it should.
+    /// Sets the gate of an uplink that was cut because of `cause`: closed, unless nothing is to be cut then, or there is no active uplink in
+    /// whose favour it could be. Returns whether it stands as it should.
     pub(super) fn gate_off(&mut self, uplink: UplinkId, family: Family, cause: Cause) -> bool {
-        let (gate, mode) = match self.config.cutoff.mode_for(cause) {
-            CutoffMode::Reset => (Gate::Closed, CutMode::Reset),
-            CutoffMode::Drop => (Gate::Closed, CutMode::Drop),
-            CutoffMode::Off => (Gate::Open, CutMode::Drop),
+        let cuts = self.config.cutoff.mode_for(cause) != CutoffMode::Off;
+        let gate = match cuts && !self.machine.active(family).is_empty() {
+            true => Gate::Closed,
+            false => Gate::Open,
         };
         // An interface that is gone has no gate.
-        let ifindex = self.links[uplink.0].ifindex;
-        if ifindex == 0 {
-            return true;
+        self.links[uplink.0].ifindex == 0 || self.set_gate(uplink, family, gate)
+    }
+
+    /// Sets a family's gates as they should stand, whatever has become of them: open if no uplink is active, closed where one was cut.
+    pub(super) fn align_gates(&mut self, family: Family) {
+        let undecided = self.machine.active(family).is_empty();
+        for uplink in (0..self.links.len()).map(UplinkId) {
+            if self.links[uplink.0].ifindex == 0 {
+                continue;
+            }
+            if undecided {
+                self.set_gate(uplink, family, Gate::Open);
+            } else if let Some(cause) = self.machine.cut(uplink, family) {
+                self.gate_off(uplink, family, cause);
+            }
         }
-        if let Err(error) = self.datapath.set_cut_mode(ifindex, mode) {
+    }
+
+    /// Tells the programs what becomes of packets that must not leave by an uplink with this gate: what the cause of its cut says, and of
+    /// stale ones on an uplink that is not cut what `cutoff.mode` says.
+    pub(super) fn set_cut_mode(&mut self, uplink: UplinkId, family: Family, gate: Gate) {
+        let cutoff = &self.config.cutoff;
+        let cause = self.machine.cut(uplink, family);
+        let mode = match cause.filter(|_| gate == Gate::Closed) {
+            Some(cause) => match cutoff.mode_for(cause) {
+                CutoffMode::Reset => CutMode::Reset,
+                CutoffMode::Drop | CutoffMode::Off => CutMode::Drop,
+            },
+            None => stale_mode(cutoff),
+        };
+        let ifindex = self.links[uplink.0].ifindex;
+        if let Err(error) = self.datapath.set_cut_mode(ifindex, family, mode) {
             let name = self.name(uplink);
             warn!(
                 uplink = name,
                 "{name}: cut mode could not be set: {error:#}"
             );
         }
-        self.set_gate(uplink, family, gate)
     }
 }
 

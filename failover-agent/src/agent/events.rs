@@ -12,6 +12,10 @@ use crate::{
 impl Agent<'_> {
     /// Logs it and tells those who follow `events`.
     pub(super) fn tell(&mut self, flow: &EndedFlow) {
+        if flow.reason == Reason::Stale {
+            let lost = self.datapath.lost_addresses();
+            self.lost_used |= lost.contains(&flow.source.ip());
+        }
         let uplink = self
             .links
             .iter()

@@ -6,12 +6,27 @@ use tracing::{debug, warn};
 
 use super::{Agent, rules::targets};
 use crate::{
+    datapath::{Datapath, Gate},
     doctor,
     policy::{Family, Health, Input, UplinkId},
+    route::Link,
 };
 
 /// Why probes say nothing, by uplink and family, as found last.
 pub(super) type Reasons = HashMap<(UplinkId, Family), String>;
+
+/// By interface index: how many probes its programs had cut when that was last looked at.
+pub(super) type CutProbes = HashMap<u32, [u64; 2]>;
+
+/// The counts as they are: what was cut before says nothing about now.
+pub(super) fn cut_probes(datapath: &Datapath, links: &[Link]) -> CutProbes {
+    let links = links.iter().filter(|link| link.ifindex != 0);
+    let count = |link: &Link| {
+        let counters = datapath.counters(link.ifindex).unwrap_or_default();
+        (link.ifindex, [counters.probes_cut; 2])
+    };
+    links.map(count).collect()
+}
 
 /// After a reload: the same under the uplinks' new positions. `old` says where each one was.
 pub(super) fn renumbered(reasons: Reasons, old: &[Option<UplinkId>]) -> Reasons {
@@ -23,10 +38,14 @@ pub(super) fn renumbered(reasons: Reasons, old: &[Option<UplinkId>]) -> Reasons 
 impl Agent<'_> {
     /// Looks for a reason why the answers to probes cannot come, and tells the policy whether there is one.
     pub(super) fn examine(&mut self, uplink: UplinkId, family: Family) {
+        let own_gate = self.own_gate(uplink, family);
         let config = &self.config.uplinks[uplink.0];
         let targets: Vec<IpAddr> = targets(config, family).map(|(_, target)| target).collect();
         let link = &self.links[uplink.0];
-        let reason = doctor::blindness(link, family, &targets, self.config.route.mark);
+        let reason = match own_gate {
+            Some(reason) => Ok(Some(reason)),
+            None => doctor::blindness(link, family, &targets, self.config.route.mark),
+        };
         let reason = reason.unwrap_or_else(|error| {
             debug!("{}: no reason could be looked for: {error:#}", config.name);
             None
@@ -47,6 +66,22 @@ impl Agent<'_> {
             blind,
         };
         self.machine.handle(examined, now);
+    }
+
+    /// Whether the uplink's own gate has cut probes since that was last asked, and why.
+    fn own_gate(&mut self, uplink: UplinkId, family: Family) -> Option<String> {
+        let link = &self.links[uplink.0];
+        let cut = self.datapath.counters(link.ifindex).ok()?.probes_cut;
+        let known = self.cut_probes.entry(link.ifindex).or_default();
+        let before = std::mem::replace(&mut known[family as usize], cut);
+        let closed = self.gate(uplink, family) == Gate::Closed;
+        (cut > before && closed).then(|| {
+            let interface = &self.links[uplink.0].interface;
+            format!(
+                "the gate of {interface} cuts the agent's own probes, {} so far: before they leave, something on this host takes them from                  their socket, by which the gate knows them (packets that are copied, queued or marked 0x{:x} by rules of nft or iptables):                  except echo requests from those rules",
+                cut, self.config.route.mark,
+            )
+        })
     }
 
     /// Why an uplink is Blind; None if it is not, or nobody knows.

@@ -105,7 +105,12 @@ impl Agent<'_> {
                     prober.update(spec);
                     prober
                 }
-                None => Prober::spawn(spec, self.clock, self.sender.clone()),
+                None => Prober::spawn(
+                    spec,
+                    self.clock,
+                    self.sender.clone(),
+                    self.datapath.probe_sockets(),
+                ),
             };
             self.probers.push(prober);
         }
@@ -138,7 +143,7 @@ impl Agent<'_> {
             let attached = old.is_some_and(|old| links[old.0].ifindex == link.ifindex);
             let uplink = UplinkId(uplink);
             if !attached {
-                attach(self.datapath, &self.config, &self.links, uplink)?;
+                attach(self.datapath, &self.config, &self.links, uplink);
                 continue;
             }
             describe(self.datapath, &self.config, &self.links, uplink)?;
@@ -147,13 +152,18 @@ impl Agent<'_> {
                 self.datapath.set_inbound(link.ifindex, inbound(kept))?;
             }
         }
-        // The mode of what is cut already may be another one now.
+        // The mode may be another one now, of what is cut already, too.
         for uplink in (0..self.links.len()).map(UplinkId) {
-            for family in Family::ALL {
-                if let Some(cause) = self.machine.cut(uplink, family) {
-                    self.gate_off(uplink, family, cause);
-                }
+            if self.datapath.hook(self.links[uplink.0].ifindex)?.is_none() {
+                continue;
             }
+            for family in Family::ALL {
+                let gate = self.gate(uplink, family);
+                self.set_cut_mode(uplink, family, gate);
+            }
+        }
+        for family in Family::ALL {
+            self.align_gates(family);
         }
         Ok(())
     }

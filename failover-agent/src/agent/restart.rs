@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use nix::unistd::{AccessFlags, access};
-use tracing::info;
+use tracing::{debug, info};
 
 use super::{
     Agent, Ended,
@@ -87,6 +87,10 @@ impl Agent<'_> {
         served: Result<Ended>,
         signals: &mut Signals,
     ) -> Result<Ended> {
+        // By its pins a stop finds what it must remove, and a new start what it adopts.
+        if let Err(error) = self.datapath.pin_maps() {
+            debug!("{error:#}");
+        }
         let mut ending = std::pin::pin!(std::mem::take(&mut self.hooks).stop());
         let mut ended = false;
         let mut stop = None;

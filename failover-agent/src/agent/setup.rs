@@ -2,13 +2,12 @@
 
 use std::{net::IpAddr, path::Path};
 
-use anyhow::Context as _;
 use tracing::{debug, info, warn};
 
 use crate::{
-    config::{Config, Inbound},
-    datapath::{self, Datapath},
-    policy::{Family, Members, UplinkId},
+    config::{Config, CutoffConfig, CutoffMode, Inbound},
+    datapath::{self, CutMode, Datapath},
+    policy::{Cause, Family, Members, UplinkId},
     route::{Link, Report, Router},
 };
 
@@ -31,37 +30,118 @@ pub(super) fn prepare(
     datapath.set_exempt(0, &config.cutoff.allow)?;
     datapath.set_allow_marks(&config.cutoff.allow_marks)?;
     for uplink in present {
-        attach(datapath, config, links, uplink)?;
+        attach(datapath, config, links, uplink);
     }
     log_report("routing tables", &router.prepare(links)?);
     let active = [router.current(Family::V4)?, router.current(Family::V6)?];
+    open_undecided(datapath, config, links, &active);
     log_report("routes", &router.release()?);
     Ok(active)
 }
 
-/// Attaches the programs to one uplink's interface and tells them what they must know of it.
-pub(super) fn attach(
+/// Opens the gates that an earlier run has closed in favour of nobody: one closes a family's gates only for an active uplink that this run
+/// has confirmed or adopted.
+fn open_undecided(datapath: &mut Datapath, config: &Config, links: &[Link], active: &[Members; 2]) {
+    for (uplink, link) in links.iter().enumerate() {
+        let name = &config.uplinks[uplink].name;
+        for family in Family::ALL {
+            let active = active[family as usize];
+            let undecided = active.is_empty() || active.contains(UplinkId(uplink));
+            let open = |datapath: &mut Datapath| -> anyhow::Result<bool> {
+                if datapath.gates(link.ifindex)?[family as usize] == datapath::Gate::Open {
+                    return Ok(false);
+                }
+                datapath.set_gate(link.ifindex, family, datapath::Gate::Open)?;
+                datapath.set_cut_mode(link.ifindex, family, stale_mode(&config.cutoff))?;
+                Ok(true)
+            };
+            if !undecided || link.ifindex == 0 {
+                continue;
+            }
+            match open(datapath) {
+                Ok(true) => info!(
+                    uplink = name,
+                    %family,
+                    "{name}: {family} gate open, which an earlier run had closed: {}",
+                    if active.is_empty() { "no uplink is active" } else { "it is active" },
+                ),
+                Ok(false) => {}
+                Err(error) => {
+                    warn!(uplink = name, %family, "{name}: gate could not be opened: {error:#}");
+                }
+            }
+        }
+    }
+}
+
+/// Attaches the programs to one uplink's interface and tells them what they must know of it. Without them the uplink is used all the
+/// same: its gates stand open, the status says why, and it is tried again.
+pub(super) fn attach(datapath: &mut Datapath, config: &Config, links: &[Link], uplink: UplinkId) {
+    let (link, name) = (&links[uplink.0], &config.uplinks[uplink.0].name);
+    let known = datapath.obstacle(link.ifindex).map(str::to_owned);
+    match try_attach(datapath, config, links, uplink) {
+        Ok(attached) => info!(
+            uplink = name,
+            interface = link.interface,
+            hook = ?attached.hook,
+            adopted = attached.adopted,
+            "{name}: programs {}",
+            if attached.adopted { "adopted" } else { "attached" },
+        ),
+        Err(error) => {
+            let obstacle = format!("{error:#}");
+            if known.as_ref() == Some(&obstacle) {
+                debug!("{name}: still no programs: {obstacle}");
+            } else {
+                warn!(
+                    uplink = name,
+                    interface = link.interface,
+                    "{name}: no programs on {}, so its gates stand open and nothing is cut on it: {obstacle}",
+                    link.interface,
+                );
+            }
+            datapath.give_up(link.ifindex, obstacle);
+            // The other uplinks' programs must know its addresses all the same.
+            if let Err(error) = describe(datapath, config, links, uplink) {
+                debug!("{name}: {error:#}");
+            }
+        }
+    }
+}
+
+fn try_attach(
     datapath: &mut Datapath,
     config: &Config,
     links: &[Link],
     uplink: UplinkId,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<datapath::Attached> {
     let (link, uplink_config) = (&links[uplink.0], &config.uplinks[uplink.0]);
-    let name = &uplink_config.name;
-    let attached = datapath
-        .attach(link.ifindex, link.link_layer)
-        .with_context(|| format!("uplink `{name}`: attaching to {}", link.interface))?;
+    let attached = datapath.attach(link.ifindex, link.link_layer)?;
     datapath.set_inbound(link.ifindex, inbound(uplink_config.inbound))?;
+    let gates = datapath.gates(link.ifindex)?;
+    for (family, gate) in Family::ALL.into_iter().zip(gates) {
+        // What a gate does that an earlier run has closed is not changed behind its back.
+        if gate == datapath::Gate::Open {
+            datapath.set_cut_mode(link.ifindex, family, stale_mode(&config.cutoff))?;
+        }
+    }
     describe(datapath, config, links, uplink)?;
-    info!(
-        uplink = name,
-        interface = link.interface,
-        hook = ?attached.hook,
-        adopted = attached.adopted,
-        "{name}: programs {}",
-        if attached.adopted { "adopted" } else { "attached" },
-    );
-    Ok(())
+    Ok(attached)
+}
+
+/// What becomes of stale packets on an uplink that is not cut: what `cutoff.mode` says. If that is `off`, but something is cut for another
+/// cause, they are answered as then.
+pub(super) fn stale_mode(cutoff: &CutoffConfig) -> CutMode {
+    let modes = [
+        cutoff.mode,
+        cutoff.mode_for(Cause::Failover),
+        cutoff.mode_for(Cause::Failback),
+    ];
+    let mut modes = modes.into_iter().filter(|mode| *mode != CutoffMode::Off);
+    match modes.next() {
+        Some(CutoffMode::Reset) => CutMode::Reset,
+        _ => CutMode::Drop,
+    }
 }
 
 /// The datapath's word.

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use anyhow::Result;
-use failover_ebpf::Gate;
+use failover_ebpf::{Gate, Hook};
 use nix::time::{ClockId, clock_gettime};
 
 use super::{Agent, switch::SwitchRecord, targets};
@@ -21,10 +21,14 @@ use crate::{
 impl Agent<'_> {
     pub(super) fn respond(&mut self, request: &Request) -> Response {
         match request {
-            Request::Status => match self.status() {
-                Ok(status) => Response::Status(Box::new(status)),
-                Err(error) => Response::Error(format!("{error:#}")),
-            },
+            Request::Status => {
+                // What it says of the kernel is what the kernel has now.
+                self.verify_programs();
+                match self.status() {
+                    Ok(status) => Response::Status(Box::new(status)),
+                    Err(error) => Response::Error(format!("{error:#}")),
+                }
+            }
             Request::Switch { uplink } => self.order_switch(uplink),
             Request::Drill { uplink, for_ms } => self.order_drill(uplink, *for_ms),
             Request::Reload => self.reload(),
@@ -109,6 +113,7 @@ impl Agent<'_> {
             drill_s: self.machine.drill().and_then(|(drilled, until)| {
                 (drilled == uplink).then(|| seconds(until.since(self.clock.now())))
             }),
+            programs: self.programs_status(link.ifindex)?,
             counters: Counters::new(&self.datapath.counters(link.ifindex)?, monotonic_ns),
             families: Families {
                 ipv4: family(Family::V4),
@@ -116,6 +121,16 @@ impl Agent<'_> {
             },
         };
         Ok(status::Uplink::new(parts, primary, started))
+    }
+
+    fn programs_status(&self, ifindex: u32) -> Result<status::Programs> {
+        Ok(status::Programs {
+            hook: self.datapath.hook(ifindex)?.map(|hook| match hook {
+                Hook::Tcx => status::Hook::Tcx,
+                Hook::Clsact | Hook::ClsactOwned => status::Hook::Clsact,
+            }),
+            reason: self.datapath.obstacle(ifindex).map(str::to_owned),
+        })
     }
 
     /// None where the family is not in use: it is not probed, and there is no way out.

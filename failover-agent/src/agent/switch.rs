@@ -194,7 +194,7 @@ impl Agent<'_> {
         }
     }
 
-    fn gate(&self, uplink: UplinkId, family: Family) -> Gate {
+    pub(super) fn gate(&self, uplink: UplinkId, family: Family) -> Gate {
         match self.datapath.gates(self.links[uplink.0].ifindex) {
             Ok(gates) => gates[family as usize],
             Err(error) => {
@@ -209,6 +209,15 @@ impl Agent<'_> {
 
     /// Sets one gate; returns whether it stands as it should.
     pub(super) fn set_gate(&mut self, uplink: UplinkId, family: Family, gate: Gate) -> bool {
+        // That there are no programs was told when they could not be attached, and stands in the status.
+        if self
+            .datapath
+            .obstacle(self.links[uplink.0].ifindex)
+            .is_some()
+        {
+            return gate == Gate::Open;
+        }
+        self.set_cut_mode(uplink, family, gate);
         let before = self.gate(uplink, family);
         if before == gate {
             return true;

@@ -22,6 +22,11 @@ impl Agent<'_> {
             self.suspect(*ifindex, *address);
             return;
         }
+        if let Change::Programs { ifindex, by } = change {
+            self.programs.removed(*ifindex, by);
+            self.pace.schedule(true);
+            return;
+        }
         self.repairs.note(change);
         if let Change::Link {
             name,
@@ -30,6 +35,7 @@ impl Agent<'_> {
             ..
         } = change
         {
+            self.programs.suspect();
             let uplinks = self.config.uplinks.iter();
             let uplink = uplinks
                 .map(|uplink| &uplink.interface)
@@ -50,6 +56,7 @@ impl Agent<'_> {
             }
         }
         if *change == Change::Resync {
+            self.programs.suspect();
             // Whatever is gone may have gone with its interface.
             for link in &self.links {
                 self.router.interrupted(&link.interface);
@@ -95,9 +102,11 @@ impl Agent<'_> {
         if let Err(error) = self.datapath.retain(&present.collect::<Vec<_>>()) {
             warn!("programs of a removed interface: {error:#}");
         }
-        if let Err(error) = self.datapath.release_addresses(self.router.addresses()) {
-            warn!("the programs were not told of addresses: {error:#}");
+        self.verify_programs();
+        for family in Family::ALL {
+            self.align_gates(family);
         }
+        self.end_lost_addresses();
         self.align_routes();
     }
 
@@ -195,7 +204,8 @@ impl Agent<'_> {
         self.machine.handle(carrier, self.clock.now());
         let appeared = link.ifindex != known.ifindex && link.ifindex != 0;
         let done = if appeared {
-            attach(self.datapath, &self.config, &self.links, uplink)
+            attach(self.datapath, &self.config, &self.links, uplink);
+            Ok(())
         } else if link.ifindex != 0 {
             describe(self.datapath, &self.config, &self.links, uplink)
         } else {

@@ -33,9 +33,18 @@ pub fn render(status: &Status) -> String {
             writeln!(text, "  {}", switch_line(switch)).ok();
         }
     }
-    for quarrel in &status.quarrels {
+    let obstacles = status.uplinks.iter().filter_map(|uplink| {
+        let reason = uplink.programs.reason.as_ref()?;
+        Some(wrapped(&format!(
+            "{}: no programs on {}, so nothing is cut on it: {reason}",
+            uplink.name, uplink.interface
+        )))
+    });
+    let quarrels = status.quarrels.iter();
+    let quarrels = quarrels.map(|quarrel| quarrel_lines(quarrel, status.at));
+    for lines in obstacles.chain(quarrels) {
         text.push('\n');
-        for line in quarrel_lines(quarrel, status.at) {
+        for line in lines {
             text.push_str(&line);
             text.push('\n');
         }
@@ -44,7 +53,7 @@ pub fn render(status: &Status) -> String {
 }
 
 fn quarrel_lines(quarrel: &Quarrel, now: SystemTime) -> Vec<String> {
-    let words = format!(
+    wrapped(&format!(
         "Quarrel: {} {} ({}), put right {} times in {}; cure: {}",
         quarrel.with,
         quarrel.what,
@@ -52,7 +61,11 @@ fn quarrel_lines(quarrel: &Quarrel, now: SystemTime) -> Vec<String> {
         quarrel.repairs,
         rough(now.duration_since(quarrel.since).unwrap_or_default()),
         quarrel.cure,
-    );
+    ))
+}
+
+/// Words in lines that a terminal surely has room for.
+fn wrapped(words: &str) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in words.split_whitespace() {
         match lines.last_mut() {

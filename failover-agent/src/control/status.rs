@@ -85,10 +85,31 @@ pub struct Uplink {
     pub metered: bool,
     /// Seconds until the end of the drill in which it counts as Down; null if it is in none.
     pub drill_s: Option<f64>,
+    /// The programs on its interface, as the kernel has them.
+    pub programs: Programs,
     /// What the programs have counted on its interface.
     pub counters: Counters,
     /// Each family in which it is in use.
     pub families: Families,
+}
+
+/// The programs on an uplink's interface.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Programs {
+    /// `tcx` or `clsact`; null: they are not attached, so that the gates are open and nothing is cut.
+    pub hook: Option<Hook>,
+    /// Why they are not attached; null if they are, or the interface is not there.
+    pub reason: Option<String>,
+}
+
+/// How programs are attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Hook {
+    /// As TCX links.
+    Tcx,
+    /// As filters of a clsact qdisc.
+    Clsact,
 }
 
 /// Both families of an uplink; null where it is not in use, having no address or no way out.
@@ -157,6 +178,8 @@ pub struct Counters {
     pub cut_bytes: u64,
     /// Probes of the agent that passed, whatever the gate.
     pub probes_passed: u64,
+    /// Probes of the agent that a closed gate cut, because it could not know them.
+    pub probes_cut: u64,
     /// Cut packets that were answered by a TCP RST.
     pub resets_sent: u64,
     /// Cut packets that were answered by ICMP or ICMPv6.
@@ -180,6 +203,7 @@ impl Counters {
             cut_packets: totals.cut_packets,
             cut_bytes: totals.cut_bytes,
             probes_passed: totals.probes_passed,
+            probes_cut: totals.probes_cut,
             resets_sent: totals.resets_sent,
             icmp_sent: totals.icmp_sent,
             dropped: totals.dropped,
@@ -299,6 +323,8 @@ pub struct UplinkParts {
     pub metered: bool,
     /// Seconds until the end of its drill.
     pub drill_s: Option<f64>,
+    /// The programs on its interface.
+    pub programs: Programs,
     /// What the programs have counted.
     pub counters: Counters,
     /// Each family in which it is in use.
@@ -322,6 +348,7 @@ impl Uplink {
             rank: parts.rank,
             metered: parts.metered,
             drill_s: parts.drill_s,
+            programs: parts.programs,
             counters: parts.counters,
             families: parts.families,
         }
@@ -372,6 +399,8 @@ mod tests {
         assert_eq!(cable["loss_pct"], 100.0);
         assert_eq!(cable["gate"], "closed");
         assert_eq!(cable["counters"]["last_rx_ms_ago"], json!(null));
+        assert_eq!(cable["programs"]["hook"], "tcx");
+        assert_eq!(json["uplinks"][1]["programs"]["hook"], json!(null));
         assert_eq!(cable["families"]["ipv6"]["active"], true);
         assert_eq!(json["uplinks"][1]["families"]["ipv6"], json!(null));
         let causes = json["switches"].as_array().unwrap().iter();
@@ -391,6 +420,7 @@ mod tests {
             rank: 1,
             metered: true,
             drill_s: None,
+            programs: lte.programs.clone(),
             counters: lte.counters,
             families: lte.families.clone(),
         };

@@ -6,8 +6,8 @@ use failover_ebpf::Gate;
 
 use super::events::{Answer, Event, Reason};
 use super::status::{
-    Agent, Counters, Families, FamilyState, Lease, Log, Quarrel, Status, Switch, Timeline, Uplink,
-    UplinkParts, VERSION,
+    Agent, Counters, Families, FamilyState, Hook, Lease, Log, Programs, Quarrel, Status, Switch,
+    Timeline, Uplink, UplinkParts, VERSION,
 };
 use crate::policy::{Cause, Family, Health};
 
@@ -41,6 +41,10 @@ pub(super) fn status() -> Status {
         rank: 0,
         metered: false,
         drill_s: None,
+        programs: Programs {
+            hook: Some(Hook::Tcx),
+            reason: None,
+        },
         counters: Counters::default(),
         families: Families {
             ipv4: Some(FamilyState {
@@ -59,6 +63,7 @@ pub(super) fn status() -> Status {
         rank: 1,
         metered: true,
         drill_s: None,
+        programs: Programs::default(),
         counters: Counters {
             cut_packets: 7,
             cut_bytes: 4_242,

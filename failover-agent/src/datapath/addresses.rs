@@ -3,46 +3,49 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     net::{IpAddr, Ipv6Addr},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
-use aya::maps::{HashMap, MapData};
-
-/// Owner of an address that several uplinks have, as two modems of a kind give out: it is stale on none.
-const SEVERAL: u32 = 0;
-
-/// Owner of an address that an uplink has lost, by itself or with its interface: it is stale on all. No interface has this index.
-const GONE: u32 = u32::MAX;
+use aya::maps::{HashMap, MapData, MapError};
+use failover_ebpf::{LOST, Owner, SEVERAL};
+use nix::time::{ClockId, clock_gettime};
 
 /// Lost addresses that are remembered.
-const MAX_GONE: usize = 64;
+const MAX_LOST: usize = 64;
+
+/// How long after the last packet with it a lost address ends. Whoever held on to it has given up by then: the kernel's own TCP does
+/// after a quarter of an hour.
+const LOST_FOR: Duration = Duration::from_secs(3600);
 
 /// The map of addresses, and what it was made from.
 pub(super) struct Map {
-    map: HashMap<MapData, [u8; 16], u32>,
+    map: HashMap<MapData, [u8; 16], Owner>,
     uplinks: BTreeMap<u32, BTreeSet<[u8; 16]>>,
     /// Addresses that uplinks have lost, oldest first: sockets and tracked flows may go on to use them. The kernel refuses an IPv4 source
     /// that is not there, but no IPv6 one.
-    gone: VecDeque<[u8; 16]>,
+    lost: VecDeque<[u8; 16]>,
 }
 
 impl Map {
     /// An adopted map keeps its entries; those of an uplink until its addresses are set again.
     pub(super) fn new(map: aya::maps::Map) -> Result<Map> {
-        let map: HashMap<_, _, u32> = map.try_into()?;
+        let map: HashMap<_, _, Owner> = map.try_into()?;
         let mut uplinks = BTreeMap::<_, BTreeSet<_>>::new();
-        let mut gone = VecDeque::new();
+        let mut lost = Vec::new();
         for entry in map.iter() {
             let (address, owner) = entry.context("listing the addresses")?;
-            match owner {
+            match owner.ifindex {
                 SEVERAL => {}
-                GONE => gone.push_back(address),
-                _ => {
-                    uplinks.entry(owner).or_default().insert(address);
+                LOST => lost.push((owner.last_used_s, address)),
+                ifindex => {
+                    uplinks.entry(ifindex).or_default().insert(address);
                 }
             }
         }
-        Ok(Map { map, uplinks, gone })
+        lost.sort_unstable();
+        let lost = lost.into_iter().map(|(_, address)| address).collect();
+        Ok(Map { map, uplinks, lost })
     }
 
     pub(super) fn set(&mut self, ifindex: u32, addresses: &[IpAddr]) -> Result<()> {
@@ -62,37 +65,65 @@ impl Map {
     /// The interface is no uplink any more: nobody minds who uses its addresses, or those that were lost.
     pub(super) fn forget(&mut self, ifindex: u32) -> Result<()> {
         self.uplinks.remove(&ifindex);
-        self.gone.clear();
+        self.lost.clear();
         self.write()
     }
 
     /// Forgets lost ones that this host has again, on whatever interface: a bridge may have them now, and send by the uplink below it.
     pub(super) fn release(&mut self, present: &[IpAddr]) -> Result<()> {
         let present: BTreeSet<_> = present.iter().filter_map(|&address| key(address)).collect();
-        let known = self.gone.len();
-        self.gone.retain(|address| !present.contains(address));
-        match self.gone.len() == known {
+        let known = self.lost.len();
+        self.lost.retain(|address| !present.contains(address));
+        match self.lost.len() == known {
             true => Ok(()),
             false => self.write(),
         }
     }
 
+    /// The lost ones.
+    pub(super) fn lost(&self) -> Vec<IpAddr> {
+        let addresses = self.lost.iter().copied().map(Ipv6Addr::from);
+        addresses.map(|address| address.to_canonical()).collect()
+    }
+
+    /// Forgets lost ones with which no packet has left for long by `now`, the time of `CLOCK_MONOTONIC`; says which.
+    pub(super) fn expire(&mut self, now: Duration) -> Result<Vec<IpAddr>> {
+        let mut expired = Vec::new();
+        for &address in &self.lost {
+            let owner = match self.map.get(&address, 0) {
+                Ok(owner) => owner,
+                Err(MapError::KeyNotFound) => continue,
+                Err(error) => return Err(error).context("reading an address"),
+            };
+            let used = Duration::from_secs(owner.last_used_s.into());
+            if now.saturating_sub(used) >= LOST_FOR {
+                expired.push(Ipv6Addr::from(address).to_canonical());
+            }
+        }
+        if !expired.is_empty() {
+            self.release(&expired)?;
+        }
+        Ok(expired)
+    }
+
     /// Remembers these, or the newest of them, while no uplink has them.
     fn lose(&mut self, addresses: Option<BTreeSet<[u8; 16]>>) {
         let had = self.uplinks.values().flatten();
-        let there: BTreeSet<_> = had.chain(&self.gone).copied().collect();
+        let there: BTreeSet<_> = had.chain(&self.lost).copied().collect();
         let lost = addresses.into_iter().flatten();
-        self.gone
+        self.lost
             .extend(lost.filter(|address| !there.contains(address)));
-        let surplus = self.gone.len().saturating_sub(MAX_GONE);
-        self.gone.drain(..surplus);
+        let surplus = self.lost.len().saturating_sub(MAX_LOST);
+        self.lost.drain(..surplus);
     }
 
     /// Brings the map in line.
     fn write(&mut self) -> Result<()> {
         let mut wanted = owners(&self.uplinks);
-        self.gone.retain(|address| !wanted.contains_key(address));
-        wanted.extend(self.gone.iter().map(|&address| (address, GONE)));
+        self.lost.retain(|address| !wanted.contains_key(address));
+        wanted.extend(self.lost.iter().map(|&address| (address, LOST)));
+        let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC)?);
+        let now_s = u32::try_from(now.as_secs()).unwrap_or(u32::MAX);
         let present = self
             .map
             .iter()
@@ -101,18 +132,23 @@ impl Map {
         for address in present.keys().filter(|key| !wanted.contains_key(*key)) {
             self.map.remove(address).context("forgetting an address")?;
         }
-        for (address, owner) in wanted {
-            if present.get(&address) != Some(&owner) {
-                self.map
-                    .insert(address, owner, 0)
-                    .context("noting an address")?;
+        for (address, ifindex) in wanted {
+            if present.get(&address).map(|owner| owner.ifindex) == Some(ifindex) {
+                continue;
             }
+            let owner = Owner {
+                ifindex,
+                last_used_s: now_s,
+            };
+            self.map
+                .insert(address, owner, 0)
+                .context("noting an address")?;
         }
         Ok(())
     }
 }
 
-/// The one owner of every address.
+/// The one owner of every address that uplinks have: the index of its interface, or [`SEVERAL`].
 fn owners(uplinks: &BTreeMap<u32, BTreeSet<[u8; 16]>>) -> BTreeMap<[u8; 16], u32> {
     let mut owners = BTreeMap::new();
     for (&ifindex, addresses) in uplinks {

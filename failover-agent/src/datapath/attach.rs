@@ -2,17 +2,21 @@
 
 use std::{io, path::Path};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
 use aya::programs::{
     LinkOrder, ProgramError, SchedClassifier, TcAttachType,
-    links::{FdLink, LinkError, PinnedLink},
-    tc::{SchedClassifierLink, TcAttachOptions},
+    links::{FdLink, PinnedLink},
+    tc::{SchedClassifierLinkId, TcAttachOptions},
 };
 use failover_ebpf::{CutMode, Gate, Hook, Inbound, LinkLayer, Uplink};
 use nix::errno::Errno;
 use tracing::warn;
 
-use super::{Datapath, Direction, clsact, load, pins, requirements};
+use super::{
+    Datapath, Direction, clsact,
+    link::{self, Link},
+    load, pins, requirements,
+};
 use crate::{config::AttachMode, interface};
 
 /// How the programs came to be on an interface.
@@ -41,7 +45,7 @@ pub(super) fn attach(
     let name = interface_name(ifindex)?;
     let attached = try_attach(datapath, ifindex, &name, link_layer);
     if attached.is_err()
-        && let Err(error) = detach(datapath, ifindex)
+        && let Err(error) = undo(datapath, ifindex)
     {
         warn!(
             interface = name,
@@ -71,7 +75,7 @@ fn try_attach(
     let hook = if tcx {
         Hook::Tcx
     } else {
-        clsact::ensure_qdisc(name, before.map(|uplink| uplink.hook))?
+        clsact::ensure_qdisc(name, ifindex, before.map(|uplink| uplink.hook))?
     };
     // Before the programs: whatever happens next, a later run knows what to look for.
     let uplink = before.unwrap_or(Uplink {
@@ -79,7 +83,8 @@ fn try_attach(
         gate_ipv6: Gate::Open,
         link_layer,
         hook,
-        cut_mode: CutMode::Drop,
+        cut_mode_ipv4: CutMode::Drop,
+        cut_mode_ipv6: CutMode::Drop,
         inbound: Inbound::Cut,
         source_ipv4: [0; 4],
         source_ipv6: [0; 16],
@@ -95,19 +100,35 @@ fn try_attach(
         },
     )?;
 
-    let mut adopted = true;
+    // What is found without an entry of its own was left by a run whose maps could not be adopted.
+    let mut adopted = before.is_some();
     for direction in Direction::ALL {
         let program = load::program(&mut datapath.ebpf, direction)?;
         adopted &= match hook {
-            Hook::Tcx => {
-                let pin = pins::link(&datapath.options.bpf_dir, ifindex, direction);
-                attach_tcx(program, name, direction, &pin)
-            }
+            Hook::Tcx => attach_tcx(program, name, ifindex, direction, &datapath.options.bpf_dir),
             Hook::Clsact | Hook::ClsactOwned => clsact::attach(program, name, direction),
         }
         .with_context(|| format!("{direction} program"))?;
     }
     Ok(Attached { hook, adopted })
+}
+
+/// Leaves no program on the interface, and no gate that is said to be closed.
+pub(super) fn undo(datapath: &mut Datapath, ifindex: u32) -> Result<()> {
+    let Some(uplink) = datapath.uplinks.get(ifindex)? else {
+        return Ok(());
+    };
+    let mut errors = pins::Errors::default();
+    errors.note(detach_hook(datapath, ifindex, uplink.hook));
+    errors.note(datapath.uplinks.set(
+        ifindex,
+        Uplink {
+            gate_ipv4: Gate::Open,
+            gate_ipv6: Gate::Open,
+            ..uplink
+        },
+    ));
+    errors.into_result()
 }
 
 /// Detaches the programs and forgets the uplink.
@@ -125,61 +146,63 @@ pub(super) fn detach(datapath: &mut Datapath, ifindex: u32) -> Result<()> {
 }
 
 fn detach_hook(datapath: &Datapath, ifindex: u32, hook: Hook) -> Result<()> {
+    let mut errors = pins::Errors::default();
     for direction in Direction::ALL {
-        pins::unpin(&pins::link(&datapath.options.bpf_dir, ifindex, direction))?;
+        let pin = pins::link(&datapath.options.bpf_dir, ifindex, direction);
+        // Detached before it is unpinned: the kernel frees a link a moment later, and the programs may be wanted again before.
+        errors.note(Link::open(&pin).and_then(|link| match link {
+            Some(link) => link.remove(&pin),
+            None => Ok(()),
+        }));
     }
-    clsact::detach(ifindex, hook).map(drop)
+    errors.note(clsact::detach(ifindex, hook).map(drop));
+    errors.into_result()
 }
 
 /// Attaches by a pinned link; true if the link was there and only its program was replaced.
 fn attach_tcx(
     program: &mut SchedClassifier,
     name: &str,
+    ifindex: u32,
     direction: Direction,
-    pin: &Path,
+    bpf_dir: &Path,
 ) -> Result<bool> {
-    if let Some(link) = pinned(pin)? {
-        match program.attach_to_link(link) {
-            Ok(id) => {
-                drop(program.take_link(id)?);
-                return Ok(true);
-            }
-            // The interface that the link was made for is gone.
-            Err(ProgramError::SyscallError(error)) if is(&error.io_error, Errno::ENOLINK) => {
-                pins::unpin(pin)?;
-            }
-            Err(error) => return Err(error.into()),
+    let pin = pins::link(bpf_dir, ifindex, direction);
+    if let Some(link) = Link::open(&pin)? {
+        if link.is_on(name, ifindex, direction)? {
+            let link = FdLink::from(PinnedLink::from_pin(&pin)?).try_into()?;
+            let id = program.attach_to_link(link)?;
+            drop(program.take_link(id)?);
+            return Ok(true);
         }
+        // The interface that had this index has gone, or is in another network namespace.
+        link.remove(&pin)?;
     }
-    let options = TcAttachOptions::TcxOrder(LinkOrder::first());
-    let id = program.attach_with_options(name, direction.into(), options)?;
+    let id = match attach_first(program, name, direction) {
+        // Our program is there already, by a link that was made when the interface had another index.
+        Err(ProgramError::SyscallError(error)) if is(&error.io_error, Errno::EEXIST) => {
+            link::remove_strays(bpf_dir)?;
+            attach_first(program, name, direction)
+        }
+        attached => attached,
+    }?;
     let link: FdLink = program.take_link(id)?.try_into()?;
     // The pin keeps the link: neither the end of this function nor that of the agent detaches the program.
     drop(
-        link.pin(pin)
+        link.pin(&pin)
             .with_context(|| format!("pinning {}", pin.display()))?,
     );
     Ok(false)
 }
 
-/// The link pinned at `pin`; None if there is none. A pin that is no TCX link is removed.
-fn pinned(pin: &Path) -> Result<Option<SchedClassifierLink>> {
-    let link = match PinnedLink::from_pin(pin) {
-        Ok(link) => FdLink::from(link),
-        Err(LinkError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => {
-            return Ok(None);
-        }
-        Err(error) => return Err(anyhow!(error).context(format!("opening {}", pin.display()))),
-    };
-    match link.try_into() {
-        Ok(link) => Ok(Some(link)),
-        Err(LinkError::InvalidLink) => {
-            warn!(pin = %pin.display(), "removing a pin that is no TCX link");
-            pins::unpin(pin)?;
-            Ok(None)
-        }
-        Err(error) => Err(error.into()),
-    }
+/// Before the programs of others.
+fn attach_first(
+    program: &mut SchedClassifier,
+    name: &str,
+    direction: Direction,
+) -> Result<SchedClassifierLinkId, ProgramError> {
+    let options = TcAttachOptions::TcxOrder(LinkOrder::first());
+    program.attach_with_options(name, direction.into(), options)
 }
 
 fn is(error: &io::Error, errno: Errno) -> bool {

@@ -3,41 +3,49 @@
 //! Filters live in the kernel without any pin. They are found again by a priority and handle of our own, and replaced
 //! in one step.
 
-use std::io;
-
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use aya::programs::{
     Link as _, ProgramError, SchedClassifier,
     tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle},
 };
 use failover_ebpf::Hook;
 use nix::errno::Errno;
-use rtnetlink::{
-    packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage},
-    packet_route::{RouteNetlinkMessage, tc::TcHandle as QdiscHandle, tc::TcMessage},
-    sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
-};
+use rtnetlink::packet_route::{RouteNetlinkMessage, tc::TcHandle as QdiscHandle, tc::TcMessage};
 
-use super::Direction;
-use crate::interface;
+use super::{Direction, filters};
+use crate::{
+    interface,
+    netlink::{Netlink, Refused},
+};
 
 /// Before the filters of others: one of them that accepts a packet ends the run.
 pub(super) const PRIORITY: u16 = 1;
 /// Unlike any that `tc` or the kernel would choose by itself.
 pub(super) const HANDLE: TcHandle = TcHandle::new(0xfa11, 0x0001);
 
+/// The kind of qdisc that has an ingress and an egress side.
+pub(super) const CLSACT: &str = "clsact";
+
 /// Adds the clsact qdisc if it is missing; says whether it is ours. `before`: whose it was in an earlier run.
-pub(super) fn ensure_qdisc(name: &str, before: Option<Hook>) -> Result<Hook> {
+pub(super) fn ensure_qdisc(name: &str, ifindex: u32, before: Option<Hook>) -> Result<Hook> {
     match tc::qdisc_add_clsact(name) {
-        Ok(()) => Ok(Hook::ClsactOwned),
+        Ok(()) => return Ok(Hook::ClsactOwned),
         Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(Errno::EEXIST as i32) => {
-            Ok(if before == Some(Hook::ClsactOwned) {
-                Hook::ClsactOwned
-            } else {
-                Hook::Clsact
-            })
         }
-        Err(error) => Err(error).context("adding a clsact qdisc"),
+        Err(error) => return Err(error).context("adding a clsact qdisc"),
+    }
+    // An `ingress` qdisc has the same handle and no egress side: it answers for both with its only list of filters.
+    match filters::qdisc(ifindex)?.as_deref() {
+        // Ours, unless somebody has removed it and added another: a filter of ours tells.
+        Some(CLSACT) if before == Some(Hook::ClsactOwned) && has_ours(ifindex)? => {
+            Ok(Hook::ClsactOwned)
+        }
+        Some(CLSACT) => Ok(Hook::Clsact),
+        Some(kind) => bail!(
+            "there can be no egress program beside the qdisc `{kind}` on {name}: replace it by clsact, whose ingress side takes the same \
+             filters (tc qdisc del dev {name} {kind}; tc qdisc add dev {name} clsact), or use Linux 6.6 or newer with TCX"
+        ),
+        None => bail!("the qdisc that stood in the way of clsact on {name} has just gone"),
     }
 }
 
@@ -70,7 +78,7 @@ pub(super) fn attach(
 }
 
 /// Removes our filters, and the qdisc if we added it and nobody else uses it now. Says what it removed.
-/// An interface that is gone took everything with it.
+/// An interface that is gone took everything with it, and so did whoever has put another qdisc in the place of ours.
 pub(super) fn detach(ifindex: u32, hook: Hook) -> Result<Vec<String>> {
     let mut done = Vec::new();
     if hook == Hook::Tcx {
@@ -79,6 +87,9 @@ pub(super) fn detach(ifindex: u32, hook: Hook) -> Result<Vec<String>> {
     let Some(name) = interface::name(ifindex) else {
         return Ok(done);
     };
+    if filters::qdisc(ifindex)?.as_deref() != Some(CLSACT) {
+        return Ok(done);
+    }
     for direction in Direction::ALL {
         match filter(&name, direction)?.detach() {
             Ok(()) => done.push(format!("{direction} filter on {name}")),
@@ -89,8 +100,10 @@ pub(super) fn detach(ifindex: u32, hook: Hook) -> Result<Vec<String>> {
             }
         }
     }
-    if hook == Hook::ClsactOwned && is_unused(ifindex)? {
-        delete_qdisc(ifindex).with_context(|| format!("removing the clsact qdisc on {name}"))?;
+    if hook == Hook::ClsactOwned
+        && is_unused(ifindex)?
+        && delete_qdisc(ifindex).with_context(|| format!("removing the clsact qdisc on {name}"))?
+    {
         done.push(format!("clsact qdisc on {name}"));
     }
     Ok(done)
@@ -115,81 +128,40 @@ fn is_missing(error: &ProgramError) -> bool {
         .any(|errno| code == Some(errno as i32))
 }
 
+/// Whether a filter of ours is left.
+fn has_ours(ifindex: u32) -> Result<bool> {
+    for direction in Direction::ALL {
+        let filters = filters::list(ifindex, direction)?;
+        if filters.iter().any(filters::Filter::is_ours) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Whether no filter of anybody is left on either side of the clsact qdisc.
 fn is_unused(ifindex: u32) -> Result<bool> {
     for direction in Direction::ALL {
-        let mut request = TcMessage::with_index(i32::try_from(ifindex)?);
-        request.header.parent = QdiscHandle {
-            major: 0xffff,
-            minor: parent_minor(direction),
-        };
-        let filters = exchange(RouteNetlinkMessage::GetTrafficFilter(request), NLM_F_DUMP)
-            .context("listing filters")?;
-        if filters > 0 {
+        if !filters::list(ifindex, direction)?.is_empty() {
             return Ok(false);
         }
     }
     Ok(true)
 }
 
-/// Minor number of a side of clsact, include/uapi/linux/pkt_sched.h: TC_H_MIN_INGRESS, TC_H_MIN_EGRESS.
-pub(super) fn parent_minor(direction: Direction) -> u16 {
-    match direction {
-        Direction::Ingress => 0xfff2,
-        Direction::Egress => 0xfff3,
-    }
-}
-
-fn delete_qdisc(ifindex: u32) -> Result<()> {
+/// False: it has gone meanwhile.
+fn delete_qdisc(ifindex: u32) -> Result<bool> {
     let mut request = TcMessage::with_index(i32::try_from(ifindex)?);
     request.header.handle = QdiscHandle {
         major: 0xffff,
         minor: 0,
     };
-    // TC_H_CLSACT, the same number as TC_H_INGRESS.
-    request.header.parent = QdiscHandle {
-        major: 0xffff,
-        minor: 0xfff1,
-    };
-    exchange(RouteNetlinkMessage::DelQueueDiscipline(request), NLM_F_ACK).map(drop)
-}
-
-/// Sends one request; says how many messages answered it before the end.
-///
-/// Only their headers are read (include/uapi/linux/netlink.h): filters of others come in kinds that nobody here knows.
-fn exchange(request: RouteNetlinkMessage, flags: u16) -> Result<usize> {
-    const HEADER: usize = 16;
-    const NLMSG_ERROR: u16 = 2;
-    const NLMSG_DONE: u16 = 3;
-
-    let mut socket = Socket::new(NETLINK_ROUTE)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    let mut message = NetlinkMessage::from(request);
-    message.header.flags = NLM_F_REQUEST | flags;
-    message.finalize();
-    let mut bytes = vec![0; message.buffer_len()];
-    message.serialize(&mut bytes);
-    socket.send(&bytes, 0)?;
-
-    let mut answers = 0;
-    loop {
-        let (datagram, _) = socket.recv_from_full()?;
-        let mut rest = datagram.as_slice();
-        while let Some((&[a, b, c, d, e, f, ..], body)) = rest.split_at_checked(HEADER) {
-            match u16::from_ne_bytes([e, f]) {
-                NLMSG_DONE => return Ok(answers),
-                NLMSG_ERROR => {
-                    let code = body.first_chunk().map(|code| i32::from_ne_bytes(*code));
-                    return match code.context("a netlink answer is cut short")? {
-                        0 => Ok(answers),
-                        code => Err(io::Error::from_raw_os_error(-code).into()),
-                    };
-                }
-                _ => answers += 1,
-            }
-            let length = usize::try_from(u32::from_ne_bytes([a, b, c, d]))?.next_multiple_of(4);
-            rest = rest.get(length.max(HEADER)..).unwrap_or_default();
-        }
+    request.header.parent = filters::PARENT;
+    let request = RouteNetlinkMessage::DelQueueDiscipline(request);
+    let answers = Netlink::open_route()?.commit(vec![(request, 0)])?;
+    match answers.into_iter().collect::<Result<Vec<()>, Refused>>() {
+        Ok(_) => Ok(true),
+        Err(refused) if refused.missing() || refused.errno == Errno::EINVAL as i32 => Ok(false),
+        Err(refused) => Err(refused.into()),
     }
 }

@@ -26,6 +26,11 @@ impl Map {
             .with_context(|| format!("making the counters of interface {ifindex}"))
     }
 
+    /// Whether the programs have somewhere to count what they see on an interface; without it they let everything pass.
+    pub(super) fn has(&self, ifindex: u32) -> Result<bool> {
+        Ok(self.get(ifindex)?.is_some())
+    }
+
     pub(super) fn forget(&mut self, ifindex: u32) -> Result<()> {
         match self.0.remove(&ifindex) {
             Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
@@ -63,6 +68,7 @@ fn add(sum: Counters, cpu: &Counters) -> Counters {
         cut_packets: sum.cut_packets + cpu.cut_packets,
         cut_bytes: sum.cut_bytes + cpu.cut_bytes,
         probes_passed: sum.probes_passed + cpu.probes_passed,
+        probes_cut: sum.probes_cut + cpu.probes_cut,
         last_rx_ns: sum.last_rx_ns.max(cpu.last_rx_ns),
         cut_logged_ns: sum.cut_logged_ns.max(cpu.cut_logged_ns),
         resets_sent: sum.resets_sent + cpu.resets_sent,

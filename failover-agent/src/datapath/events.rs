@@ -7,7 +7,7 @@ use aya::maps::{Map, MapData, RingBuf};
 use failover_ebpf::{Answer, Event, Flow, Reason};
 use tokio::io::unix::AsyncFd;
 
-use super::readable::readable;
+use super::raw::readable;
 
 /// A flow that was ended on an uplink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

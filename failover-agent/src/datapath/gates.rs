@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use anyhow::{Context as _, Result};
 use aya::maps::{Array, HashMap, Map, MapData, MapError};
-use failover_ebpf::{ABI_VERSION, Gate, MAX_MARKS, Uplink};
+use failover_ebpf::{ABI_VERSION, CutMode, Gate, MAX_MARKS, Uplink};
 use nix::time::{ClockId, clock_gettime};
 
 use crate::policy::Family;
@@ -58,12 +58,30 @@ impl Uplinks {
         })
     }
 
+    pub(super) fn set_cut_mode(
+        &mut self,
+        ifindex: u32,
+        family: Family,
+        mode: CutMode,
+    ) -> Result<()> {
+        self.change(ifindex, |uplink| {
+            *match family {
+                Family::V4 => &mut uplink.cut_mode_ipv4,
+                Family::V6 => &mut uplink.cut_mode_ipv6,
+            } = mode;
+        })
+    }
+
     /// Changes some of what the programs know of an uplink that is attached.
     pub(super) fn change(&mut self, ifindex: u32, change: impl FnOnce(&mut Uplink)) -> Result<()> {
-        let mut uplink = self
+        let before = self
             .get(ifindex)?
             .with_context(|| format!("interface {ifindex} is not attached"))?;
+        let mut uplink = before;
         change(&mut uplink);
+        if uplink == before {
+            return Ok(());
+        }
         self.set(ifindex, uplink)
     }
 

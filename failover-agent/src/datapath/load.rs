@@ -1,6 +1,6 @@
 //! Loading the programs, with new maps or with pinned ones.
 
-use std::fs;
+use std::{collections::BTreeMap, fs};
 
 use anyhow::{Context as _, Result};
 use aya::{Ebpf, EbpfLoader, maps::Map, programs::SchedClassifier};
@@ -8,7 +8,8 @@ use failover_ebpf::maps;
 use tracing::{info, warn};
 
 use super::{
-    Datapath, Direction, Options, addresses, counters, exempt, gates, limits, pins, refused,
+    Datapath, Direction, Options, ProbeSockets, addresses, counters, exempt, gates, limits, pins,
+    refused, verify::Loaded,
 };
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/failover-ebpf"));
@@ -35,7 +36,14 @@ pub(super) fn open(options: &Options) -> Result<Datapath> {
         loader.map_pin_path(name, pins::map(bpf_dir, name));
     }
     let mut ebpf = load(&mut loader, OBJECT)?;
+    let probes = ProbeSockets::new(
+        take(&mut ebpf, maps::PROBES)?,
+        take(&mut ebpf, maps::ECHOES)?,
+    )?;
     Ok(Datapath {
+        loaded: Loaded::of(&mut ebpf, options)?,
+        unattached: BTreeMap::new(),
+        probes,
         uplinks: gates::Uplinks::new(take(&mut ebpf, maps::UPLINKS)?)?,
         settings: gates::Settings::new(take(&mut ebpf, maps::SETTINGS)?, options.probe_mark)?,
         counters: counters::Map::new(take(&mut ebpf, maps::COUNTERS)?)?,

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use aya::Ebpf;
 use aya_log::EbpfLogger;
 
-use super::readable::readable;
+use super::raw::readable;
 
 /// Messages of the programs.
 pub struct Log(EbpfLogger<&'static dyn ::log::Log>);

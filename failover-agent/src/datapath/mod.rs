@@ -10,6 +10,8 @@
 //! <bpf-dir>/addresses          the uplinks' addresses, and the interface index of each one's uplink
 //! <bpf-dir>/flows              which side began a connection, on uplinks that keep inbound ones
 //! <bpf-dir>/limits             token buckets of ICMP errors and events, by interface index
+//! <bpf-dir>/probes             the sockets that the agent probes by
+//! <bpf-dir>/echoes             interfaces and identifiers of its echo requests
 //! <bpf-dir>/links/3-egress     TCX links, by interface index (a name may hold dots, which a BPF file system refuses)
 //! ```
 //!
@@ -22,20 +24,24 @@ mod clsact;
 mod counters;
 mod events;
 mod exempt;
+mod filters;
 mod gates;
 mod limits;
+mod link;
 mod load;
 mod log;
 mod pins;
+mod probes;
 mod programs;
-mod readable;
+mod raw;
 mod refused;
 mod requirements;
 mod test_run;
+mod verify;
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 pub use failover_ebpf::{Answer, Counters, CutMode, Gate, Hook, Inbound, LinkLayer, Reason};
 
 pub use self::{
@@ -43,6 +49,7 @@ pub use self::{
     events::{EndedFlow, Events},
     log::Log,
     pins::{Removal, end_lease, remove_pins},
+    probes::{ProbeSockets, Registration},
     programs::{Program, has_tcx, on_interface as programs_on},
     requirements::check_requirements,
     test_run::{Direction, TestPacket, TestRun, Verdict},
@@ -56,7 +63,8 @@ pub struct Options {
     pub bpf_dir: PathBuf,
     /// How programs are attached.
     pub attach: AttachMode,
-    /// `SO_MARK` of the agent's own probes, which pass closed gates; 0: none do.
+    /// `SO_MARK` of the agent's own probes: the programs look at the sockets of packets that bear it even while the gate is open, to count
+    /// probes; 0: of none.
     pub probe_mark: u32,
 }
 
@@ -72,6 +80,10 @@ pub struct Datapath {
     exempt: exempt::Trie,
     addresses: addresses::Map,
     limits: limits::Map,
+    probes: ProbeSockets,
+    loaded: verify::Loaded,
+    /// By interface index: why an uplink has no programs.
+    unattached: BTreeMap<u32, String>,
 }
 
 impl Datapath {
@@ -93,9 +105,70 @@ impl Datapath {
     ///
     /// # Errors
     ///
-    /// No such interface; no room for another uplink; the kernel refuses. Nothing stays attached then.
+    /// No such interface; no room for another uplink; the kernel refuses. Nothing stays attached then, and the gates stand open.
     pub fn attach(&mut self, ifindex: u32, link_layer: LinkLayer) -> Result<Attached> {
-        attach::attach(self, ifindex, link_layer)
+        let attached = attach::attach(self, ifindex, link_layer);
+        match &attached {
+            Ok(_) => self.unattached.remove(&ifindex),
+            Err(error) => self.unattached.insert(ifindex, format!("{error:#}")),
+        };
+        attached
+    }
+
+    /// Detaches the programs from an interface, opens its gates, and remembers why.
+    pub fn give_up(&mut self, ifindex: u32, obstacle: String) {
+        if !self.unattached.contains_key(&ifindex)
+            && let Err(error) = attach::undo(self, ifindex)
+        {
+            tracing::warn!(
+                ifindex,
+                "programs that are of no use stay attached: {error:#}"
+            );
+        }
+        self.unattached.insert(ifindex, obstacle);
+    }
+
+    /// Why packets of an interface meet no programs; None: they do, as far as was known when that was last looked at.
+    pub fn obstacle(&self, ifindex: u32) -> Option<&str> {
+        self.unattached.get(&ifindex).map(String::as_str)
+    }
+
+    /// Asks the kernel what of an uplink's programs, and of what they need, is missing; None: it is all there.
+    ///
+    /// # Errors
+    ///
+    /// No such interface; the kernel refuses.
+    pub fn missing(&self, ifindex: u32) -> Result<Option<String>> {
+        match self.unattached.get(&ifindex) {
+            Some(obstacle) => Ok(Some(obstacle.clone())),
+            None => verify::missing(self, ifindex),
+        }
+    }
+
+    /// How the programs of an uplink are attached; None: they are not.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    pub fn hook(&self, ifindex: u32) -> Result<Option<Hook>> {
+        if self.unattached.contains_key(&ifindex) {
+            return Ok(None);
+        }
+        Ok(self.uplinks.get(ifindex)?.map(|uplink| uplink.hook))
+    }
+
+    /// Pins the maps again whose pins are gone.
+    ///
+    /// # Errors
+    ///
+    /// All errors of the kernel together.
+    pub fn pin_maps(&self) -> Result<()> {
+        verify::pin_maps(self)
+    }
+
+    /// Where the sockets that probe are registered.
+    pub fn probe_sockets(&self) -> ProbeSockets {
+        self.probes.clone()
     }
 
     /// Detaches and forgets every uplink that is not in `ifindexes`. Interfaces that are gone are no error.
@@ -105,6 +178,8 @@ impl Datapath {
     /// All errors of the kernel together, after everything that can be removed has been.
     pub fn retain(&mut self, ifindexes: &[u32]) -> Result<()> {
         let mut errors = pins::Errors::default();
+        self.unattached
+            .retain(|ifindex, _| ifindexes.contains(ifindex));
         for ifindex in self.uplinks.ifindexes()? {
             if !ifindexes.contains(&ifindex) {
                 errors.note(attach::detach(self, ifindex));
@@ -119,6 +194,11 @@ impl Datapath {
     ///
     /// The uplink is not attached; the kernel refuses.
     pub fn set_gate(&mut self, ifindex: u32, family: Family, gate: Gate) -> Result<()> {
+        if gate == Gate::Closed
+            && let Some(obstacle) = self.obstacle(ifindex)
+        {
+            bail!("{obstacle}");
+        }
         self.uplinks.set_gate(ifindex, family, gate)
     }
 
@@ -128,17 +208,19 @@ impl Datapath {
     ///
     /// The kernel refuses.
     pub fn gates(&self, ifindex: u32) -> Result<[Gate; 2]> {
+        if self.unattached.contains_key(&ifindex) {
+            return Ok([Gate::Open; 2]);
+        }
         self.uplinks.gates(ifindex)
     }
 
-    /// Sets what becomes of packets that must not leave by an uplink.
+    /// Sets what becomes of a family's packets that must not leave by an uplink, because of its gate or because they are stale.
     ///
     /// # Errors
     ///
     /// The uplink is not attached; the kernel refuses.
-    pub fn set_cut_mode(&mut self, ifindex: u32, mode: CutMode) -> Result<()> {
-        self.uplinks
-            .change(ifindex, |uplink| uplink.cut_mode = mode)
+    pub fn set_cut_mode(&mut self, ifindex: u32, family: Family, mode: CutMode) -> Result<()> {
+        self.uplinks.set_cut_mode(ifindex, family, mode)
     }
 
     /// Sets whether the closed gates of an uplink spare connections that came in by it. Which did is remembered from
@@ -154,8 +236,8 @@ impl Datapath {
 
     /// Replaces the addresses of an uplink. Packets with one of them as source are cut when they leave by another
     /// uplink, whatever its gates, unless several uplinks have the address or the lease is past; packets with one that
-    /// it had before are cut on all, until an uplink has it again, or [`Datapath::release_addresses`]. Link-local addresses
-    /// are ignored.
+    /// it had before are cut on all, until an uplink has it again, [`Datapath::release_addresses`] or
+    /// [`Datapath::expire_addresses`]. Link-local addresses are ignored.
     ///
     /// # Errors
     ///
@@ -166,7 +248,23 @@ impl Datapath {
         self.addresses.set(ifindex, addresses)
     }
 
-    /// From now on no packet is cut for having one of these addresses, which this host has, unless an uplink has it.
+    /// The addresses that uplinks had, and that packets are cut for.
+    pub fn lost_addresses(&self) -> Vec<IpAddr> {
+        self.addresses.lost()
+    }
+
+    /// From now on no packet is cut for having a lost address that none has had for an hour; `now` is the time of `CLOCK_MONOTONIC`. Says
+    /// which addresses these are.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    pub fn expire_addresses(&mut self, now: Duration) -> Result<Vec<IpAddr>> {
+        self.addresses.expire(now)
+    }
+
+    /// From now on no packet is cut for having one of these addresses, which this host has, or which are routed elsewhere, unless an uplink
+    /// has it.
     ///
     /// # Errors
     ///

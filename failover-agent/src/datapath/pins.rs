@@ -12,7 +12,7 @@ use failover_ebpf::{ABI_VERSION, Hook, Settings, Uplink, maps};
 use super::{Direction, clsact};
 
 /// The maps that outlive the agent.
-pub(super) const MAPS: [&str; 7] = [
+pub(super) const MAPS: [&str; 9] = [
     maps::UPLINKS,
     maps::COUNTERS,
     maps::EXEMPT,
@@ -20,6 +20,8 @@ pub(super) const MAPS: [&str; 7] = [
     maps::ADDRESSES,
     maps::FLOWS,
     maps::LIMITS,
+    maps::PROBES,
+    maps::ECHOES,
 ];
 
 /// Where a map is pinned.
@@ -135,7 +137,7 @@ pub fn remove_pins(bpf_dir: &Path) -> Removal {
             entries
                 .flatten()
                 .map(|entry| entry.path())
-                .filter(|path| is_link(path)),
+                .filter(|path| link_ifindex(path).is_some()),
         ),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => {
@@ -170,18 +172,12 @@ fn hooks(bpf_dir: &Path) -> Result<Vec<(u32, Hook)>> {
         .collect()
 }
 
-/// Whether a file in the links' directory bears a name of ours.
-fn is_link(path: &Path) -> bool {
-    let Some((ifindex, direction)) = path
-        .file_name()
-        .and_then(|name| name.to_str()?.split_once('-'))
-    else {
-        return false;
-    };
-    ifindex.parse::<u32>().is_ok()
-        && Direction::ALL
-            .iter()
-            .any(|known| known.to_string() == direction)
+/// The interface index in the name of a file in the links' directory; None if the name is not ours.
+pub(super) fn link_ifindex(path: &Path) -> Option<u32> {
+    let (ifindex, direction) = path.file_name()?.to_str()?.split_once('-')?;
+    let mut directions = Direction::ALL.iter();
+    let ours = directions.any(|known| known.to_string() == direction);
+    ifindex.parse().ok().filter(|_| ours)
 }
 
 /// Errors of steps that must not keep the next ones from being tried.

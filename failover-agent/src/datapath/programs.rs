@@ -7,17 +7,8 @@ use aya::programs::{
     SchedClassifier,
     links::{FdLink, PinnedLink},
 };
-use rtnetlink::{
-    packet_core::NlasIterator,
-    packet_route::{
-        RouteNetlinkMessage,
-        tc::{TcHandle, TcMessage},
-    },
-    sys::protocols::NETLINK_ROUTE,
-};
 
-use super::{Direction, clsact, pins, requirements};
-use crate::netlink::Netlink;
+use super::{Direction, clsact, filters, pins, requirements};
 
 /// A program (TCX) or filter (clsact) on an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,11 +33,17 @@ pub fn has_tcx() -> bool {
 /// No such interface; the kernel refuses.
 pub fn on_interface(bpf_dir: &Path, ifindex: u32, name: &str) -> Result<Vec<Program>> {
     let mut programs = Vec::new();
+    let qdisc = filters::qdisc(ifindex)?;
     for direction in Direction::ALL {
         if requirements::has_tcx() {
             programs.extend(tcx(bpf_dir, ifindex, name, direction)?);
         }
-        programs.extend(filters(ifindex, direction)?);
+        // What an `ingress` qdisc lists as egress filters are its ingress ones.
+        if qdisc.as_deref() == Some(clsact::CLSACT)
+            || qdisc.is_some() && direction == Direction::Ingress
+        {
+            programs.extend(filters(ifindex, direction)?);
+        }
     }
     Ok(programs)
 }
@@ -73,53 +70,13 @@ fn pinned_program(pin: &Path) -> Option<u32> {
     Some(link.info().ok()?.program_id())
 }
 
-/// `struct tcmsg` (include/uapi/linux/rtnetlink.h): family, interface, handle, parent, and info with the priority in its
-/// upper half.
-const HEADER: usize = 20;
-/// `TCA_KIND`.
-const KIND: u16 = 1;
-
-/// The filters of a clsact qdisc. Only what all kinds have in common is read.
+/// The filters of a clsact or ingress qdisc.
 fn filters(ifindex: u32, direction: Direction) -> Result<Vec<Program>> {
-    let mut netlink = Netlink::open(NETLINK_ROUTE)?;
-    let mut request = TcMessage::with_index(i32::try_from(ifindex)?);
-    request.header.parent = TcHandle {
-        major: 0xffff,
-        minor: clsact::parent_minor(direction),
-    };
-    let request = RouteNetlinkMessage::GetTrafficFilter(request);
-    let mut filters = netlink
-        .dump(&request, |payload| {
-            let Some((header, attributes)) = payload.split_first_chunk::<HEADER>() else {
-                return Ok(None);
-            };
-            let number = |at: usize| {
-                u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
-            };
-            let (handle, priority) = (number(8), number(16) >> 16);
-            // The first message of each priority is its chain, not a filter.
-            if handle == 0 {
-                return Ok(None);
-            }
-            let kind = NlasIterator::new(attributes)
-                .flatten()
-                .find(|attribute| attribute.kind() == KIND)
-                .map(|kind| {
-                    let text = kind.value();
-                    String::from_utf8_lossy(text.strip_suffix(b"\0").unwrap_or(text)).into_owned()
-                });
-            Ok(Some(Program {
-                direction,
-                ours: priority == u32::from(clsact::PRIORITY)
-                    && handle == u32::from(clsact::HANDLE),
-                what: format!(
-                    "clsact filter {} (pref {priority})",
-                    kind.unwrap_or_default()
-                ),
-            }))
-        })
-        .with_context(|| format!("listing the {direction} filters of interface {ifindex}"))?;
-    // Some kinds (u32) list their parts.
-    filters.dedup();
-    Ok(filters)
+    let filters = filters::list(ifindex, direction)?.into_iter();
+    let programs = filters.map(|filter| Program {
+        direction,
+        ours: filter.is_ours(),
+        what: format!("clsact filter {} (pref {})", filter.kind, filter.priority),
+    });
+    Ok(programs.collect())
 }

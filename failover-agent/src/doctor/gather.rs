@@ -168,10 +168,11 @@ async fn probe(config: &Config, uplinks: &mut [Uplink], netlink: &mut Netlink) -
             }
             let (name, source) = (interface.name.clone(), path.source);
             let (mark, timeout) = (config.route.mark, config_of.probe.timeout);
+            let bpf_dir = &config.dirs.bpf;
             rounds.push(async move {
                 (
                     place,
-                    probes::probe(&name, source, mark, timeout, &clear).await,
+                    probes::probe(bpf_dir, &name, source, mark, timeout, &clear).await,
                 )
             });
         }

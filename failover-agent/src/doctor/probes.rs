@@ -1,19 +1,24 @@
 //! Whether the targets answer by each uplink: probes like those of the agent, once more for whom does not answer.
 
-use std::{io, net::IpAddr, time::Duration};
+use std::{io, net::IpAddr, path::Path, time::Duration};
 
 use futures_util::future::join_all;
 use nix::libc::EPERM;
 use surge_ping::{Client, PingSequence, SurgeError};
+use tracing::debug;
 
 use super::facts::End;
-use crate::probe::{icmp, identity::Identity};
+use crate::{
+    datapath::ProbeSockets,
+    probe::{icmp, identity::Identity},
+};
 
 /// A single packet may be lost on a good link.
 const TRIES: u16 = 3;
 
 /// Sends probes from `source` by `interface` to all `targets` at once.
 pub(super) async fn probe(
+    bpf_dir: &Path,
     interface: &str,
     source: IpAddr,
     mark: u32,
@@ -26,6 +31,13 @@ pub(super) async fn probe(
             .map(|target| (*target, End::NotSent))
             .collect();
     };
+    // By a standby's closed gate only what the running agent's programs know does pass.
+    let _registration = ProbeSockets::pinned(bpf_dir).and_then(|sockets| {
+        let registered = icmp::register(&sockets, &client, interface, None);
+        registered
+            .inspect_err(|error| debug!("a closed gate will cut the probes: {error:#}"))
+            .ok()
+    });
     let (client, identity) = (&client, &identity);
     let probes = targets
         .iter()

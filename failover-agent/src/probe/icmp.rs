@@ -18,13 +18,17 @@ use tokio::{
     task::yield_now,
     time::{Instant, timeout_at},
 };
+use tracing::warn;
 
 use super::{
     ProbeSpec,
     identity::Identity,
     patience::{Look, Patience},
 };
-use crate::policy::Outcome;
+use crate::{
+    datapath::{ProbeSockets, Registration},
+    policy::Outcome,
+};
 
 /// Type 0 of RFC 792.
 const ICMP_ECHO_REPLY: u8 = 0;
@@ -40,8 +44,11 @@ pub(super) struct Link {
     source: Option<IpAddr>,
     mark: u32,
     timeout: Duration,
+    sockets: ProbeSockets,
     /// Opened when it is needed, and again after it has become useless (interface or address gone).
     client: Option<(Client, Identity)>,
+    /// Lets what `client` sends pass closed gates.
+    registration: Option<Registration>,
 }
 
 /// How one probe ended.
@@ -101,13 +108,15 @@ impl Answer {
 }
 
 impl Link {
-    pub(super) fn new(spec: &ProbeSpec) -> Self {
+    pub(super) fn new(spec: &ProbeSpec, sockets: ProbeSockets) -> Self {
         Link {
             interface: spec.interface.clone(),
             source: spec.source,
             mark: spec.mark,
             timeout: spec.timeout,
+            sockets,
             client: None,
+            registration: None,
         }
     }
 
@@ -118,6 +127,7 @@ impl Link {
     /// Forgets the socket; the next probe opens a new one.
     pub(super) fn close(&mut self) {
         self.client = None;
+        self.registration = None;
     }
 
     /// Sends an echo request; the future ends with its answer, within the timeout.
@@ -176,6 +186,15 @@ impl Link {
         let client = open(&self.interface, source, self.mark)?;
         let identity = Identity::random()?;
         identity.guard(&client, source)?;
+        let identifier = Some(identity.identifier.0);
+        // Probes by an open gate need none, and what a closed one cuts it counts.
+        match register(&self.sockets, &client, &self.interface, identifier) {
+            Ok(registration) => self.registration = Some(registration),
+            Err(error) => warn!(
+                "{}: a closed gate will cut the probes: {error:#}",
+                self.interface
+            ),
+        }
         Ok(self.client.insert((client, identity)).clone())
     }
 }
@@ -212,12 +231,25 @@ pub(crate) fn open(interface: &str, source: IpAddr, mark: u32) -> io::Result<Cli
     Ok(client)
 }
 
+/// Lets what a client sends by `interface` pass closed gates.
+pub(crate) fn register(
+    sockets: &ProbeSockets,
+    client: &Client,
+    interface: &str,
+    identifier: Option<u16>,
+) -> anyhow::Result<Registration> {
+    let socket = client.get_socket();
+    // SAFETY: `socket` keeps the descriptor open for the whole call.
+    let fd = unsafe { BorrowedFd::borrow_raw(socket.get_native_sock()) };
+    sockets.register(&socket2::SockRef::from(&fd), interface, identifier)
+}
+
 /// Why a socket cannot have this source any more.
 fn bind_error(source: IpAddr) -> Option<io::Error> {
     UdpSocket::bind((source, 0)).err()
 }
 
-/// Marks everything that the client sends, so that our rules route it and the egress program lets it pass a closed gate.
+/// Marks everything that the client sends, so that our rules route it.
 fn set_mark(client: &Client, mark: u32) -> io::Result<()> {
     let socket = client.get_socket();
     // SAFETY: `socket` keeps the descriptor open for the whole call.

@@ -23,6 +23,7 @@ use tokio::{
 
 use crate::{
     clock::Clock,
+    datapath::ProbeSockets,
     policy::{Family, Input, Outcome, TargetId, Time, UplinkId},
     route::Path,
 };
@@ -77,11 +78,18 @@ pub struct Prober {
 
 impl Prober {
     /// Starts probing.
-    pub fn spawn(spec: ProbeSpec, clock: Clock, inputs: mpsc::Sender<Input>) -> Self {
+    ///
+    /// Its sockets are registered in `sockets`, so that closed gates let its probes pass.
+    pub fn spawn(
+        spec: ProbeSpec,
+        clock: Clock,
+        inputs: mpsc::Sender<Input>,
+        sockets: ProbeSockets,
+    ) -> Self {
         let (out_of_turn, now) = watch::channel(0);
         let (spec, specs) = watch::channel(spec);
         let (told, obstacle) = watch::channel(None);
-        let task = tokio::spawn(run(clock, inputs, now, specs, told));
+        let task = tokio::spawn(run(clock, inputs, now, specs, told, sockets));
         Prober {
             task,
             out_of_turn,
@@ -134,11 +142,12 @@ async fn run(
     mut out_of_turn: watch::Receiver<u64>,
     mut specs: watch::Receiver<ProbeSpec>,
     obstacle: watch::Sender<Option<String>>,
+    sockets: ProbeSockets,
 ) {
     let mut spec = specs.borrow_and_update().clone();
     let mut beat = beat(clock, spec.interval);
     let mut round = 0;
-    let mut link = icmp::Link::new(&spec);
+    let mut link = icmp::Link::new(&spec, sockets.clone());
     let mut in_flight = InFlight::new();
     // The last round of which a probe could not be sent.
     let mut blind = 0;
@@ -158,7 +167,7 @@ async fn run(
                 // All but its uplink's position.
                 let socket = ProbeSpec { uplink: old.uplink, ..spec.clone() };
                 if old != socket {
-                    link = icmp::Link::new(&spec);
+                    link = icmp::Link::new(&spec, sockets.clone());
                 }
             }
             Some(probe) = in_flight.next(), if !in_flight.is_empty() => {

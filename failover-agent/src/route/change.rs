@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::actor::Actor;
+use super::actor::{Actor, Origin};
 use crate::policy::Family;
 
 /// What happened.
@@ -62,6 +62,13 @@ pub enum Change {
         ifindex: u32,
         /// The neighbour's address.
         address: IpAddr,
+    },
+    /// Someone else removed a qdisc or a filter from an uplink's interface.
+    Programs {
+        /// Interface index.
+        ifindex: u32,
+        /// Who did it.
+        by: Origin,
     },
     /// Notifications were lost: anything may have changed.
     Resync,

@@ -1,7 +1,7 @@
 //! Which notifications wake the agent: a classic BPF program (`linux/filter.h`) on the observer's socket.
 //!
 //! The kernel sends each notification in a datagram of its own. It begins with `struct nlmsghdr` (16 bytes), behind which come
-//! `struct rtmsg`, `struct ifaddrmsg`, `struct ndmsg`, `struct fib_rule_hdr` or `struct nhmsg`.
+//! `struct rtmsg`, `struct ifaddrmsg`, `struct tcmsg`, `struct ndmsg`, `struct fib_rule_hdr` or `struct nhmsg`.
 
 use std::collections::BTreeSet;
 
@@ -17,6 +17,8 @@ pub(super) const RTM_NEWROUTE: u16 = 24;
 pub(super) const RTM_DELROUTE: u16 = 25;
 pub(super) const RTM_NEWNEIGH: u16 = 28;
 pub(super) const RTM_DELRULE: u16 = 33;
+pub(super) const RTM_DELQDISC: u16 = 37;
+pub(super) const RTM_DELTFILTER: u16 = 45;
 
 /// `NUD_FAILED`.
 const FAILED: u16 = 0x20;
@@ -33,7 +35,7 @@ const DESTINATION_LENGTH: u32 = 17;
 const ROUTE_PROTOCOL: u32 = 21;
 /// Offset of `nh_protocol`.
 const NEXTHOP_PROTOCOL: u32 = 18;
-/// Offset of `ifa_index` and of `ndm_ifindex`.
+/// Offset of `ifa_index`, of `ndm_ifindex` and of `tcm_ifindex`.
 const IFINDEX: u32 = 20;
 /// Offset of `ndm_state`.
 const STATE: u32 = 24;
@@ -74,7 +76,7 @@ enum Step {
     Mark(Place),
 }
 
-/// Accepts what is not ours (`own_port`), and of that: links; addresses and failed neighbours of the interfaces `uplinks`; default
+/// Accepts what is not ours (`own_port`), and of that: links; addresses, failed neighbours, lost qdiscs and filters of the interfaces `uplinks`; default
 /// routes, and every route, lost rule and lost nexthop object that bears our `protocol`.
 pub(super) fn program(own_port: u32, protocol: u8, uplinks: &BTreeSet<u32>) -> Vec<SockFilter> {
     use Place::{Accept, Drop, Neighbour, Nexthop, OfUplink, Route, Rule};
@@ -92,6 +94,8 @@ pub(super) fn program(own_port: u32, protocol: u8, uplinks: &BTreeSet<u32>) -> V
             (RTM_DELLINK, Accept),
             (RTM_NEWADDR, OfUplink),
             (RTM_DELADDR, OfUplink),
+            (RTM_DELQDISC, OfUplink),
+            (RTM_DELTFILTER, OfUplink),
             (RTM_NEWNEIGH, Neighbour),
             (RTM_NEWROUTE, Route),
             (RTM_DELROUTE, Route),

@@ -10,7 +10,7 @@ use rtnetlink::{
     packet_core::Parseable,
     packet_route::{
         RouteNetlinkMessage,
-        route::{RouteAttribute, RouteFlags, RouteMessage},
+        route::{RouteAttribute, RouteFlags, RouteMessage, RouteType},
     },
 };
 
@@ -73,6 +73,33 @@ pub(crate) fn incoming(
     let mut request = request(Some(source), destination);
     request.attributes.push(RouteAttribute::Iif(ifindex));
     Ok(ask(netlink, request)?.map(drop))
+}
+
+/// Where the kernel's tables have an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Towards {
+    pub(crate) prefix_length: u8,
+    /// Indexes of the interfaces by which it is reached.
+    pub(crate) interfaces: Vec<u32>,
+}
+
+/// By which route other hosts' packets to an address would leave; None: by none, or this host has the address.
+pub(crate) fn towards(netlink: &mut Netlink, destination: IpAddr) -> Result<Option<Towards>> {
+    let mut request = request(None, destination);
+    request.header.flags = RouteFlags::FibMatch;
+    let Ok(route) = ask(netlink, request)? else {
+        return Ok(None);
+    };
+    if route.header.kind != RouteType::Unicast {
+        return Ok(None);
+    }
+    Ok(Some(Towards {
+        prefix_length: route.header.destination_prefix_length,
+        interfaces: message::hops(&route)
+            .iter()
+            .map(|hop| hop.ifindex)
+            .collect(),
+    }))
 }
 
 /// The family of an address.

@@ -1,4 +1,5 @@
-//! The kernel's notifications: interfaces, addresses, default routes, rules, nexthop objects, neighbours that do not answer.
+//! The kernel's notifications: interfaces, addresses, default routes, rules, nexthop objects, neighbours that do not answer, qdiscs and
+//! filters that go.
 //!
 //! A filter in the kernel (`filter.rs`) drops everything else (and what we did ourselves) before it wakes us: the changes of a
 //! full routing table cost nothing. What remains is compared with what was known: only a difference is a [`Change`].
@@ -103,6 +104,7 @@ impl Observer {
                 MulticastGroup::Ipv6Route,
                 MulticastGroup::Ipv6Rule,
                 MulticastGroup::Nexthop,
+                MulticastGroup::Tc,
             ];
             let mask = groups
                 .iter()
@@ -253,6 +255,13 @@ impl Observer {
     }
 
     fn read(&mut self, message: NetlinkBuffer<&[u8]>) -> Result<Option<Change>> {
+        // Filters come in kinds that nobody here knows.
+        if matches!(
+            message.message_type(),
+            filter::RTM_DELQDISC | filter::RTM_DELTFILTER
+        ) {
+            return Ok(self.programs(message.port_number(), message.payload()));
+        }
         // `netlink-packet-route` does not know it.
         if message.message_type() == RTM_DELNEXTHOP {
             return self.nexthop(message.port_number(), message.payload());
@@ -396,6 +405,18 @@ impl Observer {
             },
             what: object.to_string(),
         }))
+    }
+
+    /// `payload` begins with `struct tcmsg`.
+    fn programs(&mut self, port: u32, payload: &[u8]) -> Option<Change> {
+        const IFINDEX_AT: usize = 4;
+        let ifindex = payload.get(IFINDEX_AT..)?.first_chunk()?;
+        let ifindex = u32::from_ne_bytes(*ifindex);
+        let watched = |uplink: &Watched| uplink.ifindex == Some(ifindex);
+        self.uplinks.iter().any(watched).then(|| Change::Programs {
+            ifindex,
+            by: self.actors.find(port),
+        })
     }
 
     fn neighbour(&self, neighbour: &NeighbourMessage) -> Option<Change> {

@@ -22,7 +22,11 @@ fn attached(lab: &Lab, mode: AttachMode) -> Datapath {
     let mut datapath = lab.open(mode);
     datapath.attach(uplink(), LinkLayer::Ethernet).unwrap();
     datapath.renew_lease(Duration::from_secs(3600)).unwrap();
-    datapath.set_cut_mode(uplink(), CutMode::Reset).unwrap();
+    for family in Family::ALL {
+        datapath
+            .set_cut_mode(uplink(), family, CutMode::Reset)
+            .unwrap();
+    }
     datapath
 }
 

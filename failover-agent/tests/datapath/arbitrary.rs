@@ -1,6 +1,9 @@
 //! No packet, however damaged, leads the programs to anything but a defined verdict, or to a malformed answer.
 
-use failover_agent::datapath::{CutMode, Direction, Inbound, LinkLayer, Verdict};
+use failover_agent::{
+    datapath::{CutMode, Direction, Inbound, LinkLayer, Verdict},
+    policy::Family,
+};
 use proptest::{
     prelude::*,
     test_runner::{Config, TestRunner},
@@ -74,7 +77,11 @@ fn no_packet_gets_an_undefined_verdict() {
         };
         for link_layer in [LinkLayer::Ethernet, LinkLayer::None] {
             datapath.attach(ifindex, link_layer).unwrap();
-            datapath.set_cut_mode(ifindex, CutMode::Reset).unwrap();
+            for family in Family::ALL {
+                datapath
+                    .set_cut_mode(ifindex, family, CutMode::Reset)
+                    .unwrap();
+            }
             datapath.set_inbound(ifindex, Inbound::Keep).unwrap();
             let judged = TestRunner::new(config.clone()).run(&packets, |data| {
                 let run = |direction| {

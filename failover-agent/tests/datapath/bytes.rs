@@ -1,6 +1,9 @@
 //! The answers, byte by byte.
 
-use failover_agent::datapath::{CutMode, Datapath, Direction, LinkLayer, TestPacket, Verdict};
+use failover_agent::{
+    datapath::{CutMode, Datapath, Direction, LinkLayer, TestPacket, Verdict},
+    policy::Family,
+};
 
 use crate::{
     packets::*,
@@ -34,7 +37,11 @@ fn segment(flags: u8, options: &[u8], payload: &[u8]) -> Vec<u8> {
 
 fn answering(test: impl FnOnce(&mut Datapath, u32) + Send) {
     closed(|datapath, ifindex| {
-        datapath.set_cut_mode(ifindex, CutMode::Reset).unwrap();
+        for family in Family::ALL {
+            datapath
+                .set_cut_mode(ifindex, family, CutMode::Reset)
+                .unwrap();
+        }
         test(datapath, ifindex);
     });
 }
@@ -259,7 +266,11 @@ fn some_packets_are_never_answered() {
         broadcast[..6].copy_from_slice(&[0xff; 6]);
         assert_eq!(answer(datapath, ifindex, &broadcast), None);
         assert_eq!(datapath.counters(ifindex).unwrap().dropped, 15);
-        datapath.set_cut_mode(ifindex, CutMode::Drop).unwrap();
+        for family in Family::ALL {
+            datapath
+                .set_cut_mode(ifindex, family, CutMode::Drop)
+                .unwrap();
+        }
         let data = framed(&[], &ip(HOST4, FAR4, TCP, &syn));
         assert_eq!(answer(datapath, ifindex, &data), None);
     });

@@ -35,7 +35,11 @@ fn what_came_in_is_answered_if_it_is_to_be_kept() {
             let mut datapath = lab.open(AttachMode::Auto);
             datapath.attach(uplink(), LinkLayer::Ethernet).unwrap();
             datapath.renew_lease(Duration::from_secs(3600)).unwrap();
-            datapath.set_cut_mode(uplink(), CutMode::Reset).unwrap();
+            for family in Family::ALL {
+                datapath
+                    .set_cut_mode(uplink(), family, CutMode::Reset)
+                    .unwrap();
+            }
             datapath.set_inbound(uplink(), inbound).unwrap();
             let outbound = {
                 let listener = peer.run(|| TcpListener::bind("10.0.0.2:7777").unwrap());

@@ -168,6 +168,11 @@ impl Peer {
         });
     }
 
+    /// The thread that is in its namespace.
+    pub(crate) fn thread(&self) -> i32 {
+        self.thread
+    }
+
     /// Runs `job` in the peer's namespace.
     pub(crate) fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
         let (done, result) = channel();

@@ -4,7 +4,7 @@ use std::{fs, net::UdpSocket, time::Duration};
 
 use failover_agent::{
     config::AttachMode,
-    datapath::{Datapath, Gate, Hook, Inbound, LinkLayer, Removal, has_tcx, remove_pins},
+    datapath::{CutMode, Datapath, Gate, Hook, Inbound, LinkLayer, Removal, has_tcx, remove_pins},
     policy::Family,
 };
 
@@ -332,6 +332,9 @@ fn bpftool_prints_names_and_words() {
 
         datapath.set_inbound(ifindex, Inbound::Keep).unwrap();
         datapath
+            .set_cut_mode(ifindex, Family::V4, CutMode::Reset)
+            .unwrap();
+        datapath
             .set_addresses(ifindex, &["10.0.0.1".parse().unwrap()])
             .unwrap();
         datapath.set_allow_marks(&[7]).unwrap();
@@ -344,14 +347,14 @@ fn bpftool_prints_names_and_words() {
             uplinks["value"],
             serde_json::json!({
                 "gate_ipv4": "Open", "gate_ipv6": "Closed", "link_layer": "Ethernet", "hook": format!("{:?}", attached.hook),
-                "cut_mode": "Drop", "inbound": "Keep",
+                "cut_mode_ipv4": "Reset", "cut_mode_ipv6": "Drop", "inbound": "Keep",
                 "source_ipv4": [10, 0, 0, 1], "source_ipv6": vec![0; 16],
             })
         );
         assert_eq!(dump("counters")["values"][0]["value"]["tx_packets"], 0);
         assert_eq!(dump("settings")["value"]["probe_mark"], crate::lab::MARK);
         assert_eq!(dump("settings")["value"]["allow_marks"][0], 7);
-        assert_eq!(dump("addresses")["value"], ifindex);
+        assert_eq!(dump("addresses")["value"]["ifindex"], ifindex);
         assert_eq!(dump("limits")["value"]["icmp"]["tokens"], 0);
         let exempt = dump("exempt");
         assert_eq!(exempt["key"]["prefix_len"], 32 + 96 + 24);

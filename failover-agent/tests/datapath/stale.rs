@@ -133,7 +133,7 @@ fn an_uplinks_own_source_is_not_looked_up() {
         ] {
             let map = lab.bpf.join("addresses");
             sh(&format!(
-                "bpftool map update pinned {} key hex {key} value {other} 0 0 0",
+                "bpftool map update pinned {} key hex {key} value {other} 0 0 0 0 0 0 0",
                 map.display()
             ));
         }
@@ -199,7 +199,11 @@ fn moved(lab: &Lab) -> Datapath {
     let mut datapath = lab.open(AttachMode::Auto);
     datapath.attach(uplink(), LinkLayer::Ethernet).unwrap();
     datapath.renew_lease(LEASE).unwrap();
-    datapath.set_cut_mode(uplink(), CutMode::Reset).unwrap();
+    for family in Family::ALL {
+        datapath
+            .set_cut_mode(uplink(), family, CutMode::Reset)
+            .unwrap();
+    }
     datapath
         .set_addresses(uplink() + 1000, &addresses(&["192.0.2.9"]))
         .unwrap();

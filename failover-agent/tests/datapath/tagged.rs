@@ -23,7 +23,11 @@ fn closed(lab: &Lab, mode: AttachMode, link_layer: LinkLayer) -> Datapath {
     let mut datapath = lab.open(mode);
     datapath.attach(uplink(), link_layer).unwrap();
     datapath.renew_lease(Duration::from_secs(3600)).unwrap();
-    datapath.set_cut_mode(uplink(), CutMode::Reset).unwrap();
+    for family in Family::ALL {
+        datapath
+            .set_cut_mode(uplink(), family, CutMode::Reset)
+            .unwrap();
+    }
     for family in Family::ALL {
         datapath.set_gate(uplink(), family, Gate::Closed).unwrap();
     }

@@ -360,10 +360,10 @@ fn gates_count_as_open_once_the_lease_is_past() {
 
 #[test]
 #[ignore = "needs root"]
-fn probes_pass_and_are_counted() {
+fn a_mark_alone_makes_no_probe() {
     closed(|datapath, ifindex| {
         let data = ethernet(&udp4());
-        let run = |mark| {
+        let run = |datapath: &Datapath, mark| {
             let packet = TestPacket {
                 mark,
                 ..packet(&data, ifindex)
@@ -373,9 +373,11 @@ fn probes_pass_and_are_counted() {
                 .unwrap()
                 .verdict
         };
-        assert_eq!(run(MARK), Verdict::Pass);
-        assert_eq!(run(MARK + 1), Verdict::Drop);
-        assert_eq!(datapath.counters(ifindex).unwrap().probes_passed, 1);
+        assert_eq!(run(datapath, MARK), Verdict::Drop);
+        assert_eq!(run(datapath, MARK + 1), Verdict::Drop);
+        datapath.set_gate(ifindex, Family::V4, Gate::Open).unwrap();
+        assert_eq!(run(datapath, MARK), Verdict::Pass);
+        assert_eq!(datapath.counters(ifindex).unwrap().probes_passed, 0);
     });
 }
 

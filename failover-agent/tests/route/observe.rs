@@ -223,6 +223,42 @@ fn a_carrier_that_only_a_look_saw_gone_is_back() {
     });
 }
 
+#[test]
+#[ignore = "needs root"]
+fn hears_of_qdiscs_and_filters_that_go_from_uplinks() {
+    isolated(|| {
+        ethernet_uplinks(2);
+        default_routes(2, 500);
+        let config = config(&["up0"]);
+        let state = state();
+        runtime().block_on(async {
+            let (router, links) = router(&config, state.path());
+            let mut observer = Observer::open(&router, &["up0"]).unwrap();
+            let up0 = links[0].ifindex;
+            let tc = |arguments: &str| {
+                let done = Command::new("tc").args(arguments.split(' ')).status();
+                assert!(done.unwrap().success(), "{arguments}");
+            };
+            // That they come, and what happens on other interfaces, is nobody's business.
+            for device in ["up1", "up0"] {
+                tc(&format!("qdisc add dev {device} clsact"));
+                tc(&format!(
+                    "filter add dev {device} egress pref 7 protocol all u32 match u32 0 0"
+                ));
+            }
+            for gone in [
+                "filter del dev DEV egress pref 7",
+                "qdisc del dev DEV clsact",
+            ] {
+                for device in ["up1", "up0"] {
+                    tc(&gone.replace("DEV", device));
+                }
+                assert_eq!(seen(&next(&mut observer, gone).await), Seen::Programs(up0));
+            }
+        });
+    });
+}
+
 /// A change without the one who made it.
 #[derive(Debug, PartialEq, Eq)]
 enum Seen {
@@ -234,6 +270,7 @@ enum Seen {
     Rule(String),
     Nexthop(String),
     Neighbour(String),
+    Programs(u32),
     Resync,
 }
 
@@ -252,6 +289,7 @@ fn seen(change: &Change) -> Seen {
         Change::Rule { what, .. } => Seen::Rule(what),
         Change::Nexthop { what, .. } => Seen::Nexthop(what),
         Change::Neighbour { address, .. } => Seen::Neighbour(address.to_string()),
+        Change::Programs { ifindex, .. } => Seen::Programs(ifindex),
         Change::Resync => Seen::Resync,
     }
 }

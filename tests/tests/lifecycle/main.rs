@@ -8,6 +8,7 @@ mod locks;
 mod log;
 mod neighbours;
 mod output;
+mod programs;
 mod reload;
 mod reset;
 mod restart;

@@ -89,7 +89,9 @@ fn reset(settings: &Settings) -> Result<Measurement> {
     lab.host().namespace().run(|| {
         let (mut datapath, ifindex) = open(&lab)?;
         set_addresses(&lab, &mut datapath)?;
-        datapath.set_cut_mode(ifindex, CutMode::Reset)?;
+        for family in IpFamily::ALL {
+            datapath.set_cut_mode(ifindex, family, CutMode::Reset)?;
+        }
         let frame = segment(source, 1448);
         let mut samples = Samples::default();
         let mut reference = Samples::default();

@@ -1,0 +1,83 @@
+//! Ends addresses as lost ones: packets that have them are no longer stale.
+//!
+//! An address that an uplink has lost is stale on all uplinks, since sockets go on to use it. It ends when this host has it on another
+//! interface, when it is routed to an interface that is no uplink (it has moved behind this host), and an hour after the last packet.
+
+use std::{net::IpAddr, time::Duration};
+
+use nix::time::{ClockId, clock_gettime};
+use tracing::{debug, info, warn};
+
+use super::Agent;
+use crate::{
+    netlink::Netlink,
+    route::lookup::{self, Towards},
+};
+
+/// Shorter prefixes lead to the internet (a VPN's two halves of it), rather than to where an address lives.
+const SHORTEST: [u8; 2] = [8, 48];
+
+impl Agent<'_> {
+    /// Ends those that have moved or were not used for long.
+    pub(super) fn end_lost_addresses(&mut self) {
+        self.lost_used = false;
+        let present = self.router.addresses().to_vec();
+        if let Err(error) = self.datapath.release_addresses(&present) {
+            warn!("the programs were not told of addresses: {error:#}");
+        }
+        let lost = self.datapath.lost_addresses();
+        if lost.is_empty() {
+            return;
+        }
+        match self.moved(&lost) {
+            Ok(moved) => {
+                let addresses: Vec<IpAddr> = moved.iter().map(|(address, _)| *address).collect();
+                match self.datapath.release_addresses(&addresses) {
+                    Ok(()) => {
+                        for (address, interface) in &moved {
+                            info!(%address, "{address}, which an uplink has lost, is routed to {interface} now: it is no longer stale");
+                        }
+                    }
+                    Err(error) => warn!("the programs were not told of addresses: {error:#}"),
+                }
+            }
+            Err(error) => debug!("where lost addresses are could not be asked: {error:#}"),
+        }
+        match clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from) {
+            Ok(now) => match self.datapath.expire_addresses(now) {
+                Ok(expired) => {
+                    for address in expired {
+                        info!(%address, "no packet has had {address}, which an uplink has lost, for an hour: it is no longer stale");
+                    }
+                }
+                Err(error) => warn!("lost addresses could not be ended: {error:#}"),
+            },
+            Err(error) => debug!("no time: {error}"),
+        }
+    }
+
+    /// Those that the kernel routes to an interface that is no uplink, with its name.
+    fn moved(&self, lost: &[IpAddr]) -> anyhow::Result<Vec<(IpAddr, String)>> {
+        let mut netlink = Netlink::open_route()?;
+        let mut moved = Vec::new();
+        for &address in lost {
+            let Some(towards) = lookup::towards(&mut netlink, address)? else {
+                continue;
+            };
+            if let Some(interface) = self.elsewhere(address, &towards) {
+                moved.push((address, interface));
+            }
+        }
+        Ok(moved)
+    }
+
+    fn elsewhere(&self, address: IpAddr, towards: &Towards) -> Option<String> {
+        let shortest = SHORTEST[lookup::family_of(address) as usize];
+        let uplink = |ifindex: &u32| self.links.iter().any(|link| link.ifindex == *ifindex);
+        if towards.prefix_length < shortest || towards.interfaces.iter().any(uplink) {
+            return None;
+        }
+        let ifindex = *towards.interfaces.first()?;
+        Some(crate::interface::name(ifindex).unwrap_or_else(|| format!("interface {ifindex}")))
+    }
+}

@@ -1,0 +1,157 @@
+//! Keeps the programs on the uplinks' interfaces: what the status says of gates is what the kernel has.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use tracing::{debug, warn};
+
+use super::{Agent, setup::attach};
+use crate::{
+    interface,
+    policy::{Family, UplinkId},
+    route::Origin,
+};
+
+/// Least time from one look at the programs to the next: some are wanted by each scan and each status.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Longest time without a look. The kernel tells nobody of a TCX link that is detached, nor of a map entry that is deleted.
+const REST: Duration = Duration::from_secs(5);
+
+/// Least time from one line about an uplink's programs to the next.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// What is known between two looks at the programs.
+#[derive(Debug)]
+pub(super) struct Watch {
+    looked: Instant,
+    /// Something is said to have happened to them.
+    suspect: bool,
+    /// Who removed a qdisc or filter, by interface index.
+    removers: HashMap<u32, Origin>,
+    /// By interface index: when they were last put back with a word, and how often without one since then.
+    told: HashMap<u32, (Instant, u64)>,
+}
+
+impl Watch {
+    /// They have just been attached.
+    pub(super) fn new() -> Self {
+        Watch {
+            looked: Instant::now(),
+            suspect: false,
+            removers: HashMap::new(),
+            told: HashMap::new(),
+        }
+    }
+
+    /// Something may have happened to the programs of an interface.
+    pub(super) fn suspect(&mut self) {
+        self.suspect = true;
+    }
+
+    /// Somebody removed a qdisc or a filter from an uplink's interface.
+    pub(super) fn removed(&mut self, ifindex: u32, by: &Origin) {
+        self.suspect = true;
+        self.removers.insert(ifindex, by.clone());
+    }
+
+    /// How often the programs of an interface were put back without a word; None: this time is without one, too.
+    fn tell(&mut self, ifindex: u32) -> Option<u64> {
+        let now = Instant::now();
+        match self.told.get_mut(&ifindex) {
+            Some((when, times)) if now.duration_since(*when) < SILENCE => {
+                *times += 1;
+                None
+            }
+            told => {
+                let times = told.map_or(0, |(_, times)| *times);
+                self.told.insert(ifindex, (now, 0));
+                Some(times)
+            }
+        }
+    }
+}
+
+impl Agent<'_> {
+    /// Looks whether a look at the programs is due.
+    pub(super) fn watch_programs(&mut self) {
+        if self.programs.looked.elapsed() >= REST {
+            self.verify_programs();
+        }
+    }
+
+    /// Asks the kernel for the programs of all uplinks, and puts back what is missing. At most once a [`PAUSE`].
+    pub(super) fn verify_programs(&mut self) {
+        let due = self.programs.looked + PAUSE;
+        if Instant::now() < due {
+            if self.programs.suspect {
+                self.pace.schedule_at(due);
+            }
+            return;
+        }
+        self.programs.looked = Instant::now();
+        self.programs.suspect = false;
+        for uplink in (0..self.links.len()).map(UplinkId) {
+            let link = &self.links[uplink.0];
+            if link.ifindex == 0 {
+                continue;
+            }
+            // The interface is not the one that was looked at last: a scan must come first.
+            if interface::name(link.ifindex).as_ref() != Some(&link.interface) {
+                self.pace.schedule(false);
+                continue;
+            }
+            match self.datapath.missing(link.ifindex) {
+                Ok(None) => {}
+                Ok(Some(missing)) => self.put_back(uplink, &missing),
+                Err(error) => {
+                    debug!(
+                        "{}: programs could not be looked at: {error:#}",
+                        self.name(uplink)
+                    );
+                }
+            }
+        }
+        self.programs.removers.clear();
+        let links = &self.links;
+        let there = |ifindex: &u32| links.iter().any(|link| link.ifindex == *ifindex);
+        self.programs.told.retain(|ifindex, _| there(ifindex));
+        if let Err(error) = self.datapath.pin_maps() {
+            debug!("the programs' maps are not pinned, a restart will not adopt them: {error:#}");
+        }
+    }
+
+    /// Attaches an uplink's programs again, with its gates as they should stand.
+    fn put_back(&mut self, uplink: UplinkId, missing: &str) {
+        let ifindex = self.links[uplink.0].ifindex;
+        let known = self.datapath.obstacle(ifindex).is_some();
+        attach(self.datapath, &self.config, &self.links, uplink);
+        if self.datapath.obstacle(ifindex).is_some() {
+            return;
+        }
+        for family in Family::ALL {
+            if let Some(cause) = self.machine.cut(uplink, family) {
+                self.gate_off(uplink, family, cause);
+            }
+        }
+        if known {
+            return;
+        }
+        let by = match self.programs.removers.get(&ifindex) {
+            Some(by @ Origin::Process { .. }) => format!(" ({by} removed something there)"),
+            _ => String::new(),
+        };
+        let name = self.name(uplink).to_owned();
+        match self.programs.tell(ifindex) {
+            Some(0) => warn!(uplink = name, "{name}: {missing}{by}: programs put back"),
+            Some(times) => warn!(
+                uplink = name,
+                times,
+                "{name}: {missing}{by}: programs put back, as {times} times before without a word"
+            ),
+            None => debug!(uplink = name, "{name}: {missing}{by}: programs put back"),
+        }
+    }
+}
