@@ -2,7 +2,7 @@
 //! default route, and gives everything back.
 //!
 //! Ownership: every route of ours bears `route.protocol`, every rule that number and a priority from
-//! `route.rule_priority` on (three for each uplink), every nexthop object that number and an id from `route.table` on.
+//! `route.rule_priority` on (192 of them), every nexthop object that number and an id from `route.table` on.
 //! Nothing else is ever changed or removed, with two exceptions. Default routes of the uplinks whose metric beats or ties with
 //! ours, and those of withdrawn uplinks, are *displaced*: recorded first, removed only when ours stand confirmed, and put
 //! back by [`Router::restore`] or [`reset`]. So is the kernel's multipath hash policy, as soon as there is a balance group.

@@ -1,16 +1,22 @@
 //! A routing table and rules for each uplink, so that probes, and connections that hold its address, leave by it
 //! whatever the main table says.
 //!
-//! Rules of the uplink in slot *i*, from priority `rule_priority` + 3 *i* on:
+//! Rules of the uplink in slot *i*, *P* being `rule_priority`:
 //!
-//! 1. `from ADDRESS lookup main suppress_prefixlength 0`: local networks and VPNs in the main table still apply,
-//!    its default route does not;
-//! 2. `fwmark MARK oif INTERFACE lookup TABLE`: the probes;
-//! 3. `from ADDRESS lookup TABLE`.
+//! | priority | rule | for |
+//! |---|---|---|
+//! | *P* + *i* | `fwmark MARK oif INTERFACE lookup TABLE` | probes |
+//! | *P* + 64 + 2 *i* | `from ADDRESS lookup main suppress_prefixlength 0` | local networks and VPNs in the main table still apply, its default route does not |
+//! | *P* + 65 + 2 *i* | `from ADDRESS lookup TABLE` | |
+//!
+//! All rules for probes come first, so that nothing in the main table can affect a probe: a VPN's 0.0.0.0/1 and 128.0.0.0/1, or an
+//! `unreachable` default route, which the kernel does not suppress (`fib_rules_lookup` in `net/core/fib_rules.c` asks for suppression
+//! only after a lookup that has found a way).
 
 use std::net::IpAddr;
 
 use anyhow::Result;
+use failover_ebpf::MAX_UPLINKS;
 use rtnetlink::{
     packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE},
     packet_route::{
@@ -31,8 +37,8 @@ use crate::{
     policy::{Family, Members, UplinkId},
 };
 
-/// Rules for each uplink.
-pub(super) const RULES_PER_UPLINK: u32 = 3;
+/// Rule priorities for each uplink.
+const RULES_PER_UPLINK: u32 = 3;
 
 /// What one of our rules says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,9 +178,10 @@ impl Router {
             return Vec::new();
         }
         let table = uplink_table(&self.config, link.slot);
-        let priority = self.config.rule_priority + RULES_PER_UPLINK * link.slot;
+        let probes = self.config.rule_priority + link.slot;
+        let others = self.config.rule_priority + number(MAX_UPLINKS) + 2 * link.slot;
         let mut rules = vec![Rule {
-            priority: priority + 1,
+            priority: probes,
             source: None,
             mark: Some(self.config.mark),
             interface: Some(link.interface.clone()),
@@ -189,7 +196,7 @@ impl Router {
                 continue;
             }
             let from = |offset: u32, table: u32, suppress_prefix_length: Option<u32>| Rule {
-                priority: priority + offset,
+                priority: others + offset,
                 source: Some(*address),
                 mark: None,
                 interface: None,
@@ -197,7 +204,7 @@ impl Router {
                 suppress_prefix_length,
             };
             rules.push(from(0, MAIN_TABLE, Some(0)));
-            rules.push(from(2, table, None));
+            rules.push(from(1, table, None));
         }
         rules
     }
@@ -257,7 +264,7 @@ pub(super) fn rules_of(
 ) -> Result<Vec<Rule>> {
     let ours = RuleAttribute::Protocol(RouteProtocol::from(config.protocol));
     let priorities = config.rule_priority
-        ..config.rule_priority + RULES_PER_UPLINK * number(failover_ebpf::MAX_UPLINKS);
+        ..config.rule_priority + RULES_PER_UPLINK * number(MAX_UPLINKS);
     Ok(netlink
         .rules(family)?
         .iter()

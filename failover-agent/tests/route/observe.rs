@@ -166,8 +166,8 @@ fn observes_what_others_do() {
                 Seen::Route(Family::V4, true, ours.to_owned()),
             )
             .await;
-            let rule = "rule 13600: from 10.0.0.2 lookup main suppress_prefixlength 0";
-            expect("rule del pref 13600", Seen::Rule(rule.to_owned())).await;
+            let rule = "rule 13664: from 10.0.0.2 lookup main suppress_prefixlength 0";
+            expect("rule del pref 13664", Seen::Rule(rule.to_owned())).await;
             let object = "nexthop 10 via 10.0.0.1 dev up0 proto 136";
             expect("nexthop del id 10", Seen::Nexthop(object.to_owned())).await;
             // Nobody is there: the kernel asks three times.
@@ -358,7 +358,7 @@ fn observes_who_did_it() {
             resident.ip("route add default via 10.0.0.1 dev up0 proto dhcp metric 7");
             resident.ip("route del default via 10.0.0.1 dev up0 proto dhcp metric 7");
             resident.ip("route del default dev up0 metric 50");
-            resident.ip("rule del pref 13600");
+            resident.ip("rule del pref 13664");
             for expected in [(false, by(16)), (true, by(16)), (true, by(136))] {
                 match next(&mut observer, "a resident's route").await {
                     Change::Route { removed, by, .. } => assert_eq!((removed, by), expected),

@@ -49,7 +49,7 @@ fn a_route_that_was_removed_in_a_flood_is_put_back() -> Result<()> {
     let before = lab.host().snapshot()?;
     while_deaf(&lab, &agent, || {
         let host = lab.host().namespace();
-        host.ip_batch("route del default dev cable metric 80\nrule del pref 13600")
+        host.ip_batch("route del default dev cable metric 80\nrule del pref 13664")
     })?;
     wait_restored(&lab, &before, "what was hidden in the flood")?;
     assert_eq!(history(&agent, Family::V4), ["start-up cable"]);

@@ -86,7 +86,7 @@ fn a_script_that_flushes_our_rules_is_no_match_for_us() -> Result<()> {
     let before = lab.host().snapshot()?;
     let script = Script::start(
         lab.host().namespace(),
-        "while :; do for pref in 13600 13601 13602 13603; do ip rule del pref $pref; done; sleep 0.2; done",
+        "while :; do for pref in 13600 13664 13665 13666; do ip rule del pref $pref; done; sleep 0.2; done",
     )?;
     agent.wait_for_status("a quarrel about rules", 3 * SOON, |status| {
         let quarrels = status["quarrels"].as_array().into_iter().flatten();

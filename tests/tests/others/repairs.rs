@@ -50,8 +50,8 @@ fn what_others_undo_is_put_back_and_told() -> Result<()> {
             "proto ra metric 1: displaced",
         ),
         (
-            "rule del pref 13602".to_owned(),
-            "removed rule 13602: from",
+            "rule del pref 13665".to_owned(),
+            "removed rule 13665: from",
             "lookup 13600: put back",
         ),
         // No default route.
