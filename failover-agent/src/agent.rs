@@ -4,6 +4,7 @@ mod cut;
 mod drill;
 mod events;
 mod examine;
+mod foreign;
 mod former;
 mod hooks;
 mod lost;
@@ -212,6 +213,8 @@ struct Agent<'a> {
     /// When to end for a new start.
     restart: Option<std::time::Instant>,
     repairs: repairs::Repairs,
+    /// Foreign default routes that were told of, as long as they stand.
+    foreign: Vec<(Family, String)>,
     beside: cut::Beside,
     reasons: examine::Reasons,
     events: Events,
@@ -292,6 +295,7 @@ impl<'a> Agent<'a> {
             rewatch: false,
             restart: None,
             repairs: repairs::Repairs::default(),
+            foreign: Vec::new(),
             beside: cut::Beside::open(),
             reasons: examine::Reasons::default(),
             events: Events::default(),

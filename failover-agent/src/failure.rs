@@ -183,16 +183,6 @@ pub enum Failure {
         /// The socket.
         socket: PathBuf,
     },
-    /// A route metric that we need is taken by someone else.
-    #[error("{key} = {metric} is already the metric of `{route}`: choose another value for {key}")]
-    MetricTaken {
-        /// `route.active_metric`, `route.standby_metric`, or an uplink's `metric`.
-        key: &'static str,
-        /// The metric.
-        metric: u32,
-        /// The route that has it.
-        route: String,
-    },
     /// The run directory cannot be used.
     #[error("cannot write {}: {source}: run as root, or give a writable directory with --run-dir", path.display())]
     RunDir {
@@ -240,7 +230,7 @@ pub enum Failure {
 }
 
 /// Every exit code and what it means, for `--help` and `docs/configuration.md`.
-pub const EXIT_CODES: [(u8, &str); 27] = [
+pub const EXIT_CODES: [(u8, &str); 26] = [
     (
         0,
         "success; after SIGTERM or SIGINT: everything is restored",
@@ -261,7 +251,6 @@ pub const EXIT_CODES: [(u8, &str); 27] = [
     (21, "another agent is already running"),
     (22, "the kernel lacks a feature"),
     (23, "no agent answers on the control socket"),
-    (24, "a route metric is taken by someone else"),
     (25, "the run directory cannot be written"),
     (26, "not allowed to use the control socket"),
     (27, "the agent refuses an order"),
@@ -294,7 +283,6 @@ impl Failure {
             Failure::AlreadyRunning { .. } => 21,
             Failure::Kernel { .. } => 22,
             Failure::NotRunning { .. } => 23,
-            Failure::MetricTaken { .. } => 24,
             Failure::RunDir { .. } => 25,
             Failure::ControlDenied { .. } => 26,
             Failure::Refused { .. } => 27,
@@ -378,11 +366,6 @@ mod tests {
                 cure: text(),
             },
             Failure::NotRunning { socket: path() },
-            Failure::MetricTaken {
-                key: "route.active_metric",
-                metric: 50,
-                route: text(),
-            },
             Failure::RunDir {
                 path: path(),
                 source: error(),

@@ -4,7 +4,7 @@
 //! `send` returns: there is nothing to wait for. So a switch is a handful of system calls in a row, without a
 //! wake-up of the runtime in between.
 
-use std::io;
+use std::{io, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use rtnetlink::{
@@ -15,6 +15,7 @@ use rtnetlink::{
     },
     sys::{Socket, SocketAddr},
 };
+use socket2::SockRef;
 use thiserror::Error;
 
 /// The kernel fills dumps in pieces of at most 32 KiB (`netlink_dump` in `net/netlink/af_netlink.c`).
@@ -24,6 +25,10 @@ pub(crate) const RECEIVE_BUFFER: usize = 64 * 1024;
 const BATCH: usize = 128;
 /// A dump that changed while it was read is read again, at most this often.
 const DUMP_ATTEMPTS: usize = 8;
+/// How often something that may be done twice is done again when netlink itself fails.
+const RETRIES: usize = 3;
+/// The answer lies there when the request is sent. If it does not it never comes: there was no memory for it.
+const LOST: Duration = Duration::from_secs(1);
 /// `struct nlmsghdr` (`include/uapi/linux/netlink.h`).
 const HEADER_LEN: usize = 16;
 /// `NLMSGERR_ATTR_MSG`: the kernel's own words for what was wrong.
@@ -54,6 +59,11 @@ impl Refused {
         self.errno == ESRCH || self.errno == ENOENT
     }
 }
+
+/// Netlink itself has failed: the kernel may have carried out what it was asked, or not.
+#[derive(Debug, Error)]
+#[error("netlink: {0}: {1}")]
+struct Unheard(&'static str, io::Error);
 
 /// A change to ask of the kernel: the message and its `NLM_F_*` flags besides REQUEST and ACK.
 pub(crate) type Request<M> = (M, u16);
@@ -93,6 +103,7 @@ impl NetlinkSerializable for Message {
 
 /// The socket.
 pub(crate) struct Netlink {
+    protocol: isize,
     socket: Socket,
     port: u32,
     sequence: u32,
@@ -102,24 +113,33 @@ pub(crate) struct Netlink {
 impl Netlink {
     /// Opens one in the network namespace of the calling thread. `protocol` is one of `rtnetlink::sys::protocols`.
     pub(crate) fn open(protocol: isize) -> io::Result<Netlink> {
-        let open = || -> io::Result<(Socket, u32)> {
-            let mut socket = Socket::new(protocol)?;
-            let port = socket.bind_auto()?.port_number();
-            socket.connect(&SocketAddr::new(0, 0))?;
-            // Refusals with words, and without a copy of what was asked.
-            socket.set_ext_ack(true)?;
-            socket.set_cap_ack(true)?;
-            // Let the kernel filter dumps, so that a full routing table is not copied to us.
-            socket.set_netlink_get_strict_chk(true)?;
-            Ok((socket, port))
-        };
-        let (socket, port) = open()?;
+        let mut socket = Socket::new(protocol)?;
+        let port = socket.bind_auto()?.port_number();
+        set_up(&socket)?;
         Ok(Netlink {
+            protocol,
             socket,
             port,
             sequence: 0,
             buffer: Vec::with_capacity(RECEIVE_BUFFER),
         })
+    }
+
+    /// Takes a fresh socket with the same address, in place of one that has failed. Where there is none to be had the old one stays.
+    pub(crate) fn renew(&mut self) {
+        let Ok(fresh) = Socket::new(self.protocol) else {
+            return;
+        };
+        // Its address is free once it is closed.
+        drop(std::mem::replace(&mut self.socket, fresh));
+        let bound = self.socket.bind(&SocketAddr::new(self.port, 0));
+        let bound = bound.or_else(|_| {
+            self.port = self.socket.bind_auto()?.port_number();
+            Ok::<_, io::Error>(())
+        });
+        if let Err(error) = bound.and_then(|()| set_up(&self.socket)) {
+            tracing::debug!("a fresh netlink socket: {error}");
+        }
     }
 
     /// The socket's address; notifications of changes that were made through it bear this number.
@@ -129,6 +149,9 @@ impl Netlink {
 
     /// Asks for all of `requests`, [`BATCH`] in a system call. The kernel works them off in order, whatever became of
     /// the ones before.
+    ///
+    /// # Errors
+    /// Netlink itself fails: any of the requests may have been carried out or not.
     pub(crate) fn commit<M: NetlinkSerializable>(
         &mut self,
         requests: Vec<Request<M>>,
@@ -183,7 +206,8 @@ impl Netlink {
         mut decode: impl FnMut(&[u8]) -> Result<Option<T>>,
     ) -> Result<Vec<T>> {
         for _ in 0..DUMP_ATTEMPTS {
-            if let Some(entries) = self.collect(request.clone(), NLM_F_DUMP, &mut decode)? {
+            let entries = self.ask(request, NLM_F_DUMP, &mut decode)?;
+            if let Some(entries) = entries {
                 return Ok(entries);
             }
         }
@@ -194,13 +218,33 @@ impl Netlink {
     ///
     /// # Errors
     /// As for [`Netlink::dump`].
-    pub(crate) fn get<T, M: NetlinkSerializable>(
+    pub(crate) fn get<T, M: NetlinkSerializable + Clone>(
         &mut self,
-        request: M,
-        decode: impl FnMut(&[u8]) -> Result<Option<T>>,
+        request: &M,
+        mut decode: impl FnMut(&[u8]) -> Result<Option<T>>,
     ) -> Result<Option<T>> {
-        let entries = self.collect(request, NLM_F_ACK, decode)?;
+        let entries = self.ask(request, NLM_F_ACK, &mut decode)?;
         Ok(entries.into_iter().flatten().next())
+    }
+
+    /// As [`Netlink::collect`]. What was only asked is asked again when netlink itself fails: an answer for which there was no memory is
+    /// lost (`netlink_ack` in `net/netlink/af_netlink.c`).
+    fn ask<T, M: NetlinkSerializable + Clone>(
+        &mut self,
+        request: &M,
+        flags: u16,
+        decode: &mut impl FnMut(&[u8]) -> Result<Option<T>>,
+    ) -> Result<Option<Vec<T>>> {
+        let mut failures = 0;
+        loop {
+            match self.collect(request.clone(), flags, &mut *decode) {
+                Err(error) if error.is::<Unheard>() && failures < RETRIES => {
+                    failures += 1;
+                    self.renew();
+                }
+                entries => return entries,
+            }
+        }
     }
 
     /// All entries that come in answer; None if they changed meanwhile.
@@ -258,12 +302,21 @@ impl Netlink {
         self.sequence
     }
 
-    fn send(&self, bytes: &[u8]) -> Result<()> {
-        let sent = self.socket.send(bytes, 0).context("netlink: send")?;
-        if sent != bytes.len() {
-            bail!("netlink: sent {sent} of {} bytes", bytes.len());
+    fn send(&mut self, bytes: &[u8]) -> Result<()> {
+        let mut failures = 0;
+        loop {
+            match self.socket.send(bytes, 0) {
+                Ok(sent) if sent == bytes.len() => return Ok(()),
+                Ok(sent) => bail!("netlink: sent {sent} of {} bytes", bytes.len()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Nothing was asked yet.
+                Err(_) if failures < RETRIES => {
+                    failures += 1;
+                    self.renew();
+                }
+                Err(error) => return Err(Unheard("send", error).into()),
+            }
         }
-        Ok(())
     }
 
     fn receive(&mut self) -> Result<()> {
@@ -271,13 +324,22 @@ impl Netlink {
         loop {
             match self.socket.recv(&mut self.buffer, 0) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                result => {
-                    result.context("netlink: receive")?;
-                    return Ok(());
-                }
+                Err(error) => return Err(Unheard("receive", error).into()),
+                Ok(_) => return Ok(()),
             }
         }
     }
+}
+
+/// Prepares a socket that is bound.
+fn set_up(socket: &Socket) -> io::Result<()> {
+    socket.connect(&SocketAddr::new(0, 0))?;
+    // Refusals with words, and without a copy of what was asked.
+    socket.set_ext_ack(true)?;
+    socket.set_cap_ack(true)?;
+    // Let the kernel filter dumps, so that a full routing table is not copied to us.
+    socket.set_netlink_get_strict_chk(true)?;
+    SockRef::from(socket).set_read_timeout(Some(LOST))
 }
 
 /// The messages in a datagram.

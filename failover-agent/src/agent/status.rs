@@ -60,6 +60,7 @@ impl Agent<'_> {
                 .map(|record| self.switch_status(record))
                 .collect(),
             quarrels: self.quarrels_status(),
+            foreign_defaults: self.foreign_status(),
             lease: status::Lease {
                 duration_ms: millis(self.config.cutoff.lease),
                 remaining_ms: self.datapath.lease_remaining(monotonic_ns).map(millis),

@@ -110,7 +110,8 @@ impl Agent<'_> {
         let SwitchOrder { family, to, .. } = *order;
         let mut record = self.record(order);
 
-        // Opening cuts nothing, and the new route must not lead to a closed gate for an instant.
+        // Opening cuts nothing, and the new route must not lead to a closed gate for an instant. If the switch fails, gates follow the
+        // routes as the kernel shows them then.
         let gates: Vec<(UplinkId, Gate)> = to
             .iter()
             .map(|uplink| (uplink, self.gate(uplink, family)))
@@ -143,11 +144,10 @@ impl Agent<'_> {
                     "no switch to {}: its default route could not be confirmed, nothing was cut: {error:#}",
                     record.to,
                 );
-                for (uplink, gate) in gates {
-                    self.set_gate(uplink, family, gate);
-                }
+                self.follow_routes(family, &gates);
             }
         }
+        self.tell_foreign();
         let confirmed = record.routed.is_some();
         self.history.push(record);
         self.machine.handle(
@@ -158,6 +158,29 @@ impl Agent<'_> {
             },
             self.clock.now(),
         );
+    }
+
+    /// After a switch that could not be confirmed: whoever's default route stands has an open gate, and only the others that have got one for
+    /// the switch get back the `gates` that they had. Where the kernel does not tell, an open gate is the lesser harm.
+    fn follow_routes(&mut self, family: Family, gates: &[(UplinkId, Gate)]) {
+        let standing = match self.router.current(family) {
+            Ok(standing) => standing,
+            Err(error) => {
+                warn!(%family, "gates stay open, because the default routes cannot be read: {error:#}");
+                self.pace.schedule(false);
+                return;
+            }
+        };
+        for &(uplink, gate) in gates {
+            if !standing.contains(uplink) {
+                self.set_gate(uplink, family, gate);
+            }
+        }
+        for uplink in standing.iter() {
+            self.set_gate(uplink, family, Gate::Open);
+        }
+        // What the switch has left behind is put right.
+        self.pace.schedule(false);
     }
 
     fn record(&self, order: &SwitchOrder) -> SwitchRecord {

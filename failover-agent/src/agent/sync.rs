@@ -117,15 +117,19 @@ impl Agent<'_> {
             Ok(tables) => {
                 self.log_report(&tables);
                 changes.extend(tables.changes);
-                let report = self.router.settle();
-                self.pace.note_changed(!report.changes.is_empty());
-                self.pace.note_displaced(report.displaced);
-                self.log_report(&report);
-                changes.extend(report.changes);
             }
-            Err(error) => warn!("routes could not be brought in line: {error:#}"),
+            Err(error) => {
+                warn!("tables and rules could not be brought in line: {error:#}");
+                self.pace.failed();
+            }
         }
+        let report = self.router.settle();
+        self.pace.note_changed(!report.changes.is_empty());
+        self.pace.note_displaced(report.displaced);
+        self.log_report(&report);
+        changes.extend(report.changes);
         self.tell_repairs(&changes);
+        self.tell_foreign();
         self.resolve_gateways();
         if let Some(time) = self.router.look_again() {
             self.pace.schedule_at(time);

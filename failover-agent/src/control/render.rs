@@ -40,9 +40,12 @@ pub fn render(status: &Status) -> String {
             uplink.name, uplink.interface
         )))
     });
+    let foreign = status.foreign_defaults.iter();
+    let foreign =
+        foreign.map(|foreign| wrapped(&format!("Foreign default route: {}", foreign.words())));
     let quarrels = status.quarrels.iter();
     let quarrels = quarrels.map(|quarrel| quarrel_lines(quarrel, status.at));
-    for lines in obstacles.chain(quarrels) {
+    for lines in obstacles.chain(foreign).chain(quarrels) {
         text.push('\n');
         for line in lines {
             text.push_str(&line);

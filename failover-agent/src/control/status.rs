@@ -42,6 +42,9 @@ pub struct Status {
     pub switches: Vec<Switch>,
     /// Programs that undo again and again what the agent does.
     pub quarrels: Vec<Quarrel>,
+    /// Default routes of others, not on uplinks, that stand in front of the agent's or have a metric of them.
+    #[serde(default)]
+    pub foreign_defaults: Vec<ForeignDefault>,
     /// The deadline past which every gate counts as open.
     pub lease: Lease,
     /// Lines that the log does not have.
@@ -272,6 +275,66 @@ pub struct Quarrel {
     pub since: SystemTime,
     /// What the user can do about it.
     pub cure: String,
+}
+
+/// A default route of somebody else's that is not displaced, because its interface is no uplink or it has none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForeignDefault {
+    /// `ipv4` or `ipv6`.
+    #[serde(with = "FamilyWord")]
+    pub family: Family,
+    /// As `ip route` prints it.
+    pub route: String,
+    /// Whether it rejects or drops packets (`unreachable`, `prohibit`, `blackhole`, `throw`).
+    pub rejects: bool,
+    /// What it means for the agent's.
+    pub effect: ForeignEffect,
+    /// Whose default route it concerns; of a balance group the [`joined`] names.
+    pub uplink: String,
+    /// The metric that this one should have; null if it has it anyway.
+    pub wanted_metric: Option<u32>,
+    /// The metric that it has.
+    pub metric: u32,
+}
+
+/// See [`ForeignDefault`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ForeignEffect {
+    /// It decides about new traffic before the active uplink's does.
+    InFront,
+    /// It has the metric that an uplink's should have.
+    SameMetric,
+}
+
+impl ForeignDefault {
+    /// What it does, for the log and for whoever reads the status.
+    pub fn words(&self) -> String {
+        let ForeignDefault {
+            family,
+            route,
+            uplink,
+            metric,
+            ..
+        } = self;
+        match (self.effect, self.wanted_metric) {
+            (ForeignEffect::InFront, _) => {
+                let effect = match self.rejects {
+                    true => "which rejects or drops new traffic",
+                    false => "and decides where new traffic leaves",
+                };
+                format!(
+                    "{family}: `{route}` stands in front of {uplink}'s default route (metric {metric}), {effect}"
+                )
+            }
+            (ForeignEffect::SameMetric, Some(wanted)) if wanted != *metric => format!(
+                "{family}: `{route}` has the metric that {uplink}'s default route should have ({wanted}): this one has {metric} instead"
+            ),
+            (ForeignEffect::SameMetric, _) => format!(
+                "{family}: `{route}` has the same metric as {uplink}'s default route, which stands in front of it"
+            ),
+        }
+    }
 }
 
 /// The deadline past which every gate counts as open, because the agent must be dead.

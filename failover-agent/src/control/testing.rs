@@ -6,8 +6,8 @@ use failover_ebpf::Gate;
 
 use super::events::{Answer, Event, Reason};
 use super::status::{
-    Agent, Counters, Families, FamilyState, Hook, Lease, Log, Programs, Quarrel, Status, Switch,
-    Timeline, Uplink, UplinkParts, VERSION,
+    Agent, Counters, Families, FamilyState, ForeignDefault, ForeignEffect, Hook, Lease, Log,
+    Programs, Quarrel, Status, Switch, Timeline, Uplink, UplinkParts, VERSION,
 };
 use crate::policy::{Cause, Family, Health};
 
@@ -123,6 +123,15 @@ pub(super) fn status() -> Status {
             repairs: 17,
             since: now() - Duration::from_secs(60),
             cure: "`nmcli connection modify ID ipv4.route-metric 700`".to_owned(),
+        }],
+        foreign_defaults: vec![ForeignDefault {
+            family: Family::V4,
+            route: "default via 10.9.0.1 dev vpn0 proto static metric 50".to_owned(),
+            rejects: false,
+            effect: ForeignEffect::InFront,
+            uplink: "lte".to_owned(),
+            wanted_metric: None,
+            metric: 80,
         }],
         lease: Lease {
             duration_ms: 3000,

@@ -57,7 +57,7 @@ pub(super) fn missing() -> Option<String> {
         if count()?.is_some() {
             // Loads nf_conntrack_netlink.
             let request = message(IPCTNL_MSG_CT_GET_STATS, AF_UNSPEC);
-            open()?.get(request, |_| Ok(Some(())))?;
+            open()?.get(&request, |_| Ok(Some(())))?;
         }
         Ok(())
     };

@@ -5,40 +5,37 @@
 //! 1. records on disk the foreign default routes that would beat or tie with ours;
 //! 2. puts the group of nexthop objects together, if the new active route is a balance group's;
 //! 3. adds in one request what cannot take traffic yet (a standby behind the active route that stands), then the new active
-//!    route: in place of ours where ours stands there (the kernel swaps atomically), as a new route otherwise; then the rest;
+//!    route, then the rest (`place.rs` says how);
 //! 4. reads our routes back;
 //! 5. removes what is superfluous and the foreign routes of step 1, the worst first: while one stands that beats the new
 //!    active route, it is the old active one.
 //!
-//! If step 2, 3 or 4 fails, or a route of ours that beats the new active one cannot be removed, our routes are made again what
-//! they were.
-//!
-//! Two peculiarities of the kernel decide the flags. IPv4 (`fib_table_insert` in `net/ipv4/fib_trie.c`) lets any number of
-//! routes share a metric: a plain create goes in front of them, a replace hits the first, whoever owns it. IPv6
-//! (`fib6_add_rt2node` in `net/ipv6/ip6_fib.c`) makes routes of one metric siblings of a multipath route, and
-//! refuses a second one with the same gateway, whoever owns it.
+//! Each step starts from what the kernel shows. So a switch in whose middle netlink fails is simply made again, on a fresh socket. If
+//! that does not help either, or the kernel refuses the new route, or does not show it, or a route of ours that beats the new active one
+//! cannot be removed, our routes are made again what they were (`undo.rs`).
 
 use std::{cmp::Reverse, time::Instant};
 
-use anyhow::{Context, Result, bail};
-use rtnetlink::{
-    packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE},
-    packet_route::{RouteNetlinkMessage, route::RouteMessage},
-};
+use anyhow::Result;
+use rtnetlink::packet_route::route::RouteMessage;
+use tracing::debug;
 
 use super::{
-    Confirmed, Report, Router, displaced,
+    Confirmed, Report, Router,
+    foreign::{self, Fixed},
     group::Laid,
     index,
-    list::Request,
     message::{self, metric, same},
-    plan::{self, Way, plan},
-    table,
+    place::{in_order, in_place, removal, removal_of_foreign},
+    plan::{self, Wanted, Way, plan},
+    undo::Former,
 };
-use crate::{
-    failure::Failure,
-    policy::{Family, Members, UplinkId},
-};
+use crate::policy::{Family, Members, UplinkId};
+
+/// How often a switch is made again in whose middle netlink failed.
+const RETRIES: usize = 2;
+/// How often a switch is made again because a route stood where none was expected.
+const SURPRISES: usize = 8;
 
 impl Router {
     /// Makes `to` the active uplinks of `family`: one, or members of a balance group. When it returns, their default route has
@@ -48,38 +45,72 @@ impl Router {
     /// A member that the kernel refuses (its interface is down) is left out and named in [`Confirmed::problems`].
     ///
     /// # Errors
-    /// The new route was refused or is not there: then everything is as it was before.
+    /// The new route was refused or is not there: then everything is as it was before, or, if that cannot be had either, the error
+    /// says so. [`Router::current`] tells whose route stands.
     pub fn activate(&mut self, family: Family, to: Members) -> Result<Confirmed> {
         let started = Instant::now();
-        let result = match self.try_activate(family, to, started)? {
-            Attempt::Done(confirmed) => confirmed,
-            Attempt::Taken => {
-                // Someone has just put a route where we thought none was: look again, once.
-                self.refresh_foreign()?;
-                match self.try_activate(family, to, started)? {
-                    Attempt::Done(confirmed) => confirmed,
-                    Attempt::Taken => {
-                        bail!("default routes of {family} change faster than they can be replaced")
-                    }
+        let mut former = self.former(family)?;
+        let mut ours = Some(former.routes.clone());
+        // Where the kernel has a route, although it lists none; after one look for what has just come.
+        let (mut surprises, mut unlisted) = (Vec::new(), Vec::new());
+        let mut failures = 0;
+        loop {
+            let attempt = match ours.take() {
+                Some(ours) => self.try_activate(family, to, started, &ours, &unlisted, &mut former),
+                None => self.ours(family).and_then(|ours| {
+                    self.try_activate(family, to, started, &ours, &unlisted, &mut former)
+                }),
+            };
+            let failed = match attempt {
+                Ok(Attempt::Done(confirmed)) => {
+                    self.active[index(family)] = to;
+                    return Ok(confirmed);
                 }
+                Ok(Attempt::Refused(refusal)) => return self.fail(family, &former, &refusal),
+                Ok(Attempt::Taken(metric)) if surprises.len() < SURPRISES => {
+                    if surprises.contains(&metric) {
+                        unlisted.push(Fixed::unlisted(metric));
+                    }
+                    surprises.push(metric);
+                    self.refresh_foreign()
+                }
+                Ok(Attempt::Taken(metric)) => {
+                    let refusal = format!("the kernel has a default route with metric {metric}");
+                    return self.fail(family, &former, &refusal);
+                }
+                Err(error) => Err(error),
+            };
+            if let Err(error) = failed {
+                failures += 1;
+                if failures > RETRIES {
+                    return self.fail(family, &former, &format!("{error:#}"));
+                }
+                debug!("routes: {error:#}: once more");
+                self.netlink.renew();
             }
-        };
-        self.active[index(family)] = to;
-        Ok(result)
+        }
     }
 
-    fn try_activate(&mut self, family: Family, to: Members, started: Instant) -> Result<Attempt> {
+    fn try_activate(
+        &mut self,
+        family: Family,
+        to: Members,
+        started: Instant,
+        ours: &[RouteMessage],
+        unlisted: &[Fixed],
+        former: &mut Former,
+    ) -> Result<Attempt> {
         let withdrawn = self.withdrawn[index(family)];
-        let plan = plan(&self.links, family, &self.config, to, withdrawn);
-        let first = *plan
-            .first()
-            .with_context(|| format!("uplinks {to:?} have no way out for {family}"))?;
-        let rivals = self.rivals(family, to, first.metric)?;
-        let former = Former {
-            rivals,
-            routes: self.ours(family)?,
-            displaced: self.displaced.snapshot(),
+        let mut fixed = self.fixed(family, ours);
+        fixed.extend_from_slice(unlisted);
+        let taken: Vec<u32> = fixed.iter().map(|fixed| fixed.metric).collect();
+        let plan = plan(&self.links, family, &self.config, to, withdrawn, &taken);
+        let Some(first) = plan.first().copied() else {
+            return Ok(Attempt::Refused(format!(
+                "uplinks {to:?} have no way out for {family}"
+            )));
         };
+        former.rivals = self.rivals(family, to, &plan);
         if !former.rivals.is_empty() {
             self.displaced
                 .record(&former.rivals, &self.foreign[index(family)]);
@@ -89,19 +120,7 @@ impl Router {
             displaced: !former.rivals.is_empty(),
             ..Confirmed::default()
         };
-        let group = match first.way {
-            Way::One(_) => None,
-            Way::Group(members) => {
-                match self.groups.hash.set(family) {
-                    Ok(change) => confirmed.changes.extend(change),
-                    Err(error) => confirmed.problems.push(format!("{error:#}")),
-                }
-                match family {
-                    Family::V4 => self.lay_group(members, &mut confirmed)?,
-                    Family::V6 => None,
-                }
-            }
-        };
+        let group = self.lay_shared(family, first.way, &mut confirmed)?;
         let carriers = match (&group, first.way) {
             (Some(group), _) => group.members,
             (None, Way::Group(members)) => self.sharers(family, members, &mut confirmed),
@@ -113,22 +132,31 @@ impl Router {
             .collect();
         let active = &wanted[0];
 
-        let installs = in_order(&wanted, &former.routes);
-        let requests = installs
-            .iter()
-            .map(|route| install(family, route, &former.routes, &former.rivals))
-            .collect();
+        let overtaken = family == Family::V4 && self.overtaken.contains(&metric(active));
+        let front = overtaken.then_some(active);
+        let installs = in_order(&wanted, ours, front);
+        let occupied = [&former.rivals[..], ours].concat();
+        let mut requests = Vec::new();
+        // Which install each request belongs to, and whether it decides about it.
+        let mut meanings = Vec::new();
+        for (position, route) in installs.iter().enumerate() {
+            let steps = in_place(family, route, ours, &occupied, &taken, front.is_some());
+            for (request, decides) in steps {
+                meanings.push((position, decides));
+                requests.push(request);
+            }
+        }
         let mut refusal = None;
-        for (route, answer) in installs.iter().zip(self.netlink.commit(requests)?) {
+        for ((position, decides), answer) in
+            meanings.into_iter().zip(self.netlink.commit(requests)?)
+        {
+            let route = installs[position];
             let line = message::describe(route);
             match answer {
+                _ if !decides => {}
                 Ok(()) => confirmed.changes.push(format!("added {line}")),
-                Err(refused) if refused.exists() => {
-                    return self
-                        .undo(family, &former, group.as_ref())
-                        .map(|()| Attempt::Taken);
-                }
-                Err(refused) if std::ptr::eq(*route, active) => {
+                Err(refused) if refused.exists() => return Ok(Attempt::Taken(metric(route))),
+                Err(refused) if std::ptr::eq(route, active) => {
                     refusal = Some(format!("the kernel refused {line}: {refused}"));
                 }
                 Err(refused) => confirmed
@@ -139,7 +167,7 @@ impl Router {
         confirmed.routed = started.elapsed();
 
         let after = if installs.is_empty() {
-            former.routes.clone()
+            ours.to_vec()
         } else {
             self.ours(family)?
         };
@@ -155,36 +183,17 @@ impl Router {
             ));
         }
         if let Some(refusal) = refusal {
-            return self.fail(family, &former, group.as_ref(), &refusal);
+            return Ok(Attempt::Refused(refusal));
         }
         confirmed.confirmed = started.elapsed();
+        if overtaken {
+            self.overtaken.clear();
+        }
 
-        let superfluous = after
-            .iter()
-            .filter(|route| !wanted.iter().any(|other| same(route, other)))
-            .map(|route| ("removed", route));
-        let mut leaving: Vec<(&str, &RouteMessage)> = superfluous
-            .chain(former.rivals.iter().map(|route| ("displaced", route)))
-            .collect();
-        leaving.sort_by_key(|(_, route)| Reverse(metric(route)));
-        let requests = leaving.iter().map(|(_, route)| removal(route)).collect();
-        for ((done, route), answer) in leaving.iter().zip(self.netlink.commit(requests)?) {
-            let line = format!("{done} {}", message::describe(route));
-            let beats = metric(route) < metric(active);
-            match answer {
-                Err(refused) if !refused.missing() => {
-                    let line = format!("not {line}: {refused}");
-                    if beats && *done == "removed" {
-                        return self.fail(family, &former, group.as_ref(), &line);
-                    }
-                    confirmed.problems.push(line);
-                }
-                // A rival that tied in IPv6 has been replaced already.
-                _ => confirmed.changes.push(line),
-            }
-            if beats {
-                confirmed.routed = started.elapsed();
-            }
+        if let Some(refusal) =
+            self.remove_others(&wanted, &after, former, started, &mut confirmed)?
+        {
+            return Ok(Attempt::Refused(refusal));
         }
         self.foreign[index(family)].retain(|route| !former.rivals.contains(route));
         if family == Family::V4 {
@@ -194,185 +203,117 @@ impl Router {
             confirmed.changes.extend(report.changes);
             confirmed.problems.extend(report.problems);
         }
+        self.concerning[index(family)] = foreign::concerning(family, &plan, &fixed);
         confirmed.settled = started.elapsed();
         Ok(Attempt::Done(confirmed))
     }
 
-    /// Foreign default routes of the uplinks that beat the active one, tie with one of ours, or belong to a withdrawn uplink.
-    fn rivals(
-        &self,
+    /// Prepares the kernel for a route that several uplinks share, and returns its group if there is one.
+    fn lay_shared(
+        &mut self,
         family: Family,
-        active: Members,
-        active_metric: u32,
-    ) -> Result<Vec<RouteMessage>> {
+        way: Way,
+        confirmed: &mut Confirmed,
+    ) -> Result<Option<Laid>> {
+        let Way::Group(members) = way else {
+            return Ok(None);
+        };
+        match self.groups.hash.set(family) {
+            Ok(change) => confirmed.changes.extend(change),
+            Err(error) => confirmed.problems.push(format!("{error:#}")),
+        }
+        match family {
+            Family::V4 => self.lay_group(members, confirmed),
+            Family::V6 => Ok(None),
+        }
+    }
+
+    /// Removes what is superfluous among our routes (`after`), and the rivals, the worst first. Returns what is in the way of the new
+    /// active route and could not be removed.
+    fn remove_others(
+        &mut self,
+        wanted: &[RouteMessage],
+        after: &[RouteMessage],
+        former: &mut Former,
+        started: Instant,
+        confirmed: &mut Confirmed,
+    ) -> Result<Option<String>> {
+        let best = metric(&wanted[0]);
+        let superfluous = after
+            .iter()
+            .filter(|route| !wanted.iter().any(|other| same(route, other)))
+            .map(|route| ("removed", route));
+        let mut leaving: Vec<(&str, &RouteMessage)> = superfluous
+            .chain(former.rivals.iter().map(|route| ("displaced", route)))
+            .collect();
+        leaving.sort_by_key(|(_, route)| Reverse(metric(route)));
+        let requests = leaving
+            .iter()
+            .map(|(done, route)| match *done {
+                "displaced" => removal_of_foreign(route),
+                _ => removal(route),
+            })
+            .collect();
+        for ((done, route), answer) in leaving.iter().zip(self.netlink.commit(requests)?) {
+            let merged = *done == "removed" && self.is_merged(route);
+            // What was in the kernel's list as a part of ours stands for itself now.
+            confirmed.displaced |= merged;
+            let line = match merged {
+                true => message::describe(&self.own_legs(route)),
+                false => message::describe(route),
+            };
+            let line = format!("{done} {line}");
+            let beats = metric(route) < best;
+            match answer {
+                Err(refused) if !refused.missing() => {
+                    let line = format!("not {line}: {refused}");
+                    if beats && *done == "removed" {
+                        return Ok(Some(line));
+                    }
+                    confirmed.problems.push(line);
+                }
+                // A rival that tied in IPv6 has been replaced already.
+                answer => {
+                    confirmed.changes.push(line);
+                    if answer.is_ok() && *done == "displaced" {
+                        former.gone.push((*route).clone());
+                    }
+                }
+            }
+            if beats {
+                confirmed.routed = started.elapsed();
+            }
+        }
+        Ok(None)
+    }
+
+    /// Foreign default routes of the uplinks that beat the active one, tie with one of ours, or belong to a withdrawn uplink.
+    fn rivals(&self, family: Family, active: Members, plan: &[Wanted]) -> Vec<RouteMessage> {
         let withdrawn = self.withdrawn[index(family)];
-        let mut rivals = Vec::new();
-        for route in &self.foreign[index(family)] {
+        let best = plan.first().map_or(0, |active| active.metric);
+        let is_rival = |route: &&RouteMessage| {
             let uplinks: Vec<Option<UplinkId>> = message::hops(route)
                 .iter()
                 .map(|hop| self.uplink(hop.ifindex))
                 .collect();
             let of_uplink = uplinks.iter().any(Option::is_some);
-            let out = of_uplink
-                && uplinks.iter().all(|uplink| {
-                    uplink.is_some_and(|uplink| {
-                        withdrawn.contains(uplink) && !active.contains(uplink)
-                    })
-                });
-            let key = plan::key_of(&self.links, &self.config, metric(route));
-            if of_uplink && (out || key.is_some() || metric(route) < active_metric) {
-                rivals.push(route.clone());
-            } else if let Some(key) = key {
-                return Err(Failure::MetricTaken {
-                    key,
-                    metric: metric(route),
-                    route: message::describe(route),
-                }
-                .into());
-            }
-        }
-        Ok(rivals)
+            let out = uplinks.iter().all(|uplink| {
+                uplink.is_some_and(|uplink| withdrawn.contains(uplink) && !active.contains(uplink))
+            });
+            let metric = metric(route);
+            let ties = plan::is_ours(&self.links, &self.config, metric)
+                || plan.iter().any(|ours| ours.metric == metric);
+            of_uplink && (out || ties || metric < best)
+        };
+        let foreign = self.foreign[index(family)].iter();
+        foreign.filter(is_rival).cloned().collect()
     }
-
-    /// Gives a switch up: everything becomes what it was.
-    fn fail(
-        &mut self,
-        family: Family,
-        former: &Former,
-        group: Option<&Laid>,
-        refusal: &str,
-    ) -> Result<Attempt> {
-        self.undo(family, former, group)
-            .with_context(|| format!("{refusal}, and undoing failed"))?;
-        bail!("{refusal}");
-    }
-
-    /// Makes our routes what they were: what is missing comes back first, then goes what was not there.
-    fn undo(&mut self, family: Family, former: &Former, group: Option<&Laid>) -> Result<()> {
-        if let Some(group) = group {
-            self.undo_group(group)?;
-        }
-        let now = self.ours(family)?;
-        let mut requests: Vec<Request> = Vec::new();
-        let mut lines = Vec::new();
-        for route in former
-            .routes
-            .iter()
-            .filter(|route| !now.iter().any(|other| same(route, other)))
-        {
-            lines.push(format!("added {}", message::describe(route)));
-            requests.push(install(family, &message::reinstall(route), &now, &[]));
-        }
-        for route in now
-            .iter()
-            .filter(|route| !former.routes.iter().any(|other| same(route, other)))
-        {
-            lines.push(format!("removed {}", message::describe(route)));
-            requests.push(removal(route));
-        }
-        if family == Family::V6 {
-            // One that tied with ours was replaced, not merely outranked.
-            for route in former
-                .rivals
-                .iter()
-                .filter(|route| plan::key_of(&self.links, &self.config, metric(route)).is_some())
-            {
-                lines.push(format!("added {}", message::describe(route)));
-                requests.push((
-                    RouteNetlinkMessage::NewRoute(message::reinstall(route)),
-                    NLM_F_CREATE | NLM_F_APPEND,
-                ));
-            }
-        }
-        let mut report = Report::default();
-        table::commit(&mut self.netlink, requests, lines, &mut report)?;
-        self.displaced.rollback(&former.displaced);
-        if let Some(group) = group {
-            self.tidy_objects(group.before.as_ref(), &mut report)?;
-        }
-        if !report.problems.is_empty() {
-            bail!("{}", report.problems.join("; "));
-        }
-        Ok(())
-    }
-}
-
-/// What a switch finds, to be put back if it fails.
-struct Former {
-    /// Ours.
-    routes: Vec<RouteMessage>,
-    /// Others' that have to make way.
-    rivals: Vec<RouteMessage>,
-    displaced: displaced::Snapshot,
 }
 
 enum Attempt {
     Done(Confirmed),
-    /// A route stands where none was expected.
-    Taken,
-}
-
-/// What is wanted (the active one first) and does not stand, in the order in which it comes.
-fn in_order<'a>(wanted: &'a [RouteMessage], ours: &[RouteMessage]) -> Vec<&'a RouteMessage> {
-    let best = ours.iter().map(metric).min();
-    let behind = |route: &&RouteMessage| best.is_some_and(|best| metric(route) > best);
-    let (active, standbys) = wanted.split_at(wanted.len().min(1));
-    let (early, late): (Vec<_>, Vec<_>) = standbys.iter().partition(behind);
-    early
-        .into_iter()
-        .chain(active)
-        .chain(late)
-        .filter(|route| !ours.iter().any(|other| same(route, other)))
-        .collect()
-}
-
-/// How to put one of our routes in its place.
-fn install(
-    family: Family,
-    route: &RouteMessage,
-    ours: &[RouteMessage],
-    rivals: &[RouteMessage],
-) -> Request {
-    let at_metric =
-        |routes: &[RouteMessage]| routes.iter().any(|other| metric(other) == metric(route));
-    let flags = match (family, at_metric(ours), at_metric(rivals)) {
-        // Only ours can be hit.
-        (_, true, false) => NLM_F_CREATE | NLM_F_REPLACE,
-        // In front of the rival, which goes later.
-        (Family::V4, _, true) => NLM_F_CREATE,
-        // Beside the rival they would share the traffic: in its place. It is on record.
-        (Family::V6, _, true) => NLM_F_CREATE | NLM_F_REPLACE,
-        // Nobody should be there; if somebody is, we want to know.
-        (_, false, false) => NLM_F_CREATE | NLM_F_EXCL,
-    };
-    (RouteNetlinkMessage::NewRoute(route.clone()), flags)
-}
-
-/// How to remove one.
-pub(super) fn removal(route: &RouteMessage) -> Request {
-    (RouteNetlinkMessage::DelRoute(message::deletion(route)), 0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_comes_before_the_active_route_that_would_take_its_traffic() {
-        let routes = |metrics: &[u32]| -> Vec<RouteMessage> {
-            let route = |metric: &u32| message::by_object(Family::V4, 136, 1, *metric);
-            metrics.iter().map(route).collect()
-        };
-        let order = |wanted: &[u32], ours: &[u32]| -> Vec<u32> {
-            let (wanted, ours) = (routes(wanted), routes(ours));
-            in_order(&wanted, &ours).into_iter().map(metric).collect()
-        };
-        // The former active one gets its standby route first.
-        assert_eq!(order(&[50, 100], &[49, 101]), [100, 50]);
-        // 15 beats 20, which is active until 10 stands.
-        assert_eq!(order(&[10, 15, 102], &[20, 100, 101]), [102, 10, 15]);
-        // Others' routes carry the traffic: nothing of ours may take it before the active one.
-        assert_eq!(order(&[50, 100, 101], &[]), [50, 100, 101]);
-        assert_eq!(order(&[50, 100], &[50, 100]), Vec::<u32>::new());
-    }
+    /// A route stands with this metric where none was expected.
+    Taken(u32),
+    /// The new route cannot be had.
+    Refused(String),
 }

@@ -13,8 +13,6 @@ use tracing::warn;
 
 use super::{
     Link, Path, Router, index,
-    message::{self, hops, metric},
-    plan,
     survey::{self, Interface, Survey},
 };
 use crate::{
@@ -65,7 +63,7 @@ impl Router {
         if let Some(failure) = missing.into_iter().next() {
             return Err(failure.into());
         }
-        self.check(&survey, config, &links)?;
+        check_targets(config, &links)?;
         Ok(links)
     }
 
@@ -74,12 +72,11 @@ impl Router {
     /// of the uplinks, and one [`Failure`] for each that has to be waited for.
     ///
     /// # Errors
-    /// A [`Failure`] that no waiting cures: a gateway that is not on the link; a default route of someone else's interface with
-    /// one of our metrics; a target on an uplink's own link. Or netlink fails.
+    /// A [`Failure`] that no waiting cures: a gateway that is not on the link; a target on an uplink's own link. Or netlink fails.
     pub fn await_uplinks(&mut self, config: &Config) -> Result<(Vec<Link>, Vec<Failure>)> {
         let survey = self.survey()?;
         let (links, missing) = self.look(&survey, config)?;
-        self.check(&survey, config, &links)?;
+        check_targets(config, &links)?;
         Ok((links, missing))
     }
 
@@ -233,42 +230,8 @@ impl Router {
     /// Keeps the survey's foreign default routes, so that a switch need not look for them.
     fn take_foreign(&mut self, survey: &Survey) {
         for family in Family::ALL {
-            self.foreign[index(family)] = survey.foreign(family).cloned().collect();
+            self.keep_foreign(family, survey.defaults(family).cloned().collect());
         }
-    }
-
-    /// What no waiting cures.
-    fn check(&self, survey: &Survey, config: &Config, links: &[Link]) -> Result<(), Failure> {
-        self.check_metrics(survey, links)?;
-        check_targets(config, links)
-    }
-
-    /// A default route of an interface that is no uplink is not ours to displace: it must not have a metric of ours.
-    fn check_metrics(&self, survey: &Survey, links: &[Link]) -> Result<(), Failure> {
-        for family in Family::ALL {
-            if links
-                .iter()
-                .all(|link| link.families[index(family)].is_none())
-            {
-                continue;
-            }
-            for route in survey.foreign(family) {
-                let of_uplink = hops(route)
-                    .iter()
-                    .any(|hop| links.iter().any(|link| link.ifindex == hop.ifindex));
-                let Some(key) = plan::key_of(links, &self.config, metric(route)) else {
-                    continue;
-                };
-                if !of_uplink {
-                    return Err(Failure::MetricTaken {
-                        key,
-                        metric: metric(route),
-                        route: message::describe(route),
-                    });
-                }
-            }
-        }
-        Ok(())
     }
 }
 

@@ -63,8 +63,6 @@ pub(super) struct Laid {
     pub(super) group: Nexthop,
     /// Those that the kernel has taken.
     pub(super) members: Members,
-    /// What stood there before.
-    pub(super) before: Option<Nexthop>,
 }
 
 impl Groups {
@@ -120,10 +118,9 @@ impl Router {
         // Whatever the uplinks' order: the kernel compares nothing, and would take another order for a change.
         weights.sort_unstable();
         match self.lay_object(self.config.table + GROUP, Kind::Group(weights), confirmed)? {
-            Ok((group, before)) => Ok(Some(Laid {
+            Ok(group) => Ok(Some(Laid {
                 group,
                 members: taken,
-                before,
             })),
             Err(refusal) => {
                 self.groups.plain = true;
@@ -136,13 +133,13 @@ impl Router {
         }
     }
 
-    /// Puts one object in its place, and returns it with what stood there before, or why that cannot be.
+    /// Puts one object in its place, and returns it, or why that cannot be.
     fn lay_object(
         &mut self,
         id: u32,
         kind: Kind,
         confirmed: &mut Confirmed,
-    ) -> Result<Result<(Nexthop, Option<Nexthop>), String>> {
+    ) -> Result<Result<Nexthop, String>> {
         let object = Nexthop {
             id,
             protocol: self.config.protocol,
@@ -157,7 +154,7 @@ impl Router {
             Err(error) => return Err(error),
         };
         let flags = match &before {
-            Some(before) if *before == object => return Ok(Ok((object, Some(before.clone())))),
+            Some(before) if *before == object => return Ok(Ok(object)),
             Some(before) if before.protocol != object.protocol => {
                 return Ok(Err(format!("{before} has the number of {object}")));
             }
@@ -168,7 +165,7 @@ impl Router {
             Ok(()) => {
                 confirmed.changes.push(format!("added {object}"));
                 self.groups.objects.get_or_insert_default().insert(id);
-                Ok(Ok((object, before)))
+                Ok(Ok(object))
             }
             Err(refused) => Ok(Err(format!("the kernel refused {object}: {refused}"))),
         }
@@ -228,13 +225,25 @@ impl Router {
         })
     }
 
-    /// Makes the group what it was before it was laid. One that was not there goes when nothing needs it any more.
+    /// The group as it stands.
+    ///
+    /// # Errors
+    /// Netlink itself fails.
+    pub(super) fn standing_group(&mut self) -> Result<Option<Nexthop>> {
+        let id = self.config.table + GROUP;
+        match &self.groups.objects {
+            Some(objects) if objects.contains(&id) => self.netlink.nexthop(id),
+            _ => Ok(None),
+        }
+    }
+
+    /// Makes the group what it was `before` it was laid. One that was not there goes when nothing needs it any more.
     ///
     /// # Errors
     /// Netlink itself fails, or the kernel refuses.
-    pub(super) fn undo_group(&mut self, laid: &Laid) -> Result<()> {
-        if let Some(before) = &laid.before
-            && *before != laid.group
+    pub(super) fn undo_group(&mut self, before: Option<&Nexthop>) -> Result<()> {
+        if let Some(before) = before
+            && self.netlink.nexthop(before.id)?.as_ref() != Some(before)
         {
             let request = (before.message(), NLM_F_CREATE | NLM_F_REPLACE);
             commit_one(&mut self.netlink, request)??;

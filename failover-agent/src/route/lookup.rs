@@ -126,7 +126,7 @@ fn request(source: Option<IpAddr>, destination: IpAddr) -> RouteMessage {
 }
 
 fn ask(netlink: &mut Netlink, request: RouteMessage) -> Result<Result<RouteMessage, i32>> {
-    let answer = netlink.get(RouteNetlinkMessage::GetRoute(request), |payload| {
+    let answer = netlink.get(&RouteNetlinkMessage::GetRoute(request), |payload| {
         Ok(Some(RouteMessage::parse(payload)?))
     });
     match answer {

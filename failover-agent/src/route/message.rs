@@ -28,10 +28,13 @@ pub(super) struct Hop {
 
 /// Whether it is a default route as we know it: unicast, for every source and type of service.
 pub(super) fn is_default(header: &RouteHeader) -> bool {
-    header.destination_prefix_length == 0
-        && header.source_prefix_length == 0
-        && header.tos == 0
-        && header.kind == RouteType::Unicast
+    decides_all(header) && header.kind == RouteType::Unicast
+}
+
+/// Whether it decides about packets to everywhere, of every source and type of service: a default route, or an `unreachable`,
+/// `blackhole`, `prohibit` or `throw` one in its place.
+pub(super) fn decides_all(header: &RouteHeader) -> bool {
+    header.destination_prefix_length == 0 && header.source_prefix_length == 0 && header.tos == 0
 }
 
 /// Whether it is a default route that holds for packets of one source only (`default from 2001:db8::/56`, IPv6 with
@@ -248,6 +251,17 @@ pub(super) fn nexthop_id(route: &RouteMessage) -> Option<u32> {
         })
 }
 
+/// The part of a multipath route that leaves by these interfaces.
+pub(super) fn legs(route: &RouteMessage, by: impl Fn(u32) -> bool) -> RouteMessage {
+    let mut route = route.clone();
+    for attribute in &mut route.attributes {
+        if let RouteAttribute::MultiPath(next_hops) = attribute {
+            next_hops.retain(|hop| by(hop.interface_index));
+        }
+    }
+    route
+}
+
 /// Whether two routes do the same: nothing has to be changed when one is wanted and the other stands.
 pub(super) fn same(a: &RouteMessage, b: &RouteMessage) -> bool {
     let way = |route: &RouteMessage| match nexthop_id(route) {
@@ -271,6 +285,19 @@ pub(super) fn same(a: &RouteMessage, b: &RouteMessage) -> bool {
         && way(a) == way(b)
         && prefsrc(a) == prefsrc(b)
         && metrics(a) == metrics(b)
+}
+
+/// Whether the request that deletes one may hit the other: of a multipath route the kernel compares the first ways out only, as many as
+/// the other has (`fib_nh_match` in `net/ipv4/fib_semantics.c`).
+pub(super) fn deleted_together(a: &RouteMessage, b: &RouteMessage) -> bool {
+    let way = |route: &RouteMessage| match nexthop_id(route) {
+        Some(_) => None,
+        None => hops(route).first().map(|hop| (hop.ifindex, hop.gateway)),
+    };
+    nexthop_id(a) == nexthop_id(b)
+        && metric(a) == metric(b)
+        && prefsrc(a) == prefsrc(b)
+        && way(a) == way(b)
 }
 
 /// A unicast route of ours.
@@ -419,14 +446,26 @@ pub(super) fn deletion(route: &RouteMessage) -> RouteMessage {
 
 /// The route as `ip route` prints it, as far as a person needs it.
 pub(super) fn describe(route: &RouteMessage) -> String {
-    let mut text = match destination(route) {
+    let mut text = match route.header.kind {
+        RouteType::BlackHole => "blackhole ".to_owned(),
+        RouteType::Unreachable => "unreachable ".to_owned(),
+        RouteType::Prohibit => "prohibit ".to_owned(),
+        RouteType::Throw => "throw ".to_owned(),
+        _ => String::new(),
+    };
+    text += &match destination(route) {
         Some((address, length)) if length > 0 => format!("{address}/{length}"),
         _ => "default".to_owned(),
     };
     if let Some((source, length)) = source(route) {
         text += &format!(" from {source}/{length}");
     }
-    for hop in hops(route) {
+    // One that leads nowhere names the loopback in IPv6.
+    let hops = match route.header.kind {
+        RouteType::Unicast => hops(route),
+        _ => Vec::new(),
+    };
+    for hop in hops {
         if let Some(gateway) = hop.gateway {
             text += &format!(" via {gateway}");
         }

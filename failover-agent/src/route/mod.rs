@@ -21,7 +21,8 @@
 //! | `slots.rs` | the number of each uplink's table, rules and nexthop objects |
 //! | `plan.rs` | which default routes are wanted: pure |
 //! | `own.rs` | our default routes as messages |
-//! | `apply.rs` | the switch: make before break in the main table |
+//! | `foreign.rs` | default routes of others that stay, and what they mean for ours |
+//! | `apply.rs`, `place.rs`, `undo.rs` | the switch: make before break in the main table |
 //! | `group.rs`, `nexthop.rs` | balance groups, and the nexthop objects that they are made of |
 //! | `hash.rs` | what a group's connections are told apart by |
 //! | `neighbour.rs` | the gateways' link-layer addresses, before they are needed |
@@ -41,6 +42,7 @@ mod discover;
 mod displaced;
 mod entry;
 mod filter;
+mod foreign;
 mod group;
 mod hash;
 pub(crate) mod inspect;
@@ -55,12 +57,14 @@ mod nexthop;
 mod observe;
 pub(crate) mod others;
 mod own;
+mod place;
 mod plan;
 mod restore;
 mod slots;
 mod source;
 mod survey;
 mod table;
+mod undo;
 mod way;
 
 use std::{net::IpAddr, time::Duration};
@@ -79,6 +83,7 @@ use crate::{
 
 pub use actor::{Actor, Origin, protocol_name};
 pub use change::Change;
+pub use foreign::{Effect, ForeignDefault};
 pub use manager::{Offence, Opponent};
 pub use neighbour::Neighbour;
 pub use observe::Observer;
@@ -185,6 +190,10 @@ pub struct Router {
     /// Default routes in the main table that are not ours, by [`Family::ALL`]'s order. Kept, because finding them
     /// means walking the whole table, which must not happen in the middle of a switch.
     foreign: [Vec<RouteMessage>; 2],
+    /// Metrics at which a foreign IPv4 one that stays was in front of ours.
+    overtaken: Vec<u32>,
+    /// Those that stay and concern ours, by [`Family::ALL`]'s order.
+    concerning: [Vec<ForeignDefault>; 2],
 }
 
 impl Router {
@@ -207,6 +216,8 @@ impl Router {
             withdrawn: [Members::NONE; 2],
             addresses: Vec::new(),
             foreign: [Vec::new(), Vec::new()],
+            overtaken: Vec::new(),
+            concerning: [Vec::new(), Vec::new()],
         })
     }
 
@@ -227,8 +238,11 @@ impl Router {
                 .filter_map(|hop| self.uplink(hop.ifindex))
                 .collect(),
         };
-        // Otherwise it is a standby's.
-        if message::metric(best) != plan::active_metric(&self.links, &self.config, members) {
+        // Otherwise it is a standby's. The active one may have given way to a foreign route, or the configuration may be another now.
+        let metric = message::metric(best);
+        if metric != plan::active_metric(&self.links, &self.config, members)
+            && metric >= self.config.standby_metric
+        {
             return Ok(Members::NONE);
         }
         let active = &mut self.active[index(family)];
@@ -288,6 +302,7 @@ impl Router {
     fn hold(&mut self, family: Family, report: &mut Report) {
         let active = self.active[index(family)];
         if active.is_empty() {
+            self.concerning[index(family)].clear();
             return;
         }
         match self.activate(family, active) {
@@ -319,8 +334,10 @@ impl Router {
     /// Looks for default routes in the main table that are not ours.
     fn refresh_foreign(&mut self) -> Result<()> {
         for family in Family::ALL {
-            let foreign = foreign_of(&mut self.netlink, family, self.config.protocol)?;
-            self.foreign[index(family)] = foreign;
+            let defaults = self
+                .netlink
+                .routes(family, &main_table(), message::decides_all)?;
+            self.keep_foreign(family, defaults);
         }
         self.displaced.observe(self.foreign.iter().flatten());
         Ok(())

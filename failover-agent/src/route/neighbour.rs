@@ -58,7 +58,7 @@ impl Router {
 
     fn resolve_address(&mut self, ifindex: u32, gateway: IpAddr) -> Result<Neighbour> {
         let found = match self.netlink.get(
-            RouteNetlinkMessage::GetNeighbour(message(ifindex, gateway)),
+            &RouteNetlinkMessage::GetNeighbour(message(ifindex, gateway)),
             |payload| Ok(Some(NeighbourMessage::parse(payload)?)),
         ) {
             Err(error) if error.downcast_ref().is_some_and(Refused::missing) => None,

@@ -188,7 +188,7 @@ impl Netlink {
     /// [`Refused`] in the chain if the kernel has no nexthop objects; netlink itself fails.
     pub(super) fn nexthop(&mut self, id: u32) -> Result<Option<Nexthop>> {
         let request = message(RTM_GETNEXTHOP, 0, 0, 0, Some(id));
-        let found = self.get(request, |payload| Nexthop::read(payload).map(Some));
+        let found = self.get(&request, |payload| Nexthop::read(payload).map(Some));
         match found {
             Err(error)
                 if error

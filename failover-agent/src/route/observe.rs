@@ -365,7 +365,7 @@ impl Observer {
         let family = family(route.header.address_family)?;
         let ours = route.header.protocol == RouteProtocol::from(self.protocol);
         let default =
-            message::is_default(&route.header) || message::is_default_for_source(&route.header);
+            message::decides_all(&route.header) || message::is_default_for_source(&route.header);
         if !ours && !default {
             return None;
         }

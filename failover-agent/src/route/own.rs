@@ -23,7 +23,7 @@ impl Router {
         carriers: Members,
         group: Option<&Laid>,
     ) -> RouteMessage {
-        let Wanted { metric, way } = wanted;
+        let Wanted { metric, way, .. } = wanted;
         let protocol = self.config.protocol;
         let members = match way {
             Way::One(uplink) => Members::only(uplink),

@@ -10,6 +10,8 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Wanted {
     pub(super) metric: u32,
+    /// The metric that it has unless a foreign route has it.
+    pub(super) intended: u32,
     pub(super) way: Way,
 }
 
@@ -28,12 +30,16 @@ pub(super) enum Way {
 ///
 /// The active one stands at its own metric if it has one, else at `active_metric`. A standby stands at its own metric if that
 /// does not beat or tie with another, else at `standby_metric` + its position.
+///
+/// `taken` are the metrics of foreign default routes that are not ours to displace. A standby gives way to them. So does the active one
+/// in IPv6, where routes of one metric share the traffic; in IPv4 it stands in front of them.
 pub(super) fn plan(
     links: &[Link],
     family: Family,
     config: &RouteConfig,
     active: Members,
     withdrawn: Members,
+    taken: &[u32],
 ) -> Vec<Wanted> {
     let usable: Members = (0..links.len())
         .map(UplinkId)
@@ -50,22 +56,57 @@ pub(super) fn plan(
         true => Way::Group(carriers),
         false => Way::One(first),
     };
-    let metric = active_metric(links, config, carriers);
-    let mut wanted = vec![Wanted { metric, way }];
+    let intended = active_metric(links, config, carriers);
+    let metric = match family {
+        Family::V4 => intended,
+        Family::V6 => beside(intended, taken),
+    };
+    let mut wanted = vec![Wanted {
+        metric,
+        intended,
+        way,
+    }];
     for standby in usable.iter() {
         if active.contains(standby) || withdrawn.contains(standby) {
             continue;
         }
-        let own = links[standby.0].metric.filter(|own| {
+        let free = |candidate: u32| {
             // Members of one group have the same: it can be only one's.
-            *own > metric && !wanted.iter().any(|other| other.metric == *own)
-        });
+            candidate > metric && !wanted.iter().any(|other| other.metric == candidate)
+        };
+        let common = standby_metric(config, standby);
+        let own = links[standby.0].metric.filter(|own| free(*own));
+        let intended = own.unwrap_or(common);
+        let untaken = |candidate: &u32| free(*candidate) && !taken.contains(candidate);
+        // Not at another uplink's, which would have to give way in its turn.
+        let behind_all = standby_metric(config, UplinkId(links.len()))..;
+        let metric = [intended, common]
+            .into_iter()
+            .chain(behind_all)
+            .find(untaken)
+            .unwrap_or(intended);
         wanted.push(Wanted {
-            metric: own.unwrap_or_else(|| standby_metric(config, standby)),
+            metric,
+            intended,
             way: Way::One(standby),
         });
     }
     wanted
+}
+
+/// The metric for the active route beside a foreign one that has the metric which is `intended`: the next lower one, which wins. Where
+/// that one is foreign, too, the foreign routes carry the traffic whatever we do, short of getting in front of a route that is
+/// meant to be in front of ours: then the next higher one.
+fn beside(intended: u32, taken: &[u32]) -> u32 {
+    let free = |metric: &u32| !taken.contains(metric);
+    // The kernel takes an IPv6 metric of 0 for 1024.
+    let lower = intended.checked_sub(1).filter(|lower| *lower > 0);
+    [Some(intended), lower]
+        .into_iter()
+        .flatten()
+        .find(free)
+        .or_else(|| (intended..).find(free))
+        .unwrap_or(intended)
 }
 
 /// The metric at which these are active.
@@ -76,17 +117,11 @@ pub(super) fn active_metric(links: &[Link], config: &RouteConfig, members: Membe
         .unwrap_or(config.active_metric)
 }
 
-/// The key that one of our metrics comes from, whether it is in use just now or not.
-pub(super) fn key_of(links: &[Link], config: &RouteConfig, metric: u32) -> Option<&'static str> {
-    if metric == config.active_metric {
-        Some("route.active_metric")
-    } else if (0..links.len()).any(|uplink| metric == standby_metric(config, UplinkId(uplink))) {
-        Some("route.standby_metric")
-    } else if links.iter().any(|link| link.metric == Some(metric)) {
-        Some("metric")
-    } else {
-        None
-    }
+/// Whether it is one of our metrics, in use just now or not.
+pub(super) fn is_ours(links: &[Link], config: &RouteConfig, metric: u32) -> bool {
+    metric == config.active_metric
+        || (0..links.len()).any(|uplink| metric == standby_metric(config, UplinkId(uplink)))
+        || links.iter().any(|link| link.metric == Some(metric))
 }
 
 fn standby_metric(config: &RouteConfig, uplink: UplinkId) -> u32 {
@@ -136,10 +171,51 @@ mod tests {
 
     fn planned(links: &[Link], active: &[usize], withdrawn: &[usize]) -> Vec<(u32, Way)> {
         let config = RouteConfig::default();
-        let plan = plan(links, Family::V4, &config, set(active), set(withdrawn));
+        let plan = plan(links, Family::V4, &config, set(active), set(withdrawn), &[]);
         plan.iter()
             .map(|wanted| (wanted.metric, wanted.way))
             .collect()
+    }
+
+    /// Metrics of uplinks of which the first is active, beside foreign routes that have these.
+    fn beside_foreign(family: Family, own: &[Option<u32>], taken: &[u32]) -> Vec<u32> {
+        let uplinks: Vec<_> = (1..).zip(own.iter().copied()).collect();
+        let mut links = links(&uplinks);
+        for link in &mut links {
+            link.families[1] = link.families[0].clone();
+        }
+        let config = RouteConfig::default();
+        let (active, none) = (set(&[0]), Members::NONE);
+        let plan = plan(&links, family, &config, active, none, taken);
+        plan.iter().map(|wanted| wanted.metric).collect()
+    }
+
+    #[test]
+    fn standbys_give_way_to_foreign_routes() {
+        for family in Family::ALL {
+            let metrics = |own: &[Option<u32>], taken: &[u32]| beside_foreign(family, own, taken);
+            let none = [None; 3];
+            assert_eq!(metrics(&none, &[50, 100, 1024]), [80, 5001, 5002]);
+            assert_eq!(metrics(&none, &[5001]), [80, 5003, 5002]);
+            assert_eq!(metrics(&none, &[5001, 5002, 5003]), [80, 5004, 5005]);
+            let own = [Some(10), Some(20), None];
+            assert_eq!(metrics(&own, &[20]), [10, 5001, 5002]);
+            assert_eq!(metrics(&own, &[20, 5001]), [10, 5003, 5002]);
+        }
+    }
+
+    #[test]
+    fn the_active_one_stands_in_front_of_its_equal_and_behind_its_better() {
+        let metrics = |family, taken: &[u32]| beside_foreign(family, &[None; 2], taken);
+        assert_eq!(metrics(Family::V4, &[80]), [80, 5001]);
+        assert_eq!(metrics(Family::V4, &[79, 80]), [80, 5001]);
+        assert_eq!(metrics(Family::V6, &[80]), [79, 5001]);
+        assert_eq!(metrics(Family::V6, &[79]), [80, 5001]);
+        assert_eq!(metrics(Family::V6, &[79, 80]), [81, 5001]);
+        assert_eq!(metrics(Family::V6, &[79, 80, 81]), [82, 5001]);
+        let lowest = |family| beside_foreign(family, &[Some(1), None], &[1]);
+        assert_eq!(lowest(Family::V4), [1, 5001]);
+        assert_eq!(lowest(Family::V6), [2, 5001]);
     }
 
     fn one(metric: u32, uplink: usize) -> (u32, Way) {

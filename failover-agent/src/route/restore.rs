@@ -7,13 +7,14 @@ use rtnetlink::{
 };
 
 use super::{
-    Report, Router, apply,
+    Report, Router,
     displaced::{Displaced, Restorable},
     foreign_of, group,
     hash::HashPolicy,
     index, learned,
     list::{Request, address_family},
     message::{self, MAIN_TABLE, metric},
+    place::removal,
     plan, table,
 };
 use crate::{
@@ -79,7 +80,7 @@ impl Router {
             route.header.address_family == address_family(family)
                 && !active.is_empty()
                 && metric < plan::active_metric(&self.links, &self.config, active)
-        }) || plan::key_of(&self.links, &self.config, metric).is_some()
+        }) || plan::is_ours(&self.links, &self.config, metric)
     }
 }
 
@@ -199,7 +200,7 @@ fn remove_routes(
     routes: &[RouteMessage],
     report: &mut Report,
 ) -> Result<()> {
-    let requests = routes.iter().map(apply::removal).collect();
+    let requests = routes.iter().map(removal).collect();
     let lines = routes.iter().map(message::describe);
     let lines = lines.map(|line| format!("removed {line}")).collect();
     table::commit(netlink, requests, lines, report)

@@ -92,7 +92,7 @@ impl Survey {
         for family in Family::ALL {
             // One walk through what may be a full routing table; the kernel cannot look for default routes alone.
             routes[index(family)] = netlink.routes(family, &main_table(), |header| {
-                message::is_default(header)
+                message::decides_all(header)
                     || message::is_default_for_source(header)
                     || header.kind == RouteType::Unicast
                         && (is_told_by_link(header) || may_be_on_link(header))
@@ -176,7 +176,13 @@ impl Survey {
         })
     }
 
-    /// Default routes in the main table that are not ours.
+    /// Every default route in the main table, in the kernel's order, `unreachable` and the like included.
+    pub(super) fn defaults(&self, family: Family) -> impl Iterator<Item = &RouteMessage> {
+        let routes = self.routes[index(family)].iter();
+        routes.filter(|route| message::decides_all(&route.header))
+    }
+
+    /// Default routes in the main table that are not ours and lead somewhere.
     pub(super) fn foreign(&self, family: Family) -> impl Iterator<Item = &RouteMessage> {
         self.routes[index(family)].iter().filter(|route| {
             message::is_default(&route.header) && route.header.protocol != self.protocol

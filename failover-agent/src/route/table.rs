@@ -60,6 +60,7 @@ impl Router {
     pub fn prepare(&mut self, links: &[Link]) -> Result<Report> {
         self.follow_positions(links);
         self.links = links.to_vec();
+        self.part_foreign();
         let mut report = self.lay_tables()?;
         self.adopt_objects(&mut report)?;
         self.learned.save();
@@ -263,8 +264,8 @@ pub(super) fn rules_of(
     config: &RouteConfig,
 ) -> Result<Vec<Rule>> {
     let ours = RuleAttribute::Protocol(RouteProtocol::from(config.protocol));
-    let priorities = config.rule_priority
-        ..config.rule_priority + RULES_PER_UPLINK * number(MAX_UPLINKS);
+    let priorities =
+        config.rule_priority..config.rule_priority + RULES_PER_UPLINK * number(MAX_UPLINKS);
     Ok(netlink
         .rules(family)?
         .iter()

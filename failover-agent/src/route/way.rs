@@ -139,7 +139,7 @@ impl Router {
         ];
         let answer = self
             .netlink
-            .get(RouteNetlinkMessage::GetRoute(request), |payload| {
+            .get(&RouteNetlinkMessage::GetRoute(request), |payload| {
                 Ok(Some(RouteMessage::parse(payload)?))
             });
         match answer {

@@ -160,28 +160,6 @@ fn names_what_is_wrong() {
             ),
             "{wrong}"
         );
-
-        ip("addr add 10.0.2.2/24 dev up2");
-        ip("route add default via 10.0.2.1 dev up2 metric 101");
-        let wrong = failure(discover(&config(&["up0", "up1"])));
-        assert!(
-            matches!(&wrong, Failure::MetricTaken { key: "route.standby_metric", metric: 101, route } if route.contains("dev up2")),
-            "{wrong}"
-        );
-        ip("route del default dev up2");
-        ip("-6 route add default dev up2 metric 50");
-        let wrong = failure(discover(&config(&["up0", "up1"])));
-        assert!(
-            matches!(
-                &wrong,
-                Failure::MetricTaken {
-                    key: "route.active_metric",
-                    metric: 50,
-                    ..
-                }
-            ),
-            "{wrong}"
-        );
     });
 }
 

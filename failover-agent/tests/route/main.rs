@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers may panic")]
 
+mod beside;
 mod discover;
 mod flows;
 mod groups;

@@ -2,7 +2,6 @@
 
 use failover_agent::{
     config::{Config, OnDown, RouteConfig},
-    failure::Failure,
     policy::{Family, Members},
     route::Report,
 };
@@ -103,21 +102,6 @@ fn own_metrics_decide_which_foreign_routes_beat_ours() {
         );
         router.restore();
         assert_eq!(snapshot(), before);
-
-        // Somebody else's interface with a metric of ours.
-        ip("route add default via 10.0.2.1 dev up2 metric 10");
-        let taken = failure(router.discover(&config));
-        assert!(
-            matches!(
-                taken,
-                Failure::MetricTaken {
-                    key: "metric",
-                    metric: 10,
-                    ..
-                }
-            ),
-            "{taken}"
-        );
     });
 }
 

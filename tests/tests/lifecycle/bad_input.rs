@@ -138,19 +138,6 @@ fn bad_flags_are_refused_before_anything_is_changed() -> Result<()> {
 fn a_host_that_is_not_ready_is_left_as_it_is() -> Result<()> {
     let lab = lab()?;
     let host = lab.host().namespace();
-    let uplinks = ["run", "--uplink", "cable", "--uplink", "lte"];
-
-    let metric = "route add default via 10.64.3.1 dev sat metric 80";
-    host.ip_batch(metric)?;
-    let before = Everything::of(&lab)?;
-    let taken = [
-        "route.active_metric = 80",
-        "dev sat",
-        "choose another value",
-    ];
-    ensure_refused("metric", &run(&lab, &uplinks)?, 24, &taken);
-    before.ensure_same(&Everything::of(&lab)?)?;
-    host.ip_batch(&metric.replace("add", "del"))?;
 
     host.ip_batch("address del 10.64.2.2/24 dev lte")?;
     let before = Everything::of(&lab)?;
@@ -273,9 +260,9 @@ fn missing_directories_are_named_and_none_is_made() -> Result<()> {
     // Found out after the run directory was made.
     lab.host()
         .namespace()
-        .ip_batch("route add default via 10.64.3.1 dev sat metric 80")?;
+        .ip_batch("address add 1.1.1.2/24 dev cable")?;
     let outcome = run_by(&lab, &["env"], [&run, &bpf, &state])?;
-    ensure_refused("metric", &outcome, 24, &["dev sat"]);
+    ensure_refused("target", &outcome, 30, &["1.1.1.1", "cable"]);
     for dir in [&run, &bpf, &state, &format!("{scratch}/new-bpf")] {
         assert!(!fs::exists(dir)?, "{dir} was made");
     }

@@ -5,6 +5,7 @@
 
 mod echoes;
 mod flood;
+mod foreign;
 mod neighbour;
 mod overrun;
 mod quarrel;

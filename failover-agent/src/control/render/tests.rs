@@ -66,6 +66,9 @@ IPv6: active uplink cable
     assert!(text.contains("7 / 4.2 kB"), "{text}");
     assert!(text.contains("0.2 s ago"), "{text}");
     let quarrel = "\
+Foreign default route: IPv4: `default via 10.9.0.1 dev vpn0 proto static metric 50` stands in front
+  of lte's default route (metric 80), and decides where new traffic leaves
+
 Quarrel: NetworkManager puts default routes that beat ours (IPv4), put right 17 times in 1 min 0 s;
   cure: `nmcli connection modify ID ipv4.route-metric 700`
 ";

@@ -30,8 +30,8 @@ pub(super) fn default_route(facts: &Facts) -> Option<Vec<Finding>> {
             )
         } else if !of_uplink && ours.has(other.metric) {
             (
-                Severity::Error,
-                "has one of the agent's metrics, which refuses to start or to switch because of it",
+                Severity::Warning,
+                "has one of the agent's metrics, which has to put its own route beside it",
             )
         } else if !of_uplink && other.metric < ours.worst() {
             (
@@ -199,10 +199,11 @@ mod tests {
     }
 
     #[test]
-    fn a_route_of_another_interface_is_an_error_if_it_beats_or_ties() {
-        for metric in [0, 50, 80, 5000, 5001] {
+    fn a_route_of_another_interface_is_an_error_if_it_beats_and_a_warning_if_it_ties() {
+        use Severity::{Error, Warning};
+        for (metric, severity) in [(0, Error), (50, Error), (80, Warning), (5001, Warning)] {
             let finding = only("default-route", &with_default(LAN, metric, 4));
-            assert_eq!(finding.severity, Severity::Error, "{metric}");
+            assert_eq!(finding.severity, severity, "{metric}");
             assert_eq!(finding.uplink, None);
         }
         for metric in [81, 100, 1024, 5002] {
