@@ -21,13 +21,11 @@ mod rules;
 mod setup;
 mod signals;
 mod status;
+mod survive;
 mod switch;
 mod sync;
 
-use std::{
-    hash::{BuildHasher as _, Hasher as _, RandomState},
-    time::Duration,
-};
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use tokio::{
@@ -43,8 +41,9 @@ use self::{
     memory::Memory,
     pace::Pace,
     rules::{machine_rules, probe_specs, targets},
-    setup::{clean_up, prepare, warn_of_duplicates},
+    setup::{clean_up, prepare, take_away, warn_of_duplicates},
     signals::{Asked, Signals},
+    survive::survive,
     switch::SwitchOrder,
 };
 pub(crate) use self::{drill::remove as remove_drill, memory::forget};
@@ -86,7 +85,7 @@ pub enum Ended {
 /// # Errors
 ///
 /// [`Failure::Leftover`] if not everything could be cleaned up. Another [`Failure`] when something that the user can cure prevents the
-/// start: nothing was changed then. Any other error after everything was cleaned up.
+/// start: nothing was changed then, or after a restart everything cleaned up. Any other error after everything was cleaned up.
 pub async fn run(
     config: Config,
     origin: Option<Origin>,
@@ -103,14 +102,13 @@ pub async fn run(
     datapath::check_requirements(&options)?;
     let lock = Lock::acquire(&config.dirs.run)?;
     let namespace_lock = NamespaceLock::acquire(&config.dirs.run)?;
-    let mut router = Router::connect(&config.route, store)?;
-    let interfaces: Vec<&str> = config
-        .uplinks
-        .iter()
-        .map(|uplink| uplink.interface.as_str())
-        .collect();
-    let observer = Observer::open(&router, &interfaces)?;
-    let (links, missing) = router.await_uplinks(&config)?;
+    let (mut router, observer, links, missing) = match look(&config, store) {
+        // Nobody else would take away what the program before this one has left in place.
+        Err(error) if lock.was_handed_over() => {
+            return Err(unless_left(take_away(&config, store), error));
+        }
+        found => found?,
+    };
     for failure in &missing {
         warn!("{failure} (waiting until it is there)");
     }
@@ -151,25 +149,39 @@ pub async fn run(
         problems.push(format!("{error:#}"));
     }
     problems.extend(store.finish());
-    if problems.is_empty() {
-        info!("stopped: routes restored, programs removed");
-        return result;
+    match result {
+        Err(error) => Err(unless_left(problems, error)),
+        Ok(_) if !problems.is_empty() => Err(Failure::Leftover { problems }.into()),
+        Ok(ended) => {
+            info!("stopped: routes restored, programs removed");
+            Ok(ended)
+        }
     }
-    if let Err(error) = result {
-        error!("{error:#}");
-    }
-    Err(Failure::Leftover { problems }.into())
 }
 
-/// Makes an error of a panic: a fault of the agent's own must not keep it from cleaning up.
-async fn survive<T>(life: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    // What the panic may have left half done is dropped, or belongs to the kernel, where the clean-up looks at it anew.
-    let ended = std::panic::AssertUnwindSafe(life).catch_unwind().await;
-    ended.unwrap_or_else(|_| {
-        Err(anyhow::anyhow!(
-            "the agent has ended by a fault of its own: see the panic above"
-        ))
-    })
+/// Looks at everything that the agent begins with, and changes nothing.
+fn look(
+    config: &Config,
+    store: &Store,
+) -> anyhow::Result<(Router, Observer, Vec<Link>, Vec<Failure>)> {
+    let mut router = Router::connect(&config.route, store)?;
+    let interfaces: Vec<&str> = config
+        .uplinks
+        .iter()
+        .map(|uplink| uplink.interface.as_str())
+        .collect();
+    let observer = Observer::open(&router, &interfaces)?;
+    let (links, missing) = router.await_uplinks(config)?;
+    Ok((router, observer, links, missing))
+}
+
+/// The error that the agent ends with: its own, or that something is left, which matters more.
+fn unless_left(problems: Vec<String>, error: anyhow::Error) -> anyhow::Error {
+    if problems.is_empty() {
+        return error;
+    }
+    error!("{error:#}");
+    Failure::Leftover { problems }.into()
 }
 
 /// What the agent was started with.
@@ -277,7 +289,7 @@ impl<'a> Agent<'a> {
             origin,
             program,
             clock,
-            instance: instance(),
+            instance: status::instance(),
             machine,
             router,
             datapath,
@@ -451,12 +463,6 @@ impl<'a> Agent<'a> {
     fn name(&self, uplink: UplinkId) -> &str {
         &self.config.uplinks[uplink.0].name
     }
-}
-
-/// Unlike every other start's: the standard library seeds each process's hashes at random.
-fn instance() -> String {
-    let drawn = RandomState::new().build_hasher().finish();
-    format!("{drawn:016x}")
 }
 
 /// Three renewals per lease: two may be late or fail.

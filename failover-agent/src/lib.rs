@@ -18,7 +18,7 @@
 //!
 //! | module | what lives there |
 //! |---|---|
-//! | [`cli`], [`verbs`], [`logging`] | the command line, what each verb does, log lines |
+//! | [`cli`], [`verbs`], `output`, [`logging`] | the command line, what each verb does, what it prints, log lines |
 //! | [`config`], [`failure`] | TOML and flags become one validated configuration; what is wrong is said with place and cure |
 //! | [`policy`] | health, election, machine: pure |
 //! | [`probe`] | edge: ICMP echo, one prober per uplink and family |
@@ -47,6 +47,8 @@
 //! 6. A dead agent harms nobody: gates stand open once the lease is past, routes stay as they were.
 //! 7. The programs return `TCX_NEXT` on pass, so that others' programs run too; they never touch a packet that they let pass.
 //! 8. No `unwrap` outside tests (a lint); `unsafe` only in failover-ebpf and in one named file per edge that needs it.
+//! 9. Nobody who reads the log, or does not, holds the agent up; a clean-up goes on after each error and reports them all.
+//! 10. Nothing that outsiders send grows memory or the log without a bound that is counted and shown.
 //!
 //! `docs/architecture.md` in the repository says more.
 

@@ -119,13 +119,18 @@ impl Agent<'_> {
         }
     }
 
-    fn check_restart(&self) -> Result<()> {
+    fn check_restart(&mut self) -> Result<()> {
         let path = self.program.path();
         access(path, AccessFlags::X_OK)
             .with_context(|| format!("{} cannot be executed", path.display()))?;
         match &self.origin {
             // What it would not find again would stay behind.
-            Some(origin) => check_fixed(&self.config, &origin.read()?),
+            Some(origin) => {
+                let config = origin.read()?;
+                check_fixed(&self.config, &config)?;
+                // What would end the new program at its start.
+                self.router.await_uplinks(&config).map(drop)
+            }
             None => Ok(()),
         }
     }

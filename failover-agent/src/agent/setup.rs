@@ -8,7 +8,8 @@ use crate::{
     config::{Config, CutoffConfig, CutoffMode, Inbound},
     datapath::{self, CutMode, Datapath},
     policy::{Cause, Family, Members, UplinkId},
-    route::{Link, Report, Router},
+    route::{self, Link, Report, Router},
+    store::Store,
 };
 
 /// Puts everything in place that changes no traffic yet. Returns the active uplinks that an earlier run has left.
@@ -203,6 +204,29 @@ pub(super) fn clean_up(mut router: Router, bpf_dir: &Path) -> Vec<String> {
     log_report("restoring", &report);
     problems.extend(report.problems);
     problems.extend(datapath::remove_pins(bpf_dir).problems);
+    problems
+}
+
+/// The same for what the program before this one has left, by its records alone.
+pub(super) fn take_away(config: &Config, store: &Store) -> Vec<String> {
+    let mut problems = Vec::new();
+    if let Err(error) = datapath::end_lease(&config.dirs.bpf) {
+        problems.push(format!(
+            "gates stay closed until the programs go: {error:#}"
+        ));
+    }
+    match route::reset(&config.route, store) {
+        Ok(report) => {
+            log_report("restoring", &report);
+            problems.extend(report.problems);
+        }
+        Err(error) => problems.push(format!("routes and rules: {error:#}")),
+    }
+    problems.extend(datapath::remove_pins(&config.dirs.bpf).problems);
+    if let Err(error) = super::forget(store) {
+        problems.push(format!("{error:#}"));
+    }
+    problems.extend(store.finish());
     problems
 }
 

@@ -1,6 +1,9 @@
 //! Answers to control requests.
 
-use std::time::SystemTime;
+use std::{
+    hash::{BuildHasher as _, Hasher as _, RandomState},
+    time::SystemTime,
+};
 
 use anyhow::Result;
 use failover_ebpf::{Gate, Hook};
@@ -186,4 +189,10 @@ impl Agent<'_> {
 
 fn millis(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Unlike every other start's: the standard library seeds each process's hashes at random.
+pub(super) fn instance() -> String {
+    let drawn = RandomState::new().build_hasher().finish();
+    format!("{drawn:016x}")
 }

@@ -26,8 +26,13 @@ const LOCKS: &str = "/proc/locks";
 /// How an attempt ended.
 #[derive(Debug)]
 pub(super) enum Attempt {
-    /// The lock is held as long as this is open.
-    Locked(File),
+    /// The lock is held.
+    Locked {
+        /// As long as this is open.
+        file: File,
+        /// Whether the program before this one, in the same process, has left it.
+        handed_over: bool,
+    },
     /// Another process holds it; what it has written into the file.
     Held(String),
 }
@@ -50,8 +55,11 @@ pub(super) fn take(path: &Path) -> io::Result<Attempt> {
             .mode(0o600)
             .custom_flags(OFlag::O_NOFOLLOW.bits())
             .open(path)?;
-        if let Some(ours) = inherited::find(&file)? {
-            return Ok(Attempt::Locked(ours));
+        if let Some(file) = inherited::find(&file)? {
+            return Ok(Attempt::Locked {
+                file,
+                handed_over: true,
+            });
         }
         let open_to_others = !replaced && is_open_to_others(&file)?;
         match file.try_lock() {
@@ -78,7 +86,10 @@ pub(super) fn take(path: &Path) -> io::Result<Attempt> {
             replaced = true;
             continue;
         }
-        return Ok(Attempt::Locked(file));
+        return Ok(Attempt::Locked {
+            file,
+            handed_over: false,
+        });
     }
 }
 
@@ -188,7 +199,7 @@ mod tests {
 
     fn locked(path: &Path) -> File {
         match take(path).unwrap() {
-            Attempt::Locked(file) => file,
+            Attempt::Locked { file, .. } => file,
             Attempt::Held(text) => panic!("held by {text}"),
         }
     }
@@ -218,7 +229,7 @@ mod tests {
         fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         match take(&path).unwrap() {
             Attempt::Held(text) => assert_eq!(text, "4711 it\n"),
-            Attempt::Locked(_) => panic!("taken from its holder"),
+            Attempt::Locked { .. } => panic!("taken from its holder"),
         }
         remove_if_stale(&path).unwrap();
         assert!(path.exists(), "it is not stale");

@@ -19,7 +19,9 @@ pub struct Lock {
     path: PathBuf,
     /// Whether the directory was made for this lock, and goes with it.
     made: bool,
-    /// Dropping it releases the lock. None: handed over.
+    /// Whether it was taken over from the program before this one.
+    handed_over: bool,
+    /// Dropping it releases the lock. None: handed over to the next program.
     file: Option<File>,
 }
 
@@ -38,11 +40,11 @@ impl Lock {
         let made = !run_dir.exists();
         loop {
             fs::create_dir_all(run_dir).map_err(failed)?;
-            let mut file = match flock::take(&path) {
+            let (mut file, handed_over) = match flock::take(&path) {
                 // The one who made the directory has just removed it.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 attempt => match attempt.map_err(failed)? {
-                    Attempt::Locked(file) => file,
+                    Attempt::Locked { file, handed_over } => (file, handed_over),
                     Attempt::Held(text) => {
                         return Err(Failure::AlreadyRunning {
                             pid: pid(&text),
@@ -57,9 +59,15 @@ impl Lock {
                 run_dir: run_dir.to_owned(),
                 path,
                 made,
+                handed_over,
                 file: Some(file),
             });
         }
+    }
+
+    /// Whether the program before this one, in the same process, has left it.
+    pub(crate) fn was_handed_over(&self) -> bool {
+        self.handed_over
     }
 
     /// Leaves the lock to the program that this process executes next.

@@ -105,7 +105,7 @@ fn take(directory: &Path, run_dir: &Path) -> io::Result<Taken> {
             // The one who had the last lock there has just removed the directory.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             attempt => match attempt? {
-                Attempt::Locked(file) => file,
+                Attempt::Locked { file, .. } => file,
                 Attempt::Held(text) => return Ok(Taken::By(text)),
             },
         };

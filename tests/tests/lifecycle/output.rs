@@ -116,6 +116,10 @@ fn a_log_that_nobody_reads_keeps_nothing_from_happening() -> Result<()> {
             assert!(status["log"]["lost"].as_u64() > Some(0), "{status:#}");
         }
         fault.repair()?;
+        for verb in ["reload", "restart"] {
+            let ordered = run(&lab, &[verb])?;
+            assert_eq!(ordered.code, Some(0), "{verb}, {reader:?}: {ordered:?}");
+        }
         agent.signal(Signal::SIGTERM)?;
         assert_eq!(agent.wait_exit(SOON)?.code(), Some(0), "{reader:?}");
         drop(end);
@@ -216,6 +220,13 @@ fn packets_of_others_do_not_fill_the_log() -> Result<()> {
     assert!(told.field("left_out").and_then(Value::as_u64) > Some(10));
     let lines = agent.log().len() - before;
     assert!(lines < 200, "{lines} lines, {:#}", status["log"]);
+    let (reader, writer) = io::pipe()?;
+    drop(reader);
+    let mut events = lab.host().namespace().command(agent_path()?);
+    let events = events.arg("events").args(lab.agent_dirs().flags());
+    let ended = events.stdin(Stdio::null()).stdout(writer).output()?;
+    assert_eq!(ended.status.signal(), Some(Signal::SIGPIPE as i32));
+    assert_eq!(ended.stderr, b"");
     let text = agent.verb(&["status"])?;
     assert!(
         text.contains("lines that could not be written, and "),

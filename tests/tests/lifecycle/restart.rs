@@ -1,10 +1,14 @@
 //! kill -9, and what then: a restart within the lease adopts everything; without one the gates open.
 
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result};
 use failover_tests::{
-    lab::{AgentProcess, Lab, TARGET_V4, TARGETS_V4},
+    lab::{AgentProcess, Lab, TARGET_V4, TARGETS_V4, agent_path},
     scene::{
         PROBE, SOON,
         json::{counter, uplink, wait_active},
@@ -13,7 +17,7 @@ use failover_tests::{
 };
 use serde_json::Value;
 
-use super::support::{Everything, config, start};
+use super::support::{Everything, config, run, set_foreign_route, start};
 
 /// Longer than any restart takes.
 const LONG_LEASE: &str = "[cutoff]\nlease = \"1m\"";
@@ -261,4 +265,54 @@ fn what_was_chosen_by_hand_stays_chosen_over_a_restart() -> Result<()> {
     );
     agent.verb(&["switch", "auto"])?;
     wait_active(&agent, "cable").map(drop)
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_restart_that_cannot_succeed_is_refused_or_leaves_nothing() -> Result<()> {
+    let lab = Lab::builder().build()?;
+    set_foreign_route(&lab)?;
+    let before = Everything::of(&lab)?;
+    let program = lab.agent_dirs().scratch.join("agent");
+    fs::copy(agent_path()?, &program)?;
+    let text = config(&lab, LONG_LEASE);
+    let file = lab.write_config(&text)?;
+    let mut agent = AgentProcess::spawn(
+        &program,
+        lab.host().namespace(),
+        &["run", "--config", &file.to_string_lossy()],
+        lab.agent_dirs(),
+    )?;
+    wait_active(&agent, "cable")?;
+    // No gateway of cable's: a start would end with exit code 18.
+    let wrong = text.replacen("[[uplink]]", "[[uplink]]\ngateway = \"10.64.9.9\"", 1);
+    fs::write(&file, &wrong)?;
+    let refused = run(&lab, &["restart"])?;
+    assert_eq!(refused.code, Some(27), "{refused:?}");
+    assert!(refused.stderr.contains("10.64.9.9"), "{refused:?}");
+    wait_active(&agent, "cable")?;
+
+    // The new program finds what nobody could know before.
+    fs::write(&file, &text)?;
+    let late = lab.agent_dirs().scratch.join("late.toml");
+    fs::write(&late, &wrong)?;
+    let script = format!(
+        "#!/bin/sh\nshift 3\nexec {} run --config {} \"$@\"\n",
+        agent_path()?.display(),
+        late.display()
+    );
+    let replaced = program.with_extension("new");
+    fs::write(&replaced, script)?;
+    fs::set_permissions(&replaced, fs::Permissions::from_mode(0o755))?;
+    fs::rename(&replaced, &program)?;
+    let order = lab.host().namespace().spawn("order", {
+        let mut order = lab.host().namespace().command(agent_path()?);
+        order.arg("restart").args(lab.agent_dirs().flags());
+        move || order.output()
+    })?;
+    let ended = agent.wait_exit(SOON)?;
+    assert_eq!(ended.code(), Some(18), "{:?}", agent.log().last());
+    before.ensure_same(&Everything::of(&lab)?)?;
+    drop(order);
+    Ok(())
 }
