@@ -50,7 +50,7 @@ pub(crate) use self::{drill::remove as remove_drill, memory::forget};
 use crate::{
     clock::{self, Clock},
     config::{Config, Origin},
-    control::{Events, Lock, NamespaceLock, Server},
+    control::{self, Events, Lock, NamespaceLock, Server},
     datapath::{self, Datapath},
     failure::Failure,
     hook::Runner,
@@ -149,6 +149,11 @@ pub async fn run(
         problems.push(format!("{error:#}"));
     }
     problems.extend(store.finish());
+    // It has tried so itself; what is there still is left.
+    if let Err(error) = control::remove_sockets(&lock) {
+        problems.push(format!("{error:#}"));
+    }
+    problems.extend(lock.release());
     match result {
         Err(error) => Err(unless_left(problems, error)),
         Ok(_) if !problems.is_empty() => Err(Failure::Leftover { problems }.into()),

@@ -70,6 +70,31 @@ impl Lock {
         self.handed_over
     }
 
+    /// Lets go of it. Returns what could not be removed.
+    pub(crate) fn release(mut self) -> Vec<String> {
+        self.remove()
+    }
+
+    /// Removes the file while the lock is still held, and the directory if it was made for it.
+    fn remove(&mut self) -> Vec<String> {
+        let Some(_held) = self.file.take() else {
+            return Vec::new();
+        };
+        let mut problems = Vec::new();
+        if let Err(error) = flock::remove(&self.path) {
+            let path = self.path.display();
+            problems.push(format!("cannot remove the lock file {path}: {error}"));
+        }
+        if self.made
+            && let Err(error) = fs::remove_dir(&self.run_dir)
+            && error.kind() != io::ErrorKind::DirectoryNotEmpty
+        {
+            let path = self.run_dir.display();
+            problems.push(format!("cannot remove the run directory {path}: {error}"));
+        }
+        problems
+    }
+
     /// Leaves the lock to the program that this process executes next.
     pub(crate) fn hand_over(mut self) {
         if let Some(file) = self.file.take()
@@ -86,19 +111,9 @@ impl Lock {
 }
 
 impl Drop for Lock {
-    /// Removes the file while the lock is still held, and the directory if it was made for it.
     fn drop(&mut self) {
-        if self.file.is_none() {
-            return;
-        }
-        if let Err(error) = fs::remove_file(&self.path) {
-            warn!(path = %self.path.display(), %error, "cannot remove the lock file");
-        }
-        if self.made
-            && let Err(error) = fs::remove_dir(&self.run_dir)
-            && error.kind() != io::ErrorKind::DirectoryNotEmpty
-        {
-            warn!(path = %self.run_dir.display(), %error, "cannot remove the run directory");
+        for problem in self.remove() {
+            warn!("{problem}");
         }
     }
 }

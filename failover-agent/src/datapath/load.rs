@@ -1,9 +1,13 @@
 //! Loading the programs, with new maps or with pinned ones.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, io, thread, time::Duration};
 
 use anyhow::{Context as _, Result};
-use aya::{Ebpf, EbpfLoader, maps::Map, programs::SchedClassifier};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::Map,
+    programs::{ProgramError, SchedClassifier},
+};
 use failover_ebpf::maps;
 use tracing::{info, warn};
 
@@ -13,6 +17,10 @@ use super::{
 };
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/failover-ebpf"));
+
+/// How often a program is verified that was interrupted, and the pause before it is tried again.
+const ATTEMPTS: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(5);
 
 pub(super) fn open(options: &Options) -> Result<Datapath> {
     let bpf_dir = &options.bpf_dir;
@@ -65,11 +73,27 @@ pub(super) fn open(options: &Options) -> Result<Datapath> {
 fn load(loader: &mut EbpfLoader<'_>, object: &[u8]) -> Result<Ebpf> {
     let mut ebpf = loader.load(object).context("making the eBPF maps")?;
     for direction in Direction::ALL {
-        program(&mut ebpf, direction)?
-            .load()
+        load_program(program(&mut ebpf, direction)?)
             .map_err(|error| refused::failure(direction, error))?;
     }
     Ok(ebpf)
+}
+
+/// Has the kernel verify and load one program. The verifier gives up with `EAGAIN` when a signal is pending for the calling thread, of a child
+/// that has ended for example: that says nothing about the program.
+fn load_program(program: &mut SchedClassifier) -> std::result::Result<(), ProgramError> {
+    let mut attempt = 1;
+    loop {
+        match program.load() {
+            Err(ProgramError::LoadError { io_error, .. })
+                if io_error.kind() == io::ErrorKind::WouldBlock && attempt < ATTEMPTS =>
+            {
+                attempt += 1;
+                thread::sleep(PAUSE);
+            }
+            loaded => return loaded,
+        }
+    }
 }
 
 /// The program of one direction.

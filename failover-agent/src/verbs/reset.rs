@@ -69,7 +69,8 @@ pub(super) fn reset(args: &ResetArgs, flags: &DirFlags) -> Result<()> {
         }),
     );
     done.problems.extend(store.finish());
-    drop((lock, namespace_lock));
+    done.problems.extend(lock.release());
+    drop(namespace_lock);
     for line in &done.changes {
         output::print_line(line)?;
     }
