@@ -242,7 +242,9 @@ impl Keeper {
         let mut state = self.shared.lock();
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let pending = |entry: &Entry| !entry.is_written() && entry.tried != entry.newest;
+            // One that is just being tried has not failed yet.
+            let open = |entry: &Entry| entry.tried != entry.newest || entry.failure.is_none();
+            let pending = |entry: &Entry| !entry.is_written() && open(entry);
             if left.is_zero() || !state.files.values().any(pending) {
                 break;
             }
