@@ -6,7 +6,7 @@ use std::{
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, ExitStatus, Stdio},
-    sync::{Arc, Mutex},
+    sync::{Arc, Condvar, Mutex, PoisonError},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -120,6 +120,7 @@ pub struct AgentProcess {
     namespace: Namespace,
     dirs: AgentDirs,
     log: Arc<Mutex<Vec<LogLine>>>,
+    attention: Arc<Attention>,
     /// Standard output and standard error.
     readers: Vec<JoinHandle<()>>,
 }
@@ -163,12 +164,13 @@ impl AgentProcess {
             .spawn()
             .with_context(|| format!("cannot run {}", program.display()))?;
         let log = Arc::new(Mutex::new(Vec::new()));
+        let attention = Arc::<Attention>::default();
         let mut readers = Vec::new();
         if let Some(stdout) = child.stdout.take() {
-            readers.push(collect(stdout, log.clone())?);
+            readers.push(collect(stdout, log.clone(), attention.clone())?);
         }
         if let Some(stderr) = child.stderr.take() {
-            readers.push(collect(stderr, log.clone())?);
+            readers.push(collect(stderr, log.clone(), attention.clone())?);
         }
         Ok(AgentProcess {
             child,
@@ -176,6 +178,7 @@ impl AgentProcess {
             namespace: namespace.clone(),
             dirs: dirs.clone(),
             log,
+            attention,
             readers,
         })
     }
@@ -183,6 +186,11 @@ impl AgentProcess {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Whether nobody reads what it writes from now on, so that its pipes fill.
+    pub fn set_unread(&self, unread: bool) {
+        self.attention.set(!unread);
     }
 
     /// Everything it has written.
@@ -310,6 +318,8 @@ impl AgentProcess {
             Ok(None) => Err(last_lines(&lock(&self.log))),
             Err(error) => Err(error.to_string()),
         })?;
+        // It has ended: what is in its pipes is read, whoever was away.
+        self.attention.set(true);
         for reader in self.readers.drain(..) {
             if reader.join().is_err() {
                 bail!("the thread that reads the agent's log has panicked");
@@ -337,6 +347,7 @@ impl AgentProcess {
 
 impl Drop for AgentProcess {
     fn drop(&mut self) {
+        self.attention.set(true);
         // Both fail only when it has ended already.
         self.child.kill().ok();
         self.child.wait().ok();
@@ -347,10 +358,33 @@ impl Drop for AgentProcess {
     }
 }
 
+/// Whether a process is listened to.
+#[derive(Debug, Default)]
+pub(super) struct Attention {
+    /// Nobody reads.
+    away: Mutex<bool>,
+    back: Condvar,
+}
+
+impl Attention {
+    fn set(&self, given: bool) {
+        *lock(&self.away) = !given;
+        self.back.notify_all();
+    }
+
+    fn wait(&self) {
+        let mut away = lock(&self.away);
+        while *away {
+            away = (self.back.wait(away)).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
 /// Puts the lines of a pipe into `log`, in a thread that ends with it.
 pub(super) fn collect(
     pipe: impl Read + Send + 'static,
     log: Arc<Mutex<Vec<LogLine>>>,
+    attention: Arc<Attention>,
 ) -> Result<JoinHandle<()>> {
     let reader = thread::Builder::new().name("agent-log".to_owned());
     let reader = reader.spawn(move || {
@@ -358,6 +392,7 @@ pub(super) fn collect(
             let at = Instant::now();
             let json = serde_json::from_str(&text).ok();
             lock(&log).push(LogLine { at, text, json });
+            attention.wait();
         }
     })?;
     Ok(reader)

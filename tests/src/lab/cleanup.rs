@@ -160,7 +160,10 @@ fn remove(id: &str) -> Result<()> {
         fs::remove_file(path)?;
     }
     let dir = Path::new(RUN_DIR).join(id);
-    unmount(&dir.join(BPF_MOUNT))?;
+    // A scenario may have given the state a disk of its own.
+    for mount in [BPF_MOUNT, "state"] {
+        unmount(&dir.join(mount))?;
+    }
     fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))
 }
 

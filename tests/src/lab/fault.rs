@@ -275,6 +275,40 @@ impl Uplink {
         }))
     }
 
+    /// The host's interface has another name, with all that it has. Repairing gives it its own back.
+    ///
+    /// # Errors
+    /// When it cannot be renamed.
+    pub fn renamed(&self) -> Result<Fault> {
+        let (host, name) = (self.host.clone(), self.name().to_owned());
+        let other = format!("renamed{}", self.addresses().number);
+        host.ip_batch(&format!("link set {name} name {other}"))?;
+        let back = format!("link set {other} name {name}");
+        Ok(Fault::new(move || host.ip_batch(&back)))
+    }
+
+    /// The host's interface is in another network namespace, as if a container had been given it. Repairing brings it back, with addresses
+    /// and default routes as a DHCP client would leave them.
+    ///
+    /// # Errors
+    /// On an L3 uplink, whose interface belongs to its relay, and when it cannot be moved.
+    pub fn moved_away(&self) -> Result<Fault> {
+        ensure!(
+            self.kind() == LinkKind::Veth,
+            "only a veth uplink can be moved"
+        );
+        let (host, name) = (&self.host, self.name());
+        // By their names, which `ip` looks for where the laboratory has its namespaces.
+        let (away, home) = (self.provider.name(), host.name());
+        let back = format!("link set {name} netns {home}");
+        host.ip_batch(&format!("link set {name} netns {away}"))?;
+        let uplink = self.clone();
+        Ok(Fault::new(move || {
+            uplink.provider().ip_batch(&back)?;
+            uplink.set_up_host()
+        }))
+    }
+
     /// Delays, jitter and loss on the link itself.
     ///
     /// # Errors

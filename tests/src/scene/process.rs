@@ -13,7 +13,9 @@ use crate::lab::{AgentProcess, UdpStream, wait_until};
 pub fn stop(mut agent: AgentProcess) -> Result<()> {
     agent.signal(Signal::SIGTERM)?;
     let end = agent.wait_exit(SOON)?;
-    ensure!(end.success(), "the agent has ended with {end}");
+    let said = agent.log();
+    let last = said.last().map_or("", |line| line.text.as_str());
+    ensure!(end.success(), "the agent has ended with {end}: {last}");
     Ok(())
 }
 

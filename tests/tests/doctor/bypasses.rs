@@ -79,39 +79,6 @@ fn kill_switches_and_claims_on_the_internet_are_told() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn a_vpn_that_takes_halves_of_the_internet_is_told() -> Result<()> {
-    let lab = Lab::builder().build()?;
-    let host = lab.host().namespace();
-    host.ip_batch(
-        "link add vpn0 type veth peer name far\n\
-         link set dev far up\n\
-         link set dev vpn0 up\n\
-         address add 10.9.0.2/24 dev vpn0",
-    )?;
-    for halves in [["0.0.0.0/1", "128.0.0.0/1"], ["::/1", "8000::/1"]] {
-        for half in halves {
-            host.ip_batch(&format!("route add {half} dev vpn0"))?;
-        }
-        let diagnosis = Diagnosis::make(&lab, PROBE)?;
-        let found = diagnosis.of("halves");
-        assert_eq!(found.len(), 2, "{diagnosis:#?}");
-        assert!(
-            problem(found[0]).contains("answered by vpn0"),
-            "{diagnosis:#?}"
-        );
-        for half in halves {
-            host.ip_batch(&format!("route del {half} dev vpn0"))?;
-        }
-    }
-    // A default route is what the cure speaks of.
-    host.ip_batch("route add default via 10.9.0.1 dev vpn0 metric 60000")?;
-    let diagnosis = Diagnosis::make(&lab, PROBE)?;
-    assert!(diagnosis.of("halves").is_empty(), "{diagnosis:#?}");
-    Ok(())
-}
-
-#[test]
-#[ignore = "needs root"]
 fn an_uplink_on_top_of_another_is_told() -> Result<()> {
     let lab = Lab::builder().build()?;
     lab.host().namespace().ip_batch(

@@ -1,5 +1,6 @@
 //! A bad day: the laboratory, the agent, and what must be true of them.
 
+mod around;
 mod happen;
 
 use std::{thread::sleep, time::Duration, time::Instant};
@@ -40,6 +41,8 @@ const LAST_LINES: usize = 200;
 
 pub(crate) struct Day {
     days: Days,
+    /// Before the laboratory, whose directory it is in.
+    around: around::Around,
     lab: Lab,
     before: Snapshot,
     /// None only while another one starts.
@@ -50,7 +53,7 @@ pub(crate) struct Day {
     order: Vec<usize>,
     chosen: Option<usize>,
     drilled: Option<usize>,
-    /// Gates were open while nobody renewed the lease.
+    /// Gates were open while nobody renewed the lease, or foreign addresses were borrowed.
     unguarded: bool,
     diary: Vec<String>,
 }
@@ -68,6 +71,7 @@ struct State {
 
 impl Day {
     pub(crate) fn begin(lab: Lab, days: Days) -> Result<Day> {
+        let around = around::Around::new(&lab)?;
         let before = lab.host().snapshot()?;
         let targets = [TARGET_V4, TARGET_V6].into_iter();
         let streams = targets.map(|target| lab.host().udp_stream(target).start());
@@ -75,6 +79,7 @@ impl Day {
         let count = lab.uplinks().len();
         let mut day = Day {
             days,
+            around,
             before,
             agent: None,
             streams,
@@ -169,6 +174,8 @@ impl Day {
                 self.happen(Event::Repair(uplink))?;
             }
         }
+        self.around.calm_down(&self.lab)?;
+        self.agent()?.set_unread(false);
         self.happen(Event::Auto)?;
         self.settle()?;
         for uplink in 0..self.uplinks.len() {
@@ -262,7 +269,9 @@ impl Day {
     }
 
     fn start(&mut self) -> Result<()> {
-        self.agent = Some(self.lab.start_agent(&self.config())?);
+        let agent = self.lab.start_agent(&self.config())?;
+        agent.set_unread(self.around.is_unread());
+        self.agent = Some(agent);
         Ok(())
     }
 

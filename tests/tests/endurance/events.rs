@@ -31,6 +31,35 @@ pub(crate) enum Event {
     Auto,
     /// An uplink is treated as Down.
     Drill(usize),
+    /// The agent does not run for so many milliseconds, or nearly not.
+    Pause(Pause, u64),
+    /// Something happens to the disk that holds the state.
+    Disk(Disk),
+    /// Who reads the agent's log stops reading, or goes on.
+    Reader,
+    /// A rule set overwrites the marks of what leaves, or does not any more.
+    Marks,
+}
+
+/// Ways not to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pause {
+    Stopped,
+    /// It runs for a moment now and then.
+    Starved,
+}
+
+/// What becomes of a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Disk {
+    Full,
+    ReadOnly,
+    /// It works again.
+    Fine,
+}
+
+impl Disk {
+    pub(crate) const ALL: [Disk; 3] = [Disk::Full, Disk::ReadOnly, Disk::Fine];
 }
 
 /// Ways to fail.
@@ -50,10 +79,14 @@ pub(crate) enum Break {
     LeaseOver,
     /// The interface is gone.
     Unplug,
+    /// It has another name.
+    Rename,
+    /// It is in another network namespace.
+    MoveAway,
 }
 
 impl Break {
-    pub(crate) const ALL: [Break; 7] = [
+    pub(crate) const ALL: [Break; 9] = [
         Break::Blackhole,
         Break::Unreachable,
         Break::GatewayGone,
@@ -61,11 +94,13 @@ impl Break {
         Break::SetDown,
         Break::Unplug,
         Break::LeaseOver,
+        Break::Rename,
+        Break::MoveAway,
     ];
 
     /// Whether a link without a gateway can fail like that.
     pub(crate) fn suits_a_tunnel(self) -> bool {
-        !matches!(self, Break::GatewayGone | Break::Unplug)
+        !matches!(self, Break::GatewayGone | Break::Unplug | Break::MoveAway)
     }
 }
 

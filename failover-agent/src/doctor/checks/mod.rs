@@ -33,7 +33,7 @@ const fn check(id: &'static str, find: fn(&Facts) -> Option<Vec<Finding>>) -> Ch
 }
 
 /// All of them, from causes to consequences.
-pub(super) const ALL: [Check; 37] = [
+pub(super) const ALL: [Check; 36] = [
     check("requirements", kernel::requirements),
     check("no-tcx", kernel::no_tcx),
     check("cannot-end", kernel::cannot_end),
@@ -56,7 +56,6 @@ pub(super) const ALL: [Check; 37] = [
     check("default-route", routes::default_route),
     check("kill-switch", specific::kill_switch),
     check("specific-route", specific::routes),
-    check("halves", specific::halves),
     check("source-default-route", specific::for_source),
     check("internet-on-link", specific::internet_on_link),
     check("group-hash-policy", groups::hash_policy),

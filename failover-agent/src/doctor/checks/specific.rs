@@ -15,9 +15,6 @@ use crate::{
 /// As many routes are named in a finding.
 const NAMED: usize = 4;
 
-/// No network of one owner is shorter: 10.0.0.0/8, fd00::/8.
-const WIDEST_OF_ONE_OWNER: u8 = 8;
-
 /// Networks that are reached by one uplink, whichever is active: its closed gate cuts what goes there.
 pub(super) fn routes(facts: &Facts) -> Option<Vec<Finding>> {
     let mut findings = Vec::new();
@@ -152,34 +149,6 @@ pub(super) fn internet_on_link(facts: &Facts) -> Option<Vec<Finding>> {
     Some(findings)
 }
 
-/// Halves of the internet by an interface that is no uplink: a VPN's way to go before every default route. The rule that lets a packet with
-/// an uplink's address follow the main table's networks follows these, too.
-pub(super) fn halves(facts: &Facts) -> Option<Vec<Finding>> {
-    let mut findings = Vec::new();
-    for route in &facts.routes {
-        let wide = matches!(route.kind, Kind::Specific | Kind::Wide)
-            && route.destination.1 < WIDEST_OF_ONE_OWNER;
-        let by_uplink = route
-            .hops
-            .iter()
-            .any(|(ifindex, _)| facts.is_uplink(*ifindex));
-        let Some((ifindex, _)) = route.hops.first().filter(|_| wide && !by_uplink) else {
-            continue;
-        };
-        let name = facts.interface_name(*ifindex);
-        let problem = format!(
-            "`{}` goes before every default route: what comes in by an uplink from there is answered by {name}, and nobody gets the answer",
-            route.text
-        );
-        let cure = format!(
-            "have what makes it make a default route by {name} instead, with a metric below {} (OpenVPN: redirect-gateway without def1)",
-            facts.config.route.active_metric
-        );
-        findings.push(Finding::new(Severity::Warning, problem, cure).family(route.family));
-    }
-    Some(findings)
-}
-
 fn of_kind(facts: &Facts, kind: Kind) -> impl Iterator<Item = &Route> {
     facts.routes.iter().filter(move |route| route.kind == kind)
 }
@@ -269,20 +238,6 @@ mod tests {
         for (metric, count) in [(0, 1), (80, 1), (81, 0), (4_294_967_295, 0)] {
             let facts = with(Kind::Refusing, ("::", 0), 1, metric);
             assert_eq!(found("kill-switch", &facts).len(), count, "{metric}");
-        }
-    }
-
-    #[test]
-    fn halves_of_the_internet_are_told_by_whatever_else_they_leave() {
-        for (destination, ifindex, count) in [
-            (("0.0.0.0", 1), LAN, 1),
-            (("8000::", 1), LAN, 1),
-            (("2000::", 3), LAN, 1),
-            (("128.0.0.0", 1), LTE, 0),
-            (("10.0.0.0", 8), LAN, 0),
-        ] {
-            let facts = with(Kind::Specific, destination, ifindex, 0);
-            assert_eq!(found("halves", &facts).len(), count, "{destination:?}");
         }
     }
 

@@ -50,10 +50,10 @@ impl Daemon {
             .with_context(|| format!("cannot run {name} (cargo xtask setup brings it)"))?;
         let log = Arc::new(Mutex::new(Vec::new()));
         if let Some(stdout) = child.stdout.take() {
-            collect(stdout, log.clone())?;
+            collect(stdout, log.clone(), Arc::default())?;
         }
         if let Some(stderr) = child.stderr.take() {
-            collect(stderr, log.clone())?;
+            collect(stderr, log.clone(), Arc::default())?;
         }
         Ok(Daemon { name, child, log })
     }

@@ -1,14 +1,20 @@
 //! What happens to a day.
 
-use anyhow::Result;
+use std::{
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, ensure};
 use failover_agent::policy::Family;
 use failover_tests::{
     lab::{AgentProcess, Fault, LinkKind},
-    scene::{OURS, default_routes, stop},
+    scene::{OURS, SOON, default_routes, stop},
 };
+use nix::sys::signal::Signal;
 
 use super::{Day, TABLES};
-use crate::events::{Break, Event, Loss};
+use crate::events::{Break, Disk, Event, Loss, Pause};
 
 impl Day {
     /// Something that can happen now.
@@ -16,7 +22,7 @@ impl Day {
         loop {
             let uplink = random.usize(..self.uplinks.len());
             let family = Family::ALL[random.usize(..2)];
-            let event = match random.u8(..16) {
+            let event = match random.u8(..20) {
                 0 => Event::Flap(uplink),
                 1..4 => Event::Break(uplink, Break::ALL[random.usize(..Break::ALL.len())]),
                 4..8 => Event::Repair(uplink),
@@ -34,10 +40,17 @@ impl Day {
                     _ => Event::StopAndStart,
                 },
                 14 => Event::Switch(uplink),
-                _ => match random.bool() {
+                15 => match random.bool() {
                     true => Event::Drill(uplink),
                     false => Event::Auto,
                 },
+                16 => Event::Pause(
+                    [Pause::Stopped, Pause::Starved][random.usize(..2)],
+                    random.u64(50..2500),
+                ),
+                17 => Event::Disk(Disk::ALL[random.usize(..Disk::ALL.len())]),
+                18 => Event::Reader,
+                _ => Event::Marks,
             };
             if self.is_possible(event) {
                 return event;
@@ -64,9 +77,12 @@ impl Day {
             }
             // Without its rules the agent cannot tell for a while what works: a drill may be over.
             Event::Remove(_) => self.drilled.is_none(),
-            Event::Reload | Event::Restart | Event::Crash | Event::StopAndStart | Event::Auto => {
-                true
+            // What was chosen by hand must be on the disk to outlive the process.
+            Event::Crash | Event::StopAndStart => {
+                self.around.disk_is_fine() || self.chosen.is_none() && self.drilled.is_none()
             }
+            Event::Reload | Event::Restart | Event::Auto => true,
+            Event::Pause(..) | Event::Disk(_) | Event::Reader | Event::Marks => true,
         }
     }
 
@@ -78,8 +94,10 @@ impl Day {
                 if self.drilled.is_some() && self.working().len() <= 2 {
                     self.happen(Event::Auto)?;
                 }
+                // Under its other name the interface is no uplink, and one without an address may borrow that one's.
+                self.unguarded |= way == Break::Rename;
                 self.uplinks[uplink].broken = Some(self.fail(uplink, way)?);
-                self.uplinks[uplink].replaced |= way == Break::Unplug;
+                self.uplinks[uplink].replaced |= matches!(way, Break::Unplug | Break::MoveAway);
                 if self.chosen == Some(uplink) {
                     self.chosen = None;
                 }
@@ -116,7 +134,7 @@ impl Day {
                 self.start()
             }
             Event::StopAndStart => {
-                self.agent.take().map_or(Ok(()), stop)?;
+                self.stop()?;
                 self.unguarded = true;
                 self.chosen = None;
                 self.start()
@@ -142,7 +160,59 @@ impl Day {
                 }
                 Ok(())
             }
+            Event::Pause(pause, ms) => {
+                let time = Duration::from_millis(ms);
+                // The lease of 3 s is renewed every second.
+                self.unguarded |= time > Duration::from_millis(1500);
+                self.pause(pause, time)
+            }
+            Event::Disk(disk) => self.around.set_disk(disk),
+            Event::Reader => {
+                let unread = self.around.toggle_reader();
+                self.agent()?.set_unread(unread);
+                Ok(())
+            }
+            Event::Marks => self.around.toggle_marks(&self.lab),
         }
+    }
+
+    /// What it keeps cannot be written to a disk that takes nothing, nor removed from it, which is all that it may complain of.
+    fn stop(&mut self) -> Result<()> {
+        let Some(mut agent) = self.agent.take() else {
+            return Ok(());
+        };
+        if self.around.disk_is_fine() {
+            return stop(agent);
+        }
+        agent.signal(Signal::SIGTERM)?;
+        let end = agent.wait_exit(SOON)?;
+        let said = agent.log();
+        let last = said.last().map_or("", |line| line.text.as_str());
+        let unwritten =
+            last.matches("is not written").count() + last.matches("is not removed").count();
+        let complaints = last.matches(';').count() + 1;
+        ensure!(
+            end.success() || end.code() == Some(33) && unwritten == complaints,
+            "{end}: {last}"
+        );
+        Ok(())
+    }
+
+    /// The agent does not run for about so long.
+    fn pause(&self, pause: Pause, time: Duration) -> Result<()> {
+        let agent = self.agent()?;
+        let over = Instant::now() + time;
+        let (asleep, awake) = match pause {
+            Pause::Stopped => (time, Duration::ZERO),
+            Pause::Starved => (Duration::from_millis(120), Duration::from_millis(10)),
+        };
+        while Instant::now() < over {
+            agent.signal(Signal::SIGSTOP)?;
+            sleep(asleep);
+            agent.signal(Signal::SIGCONT)?;
+            sleep(awake);
+        }
+        Ok(())
     }
 
     fn fail(&self, uplink: usize, way: Break) -> Result<Fault> {
@@ -155,6 +225,8 @@ impl Day {
             Break::SetDown => uplink.admin_down(),
             Break::LeaseOver => uplink.lease_over(),
             Break::Unplug => uplink.unplug(),
+            Break::Rename => uplink.renamed(),
+            Break::MoveAway => uplink.moved_away(),
         }
     }
 
@@ -172,7 +244,9 @@ impl Day {
                 }
             }
             Loss::Rules(family) => {
-                host.exec("ip", &[flag(family), "rule", "flush", "proto", OURS])?;
+                // It stops at one that the agent itself has just removed.
+                let flush = [flag(family), "rule", "flush", "proto", OURS];
+                host.exec("ip", &flush).ok();
             }
             Loss::Table(uplink) => {
                 let table = (13600 + uplink).to_string();
