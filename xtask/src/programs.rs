@@ -43,8 +43,8 @@ pub(crate) const LABORATORY: [&[Tool]; 16] = [
     &of(
         "coreutils",
         [
-            "cat", "chmod", "cp", "cut", "date", "env", "head", "ls", "mv", "readlink", "rm",
-            "sleep", "timeout", "true", "yes",
+            "cat", "chmod", "cp", "cut", "date", "dirname", "env", "head", "ls", "mv", "readlink",
+            "rm", "sleep", "sort", "timeout", "true", "yes",
         ],
     ),
     &of("dash", ["sh"]),
