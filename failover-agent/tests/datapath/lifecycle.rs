@@ -308,10 +308,13 @@ fn pins_that_cannot_be_adopted_are_replaced() {
         fs::remove_file(lab.bpf.join("uplinks")).unwrap();
         assert!(!attach(lab).adopted);
 
-        // A link where a map should be.
-        let link = lab.bpf.join(format!("links/{}-egress", uplink()));
+        // A link where a map should be; another map where there are no links.
+        let other = match has_tcx() {
+            true => format!("links/{}-egress", uplink()),
+            false => "counters".to_owned(),
+        };
         fs::remove_file(&settings).unwrap();
-        fs::rename(&link, &settings).unwrap();
+        fs::rename(lab.bpf.join(other), &settings).unwrap();
         assert!(!attach(lab).adopted);
     });
 }

@@ -9,7 +9,7 @@ use failover_agent::{
 };
 
 use crate::{
-    lab::{Lab, Peer, lab, quiet_uplink, sh, until, uplink},
+    lab::{Lab, Peer, lab, modes, quiet_uplink, sh, until, uplink},
     packets::ethernet,
     verdicts::{udp4, udp6, verdict},
 };
@@ -187,7 +187,7 @@ fn a_stop_leaves_the_qdiscs_of_others_and_minds_none_that_is_gone() {
 fn an_interface_that_was_elsewhere_gets_its_programs_again() {
     lab(|lab| {
         let peer = Peer::connect();
-        for mode in [AttachMode::Tcx, AttachMode::Clsact] {
+        for (mode, _) in modes() {
             let mut datapath = closed(lab, mode);
             let thread = peer.thread();
             let ours = nix::unistd::gettid();
