@@ -78,8 +78,8 @@ impl Agent<'_> {
         (cut > before && closed).then(|| {
             let interface = &self.links[uplink.0].interface;
             format!(
-                "the gate of {interface} cuts the agent's own probes, {} so far: before they leave, something on this host takes them from                  their socket, by which the gate knows them (packets that are copied, queued or marked 0x{:x} by rules of nft or iptables):                  except echo requests from those rules",
-                cut, self.config.route.mark,
+                "the gate of {interface} cuts the agent's own probes, {cut} so far: something on this host takes them from their socket before \
+                 they leave, by which the gate knows them (a rule of nft or iptables that copies or queues them): except echo requests from it"
             )
         })
     }

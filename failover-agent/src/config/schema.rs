@@ -56,7 +56,7 @@ pub(super) static MARK: Key<Number> = Key {
         max: u32::MAX,
     },
     default: "`0xfa11`",
-    about: "mark of the agent's own probes, which pass a closed gate",
+    about: "mark of the agent's own probes, for the rule that routes them. A closed gate knows them by their sockets, whatever becomes of their mark",
 };
 
 pub(super) static ON_DOWN: Key<Word<OnDown>> = Key {

@@ -4,6 +4,7 @@
 mod blind;
 mod families;
 mod lost;
+mod marks;
 mod moved;
 mod reloads;
 mod resets;
