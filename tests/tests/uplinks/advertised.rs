@@ -28,6 +28,8 @@ struct Advertisement<'a> {
     lifetime: u16,
     /// On-link prefixes for addresses, with their preferred lifetime in seconds.
     prefixes: &'a [(&'a str, u32)],
+    /// On-link prefixes without addresses, with their lengths.
+    on_link: &'a [(&'a str, u8)],
 }
 
 impl Advertisement<'_> {
@@ -41,6 +43,14 @@ impl Advertisement<'_> {
             message.extend([3, 4, 64, 0xc0]);
             message.extend(FOREVER.to_be_bytes());
             message.extend(preferred.to_be_bytes());
+            message.extend([0; 4]);
+            message.extend(prefix.parse::<Ipv6Addr>()?.octets());
+        }
+        for (prefix, length) in self.on_link {
+            // Flag on-link alone.
+            message.extend([3, 4, *length, 0x80]);
+            message.extend(FOREVER.to_be_bytes());
+            message.extend(FOREVER.to_be_bytes());
             message.extend([0; 4]);
             message.extend(prefix.parse::<Ipv6Addr>()?.octets());
         }
@@ -90,6 +100,7 @@ fn advertise(lab: &Lab, uplink: &str, router: &str, preference: u8, lifetime: u1
         preference,
         lifetime,
         prefixes: &[(&prefix, FOREVER)],
+        on_link: &[],
     };
     advertisement.send(uplink)
 }
@@ -186,6 +197,7 @@ fn a_new_prefix_becomes_the_source_and_the_old_one_goes_with_its_address() -> Re
         preference: MEDIUM,
         lifetime: 1800,
         prefixes: &[("2001:db8:1::", 0), ("2001:db8:1:9::", FOREVER)],
+        on_link: &[],
     };
     advertisement.send(cable)?;
     let new = source("2001:db8:1:9:")?;
@@ -205,5 +217,54 @@ fn a_new_prefix_becomes_the_source_and_the_old_one_goes_with_its_address() -> Re
     wait_ready(&agent, "cable", &["lte"])?;
     assert_eq!(times_down(&agent, "cable"), 0);
     assert_eq!(history(&agent, Family::V6), ["start-up cable"]);
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_rogue_router_cannot_put_the_internet_on_a_link() -> Result<()> {
+    let lab = lab()?;
+    advertise(&lab, "cable", "fe80::1", MEDIUM, 1800)?;
+    advertise(&lab, "lte", "fe80::1", MEDIUM, 1800)?;
+    let agent = lab.start_agent(&config(&lab, PROBE_V6))?;
+    wait_ready(&agent, "cable", &["lte"])?;
+    // It is no default router, and says what is on the link: half of all addresses, the target among them.
+    for name in ["cable", "lte"] {
+        let rogue = Advertisement {
+            router: "fe80::9",
+            preference: MEDIUM,
+            lifetime: 0,
+            prefixes: &[],
+            on_link: &[("::", 1), ("2001:db8::", 32)],
+        };
+        let uplink = lab.uplink(name);
+        let provider = uplink.provider();
+        provider.ip_batch("address replace fe80::9/64 dev customer nodad")?;
+        rogue.send(uplink)?;
+        wait_until("the kernel believes it", SOON, || {
+            let arguments = ["-6", "route", "show", "::/1", "dev", name];
+            let routes = lab.host().namespace().exec("ip", &arguments);
+            routes
+                .is_ok_and(|routes| routes.contains("proto kernel") || routes.contains("proto ra"))
+        })?;
+    }
+    // A new address makes the agent look at everything.
+    ip(&lab, "address add 2001:db8:1::77/64 dev cable nodad")?;
+    wait_for_probes(&agent, &["cable", "lte"], 20)?;
+    let status = wait_ready(&agent, "cable", &["lte"])?;
+    assert_eq!(
+        uplink(&status, "cable")["families"]["ipv6"]["gateway"],
+        "fe80::1"
+    );
+    for name in ["cable", "lte"] {
+        assert_eq!(times_down(&agent, name), 0);
+    }
+    let on_link = agent.log();
+    let mut on_link = on_link.iter().filter(|line| line.text.contains("own link"));
+    assert!(on_link.next().is_none());
+    let fault = lab.uplink("cable").blackhole()?;
+    wait_ready(&agent, "lte", &[])?;
+    fault.repair()?;
+    wait_ready(&agent, "cable", &["lte"])?;
     Ok(())
 }
