@@ -3,7 +3,6 @@
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use anyhow::{Context, Result, bail};
-use nix::net::if_::if_nametoindex;
 use rtnetlink::{
     packet_core::{Emitable, Parseable},
     packet_route::{
@@ -17,6 +16,7 @@ use super::{
     displaced::Restorable,
     message::{self, describe, hops, interface_name},
 };
+use crate::interface;
 
 /// What a default route says, and who says it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -196,9 +196,9 @@ impl Entry {
     pub(super) fn restorable(&self, now: Duration) -> Restorable {
         let mut indexes = Vec::new();
         for interface in &self.interfaces {
-            match if_nametoindex(interface.name.as_str()) {
-                Ok(index) => indexes.push((interface.index, index)),
-                Err(_) => {
+            match interface::index(&interface.name) {
+                Some(index) => indexes.push((interface.index, index)),
+                None => {
                     return Restorable::Gone {
                         route: self.word.text.clone(),
                         interface: interface.name.clone(),

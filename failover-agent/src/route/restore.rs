@@ -277,11 +277,22 @@ fn put_back(
             }
         }
     }
-    for ((position, line), answer) in positions
-        .into_iter()
-        .zip(lines)
-        .zip(netlink.commit(requests)?)
-    {
+    let mut answers = netlink.commit(requests.clone())?;
+    for _ in 1..ATTEMPTS {
+        let refused = answers
+            .iter()
+            .enumerate()
+            .filter(|(_, answer)| matches!(answer, Err(refused) if !refused.exists()));
+        let refused: Vec<usize> = refused.map(|(at, _)| at).collect();
+        if refused.is_empty() {
+            break;
+        }
+        let again = refused.iter().map(|at| requests[*at].clone()).collect();
+        for (at, answer) in refused.into_iter().zip(netlink.commit(again)?) {
+            answers[at] = answer;
+        }
+    }
+    for ((position, line), answer) in positions.into_iter().zip(lines).zip(answers) {
         match answer {
             Ok(()) => report.changes.push(format!("restored {line}")),
             // Its owner has put it back already.
