@@ -33,6 +33,10 @@ pub(crate) enum Event {
     Drill(usize),
     /// The agent does not run for so many milliseconds, or nearly not.
     Pause(Pause, u64),
+    /// A VPN's default route comes or goes, with one of the agent's metrics.
+    Vpn(Family, u32),
+    /// A default route that lets nothing through comes or goes, behind the agent's active one.
+    KillSwitch(Family, u32),
     /// Something happens to the disk that holds the state.
     Disk(Disk),
     /// Who reads the agent's log stops reading, or goes on.

@@ -13,7 +13,10 @@ use failover_tests::{
 };
 use nix::sys::signal::Signal;
 
-use super::{Day, TABLES};
+use super::{
+    Day, TABLES,
+    around::{BEHIND, METRICS},
+};
 use crate::events::{Break, Disk, Event, Loss, Pause};
 
 impl Day {
@@ -22,7 +25,7 @@ impl Day {
         loop {
             let uplink = random.usize(..self.uplinks.len());
             let family = Family::ALL[random.usize(..2)];
-            let event = match random.u8(..20) {
+            let event = match random.u8(..22) {
                 0 => Event::Flap(uplink),
                 1..4 => Event::Break(uplink, Break::ALL[random.usize(..Break::ALL.len())]),
                 4..8 => Event::Repair(uplink),
@@ -48,8 +51,10 @@ impl Day {
                     [Pause::Stopped, Pause::Starved][random.usize(..2)],
                     random.u64(50..2500),
                 ),
-                17 => Event::Disk(Disk::ALL[random.usize(..Disk::ALL.len())]),
-                18 => Event::Reader,
+                17 => Event::Vpn(family, METRICS[random.usize(..METRICS.len())]),
+                18 => Event::KillSwitch(family, BEHIND[random.usize(..BEHIND.len())]),
+                19 => Event::Disk(Disk::ALL[random.usize(..Disk::ALL.len())]),
+                20 => Event::Reader,
                 _ => Event::Marks,
             };
             if self.is_possible(event) {
@@ -82,7 +87,12 @@ impl Day {
                 self.around.disk_is_fine() || self.chosen.is_none() && self.drilled.is_none()
             }
             Event::Reload | Event::Restart | Event::Auto => true,
-            Event::Pause(..) | Event::Disk(_) | Event::Reader | Event::Marks => true,
+            Event::Pause(..)
+            | Event::Vpn(..)
+            | Event::KillSwitch(..)
+            | Event::Disk(_)
+            | Event::Reader
+            | Event::Marks => true,
         }
     }
 
@@ -165,6 +175,10 @@ impl Day {
                 // The lease of 3 s is renewed every second.
                 self.unguarded |= time > Duration::from_millis(1500);
                 self.pause(pause, time)
+            }
+            Event::Vpn(family, metric) => self.around.toggle_vpn(&self.lab, family, metric),
+            Event::KillSwitch(family, metric) => {
+                self.around.toggle_kill_switch(&self.lab, family, metric)
             }
             Event::Disk(disk) => self.around.set_disk(disk),
             Event::Reader => {
