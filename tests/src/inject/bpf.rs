@@ -68,7 +68,7 @@ fn map(context: &Context, attributes: u64) -> Option<String> {
         .read_exact_at(&mut descriptor, attributes)
         .ok()?;
     let descriptor = u32::from_ne_bytes(descriptor);
-    let path = format!("/proc/{}/fdinfo/{descriptor}", context.leader);
+    let path = format!("/proc/{}/fdinfo/{descriptor}", context.pid);
     let info = fs::read_to_string(path).ok()?;
     let id = info.lines().find_map(|line| line.strip_prefix("map_id:"))?;
     let map = MapInfo::from_id(id.trim().parse().ok()?).ok()?;

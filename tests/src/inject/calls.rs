@@ -109,7 +109,7 @@ pub(super) enum Call {
 
 /// The process that makes it.
 pub(super) struct Context<'a> {
-    pub(super) leader: Pid,
+    pub(super) pid: Pid,
     pub(super) process: &'a OwnedFd,
     pub(super) memory: &'a File,
     pub(super) places: &'a Places,
@@ -241,7 +241,7 @@ impl Decoder<'_> {
 
     fn write(&mut self, descriptor: RawFd, buffer: u64, length: u64) -> Option<Call> {
         let link = self.link(descriptor)?;
-        if (1..=2).contains(&descriptor) {
+        if (1..=2).contains(&descriptor) && !link.starts_with("socket:") {
             let which = ["output", "error"][usize::from(descriptor == 2)];
             return plain(Class::WriteOut, format!("write standard {which}"));
         }
@@ -328,7 +328,7 @@ impl Decoder<'_> {
     }
 
     fn proc(&self, name: &str) -> String {
-        format!("/proc/{}/{name}", self.context.leader)
+        format!("/proc/{}/{name}", self.context.pid)
     }
 
     /// Address and length of the first part: of an `iovec`, or of a `msghdr` that has one at 16.

@@ -7,7 +7,7 @@
 //!
 //! | file | concern |
 //! |---|---|
-//! | `sys.rs`, `tracer.rs`, `registers.rs` | following the process |
+//! | `sys.rs`, `tracer.rs`, `follow.rs`, `registers.rs` | following the process |
 //! | `calls.rs`, `netlink.rs`, `bpf.rs`, `sockets.rs`, `places.rs` | which call it is |
 //! | `kind.rs`, `watch.rs` | how it can fail, and whether it is to |
 //! | `phase.rs`, `subject.rs`, `host.rs` | a phase in a laboratory, and what must be true afterwards |
@@ -15,6 +15,7 @@
 
 mod bpf;
 mod calls;
+mod follow;
 mod host;
 mod kind;
 mod netlink;
