@@ -92,7 +92,7 @@ impl fmt::Display for Fault {
 
 impl Class {
     /// The faults that calls of this class are known to have: what their manual pages or the kernel's sources name. Errors that tell
-    /// something of a state, and would be a lie about it (EEXIST, ENOENT, ESRCH), are not among them.
+    /// something of a state, and would be a lie about it (EEXIST, ENOENT, ESRCH, ENETUNREACH of a route), are not among them.
     pub(super) fn faults(self) -> Vec<Fault> {
         use Errno::{
             EACCES, EADDRINUSE, EAGAIN, EBUSY, ECONNABORTED, ECONNRESET, EHOSTUNREACH, EIO, EMFILE,
@@ -112,7 +112,7 @@ impl Class {
             Class::Pseudo => (&[EMFILE, EIO], false),
             Class::SetPseudo => (&[EACCES, EIO], false),
             Class::WriteOut => (&[EPIPE, ENOSPC], true),
-            Class::NewRoute => (&[ENOBUFS, ENETUNREACH, EPERM], false),
+            Class::NewRoute => (&[ENOBUFS, ENOMEM, EPERM], false),
             Class::NetlinkChange => (&[ENOMEM, EPERM], false),
             Class::NetlinkDump => (&[ENOMEM, EBUSY], false),
             Class::NetlinkGet => (&[ENOBUFS], false),

@@ -23,7 +23,7 @@ pub(super) const LEFT_OUT: [(&str, &str); 8] = [
     ("close", "its errors leave nothing to decide"),
     ("the dynamic loader's files", "the program has not begun"),
     (
-        "EEXIST, ENOENT, ESRCH",
+        "EEXIST, ENOENT, ESRCH, ENODEV, and ENETUNREACH of a route",
         "they would tell something about the kernel's state that is not true",
     ),
     (
