@@ -37,9 +37,9 @@ impl Lock {
             path: path.clone(),
             source,
         };
-        let made = !run_dir.exists();
+        let mut made = false;
         loop {
-            fs::create_dir_all(run_dir).map_err(failed)?;
+            made |= make(run_dir).map_err(failed)?;
             let (mut file, handed_over) = match flock::take(&path) {
                 // The one who made the directory has just removed it.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -115,6 +115,18 @@ impl Drop for Lock {
         for problem in self.remove() {
             warn!("{problem}");
         }
+    }
+}
+
+/// Makes a directory; true if it was not there.
+fn make(dir: &Path) -> io::Result<bool> {
+    match fs::create_dir(dir) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            fs::create_dir_all(dir).map(|()| true)
+        }
+        // Or it cannot be made, which creating it with all above tells.
+        Err(_) => fs::create_dir_all(dir).map(|()| false),
     }
 }
 

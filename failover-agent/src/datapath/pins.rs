@@ -130,6 +130,7 @@ pub fn remove_pins(bpf_dir: &Path) -> Removal {
             removal.removed.extend(detached.unwrap_or_default());
         }
     }
+    let detached = removal.problems.is_empty();
     let mut pins = Vec::new();
     let links = links(bpf_dir);
     match fs::read_dir(&links) {
@@ -145,13 +146,18 @@ pub fn remove_pins(bpf_dir: &Path) -> Removal {
             removal.note::<()>(Err(error));
         }
     }
-    pins.extend(MAPS.iter().map(|name| map(bpf_dir, name)));
+    // The maps tell where filters and qdiscs are: while one of them stays, they do, too, for another attempt.
+    let mut dirs = vec![links.as_path()];
+    if detached {
+        pins.extend(MAPS.iter().map(|name| map(bpf_dir, name)));
+        dirs.push(bpf_dir);
+    }
     for pin in pins {
         if removal.note(unpin(&pin)) == Some(true) {
             removal.removed.push(format!("pin {}", pin.display()));
         }
     }
-    for dir in [links.as_path(), bpf_dir] {
+    for dir in dirs {
         if removal.note(removed(fs::remove_dir(dir), dir)) == Some(true) {
             removal.removed.push(format!("directory {}", dir.display()));
         }
