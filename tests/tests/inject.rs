@@ -29,3 +29,13 @@ fn a_refused_thread_ends_nothing() -> Result<()> {
         "plain/switch/first/EAGAIN/clone",
     ])
 }
+
+#[test]
+#[ignore = "needs root"]
+fn what_a_stop_could_not_remove_a_reset_removes() -> Result<()> {
+    survives(&[
+        "plain/stop/last/EROFS/file unlink run",
+        "plain/stop/first/EPERM/ioctl 0x8933",
+        "clsact/stop/first/EPERM/netlink route RTM_DELTFILTER",
+    ])
+}

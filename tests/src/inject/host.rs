@@ -132,7 +132,7 @@ impl Host {
     fn rivals(&self, verb: &str) -> Result<()> {
         let gateway = self.lab.uplink("cable").addresses().gateway_v4;
         let lines = [gateway.into(), IpAddr::V6(LINK_LOCAL_GATEWAY)]
-            .map(|via| format!("route {verb} default via {via} dev cable proto dhcp metric 2\n"));
+            .map(|via| format!("route {verb} default via {via} dev cable proto 77 metric 2\n"));
         self.lab.host().namespace().ip_batch(&lines.concat())
     }
 
