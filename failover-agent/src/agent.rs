@@ -145,9 +145,7 @@ pub async fn run(
         return result;
     }
     let mut problems = clean_up(router, &options.bpf_dir);
-    if let Err(error) = forget(store) {
-        problems.push(format!("{error:#}"));
-    }
+    forget(store);
     problems.extend(store.finish());
     // It has tried so itself; what is there still is left.
     if let Err(error) = control::remove_sockets(&lock) {

@@ -37,7 +37,7 @@ const fn of<const N: usize>(package: &'static str, programs: [&'static str; N]) 
 }
 
 /// What the tests, the demonstration and the benchmark start, by package.
-pub(crate) const LABORATORY: [&[Tool]; 16] = [
+pub(crate) const LABORATORY: [&[Tool]; 17] = [
     &of("bpftool", ["bpftool"]),
     &of("conntrack", ["conntrack"]),
     &of(
@@ -48,6 +48,7 @@ pub(crate) const LABORATORY: [&[Tool]; 16] = [
         ],
     ),
     &of("dash", ["sh"]),
+    &of("e2fsprogs", ["mkfs.ext4"]),
     &of("findutils", ["find"]),
     &of("grep", ["grep"]),
     &of("iproute2", ["ip", "ss", "tc"]),
@@ -61,7 +62,9 @@ pub(crate) const LABORATORY: [&[Tool]; 16] = [
     &of("tcpdump", ["tcpdump"]),
     &of(
         "util-linux",
-        ["flock", "nsenter", "setpriv", "setsid", "unshare"],
+        [
+            "flock", "fsfreeze", "nsenter", "setpriv", "setsid", "unshare",
+        ],
     ),
 ];
 

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::Agent;
@@ -105,11 +104,7 @@ impl Agent<'_> {
 }
 
 /// Removes what a run has left; whether there was something.
-///
-/// # Errors
-///
-/// It cannot be removed.
-pub(crate) fn forget(store: &Store) -> Result<bool> {
+pub(crate) fn forget(store: &Store) -> bool {
     store.file(FILE, Life::Boot).erase()
 }
 
@@ -134,8 +129,8 @@ mod tests {
         assert_eq!(health("eth2"), [Health::Unknown; 2]);
         let pinned = Family::ALL.map(|family| memory.known().pinned(family));
         assert_eq!(pinned, [None, Some("eth1")]);
-        assert!(forget(&store()).unwrap());
-        assert!(!forget(&store()).unwrap());
+        assert!(forget(&store()));
+        assert!(!forget(&store()));
         assert_eq!(Memory::load(&store()).known(), &Known::default());
     }
 }

@@ -223,9 +223,7 @@ pub(super) fn take_away(config: &Config, store: &Store) -> Vec<String> {
         Err(error) => problems.push(format!("routes and rules: {error:#}")),
     }
     problems.extend(datapath::remove_pins(&config.dirs.bpf).problems);
-    if let Err(error) = super::forget(store) {
-        problems.push(format!("{error:#}"));
-    }
+    super::forget(store);
     problems.extend(store.finish());
     problems
 }

@@ -178,7 +178,7 @@ impl Learned {
 }
 
 /// Forgets everything that an earlier run has left; whether there was anything.
-pub(super) fn remove(store: &Store) -> Result<bool> {
+pub(super) fn remove(store: &Store) -> bool {
     store.file(FILE, Life::Ever).erase()
 }
 

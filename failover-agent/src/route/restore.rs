@@ -97,12 +97,10 @@ pub fn reset(config: &RouteConfig, store: impl Into<Store>) -> Result<Report> {
         &mut Displaced::load(&store),
         &mut HashPolicy::load(&store),
     );
-    match learned::remove(&store) {
-        Ok(true) => report
+    if learned::remove(&store) {
+        report
             .changes
-            .push("removed the gateways that were learned".to_owned()),
-        Ok(false) => {}
-        Err(error) => report.problems.push(format!("{error:#}")),
+            .push("removed the gateways that were learned".to_owned());
     }
     Ok(report)
 }

@@ -26,8 +26,8 @@ pub(super) enum Request {
         content: String,
         synced: bool,
     },
-    /// Remove it.
-    Remove { name: String, synced: bool },
+    /// Remove it. What a loss of power brings back does no harm: gateways are looked at before they are used, and drills end.
+    Remove { name: String },
     /// Give it the name `name.word`, in place of what had that.
     SetAside { name: String, word: String },
 }
@@ -56,7 +56,7 @@ pub(super) fn perform(directory: &Path, request: &Request) -> Reply {
             content,
             synced,
         } => write(directory, name, content.as_bytes(), *synced),
-        Request::Remove { name, synced } => match remove(directory, name, *synced) {
+        Request::Remove { name } => match remove(&directory.join(name)) {
             Ok(true) => Ok(()),
             Ok(false) => return Reply::Absent,
             Err(error) => Err(error),
@@ -142,15 +142,10 @@ fn write(directory: &Path, name: &str, bytes: &[u8], synced: bool) -> io::Result
 }
 
 /// Whether there was one.
-fn remove(directory: &Path, name: &str, synced: bool) -> io::Result<bool> {
-    let path = directory.join(name);
+fn remove(path: &Path) -> io::Result<bool> {
     // Left by a crash in the middle of `write`.
-    remove_if_there(&unfinished(&path))?;
-    let removed = remove_if_there(&path)?;
-    if removed && synced {
-        File::open(directory)?.sync_all()?;
-    }
-    Ok(removed)
+    remove_if_there(&unfinished(path))?;
+    remove_if_there(path)
 }
 
 fn set_aside(path: &Path, aside: &Path) -> io::Result<()> {
@@ -206,8 +201,8 @@ mod tests {
     }
 
     fn remove(directory: &Path) -> Reply {
-        let (name, synced) = ("a.json".to_owned(), true);
-        perform(directory, &Request::Remove { name, synced })
+        let name = "a.json".to_owned();
+        perform(directory, &Request::Remove { name })
     }
 
     fn set_aside(directory: &Path) -> Reply {

@@ -397,10 +397,7 @@ impl State {
                 content,
                 synced,
             },
-            None => Request::Remove {
-                name: name.clone(),
-                synced,
-            },
+            None => Request::Remove { name: name.clone() },
         };
         Some((Work::Write { name, number }, request))
     }

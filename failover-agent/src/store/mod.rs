@@ -28,7 +28,11 @@ mod hands;
 mod keeper;
 mod realm;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -53,8 +57,8 @@ const READING: Duration = Duration::from_secs(5);
 /// How long a switch waits for the record of a route that it takes out of the way.
 const RECORDING: Duration = Duration::from_millis(50);
 
-/// How long the end of a run waits for the last files.
-const FINISHING: Duration = Duration::from_secs(2);
+/// How long the end of a run waits for the last files, all in all. Well below the time after which a service manager kills.
+const FINISHING: Duration = Duration::from_secs(5);
 
 /// How long a file means something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,8 +134,10 @@ impl Store {
 
     /// What is not on disk yet is tried once more, and waited for, but not for ever. Returns what could not be written, one line each.
     pub(crate) fn finish(&self) -> Vec<String> {
+        let begun = Instant::now();
         let mut unwritten = self.0.run.finish(FINISHING);
-        unwritten.extend(self.0.state.finish(FINISHING));
+        let left = FINISHING.saturating_sub(begun.elapsed());
+        unwritten.extend(self.0.state.finish(left));
         unwritten
     }
 
@@ -227,12 +233,8 @@ impl StoredFile {
         }
     }
 
-    /// Removes it, and waits for that; whether there was one.
-    ///
-    /// # Errors
-    ///
-    /// It cannot be removed.
-    pub(crate) fn erase(&self) -> Result<bool> {
+    /// The same where nobody knows whether there is one; tells that. What keeps it from being removed, [`Store::finish`] tells.
+    pub(crate) fn erase(&self) -> bool {
         let there = match self.keeper().known(self.name) {
             Some(known) => known.is_some(),
             None => match self.ask_twice(&self.reading()) {
@@ -244,23 +246,10 @@ impl StoredFile {
                 Reply::Content(_) | Reply::Failed(_) | Reply::Done => true,
             },
         };
-        if !there {
-            return Ok(false);
+        if there {
+            self.remove();
         }
-        self.remove();
-        match self.keeper().settle(self.name, READING) {
-            Ok(()) => Ok(true),
-            Err(unwritten) => {
-                let why = match unwritten {
-                    Unwritten::Failed(why) => why,
-                    Unwritten::Late | Unwritten::Deferred => "the disk does not answer".to_owned(),
-                };
-                bail!(
-                    "cannot remove {}: {why}",
-                    self.keeper().path(self.name).display()
-                );
-            }
-        }
+        there
     }
 
     /// Has what it says set aside as damaged, and tells of it: for what only the caller can know.

@@ -42,7 +42,6 @@ pub(super) fn reset(args: &ResetArgs, flags: &DirFlags) -> Result<()> {
     done.changes
         .extend(pins.removed.iter().map(|what| format!("removed {what}")));
     done.problems.extend(pins.problems);
-    let removed = |what: &str, removed: bool| removed.then(|| format!("removed {what}"));
     done.take(
         "removing the sockets",
         control::remove_sockets(&lock).map(|sockets| {
@@ -52,22 +51,13 @@ pub(super) fn reset(args: &ResetArgs, flags: &DirFlags) -> Result<()> {
                 .collect()
         }),
     );
-    done.take(
-        "forgetting the drill",
-        agent::remove_drill(&store).map(|there| {
-            removed("the drill that was going on", there)
-                .into_iter()
-                .collect()
-        }),
-    );
-    done.take(
-        "forgetting the health",
-        agent::forget(&store).map(|there| {
-            removed("what was known of health", there)
-                .into_iter()
-                .collect()
-        }),
-    );
+    let remembered = [
+        ("the drill that was going on", agent::remove_drill(&store)),
+        ("what was known of health", agent::forget(&store)),
+    ];
+    let removed = remembered.iter().filter(|(_, there)| *there);
+    done.changes
+        .extend(removed.map(|(what, _)| format!("removed {what}")));
     done.problems.extend(store.finish());
     done.problems.extend(lock.release());
     drop(namespace_lock);

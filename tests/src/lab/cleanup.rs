@@ -160,11 +160,21 @@ fn remove(id: &str) -> Result<()> {
         fs::remove_file(path)?;
     }
     let dir = Path::new(RUN_DIR).join(id);
-    // A scenario may have given the state a disk of its own.
-    for mount in [BPF_MOUNT, "state"] {
-        unmount(&dir.join(mount))?;
+    for path in mounts_below(&dir)? {
+        unmount(&path)?;
     }
     fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))
+}
+
+/// The BPF file system, and the disks of a scenario that was interrupted.
+fn mounts_below(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mounts = fs::read_to_string("/proc/self/mounts")?;
+    let paths = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+    let paths = paths.map(PathBuf::from);
+    let mut below: Vec<PathBuf> = paths.filter(|path| path.starts_with(dir)).collect();
+    // One on top of another goes first.
+    below.reverse();
+    Ok(below)
 }
 
 fn unmount(path: &Path) -> Result<()> {

@@ -2,6 +2,7 @@
 //! an administrator does done by hand.
 
 mod advertised;
+mod displaced;
 mod duplicate;
 mod full_table;
 mod lease;
