@@ -178,6 +178,11 @@ fn look(
     Ok((router, observer, links, missing))
 }
 
+/// Takes away what the agent has left in place for a program that cannot be executed because of `error`; the error to end with.
+pub(crate) fn give_up(config: &Config, store: &Store, error: anyhow::Error) -> anyhow::Error {
+    unless_left(take_away(config, store), error)
+}
+
 /// The error that the agent ends with: its own, or that something is left, which matters more.
 fn unless_left(problems: Vec<String>, error: anyhow::Error) -> anyhow::Error {
     if problems.is_empty() {

@@ -3,6 +3,7 @@
 mod reset;
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -81,6 +82,7 @@ fn run_agent(args: &RunArgs, dirs: &DirFlags) -> Result<()> {
     let program = Program::this()?;
     let store = Store::resume(&config.dirs);
     let runtime = runtime()?;
+    let kept = config.clone();
     let ended = runtime.block_on(agent::run(config, origin, &program, &store));
     // Nobody waits without end for a thread that a dead network file system holds.
     runtime.shutdown_timeout(LAST_THREADS);
@@ -90,9 +92,10 @@ fn run_agent(args: &RunArgs, dirs: &DirFlags) -> Result<()> {
             // The lines that wait end with this program.
             let handover = store.hand_over();
             logging::flush(Some(LAST_LINES));
-            program
-                .execute(handover.as_ref())
-                .map(|never| match never {})
+            match program.execute(handover.as_ref()) {
+                Ok(never) => match never {},
+                Err(error) => Err(agent::give_up(&kept, &store, error)),
+            }
         }
     }
 }
@@ -137,9 +140,15 @@ fn restart(dirs: &DirFlags) -> Result<()> {
     };
     let before = agent()?;
     order(dirs, "", &Request::Restart)?;
+    // A process of another process namespace cannot be seen; one that has ended, but was not waited for, has no program any more.
+    let runs = || fs::read_link(format!("/proc/{}/exe", before.pid)).is_ok();
+    let visible = runs();
     let deadline = Instant::now() + RESTART;
     while Instant::now() < deadline {
         thread::sleep(RESTART_POLL);
+        if visible && !runs() {
+            bail!("the program could not be started anew, and has ended: look at its log");
+        }
         if let Ok(now) = agent()
             && now.instance != before.instance
         {

@@ -58,12 +58,7 @@ impl Program {
             handover.tell(&mut command);
         }
         let error = command.args(arguments).exec();
-        Err(error).with_context(|| {
-            format!(
-                "cannot execute {}: routes stand as they were, gates open with the end of the lease",
-                self.0.display()
-            )
-        })
+        Err(error).with_context(|| format!("cannot execute {}", self.0.display()))
     }
 }
 
@@ -131,7 +126,7 @@ impl Agent<'_> {
                 // What would end the new program at its start.
                 self.router.await_uplinks(&config).map(drop)
             }
-            None => Ok(()),
+            None => self.router.await_uplinks(&self.config).map(drop),
         }
     }
 }

@@ -37,6 +37,8 @@ use crate::{
     policy::{Family, Members, UplinkId},
 };
 
+/// How often tables and rules are made to agree when netlink itself fails.
+const ATTEMPTS: usize = 3;
 /// Rule priorities for each uplink.
 const RULES_PER_UPLINK: u32 = 3;
 
@@ -61,7 +63,17 @@ impl Router {
         self.follow_positions(links);
         self.links = links.to_vec();
         self.part_foreign();
-        let mut report = self.lay_tables()?;
+        let mut attempts = 1;
+        let mut report = loop {
+            match self.lay_tables() {
+                // What stands already is not done twice.
+                Err(_) if attempts < ATTEMPTS => {
+                    attempts += 1;
+                    self.netlink.renew();
+                }
+                result => break result?,
+            }
+        };
         self.adopt_objects(&mut report)?;
         self.learned.save();
         Ok(report)

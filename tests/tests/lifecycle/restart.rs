@@ -316,3 +316,35 @@ fn a_restart_that_cannot_succeed_is_refused_or_leaves_nothing() -> Result<()> {
     drop(order);
     Ok(())
 }
+
+#[test]
+#[ignore = "needs root"]
+fn a_program_that_cannot_be_executed_leaves_nothing_behind() -> Result<()> {
+    let lab = Lab::builder().build()?;
+    let before = Everything::of(&lab)?;
+    let dirs = lab.agent_dirs();
+    let program = dirs.scratch.join("program");
+    fs::copy(agent_path()?, &program)?;
+    let file = lab.write_config(&config(&lab, LONG_LEASE))?;
+    let arguments = ["run", "--config", &file.to_string_lossy()];
+    let mut agent = AgentProcess::spawn(&program, lab.host().namespace(), &arguments, dirs)?;
+    wait_active(&agent, "cable")?;
+
+    let broken = dirs.scratch.join("broken");
+    fs::write(&broken, "#!/nowhere\n")?;
+    fs::set_permissions(&broken, fs::Permissions::from_mode(0o755))?;
+    fs::rename(&broken, &program)?;
+    let begun = Instant::now();
+    let said = run(&lab, &["restart"])?;
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.stderr.contains("look at its log"), "{said:?}");
+    let waited = begun.elapsed();
+    assert!(
+        waited < Duration::from_secs(9),
+        "{waited:?}: its end was not noticed"
+    );
+    assert_eq!(agent.wait_exit(SOON)?.code(), Some(1));
+    let diff = before.kernel().diff(&lab.host().snapshot()?);
+    assert_eq!(diff.lines(), [""; 0], "{diff}");
+    Ok(())
+}
