@@ -261,7 +261,7 @@ pub const EXIT_CODES: [(u8, &str); 26] = [
     (32, "an uplink's interface is in a VRF"),
     (
         33,
-        "a stop or a reset could not give back or remove everything",
+        "a stop or a reset could not give back or remove everything: the last line says what remains, and why",
     ),
 ];
 

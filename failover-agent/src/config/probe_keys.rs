@@ -28,7 +28,7 @@ pub(super) static TIMEOUT: Key<Span> = Key {
         max: seconds(60),
     },
     default: "`\"1s\"`",
-    about: "how long a probe waits for its answer; may be up to 100 intervals",
+    about: "how long a probe waits for its answer; may be up to 100 intervals. Once a later round is good, earlier ones that time out make nothing Down",
 };
 pub(super) static FALL: Key<Number> = Key {
     name: "fall",
