@@ -83,8 +83,10 @@ pub(super) fn list(ifindex: u32, direction: Direction) -> Result<Vec<Filter>> {
     let filters = Netlink::open_route()?.dump(&request, |payload| Ok(read(payload)));
     let mut filters = filters
         .with_context(|| format!("listing the {direction} filters of interface {ifindex}"))?;
-    // Some kinds (u32) list their parts.
-    filters.dedup();
+    // Some kinds (u32) list their parts, each with a handle of its own.
+    filters.dedup_by(|part, filter| {
+        (part.priority, &part.kind) == (filter.priority, &filter.kind) && part.program.is_none()
+    });
     Ok(filters)
 }
 
@@ -95,14 +97,17 @@ fn read(payload: &[u8]) -> Option<Filter> {
     if handle == 0 {
         return None;
     }
-    let program = attribute(attributes, OPTIONS).and_then(|options| {
+    let kind = kind(attributes).unwrap_or_default();
+    // The numbers of options are each kind's own.
+    let options = attribute(attributes, OPTIONS).filter(|_| kind == "bpf");
+    let program = options.and_then(|options| {
         let id = attribute(&options, BPF_ID)?;
         Some(u32::from_ne_bytes(*id.first_chunk()?))
     });
     Some(Filter {
         priority,
         handle,
-        kind: kind(attributes).unwrap_or_default(),
+        kind,
         program,
     })
 }

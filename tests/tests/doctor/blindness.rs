@@ -7,10 +7,11 @@ use std::{
 
 use anyhow::Result;
 use failover_agent::{
-    config::Config,
+    config::{Config, Dirs},
     doctor::blindness,
     policy::Family,
     route::{Link, Router},
+    store::Store,
 };
 use failover_tests::{
     lab::{AgentProcess, Lab, TARGET_V4, TARGET_V6},
@@ -34,9 +35,15 @@ fn running() -> Result<(Lab, AgentProcess)> {
 
 fn links(lab: &Lab) -> Result<(Config, Vec<Link>)> {
     let config = Config::from_file(&lab.write_config(&lab.config(PROBE_BOTH))?)?;
+    let dirs = lab.agent_dirs();
+    let dirs = Dirs {
+        run: dirs.run.clone(),
+        bpf: dirs.bpf.clone(),
+        state: dirs.state.clone(),
+    };
     let links = lab.host().namespace().run(|| {
         // What the agent has displaced is how the gateways are known.
-        Router::connect(&config.route, lab.agent_dirs().state.as_path())?.rediscover(&config)
+        Router::connect(&config.route, Store::look(&dirs))?.rediscover(&config)
     })?;
     Ok((config, links))
 }
