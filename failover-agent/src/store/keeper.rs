@@ -1,10 +1,9 @@
-//! One directory: what its files should say, and the thread that sees to it.
+//! One directory, and the thread that sees to it that its files say what they should.
 //!
 //! The newest content of a file replaces what was to be written before it, so that what waits is bounded by the number of files. The
 //! thread never touches a disk itself ([`super::hands`]): it waits for a process that does, and may be ended while it waits.
 
 use std::{
-    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
@@ -12,20 +11,16 @@ use std::{
 };
 
 use nix::sys::signal::SigSet;
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::{
-    budget::Budget,
     disk::{self, Reply, Request},
     hands::Hands,
+    pending::{Entry, State},
 };
 
 /// How long the process that writes is kept when there is nothing to do.
 const REST: Duration = Duration::from_secs(2);
-
-/// When a write is tried again that has failed; each time twice as long, up to [`LONGEST_PAUSE`].
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// Who does the work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,37 +45,6 @@ pub(super) struct Keeper {
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    files: BTreeMap<String, Entry>,
-    /// What is to be read or set aside, oldest first, and its number.
-    asked: Vec<(u64, Request)>,
-    answers: BTreeMap<u64, Reply>,
-    next: u64,
-    running: bool,
-    /// What is being done takes long since then.
-    busy: Option<Instant>,
-    /// The agent ends: what waits is tried at once, and once.
-    ending: bool,
-}
-
-/// One file.
-#[derive(Debug)]
-struct Entry {
-    /// What it should say; None: it should not be.
-    content: Option<String>,
-    synced: bool,
-    /// Counts the contents; which of them is on disk, and which was tried last.
-    newest: u64,
-    written: u64,
-    tried: u64,
-    /// Why it was not written the last time.
-    failure: Option<String>,
-    pause: Duration,
-    retry: Instant,
-    budget: Budget,
 }
 
 /// Why something is not on disk.
@@ -152,21 +116,9 @@ impl Keeper {
 
     /// Has a file say `content`, or be removed. Does not wait.
     pub(super) fn submit(&self, name: &str, content: Option<String>, synced: bool) {
-        let mut state = self.shared.lock();
-        match state.files.get_mut(name) {
-            Some(entry) if entry.content == content => return,
-            Some(entry) => {
-                entry.content = content;
-                entry.newest += 1;
-            }
-            None => {
-                let mut entry = Entry::new(content, synced);
-                entry.newest = 1;
-                state.files.insert(name.to_owned(), entry);
-            }
+        if self.shared.lock().submit(name, content, synced) {
+            self.wake();
         }
-        drop(state);
-        self.wake();
     }
 
     /// Waits until what was submitted last for a file is on disk. What is known to hang, to fail or to be deferred is not waited for.
@@ -288,7 +240,7 @@ impl Keeper {
                 let mut state = self.shared.lock();
                 while let Some((work, request)) = state.work(Instant::now(), true) {
                     let reply = disk::perform(&self.directory, &request);
-                    state.done(&self.directory, work, reply);
+                    state.done(&self.directory, work, reply, Instant::now());
                 }
             }
             Mode::Apart => {
@@ -348,7 +300,7 @@ impl Shared {
                 rest = Some(Instant::now() + REST);
                 state = self.lock();
                 state.busy = None;
-                state.done(directory, work, reply);
+                state.done(directory, work, reply, Instant::now());
                 self.changed.notify_all();
                 continue;
             }
@@ -363,126 +315,6 @@ impl Shared {
             let timeout = due.map(|due| due.saturating_duration_since(now));
             state = self.wait(state, timeout);
         }
-    }
-}
-
-/// What is being done.
-enum Work {
-    Asked(u64),
-    Write { name: String, number: u64 },
-}
-
-impl State {
-    /// What is to be done now; `unbounded`: however often.
-    fn work(&mut self, now: Instant, unbounded: bool) -> Option<(Work, Request)> {
-        if !self.asked.is_empty() {
-            let (number, request) = self.asked.remove(0);
-            return Some((Work::Asked(number), request));
-        }
-        let ending = self.ending;
-        let at_once = unbounded || ending;
-        let mut files = self.files.iter_mut();
-        let (name, entry) = files.find_map(|(name, entry)| {
-            // At once, and once.
-            let tried = at_once && entry.tried == entry.newest;
-            let due = entry.due(now, at_once).is_some_and(|due| due <= now);
-            (due && !tried).then_some((name, entry))
-        })?;
-        let (name, number, synced) = (name.clone(), entry.newest, entry.synced);
-        entry.budget.spend(now);
-        entry.tried = number;
-        let request = match entry.content.clone() {
-            Some(content) => Request::Write {
-                name: name.clone(),
-                content,
-                synced,
-            },
-            None => Request::Remove { name: name.clone() },
-        };
-        Some((Work::Write { name, number }, request))
-    }
-
-    /// When there will be something to do.
-    fn due(&mut self, now: Instant) -> Option<Instant> {
-        let files = self.files.values_mut();
-        files.filter_map(|entry| entry.due(now, false)).min()
-    }
-
-    fn done(&mut self, directory: &Path, work: Work, reply: Reply) {
-        let (name, number) = match work {
-            Work::Asked(number) => {
-                self.answers.insert(number, reply);
-                return;
-            }
-            Work::Write { name, number } => (name, number),
-        };
-        let Some(entry) = self.files.get_mut(&name) else {
-            return;
-        };
-        let path = directory.join(&name);
-        let path = path.display();
-        let verb = if entry.content.is_some() {
-            "write"
-        } else {
-            "remove"
-        };
-        match reply {
-            Reply::Failed(why) => {
-                if entry.failure.is_none() && !self.ending {
-                    warn!(
-                        "cannot {verb} {path}: {why}: its content is kept in memory, and tried again: \
-                         make room or make it writable, or choose another directory"
-                    );
-                }
-                entry.failure = Some(why);
-                entry.retry = Instant::now() + entry.pause;
-                entry.pause = (entry.pause * 2).min(LONGEST_PAUSE);
-            }
-            _ => {
-                entry.written = number;
-                entry.pause = FIRST_PAUSE;
-                if entry.failure.take().is_some() {
-                    info!("{path} is as it should be again");
-                }
-            }
-        }
-    }
-}
-
-impl Entry {
-    /// What is on disk.
-    fn new(content: Option<String>, synced: bool) -> Entry {
-        let now = Instant::now();
-        Entry {
-            content,
-            synced,
-            newest: 0,
-            written: 0,
-            tried: 0,
-            failure: None,
-            pause: FIRST_PAUSE,
-            retry: now,
-            budget: Budget::full(now),
-        }
-    }
-
-    fn is_written(&self) -> bool {
-        self.written == self.newest
-    }
-
-    /// When it is to be written; None: it is.
-    fn due(&mut self, now: Instant, at_once: bool) -> Option<Instant> {
-        if self.is_written() {
-            return None;
-        }
-        if at_once {
-            return Some(now);
-        }
-        let allowed = self.budget.next(now);
-        Some(match self.failure {
-            Some(_) => self.retry.max(allowed),
-            None => allowed,
-        })
     }
 }
 

@@ -14,7 +14,8 @@
 //!
 //! | file | concern |
 //! |---|---|
-//! | `keeper.rs` | what the files of a directory should say, and the thread that sees to it |
+//! | `pending.rs` | what the files of a directory should say, and what is to be done for that |
+//! | `keeper.rs` | the thread that sees to it |
 //! | `budget.rs` | how often a file is written |
 //! | `hands.rs` | the process that touches the disk |
 //! | `disk.rs` | what it does there |
@@ -26,6 +27,7 @@ mod disk;
 mod handover;
 mod hands;
 mod keeper;
+mod pending;
 mod realm;
 
 use std::{
