@@ -1,6 +1,6 @@
 //! Fault injection: whatever call of the agent fails, the host stays online, the next failover works, and nothing is left in the end.
 //!
-//! A clean run of each [`Phase`] tells which kinds of calls the agent makes in it. Then the phase is gone through again and again, and
+//! A clean run of each phase tells which kinds of calls the agent makes in it. Then the phase is gone through again and again, and
 //! each time one of these calls fails: the first of its kind or the last, with one of the errors that it is documented to have. A call
 //! fails from outside, without the agent's help: it is followed by ptrace, stopped by seccomp where it matters, and the system call is
 //! not made (or five seconds later, or, for a netlink message, made so that the kernel itself refuses it).
