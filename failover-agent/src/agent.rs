@@ -48,7 +48,7 @@ use self::{
 };
 pub(crate) use self::{drill::remove as remove_drill, memory::forget};
 use crate::{
-    clock::{self, Clock},
+    clock::Clock,
     config::{Config, Origin},
     control::{self, Events, Lock, NamespaceLock, Server},
     datapath::{self, Datapath},
@@ -365,8 +365,7 @@ impl<'a> Agent<'a> {
                 },
                 _ = self.lease.tick() => {
                     self.renew_lease();
-                    // The file of a drill holds the time of day of its end.
-                    self.drill_unsaved |= clock::look();
+                    self.follow_time_of_day();
                     self.watch_programs();
                     if self.lost_used {
                         self.end_lost_addresses();

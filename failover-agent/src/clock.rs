@@ -79,13 +79,12 @@ pub(crate) fn wall(instant: Instant) -> SystemTime {
     day().of(instant)
 }
 
-/// Finds out whether the time of day was set, or the host suspended, since the last call: then true. To be called every second or so, so that
-/// what happened before a suspension is told from what happened after it.
-pub(crate) fn look() -> bool {
-    match Reading::take() {
-        Some(reading) => day().note(reading),
-        // Nothing can be said now; the next call will.
-        None => false,
+/// Finds out whether the time of day was set, or the host suspended, since the last call. To be called every second or so, so that what
+/// happened before a suspension is told from what happened after it.
+pub(crate) fn look() {
+    // If nothing can be said now, the next call will.
+    if let Some(reading) = Reading::take() {
+        day().note(reading);
     }
 }
 

@@ -37,7 +37,9 @@ const fn of<const N: usize>(package: &'static str, programs: [&'static str; N]) 
 }
 
 /// What the tests, the demonstration and the benchmark start, by package.
-pub(crate) const LABORATORY: [&[Tool]; 17] = [
+pub(crate) const LABORATORY: [&[Tool]; 19] = [
+    // The C compiler starts them.
+    &of("binutils", ["as", "ld"]),
     &of("bpftool", ["bpftool"]),
     &of("conntrack", ["conntrack"]),
     &of(
@@ -50,6 +52,8 @@ pub(crate) const LABORATORY: [&[Tool]; 17] = [
     &of("dash", ["sh"]),
     &of("e2fsprogs", ["mkfs.ext4"]),
     &of("findutils", ["find"]),
+    // Compiles the library by which an agent has a time of day of its own.
+    &of("gcc", ["cc"]),
     &of("grep", ["grep"]),
     &of("iproute2", ["ip", "ss", "tc"]),
     &of("iptables", ["ip6tables-nft", "iptables", "iptables-nft"]),

@@ -24,27 +24,40 @@ pub(super) struct Drill {
 
 /// The file. A boot does not end a drill.
 #[derive(Debug)]
-pub(super) struct Drills(StoredFile);
+pub(super) struct Drills {
+    file: StoredFile,
+    /// What it was told last.
+    saved: Option<Drill>,
+}
 
 impl Drills {
     pub(super) fn new(store: &Store) -> Self {
-        Drills(store.file(FILE, Life::Ever))
+        Drills {
+            file: store.file(FILE, Life::Ever),
+            saved: None,
+        }
     }
 
     /// The drill that an earlier run has begun, if it is not over at `now`. A clock that was set back does not make it longer
     /// than any drill may be. A damaged file is no drill.
     pub(super) fn load(&self, now: SystemTime) -> Option<Drill> {
-        let drill: Drill = self.0.load()?;
+        let drill: Drill = self.file.load()?;
         let until = drill.until.min(now + MAX_DRILL);
         (until > now).then_some(Drill { until, ..drill })
     }
 
     /// Replaces what the file says; no drill, no file.
-    pub(super) fn save(&self, drill: Option<&Drill>) {
-        match drill {
-            Some(drill) => self.0.replace(drill),
-            None => self.0.remove(),
+    pub(super) fn save(&mut self, drill: Option<Drill>) {
+        match &drill {
+            Some(drill) => self.file.replace(drill),
+            None => self.file.remove(),
         }
+        self.saved = drill;
+    }
+
+    /// Whether this is what it was told last.
+    pub(super) fn says(&self, drill: Option<&Drill>) -> bool {
+        self.saved.as_ref() == drill
     }
 
     /// Waits a moment until that is on disk.
@@ -53,13 +66,13 @@ impl Drills {
     ///
     /// It is not: a crash would end the drill.
     pub(super) fn settle(&self) -> Result<()> {
-        self.0.settle()
+        self.file.settle()
     }
 }
 
 /// Removes what a run has left; whether there was something.
 pub(crate) fn remove(store: &Store) -> bool {
-    Drills::new(store).0.erase()
+    Drills::new(store).file.erase()
 }
 
 /// RFC 3339 in UTC.
@@ -100,17 +113,17 @@ mod tests {
     fn drill_is_found_again_until_it_is_over() {
         let dir = tempfile::tempdir().unwrap();
         let directory = dir.path().join("new");
-        let store = Drills::new(&Store::from(directory.as_path()));
+        let mut store = Drills::new(&Store::from(directory.as_path()));
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_323_045);
         assert_eq!(store.load(now), None);
         let end = now + Duration::from_secs(30);
-        store.save(Some(&drill(end)));
+        store.save(Some(drill(end)));
         assert_eq!(store.load(now), Some(drill(end)));
         assert_eq!(store.load(end), None);
         // The clock was a year ahead when it began.
         let year = Duration::from_secs(31_536_000);
         assert_eq!(store.load(now - year), Some(drill(now - year + MAX_DRILL)));
-        let later = Drills::new(&Store::from(directory.as_path()));
+        let mut later = Drills::new(&Store::from(directory.as_path()));
         assert_eq!(later.load(now), Some(drill(end)));
         later.save(None);
         assert_eq!(later.load(now), None);

@@ -9,7 +9,7 @@ use super::{
     drill::{Drill, Drills},
 };
 use crate::{
-    clock::Clock,
+    clock::{self, Clock},
     config::Config,
     control::{MAX_DRILL, Response},
     policy::{Command, Family, Health, Members, Refusal, Time, UplinkId},
@@ -91,11 +91,24 @@ impl Agent<'_> {
 
     /// Brings the file in line with the policy.
     pub(super) fn keep_drill(&mut self) {
-        let drill = self.machine.drill().map(|(uplink, until)| Drill {
+        let drill = self.drill_by_day();
+        self.drills.save(drill);
+    }
+
+    /// Brings the file in line with the time of day, which may have been set: the file holds that of the drill's end.
+    pub(super) fn follow_time_of_day(&mut self) {
+        clock::look();
+        let drill = self.drill_by_day();
+        if drill.is_some() && !self.drills.says(drill.as_ref()) {
+            self.drills.save(drill);
+        }
+    }
+
+    fn drill_by_day(&self) -> Option<Drill> {
+        self.machine.drill().map(|(uplink, until)| Drill {
             uplink: self.name(uplink).to_owned(),
             until: self.clock.wall(until),
-        });
-        self.drills.save(drill.as_ref());
+        })
     }
 
     fn words(&self, command: Command) -> String {

@@ -99,6 +99,8 @@ impl Agent<'_> {
                 },
             }
         }
+        // The next run has nothing but the time of day to tell when a drill ends.
+        self.follow_time_of_day();
         if served? == Ended::Stopped {
             return Ok(Ended::Stopped);
         }

@@ -1,6 +1,7 @@
 //! The agent as a process: started in a namespace, watched, and ended whatever happens.
 
 use std::{
+    ffi::OsString,
     fs,
     io::{BufRead, BufReader, Read},
     os::unix::process::CommandExt,
@@ -19,6 +20,7 @@ use nix::{
 use serde_json::Value;
 
 use super::{
+    clock::WallClock,
     namespace::Namespace,
     usage::{cpu_time, rss_bytes},
     wait::wait_for,
@@ -139,6 +141,22 @@ impl AgentProcess {
         AgentProcess::spawn_logging(program, namespace, arguments, dirs, LOG)
     }
 
+    /// The same, with a time of day of its own.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub(super) fn spawn_by(
+        clock: &WallClock,
+        program: &Path,
+        namespace: &Namespace,
+        arguments: &[&str],
+        dirs: &AgentDirs,
+    ) -> Result<AgentProcess> {
+        let mut environment = vec![("RUST_LOG", LOG.into())];
+        environment.extend(clock.environment());
+        AgentProcess::spawn_in(program, namespace, arguments, dirs, &environment)
+    }
+
     /// The same, with this `RUST_LOG`.
     ///
     /// # Errors
@@ -150,12 +168,23 @@ impl AgentProcess {
         dirs: &AgentDirs,
         log: &str,
     ) -> Result<AgentProcess> {
+        let environment = [("RUST_LOG", log.into())];
+        AgentProcess::spawn_in(program, namespace, arguments, dirs, &environment)
+    }
+
+    fn spawn_in(
+        program: &Path,
+        namespace: &Namespace,
+        arguments: &[&str],
+        dirs: &AgentDirs,
+        environment: &[(&str, OsString)],
+    ) -> Result<AgentProcess> {
         let mut child = namespace
             .command(program)
             .args(arguments)
             .args(dirs.flags())
             .args(["--log-format", "json"])
-            .env("RUST_LOG", log)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             // Ctrl-C in a terminal is for the laboratory; it ends the agent itself.
             .process_group(0)
             .stdin(Stdio::null())

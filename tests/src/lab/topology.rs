@@ -14,6 +14,7 @@ use super::{
     agent::{AgentDirs, AgentProcess, agent_path},
     builder::LabBuilder,
     cleanup::Claim,
+    clock::WallClock,
     node::Node,
     plan::{TARGETS_V4, TARGETS_V6},
     traffic::Servers,
@@ -116,6 +117,19 @@ impl Lab {
     pub fn start_agent(&self, config: &str) -> Result<AgentProcess> {
         let path = self.write_config(config)?;
         let agent = self.spawn_agent(&["run", "--config", &path.to_string_lossy()])?;
+        agent.wait_ready(AGENT_READY)?;
+        Ok(agent)
+    }
+
+    /// The same, with a time of day of its own.
+    ///
+    /// # Errors
+    /// As [`start_agent`](Self::start_agent).
+    pub fn start_agent_by(&self, clock: &WallClock, config: &str) -> Result<AgentProcess> {
+        let path = self.write_config(config)?;
+        let arguments = ["run", "--config", &path.to_string_lossy()];
+        let host = self.host.namespace();
+        let agent = AgentProcess::spawn_by(clock, &agent_path()?, host, &arguments, &self.dirs)?;
         agent.wait_ready(AGENT_READY)?;
         Ok(agent)
     }

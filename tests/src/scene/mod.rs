@@ -12,6 +12,7 @@ mod probe;
 mod process;
 mod status;
 mod tables;
+mod times;
 
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ pub use status::{
     wait_for_status,
 };
 pub use tables::{OURS, default_routes, rule_sources};
+pub use times::{BLUR, ensure_times, time};
 
 /// Long enough for everything that is to happen, even on a busy machine.
 pub const SOON: Duration = Duration::from_secs(20);

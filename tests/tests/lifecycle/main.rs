@@ -2,6 +2,7 @@
 //! binary.
 
 mod bad_input;
+mod clock;
 mod clsact;
 mod counters;
 mod locks;
