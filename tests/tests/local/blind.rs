@@ -126,11 +126,12 @@ fn a_route_that_refuses_a_target_is_wanted() -> Result<()> {
     let agent = lab.start_agent(&config)?;
     wait_active(&agent, "cable", &[])?;
     let ip = |lines| lab.host().namespace().ip_batch(lines);
-    ip("route add unreachable 192.0.2.1")?;
+    // In the uplink's own table: probes do not follow the main one.
+    ip("route add unreachable 192.0.2.1 table 13600")?;
     wait_active(&agent, "lte", &["cable"])?;
     wait_health(&agent, "cable", "Down")?;
     assert_eq!(times(&agent, "cable", "Blind"), 0);
-    ip("route del unreachable 192.0.2.1")?;
+    ip("route del unreachable 192.0.2.1 table 13600")?;
     wait_active(&agent, "cable", &[])?;
     Ok(())
 }
