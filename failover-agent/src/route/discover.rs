@@ -82,6 +82,7 @@ impl Router {
 
     fn look(&mut self, survey: &Survey, config: &Config) -> Result<(Vec<Link>, Vec<Failure>)> {
         let slots = self.slots_of(config)?;
+        self.uplinks.note(survey, config);
         let mut links = Vec::new();
         let mut missing = Vec::new();
         for uplink in &config.uplinks {
@@ -96,7 +97,7 @@ impl Router {
             };
             let mut failures = Vec::new();
             for family in Family::ALL {
-                match self.path(survey, config, uplink, family)? {
+                match self.path(survey, uplink, family)? {
                     Ok(path) => link.families[index(family)] = Some(path),
                     Err(failure @ Failure::GatewayOffLink { .. }) => return Err(failure.into()),
                     Err(failure) if has_targets(uplink, family) => failures.push(failure),
@@ -126,6 +127,7 @@ impl Router {
         self.missing.reasons.clear();
         let slots = self.slots_of(config)?;
         let survey = self.survey()?;
+        self.uplinks.note(&survey, config);
         let mut links = Vec::new();
         for (rank, uplink) in config.uplinks.iter().enumerate() {
             let slot = slots.of(&uplink.interface);
@@ -136,7 +138,7 @@ impl Router {
                 continue;
             };
             for family in Family::ALL {
-                let path = match self.path(&survey, config, uplink, family)? {
+                let path = match self.path(&survey, uplink, family)? {
                     Ok(path) => Some(path),
                     Err(failure) => {
                         let reason = failure.to_string();

@@ -16,6 +16,7 @@
 //! | `discover.rs` | the uplinks and their ways out, learned from a survey |
 //! | `source.rs` | which address of an interface suits a target |
 //! | `way.rs` | how one family leaves by one uplink |
+//! | `lender.rs` | which interfaces are uplinks' under another name, and lend no address |
 //! | `learned.rs` | what was learned, remembered over restarts |
 //! | `table.rs` | routing tables and rules of the uplinks |
 //! | `slots.rs` | the number of each uplink's table, rules and nexthop objects |
@@ -47,6 +48,7 @@ mod group;
 mod hash;
 pub(crate) mod inspect;
 mod learned;
+mod lender;
 mod link;
 mod list;
 pub(crate) mod lookup;
@@ -73,7 +75,9 @@ use anyhow::{Result, bail};
 use failover_ebpf::LinkLayer;
 use rtnetlink::packet_route::route::{RouteHeader, RouteMessage, RouteMetric, RouteProtocol};
 
-use self::{discover::Missing, displaced::Displaced, group::Groups, learned::Learned};
+use self::{
+    discover::Missing, displaced::Displaced, group::Groups, learned::Learned, lender::Uplinks,
+};
 use crate::{
     config::RouteConfig,
     netlink::Netlink,
@@ -180,6 +184,8 @@ pub struct Router {
     links: Vec<Link>,
     groups: Groups,
     learned: Learned,
+    /// The uplinks' interfaces.
+    uplinks: Uplinks,
     missing: Missing,
     /// Whom [`Router::activate`] has made active, by [`Family::ALL`]'s order.
     active: [Members; 2],
@@ -211,6 +217,7 @@ impl Router {
             links: Vec::new(),
             groups: Groups::new(&store),
             learned: Learned::load(&store),
+            uplinks: Uplinks::load(&store),
             missing: Missing::default(),
             active: [Members::NONE; 2],
             withdrawn: [Members::NONE; 2],

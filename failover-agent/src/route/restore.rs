@@ -11,7 +11,7 @@ use super::{
     displaced::{Displaced, Restorable},
     foreign_of, group,
     hash::HashPolicy,
-    index, learned,
+    index, learned, lender,
     list::{Request, address_family},
     message::{self, MAIN_TABLE, metric},
     place::removal,
@@ -44,6 +44,7 @@ impl Router {
             &mut self.groups.hash,
         );
         self.learned.leave();
+        self.uplinks.leave();
         report
     }
 
@@ -101,6 +102,11 @@ pub fn reset(config: &RouteConfig, store: impl Into<Store>) -> Result<Report> {
         report
             .changes
             .push("removed the gateways that were learned".to_owned());
+    }
+    if lender::remove(&store) {
+        report
+            .changes
+            .push("removed the record of the uplinks' interfaces".to_owned());
     }
     Ok(report)
 }

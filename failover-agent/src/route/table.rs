@@ -76,6 +76,7 @@ impl Router {
         };
         self.adopt_objects(&mut report)?;
         self.learned.save();
+        self.uplinks.save();
         Ok(report)
     }
 

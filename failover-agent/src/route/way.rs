@@ -21,7 +21,7 @@ use super::{
     survey::{Address, Interface, Survey, contains, is_link_local},
 };
 use crate::{
-    config::{Config, Gateway, UplinkConfig},
+    config::{Gateway, UplinkConfig},
     failure::Failure,
     netlink::Refused,
     policy::Family,
@@ -32,7 +32,6 @@ impl Router {
     pub(super) fn path(
         &mut self,
         survey: &Survey,
-        config: &Config,
         uplink: &UplinkConfig,
         family: Family,
     ) -> Result<Result<Path, Failure>> {
@@ -86,18 +85,17 @@ impl Router {
         }
         let unnumbered = survey.is_unnumbered(interface.index, family) && up;
         let borrowed = match unnumbered && (told.is_some() || way.gateway.is_none()) {
-            true => self.borrowed_source(survey, config, uplink, interface, &way, family)?,
+            true => self.borrowed_source(survey, uplink, interface, &way, family)?,
             false => None,
         };
         Ok(survey.path(uplink, &near, family, way, borrowed))
     }
 
     /// The source for an interface without an address of its own: the one that its default route prefers, or that the kernel
-    /// chooses for a packet by it. Another uplink's address is none.
+    /// chooses for a packet by it. Another uplink's address is none, whatever that one's interface is called by now.
     fn borrowed_source(
         &mut self,
         survey: &Survey,
-        config: &Config,
         uplink: &UplinkConfig,
         interface: &Interface,
         way: &WayOut,
@@ -112,15 +110,7 @@ impl Router {
         let Some(address) = survey.addresses.iter().find(lent) else {
             return Ok(None);
         };
-        let lender = survey
-            .interfaces
-            .iter()
-            .find(|interface| interface.index == address.ifindex);
-        let of_uplink = |lender: &Interface| {
-            let mut uplinks = config.uplinks.iter();
-            uplinks.any(|uplink| uplink.interface == lender.name)
-        };
-        Ok(source.filter(|_| lender.is_some_and(|lender| !of_uplink(lender))))
+        Ok(source.filter(|_| !self.uplinks.have(address.ifindex)))
     }
 
     /// The source address that the kernel would choose for a probe of `target` by an interface.

@@ -15,7 +15,12 @@ use nix::{
 use super::scene::*;
 
 /// Each with what is at fault.
-const FILES: [&str; 3] = ["displaced.json", "health.json", "hash_policy.json"];
+const FILES: [&str; 4] = [
+    "displaced.json",
+    "health.json",
+    "hash_policy.json",
+    "interfaces.json",
+];
 const LASTING: [&str; 2] = ["gateways.json", "drill.json"];
 
 type Make = fn(&Path) -> Result<()>;

@@ -53,7 +53,7 @@ pub(crate) struct Day {
     order: Vec<usize>,
     chosen: Option<usize>,
     drilled: Option<usize>,
-    /// Gates were open while nobody renewed the lease, or foreign addresses were borrowed.
+    /// Gates were open while nobody renewed the lease.
     unguarded: bool,
     diary: Vec<String>,
 }

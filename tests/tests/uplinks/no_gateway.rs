@@ -13,6 +13,8 @@ use failover_tests::{
     },
 };
 
+use serde_json::Value;
+
 use super::scene::*;
 
 /// Up, failover by it, failback to it, and its gate.
@@ -139,5 +141,51 @@ fn an_unnumbered_link_borrows_its_source_in_ipv6_too() -> Result<()> {
         works(&lab, Family::V6)?;
         assert_eq!(rule_sources(&lab, Family::V6)?, ["2001:db8:2::2"]);
     }
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root"]
+fn an_uplink_that_was_renamed_lends_no_address() -> Result<()> {
+    const BOTH: &str = "targets = [\"192.0.2.1\", \"2001:db8:f::1\"]\ninterval = \"50ms\"\ntimeout = \"500ms\"\nfall = 3\nrise = 2";
+    let lab = lab(UplinkSpec::tun("cable").without_default_routes())?;
+    let agent = lab.start_agent(&config(&lab, BOTH))?;
+    wait_ready(&agent, "cable", &["lte"])?;
+    let renamed = lab.uplink("lte").renamed()?;
+    ip(
+        &lab,
+        "address flush dev cable scope global\n\
+         route add default dev cable metric 5000\n\
+         route add ::/0 dev cable metric 5000",
+    )?;
+    let lost = |status: &Value, family: &str| {
+        let state = &uplink(status, "cable")["families"][family];
+        state.is_null() || state["source"].is_null()
+    };
+    let wait_lost = || {
+        agent.wait_for_status("cable without a source", SOON, |status| {
+            ["ipv4", "ipv6"].iter().all(|family| lost(status, family))
+        })
+    };
+    let before = wait_lost()?["agent"]["started"].clone();
+    agent.verb(&["restart"])?;
+    agent.wait_for_status("a new start", SOON, |status| {
+        status["agent"]["started"] != before
+    })?;
+    wait_lost()?;
+    assert_eq!(lab.uplink("cable").foreign_packets()?, 0);
+
+    // What is no uplink's is lent.
+    ip(
+        &lab,
+        "address add 10.64.1.2/32 dev lo\n\
+         address add 2001:db8:1::2/128 dev lo nodad",
+    )?;
+    agent.verb(&["reload"])?;
+    wait_way(&agent, "cable", "ipv4", None, "10.64.1.2")?;
+    wait_health(&agent, "cable", "Up")?;
+    renamed.repair()?;
+    wait_health(&agent, "lte", "Up")?;
+    assert_eq!(lab.uplink("cable").foreign_packets()?, 0);
     Ok(())
 }

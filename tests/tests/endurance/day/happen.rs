@@ -104,8 +104,6 @@ impl Day {
                 if self.drilled.is_some() && self.working().len() <= 2 {
                     self.happen(Event::Auto)?;
                 }
-                // Under its other name the interface is no uplink, and one without an address may borrow that one's.
-                self.unguarded |= way == Break::Rename;
                 self.uplinks[uplink].broken = Some(self.fail(uplink, way)?);
                 self.uplinks[uplink].replaced |= matches!(way, Break::Unplug | Break::MoveAway);
                 if self.chosen == Some(uplink) {
