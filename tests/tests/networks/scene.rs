@@ -119,7 +119,7 @@ pub(crate) fn owner_in_datapath(lab: &Lab, address: Ipv4Addr) -> Result<Option<u
                     .all(|(byte, wanted)| byte.as_u64() == Some(wanted.into()))
         })
     });
-    Ok(entry.and_then(|entry| entry["formatted"]["value"].as_u64()))
+    Ok(entry.and_then(|entry| entry["formatted"]["value"]["ifindex"].as_u64()))
 }
 
 /// The index of a host's interface.
