@@ -156,14 +156,15 @@ impl Agent<'_> {
         self.links[uplink.0].ifindex == 0 || self.set_gate(uplink, family, gate)
     }
 
-    /// Sets a family's gates as they should stand, whatever has become of them: open if no uplink is active, closed where one was cut.
+    /// Sets a family's gates as they should stand, whatever has become of them: open at the active uplinks, and at
+    /// all if none is active; closed where one was cut.
     pub(super) fn align_gates(&mut self, family: Family) {
         let undecided = self.machine.active(family).is_empty();
         for uplink in (0..self.links.len()).map(UplinkId) {
             if self.links[uplink.0].ifindex == 0 {
                 continue;
             }
-            if undecided {
+            if undecided || self.machine.active(family).contains(uplink) {
                 self.set_gate(uplink, family, Gate::Open);
             } else if let Some(cause) = self.machine.cut(uplink, family) {
                 self.gate_off(uplink, family, cause);

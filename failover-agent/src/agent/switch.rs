@@ -260,6 +260,8 @@ impl Agent<'_> {
             }
             Err(error) => {
                 error!(uplink = name, %family, "{name}: gate could not be set: {error:#}");
+                // The next look tries again.
+                self.pace.failed();
                 false
             }
         }
