@@ -39,3 +39,12 @@ fn what_a_stop_could_not_remove_a_reset_removes() -> Result<()> {
         "clsact/stop/first/EPERM/netlink route RTM_DELTFILTER",
     ])
 }
+
+#[test]
+#[ignore = "needs root"]
+fn a_gate_that_could_not_be_set_is_tried_again() -> Result<()> {
+    survives(&[
+        "plain/switch/first/EPERM/bpf MAP_UPDATE_ELEM UPLINKS",
+        "plain/switch/last/ENOMEM/bpf MAP_UPDATE_ELEM UPLINKS",
+    ])
+}

@@ -24,7 +24,7 @@ use nix::{
 
 use super::{
     calls::{self, Call},
-    kind::Fault,
+    kind::{Fault, HANG},
     netlink::Refusals,
     places::Places,
     registers::Registers,
@@ -34,9 +34,6 @@ use super::{
     watch::Watch,
 };
 use crate::lab::lock;
-
-/// How long a call hangs.
-const HANG: Duration = Duration::from_secs(5);
 
 /// How often it is looked whether a hang is over. Nothing else is ever waited for in steps.
 const STEP: Duration = Duration::from_millis(1);

@@ -117,6 +117,7 @@ impl Host {
             let record = agent.end();
             fault.repair()?;
             self.next_failover(&agent, streams)?;
+            record.wait_for_the_end_of_a_hang();
             end(&agent)?;
             self.rivals("del")
                 .context("what was displaced is not given back")?;
@@ -187,7 +188,7 @@ impl Host {
             let again = self.started()?;
             explained(&again, || {
                 self.next_failover(&again, streams)?;
-                self.stop(&again)
+                self.stop(&again, &record)
             })?;
             Ok(Performed {
                 record,
@@ -207,7 +208,7 @@ impl Host {
         let ended = match came {
             Came::True(_) => {
                 self.next_failover(agent, streams)?;
-                self.stop(agent)?;
+                self.stop(agent, &record)?;
                 None
             }
             Came::Ended(exit) => {
@@ -216,7 +217,7 @@ impl Host {
                 let again = self.started()?;
                 explained(&again, || {
                     self.next_failover(&again, streams)?;
-                    self.stop(&again)
+                    self.stop(&again, &record)
                 })?;
                 Some(code)
             }
@@ -238,7 +239,9 @@ impl Host {
         Ok(())
     }
 
-    fn stop(&self, agent: &Subject) -> Result<()> {
+    /// A stop that finds everything as it should be: what hung does not any more.
+    fn stop(&self, agent: &Subject, record: &Record) -> Result<()> {
+        record.wait_for_the_end_of_a_hang();
         end(agent)?;
         self.nothing_left().context("after the stop")
     }

@@ -1,8 +1,11 @@
 //! What is called, and by which errors each kind of call can fail.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use nix::errno::Errno;
+
+/// How long a call hangs.
+pub(super) const HANG: Duration = Duration::from_secs(5);
 
 /// A kind of call: what is counted, and what an injection names.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! What a tracer looks for: counts the calls of a phase, and says which one is to fail.
 
-use std::{collections::HashMap, sync::Mutex, time::Instant};
+use std::{collections::HashMap, sync::Mutex, thread, time::Instant};
 
-use super::kind::{Fault, Kind};
+use super::kind::{Fault, HANG, Kind};
 use crate::lab::lock;
 
 /// One call that is to fail.
@@ -29,6 +29,17 @@ pub(super) struct Record {
     pub(super) calls: Vec<Seen>,
     /// When the order was carried out.
     pub(super) injected: Option<Instant>,
+    /// When what hangs goes on.
+    pub(super) hangs_until: Option<Instant>,
+}
+
+impl Record {
+    /// Until then a disk does not answer, and a stop says so.
+    pub(super) fn wait_for_the_end_of_a_hang(&self) {
+        if let Some(end) = self.hangs_until {
+            thread::sleep(end.saturating_duration_since(Instant::now()));
+        }
+    }
 }
 
 /// Shared by a tracer and whoever runs the scene.
@@ -83,7 +94,9 @@ impl Watch {
         if order.kind != kind.name || order.occurrence != calls[place].count {
             return None;
         }
-        record.injected = Some(Instant::now());
+        let now = Instant::now();
+        record.injected = Some(now);
+        record.hangs_until = (order.fault == Fault::Hang).then(|| now + HANG);
         Some(order.fault)
     }
 }
