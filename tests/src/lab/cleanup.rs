@@ -7,7 +7,10 @@ use std::{
     collections::BTreeSet,
     fs::{self, DirBuilder, File, TryLockError},
     io::{self, Read},
-    os::unix::fs::{DirBuilderExt, MetadataExt},
+    os::{
+        fd::AsFd as _,
+        unix::fs::{DirBuilderExt, MetadataExt},
+    },
     path::{Path, PathBuf},
     process,
     sync::{
@@ -147,19 +150,25 @@ fn names(dir: &Path, prefix: &str) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Ends the processes in a laboratory's namespaces and removes the namespaces, the BPF file system and, last, the directory: as long as it
-/// is there, the next sweep tries again.
+/// Thaws a laboratory's disks, ends the processes in its namespaces, and removes the namespaces, the file systems and, last, the directory:
+/// as long as it is there, the next sweep tries again.
 fn remove(id: &str) -> Result<()> {
     let namespaces: Vec<PathBuf> = names(Path::new(NETNS_DIR), &format!("{id}-"))?
         .iter()
         .map(|name| Path::new(NETNS_DIR).join(name))
         .collect();
+    let dir = Path::new(RUN_DIR).join(id);
+    for path in mounts_below(&dir)? {
+        // Who waits for a frozen file system cannot be killed. Most are not frozen, which is an error.
+        if let Ok(mounted) = File::open(path) {
+            sys::thaw(mounted.as_fd()).ok();
+        }
+    }
     end_processes_in(&namespaces)?;
     for path in &namespaces {
         unmount(path)?;
         fs::remove_file(path)?;
     }
-    let dir = Path::new(RUN_DIR).join(id);
     for path in mounts_below(&dir)? {
         unmount(&path)?;
     }

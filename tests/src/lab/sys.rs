@@ -43,6 +43,22 @@ nix::ioctl_write_ptr!(
     libc::c_int
 );
 
+nix::ioctl_readwrite!(
+    /// FITHAW: linux/fs.h. Does not use its argument.
+    file_system_thaw,
+    b'X',
+    120,
+    libc::c_int
+);
+
+/// Thaws the file system that is mounted where this directory is.
+pub(super) fn thaw(mounted: BorrowedFd) -> io::Result<()> {
+    let mut unused = 0;
+    // SAFETY: FITHAW takes a pointer to an int, which outlives the call.
+    unsafe { file_system_thaw(mounted.as_raw_fd(), &raw mut unused) }?;
+    Ok(())
+}
+
 /// Makes a tun device (L3, no packet information header) in the calling thread's network namespace. It lives as long as
 /// the returned descriptor, which does not block.
 pub(super) fn open_tun(name: &str) -> io::Result<OwnedFd> {

@@ -43,6 +43,8 @@ pub(crate) enum Event {
     Reader,
     /// A rule set overwrites the marks of what leaves, or does not any more.
     Marks,
+    /// The time of day is set, to so many seconds ahead of the right one.
+    Clock(i64),
 }
 
 /// Ways not to run.
@@ -58,12 +60,14 @@ pub(crate) enum Pause {
 pub(crate) enum Disk {
     Full,
     ReadOnly,
+    /// It does not answer.
+    Frozen,
     /// It works again.
     Fine,
 }
 
 impl Disk {
-    pub(crate) const ALL: [Disk; 3] = [Disk::Full, Disk::ReadOnly, Disk::Fine];
+    pub(crate) const ALL: [Disk; 4] = [Disk::Full, Disk::ReadOnly, Disk::Frozen, Disk::Fine];
 }
 
 /// Ways to fail.

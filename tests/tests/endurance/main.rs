@@ -1,8 +1,7 @@
 //! Bad days: whatever may happen to an agent and its host happens in random order, and often before the last thing is over.
 //! After all of it, and whenever it is quiet for a moment, everything must be as if the agent had come to it rested.
 //!
-//! The machine's clock is left alone: no namespace has a wall clock of its own, and the agent decides nothing by it. Nor is a disk made
-//! to hang: that would outlive a test that ends badly.
+//! The machine's clock is left alone: no namespace has a wall clock of its own, so the agent gets one that can be set.
 //!
 //! The days are the same ones in every run. `ENDURANCE_SEED` chooses another, `ENDURANCE_STEPS` makes it longer.
 

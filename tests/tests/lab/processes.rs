@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use failover_tests::lab::{AgentProcess, Lab, sweep, wait_until};
+use failover_tests::lab::{AgentProcess, Disk, Lab, sweep, wait_until};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -138,7 +138,7 @@ fn a_panic_leaves_nothing_behind() -> Result<()> {
 /// Set in the process that is to be ended; it is this executable, running one test.
 const VICTIM: &str = "FAILOVER_LAB_VICTIM";
 
-/// Builds a laboratory with an agent and a capture, says its id, and waits for its end.
+/// Builds a laboratory with an agent, a capture, and somebody who waits for a frozen disk and cannot be killed, says its id, and waits for its end.
 fn be_the_victim() -> Result<()> {
     let lab = Lab::builder().build()?;
     let script = "trap '' INT TERM; echo running; while :; do sleep 1; done";
@@ -146,6 +146,16 @@ fn be_the_victim() -> Result<()> {
     agent.wait_for_line("that it runs", SOON, |line| line.text == "running")?;
     let file = lab.agent_dirs().scratch.join("all.pcap");
     let _capture = lab.host().capture("cable", "", &file)?;
+    let dirs = lab.agent_dirs();
+    let mut disk = Disk::in_file(&dirs.state, &dirs.scratch.join("image"))?;
+    disk.freeze()?;
+    let mut write = lab.host().namespace().command("sh");
+    let file = dirs.state.join("file");
+    let writer = write.args(["-c", "echo >$0"]).arg(file).spawn()?;
+    wait_until("it waits for the disk", SOON, || {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", writer.id()));
+        stat.is_ok_and(|stat| stat.contains(") D "))
+    })?;
     println!("victim {}", id_of(&lab));
     loop {
         std::thread::park();

@@ -1,21 +1,12 @@
-//! What is not the agent's: other programs' default routes and rule sets, the disk, and who reads the log.
+//! What is not the agent's: other programs' default routes and rule sets, the disk, the time of day, and who reads the log.
 
-use std::{
-    collections::BTreeSet,
-    fs::{self, File},
-    io::Write as _,
-    path::{Path, PathBuf},
-};
+use std::collections::BTreeSet;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use failover_agent::policy::Family;
 use failover_tests::{
-    lab::{Lab, wait_for},
+    lab::{self, Lab, WallClock, wait_for},
     scene::SOON,
-};
-use nix::{
-    errno::Errno,
-    mount::{MntFlags, MsFlags, mount, umount2},
 };
 
 use crate::events::Disk;
@@ -29,8 +20,8 @@ pub(super) const BEHIND: [u32; 2] = [90, 20_000];
 /// The VPN's interface, which leads nowhere.
 const VPN: &str = "vpn0";
 
-/// A disk for the state that a few files fill.
-const DISK: &str = "size=128k,mode=0700";
+/// By how many seconds the time of day may be wrong: not at all, a year, an hour.
+pub(super) const AHEAD: [i64; 5] = [0, -31_536_000, 31_536_000, -3600, 3600];
 
 /// What has happened around the agent and is not undone.
 pub(super) struct Around {
@@ -38,8 +29,11 @@ pub(super) struct Around {
     kill_switch: BTreeSet<(usize, u32)>,
     marks: bool,
     unread: bool,
-    disk: Disk,
-    state: PathBuf,
+    /// The agent's.
+    pub(super) clock: WallClock,
+    state: Disk,
+    /// Where the state is.
+    disk: lab::Disk,
 }
 
 impl Around {
@@ -71,22 +65,21 @@ impl Around {
                     .all(|dev| there("ff00::/8", &format!("dev {dev} ")));
             there.then_some(()).ok_or(routes)
         })?;
-        let state = lab.agent_dirs().state.clone();
-        let tmpfs = Some("tmpfs");
-        mount(tmpfs, &state, tmpfs, MsFlags::empty(), Some(DISK))
-            .with_context(|| format!("cannot mount a disk on {}", state.display()))?;
+        let dirs = lab.agent_dirs();
+        let disk = lab::Disk::in_file(&dirs.state, &dirs.scratch.join("image"))?;
         Ok(Around {
             vpn: BTreeSet::new(),
             kill_switch: BTreeSet::new(),
             marks: false,
             unread: false,
-            disk: Disk::Fine,
-            state,
+            clock: WallClock::new(lab)?,
+            state: Disk::Fine,
+            disk,
         })
     }
 
     pub(super) fn disk_is_fine(&self) -> bool {
-        self.disk == Disk::Fine
+        self.state == Disk::Fine
     }
 
     pub(super) fn is_unread(&self) -> bool {
@@ -132,38 +125,23 @@ impl Around {
         }
     }
 
-    pub(super) fn set_disk(&mut self, disk: Disk) -> Result<()> {
-        let ballast = self.state.join("ballast");
-        if self.disk == Disk::ReadOnly {
-            self.remount(MsFlags::empty())?;
-        }
-        if self.disk == Disk::Full {
-            fs::remove_file(&ballast)?;
-        }
-        self.disk = disk;
-        match disk {
+    pub(super) fn set_disk(&mut self, state: Disk) -> Result<()> {
+        match self.state {
+            Disk::Full => self.disk.make_room(),
+            Disk::ReadOnly => self.disk.make_writable(),
+            Disk::Frozen => self.disk.thaw(),
             Disk::Fine => Ok(()),
-            Disk::Full => {
-                // Until nothing more fits.
-                let mut file = File::create(&ballast)?;
-                while file.write_all(&[0; 512]).is_ok() {}
-                Ok(())
-            }
-            Disk::ReadOnly => self.remount(MsFlags::MS_RDONLY),
-        }
-    }
-
-    /// A file system on which a file is being written just now cannot become read-only.
-    fn remount(&self, flags: MsFlags) -> Result<()> {
-        let none = None::<&Path>;
-        wait_for("another mode of the disk", SOON, || {
-            let flags = MsFlags::MS_REMOUNT | flags;
-            match mount(none, &self.state, none, flags, Some(DISK)) {
-                Err(error @ Errno::EBUSY) => Err(error),
-                other => Ok(other),
-            }
-        })?
-        .with_context(|| format!("cannot remount {}", self.state.display()))
+        }?;
+        // Whatever becomes of the next step.
+        self.state = Disk::Fine;
+        match state {
+            Disk::Full => self.disk.fill(),
+            Disk::ReadOnly => self.disk.make_read_only(),
+            Disk::Frozen => self.disk.freeze(),
+            Disk::Fine => Ok(()),
+        }?;
+        self.state = state;
+        Ok(())
     }
 
     /// All of it is undone, but for who reads the log.
@@ -179,13 +157,6 @@ impl Around {
         }
         self.unread = false;
         self.set_disk(Disk::Fine)
-    }
-}
-
-impl Drop for Around {
-    fn drop(&mut self) {
-        // The laboratory's own clean-up would do it too.
-        umount2(&self.state, MntFlags::MNT_DETACH).ok();
     }
 }
 

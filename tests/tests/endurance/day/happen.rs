@@ -15,7 +15,7 @@ use nix::sys::signal::Signal;
 
 use super::{
     Day, TABLES,
-    around::{BEHIND, METRICS},
+    around::{AHEAD, BEHIND, METRICS},
 };
 use crate::events::{Break, Disk, Event, Loss, Pause};
 
@@ -25,7 +25,7 @@ impl Day {
         loop {
             let uplink = random.usize(..self.uplinks.len());
             let family = Family::ALL[random.usize(..2)];
-            let event = match random.u8(..22) {
+            let event = match random.u8(..23) {
                 0 => Event::Flap(uplink),
                 1..4 => Event::Break(uplink, Break::ALL[random.usize(..Break::ALL.len())]),
                 4..8 => Event::Repair(uplink),
@@ -55,6 +55,7 @@ impl Day {
                 18 => Event::KillSwitch(family, BEHIND[random.usize(..BEHIND.len())]),
                 19 => Event::Disk(Disk::ALL[random.usize(..Disk::ALL.len())]),
                 20 => Event::Reader,
+                21 => Event::Clock(AHEAD[random.usize(..AHEAD.len())]),
                 _ => Event::Marks,
             };
             if self.is_possible(event) {
@@ -92,7 +93,8 @@ impl Day {
             | Event::KillSwitch(..)
             | Event::Disk(_)
             | Event::Reader
-            | Event::Marks => true,
+            | Event::Marks
+            | Event::Clock(_) => true,
         }
     }
 
@@ -107,7 +109,9 @@ impl Day {
                 self.uplinks[uplink].broken = Some(self.fail(uplink, way)?);
                 self.uplinks[uplink].replaced |= matches!(way, Break::Unplug | Break::MoveAway);
                 if self.chosen == Some(uplink) {
+                    // Were it repaired at once, nobody could say whether the agent had noticed.
                     self.chosen = None;
+                    return self.settle();
                 }
                 Ok(())
             }
@@ -178,13 +182,28 @@ impl Day {
             Event::KillSwitch(family, metric) => {
                 self.around.toggle_kill_switch(&self.lab, family, metric)
             }
-            Event::Disk(disk) => self.around.set_disk(disk),
+            Event::Disk(disk) => {
+                self.around.set_disk(disk)?;
+                self.rest_if_ordered()
+            }
             Event::Reader => {
                 let unread = self.around.toggle_reader();
                 self.agent()?.set_unread(unread);
                 Ok(())
             }
             Event::Marks => self.around.toggle_marks(&self.lab),
+            Event::Clock(ahead) => {
+                self.around.clock.set(ahead)?;
+                self.rest_if_ordered()
+            }
+        }
+    }
+
+    /// What was chosen by hand must be on the disk, by the right time, before the process may be killed.
+    fn rest_if_ordered(&mut self) -> Result<()> {
+        match self.chosen.or(self.drilled) {
+            Some(_) => self.rest(),
+            None => Ok(()),
         }
     }
 
