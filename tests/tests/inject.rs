@@ -48,3 +48,13 @@ fn a_gate_that_could_not_be_set_is_tried_again() -> Result<()> {
         "plain/switch/last/ENOMEM/bpf MAP_UPDATE_ELEM UPLINKS",
     ])
 }
+
+#[test]
+#[ignore = "needs root"]
+fn a_socket_that_could_not_be_registered_is_tried_again() -> Result<()> {
+    survives(&[
+        "plain/start/last/ENOMEM/bpf MAP_UPDATE_ELEM PROBES",
+        "plain/start/last/ENOMEM/bpf MAP_UPDATE_ELEM ECHOES",
+        "plain/start/last/ENOBUFS/getsockopt icmp v4",
+    ])
+}

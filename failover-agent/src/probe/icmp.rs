@@ -13,7 +13,7 @@ use std::{
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use nix::libc;
-use surge_ping::{Client, Config, ICMP, IcmpPacket, PingSequence, SurgeError};
+use surge_ping::{Client, Config, ICMP, IcmpPacket, PingIdentifier, PingSequence, SurgeError};
 use tokio::{
     task::yield_now,
     time::{Instant, timeout_at},
@@ -179,23 +179,35 @@ impl Link {
     }
 
     fn client(&mut self) -> io::Result<(Client, Identity)> {
-        if let Some(client) = &self.client {
-            return Ok(client.clone());
+        let (client, identity) = match self.client.take() {
+            Some(client) => client,
+            None => self.open()?,
+        };
+        if self.registration.is_none() {
+            self.register(&client, identity.identifier);
         }
+        Ok(self.client.insert((client, identity)).clone())
+    }
+
+    fn open(&self) -> io::Result<(Client, Identity)> {
         let source = self.source.ok_or(io::ErrorKind::AddrNotAvailable)?;
         let client = open(&self.interface, source, self.mark)?;
         let identity = Identity::random()?;
         identity.guard(&client, source)?;
-        let identifier = Some(identity.identifier.0);
-        // Probes by an open gate need none, and what a closed one cuts it counts.
-        match register(&self.sockets, &client, &self.interface, identifier) {
+        Ok((client, identity))
+    }
+
+    /// Has closed gates let the probes pass. What the kernel refuses is tried again with the next probe: those by an open gate need it
+    /// not, and what a closed one cuts it counts.
+    fn register(&mut self, client: &Client, identifier: PingIdentifier) {
+        let identifier = Some(identifier.0);
+        match register(&self.sockets, client, &self.interface, identifier) {
             Ok(registration) => self.registration = Some(registration),
             Err(error) => warn!(
-                "{}: a closed gate will cut the probes: {error:#}",
+                "{}: a closed gate will cut the next probe: {error:#}",
                 self.interface
             ),
         }
-        Ok(self.client.insert((client, identity)).clone())
     }
 }
 
