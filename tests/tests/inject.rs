@@ -1,15 +1,35 @@
 //! Calls that fail: those whose failure once ended the agent. `cargo xtask inject` lets all kinds fail.
 #![cfg(target_arch = "x86_64")]
 
-use anyhow::Result;
+use std::env;
+
+use anyhow::{Context as _, Result};
 use clap::Parser as _;
 use failover_tests::inject::{Arguments, run};
+
+/// So many calls fail: half a minute.
+const SAMPLE: &str = "12";
 
 /// Injections by their names.
 fn survives(names: &[&str]) -> Result<()> {
     let only = names.iter().flat_map(|name| ["--only", name]);
     let command = ["inject", "--jobs", "2"].into_iter().chain(only);
     run(Arguments::try_parse_from(command)?)
+}
+
+/// The same calls in every run, so that a failure can be seen again; `INJECT_SEED` chooses others.
+#[test]
+#[ignore = "needs root"]
+fn a_sample_of_failing_calls_is_survived() -> Result<()> {
+    let seed = match env::var("INJECT_SEED") {
+        Ok(text) => text.parse().context("INJECT_SEED")?,
+        Err(_) => 2,
+    };
+    let settings = ["plain", "clsact", "group"];
+    let setting = settings[fastrand::Rng::with_seed(seed).usize(..settings.len())];
+    println!("INJECT_SEED={seed}");
+    let command = format!("inject --setting {setting} --jobs 2 --sample {SAMPLE} --seed {seed}");
+    run(Arguments::try_parse_from(command.split(' '))?)
 }
 
 #[test]
