@@ -78,3 +78,12 @@ fn a_socket_that_could_not_be_registered_is_tried_again() -> Result<()> {
         "plain/start/last/ENOBUFS/getsockopt icmp v4",
     ])
 }
+
+#[test]
+#[ignore = "needs root"]
+fn a_qdisc_of_an_interface_that_could_not_be_noted_is_no_others() -> Result<()> {
+    survives(&[
+        "clsact/start/first/ENOMEM/bpf MAP_UPDATE_ELEM COUNTERS",
+        "clsact/start/first/EPERM/bpf MAP_UPDATE_ELEM UPLINKS",
+    ])
+}

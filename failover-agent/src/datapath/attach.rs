@@ -72,6 +72,9 @@ fn try_attach(
     {
         detach_hook(datapath, ifindex, before.hook)?;
     }
+    // Before the qdisc, which only the entry in the map of uplinks tells apart from another's.
+    datapath.counters.ensure(ifindex)?;
+    datapath.limits.ensure(ifindex)?;
     let hook = if tcx {
         Hook::Tcx
     } else {
@@ -89,16 +92,19 @@ fn try_attach(
         source_ipv4: [0; 4],
         source_ipv6: [0; 16],
     });
-    datapath.counters.ensure(ifindex)?;
-    datapath.limits.ensure(ifindex)?;
-    datapath.uplinks.set(
-        ifindex,
-        Uplink {
-            link_layer,
-            hook,
-            ..uplink
-        },
-    )?;
+    let entry = Uplink {
+        link_layer,
+        hook,
+        ..uplink
+    };
+    if let Err(error) = datapath.uplinks.set(ifindex, entry) {
+        if before.is_none()
+            && let Err(left) = clsact::detach(ifindex, hook)
+        {
+            warn!(interface = name, "{name}: {left:#}");
+        }
+        return Err(error);
+    }
 
     // What is found without an entry of its own was left by a run whose maps could not be adopted.
     let mut adopted = before.is_some();
