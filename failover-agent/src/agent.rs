@@ -54,11 +54,11 @@ use crate::{
     datapath::{self, Datapath},
     failure::Failure,
     hook::Runner,
-    policy::{Action, Family, Input, Machine, Members, Rules, UplinkId},
     probe::Prober,
     route::{Link, Observer, Router},
     store::Store,
 };
+use failover_policy::{Action, Family, Input, Machine, Members, Rules, UplinkId};
 
 /// Facts that may wait for the loop; more than a round of the greatest number of uplinks needs.
 const INPUTS: usize = 1024;

@@ -12,7 +12,7 @@ use std::{
 
 use nix::time::{ClockId, clock_gettime};
 
-use crate::policy::Time;
+use failover_policy::Time;
 
 /// By how much the clocks may seem to differ without having been set: they are read one after the other.
 const TOLERANCE: Duration = Duration::from_millis(10);

@@ -63,7 +63,7 @@ pub enum Failure {
         /// Its interface.
         interface: String,
         /// The family that has targets but no way out.
-        family: crate::policy::Family,
+        family: failover_policy::Family,
         /// What to write or do.
         cure: String,
     },
@@ -299,7 +299,7 @@ impl Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::Family;
+    use failover_policy::Family;
 
     /// One of each kind. `exit_code` has no wildcard arm, so a new kind is at least seen when its code is written.
     fn one_of_each() -> Vec<Failure> {

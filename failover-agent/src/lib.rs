@@ -20,7 +20,7 @@
 //! |---|---|
 //! | [`cli`], [`verbs`], `output`, [`logging`] | the command line, what each verb does, what it prints, log lines |
 //! | [`config`], [`failure`] | TOML and flags become one validated configuration; what is wrong is said with place and cure |
-//! | [`policy`] | health, election, machine: pure |
+//! | [`failover_policy`] | health, election, machine: pure |
 //! | [`probe`] | edge: ICMP echo, one prober per uplink and family |
 //! | [`route`] | edge: discovery, tables and rules, the switch, displaced routes, netlink notifications |
 //! | [`datapath`] | edge: the eBPF programs and their maps; the only place that knows aya |
@@ -34,8 +34,8 @@
 //!
 //! # Invariants
 //!
-//! 1. [`policy`] imports no tokio, aya, rtnetlink, clock or file. Time is a parameter; its types are plain data and `PartialEq`.
-//!    (A test reads its sources.)
+//! 1. [`failover_policy`] imports no tokio, aya, rtnetlink, clock or file. Time is a parameter; its types are plain data and `PartialEq`.
+//!    (It has no dependencies, and a test reads its sources.)
 //! 2. Never worse: the agent never switches to, nor cuts anything in favour of, an uplink that is not proven Up just now. If all
 //!    are Down, nothing changes. (Property tests.)
 //! 3. Make before break: the new route stands and is confirmed before the old one is demoted or anything is cut. There is no
@@ -67,7 +67,6 @@ mod interface;
 pub mod logging;
 mod netlink;
 mod output;
-pub mod policy;
 pub mod probe;
 pub mod route;
 pub mod store;

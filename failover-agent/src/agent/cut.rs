@@ -14,9 +14,9 @@ use crate::{
     aside,
     config::{CutoffMode, Inbound},
     cutoff::{Cutoff, Ended, Scope},
-    policy::{Cause, Family, Time, UplinkId},
     route::Link,
 };
+use failover_policy::{Cause, Family, Time, UplinkId};
 
 /// What a thread has ended.
 #[derive(Debug)]

@@ -6,8 +6,8 @@ use super::Agent;
 use crate::{
     control,
     datapath::{Answer, EndedFlow, Reason},
-    policy::Family,
 };
+use failover_policy::Family;
 
 impl Agent<'_> {
     /// Logs it and tells those who follow `events`.

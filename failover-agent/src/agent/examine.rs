@@ -8,9 +8,9 @@ use super::{Agent, rules::targets};
 use crate::{
     datapath::{Datapath, Gate},
     doctor,
-    policy::{Family, Health, Input, UplinkId},
     route::Link,
 };
+use failover_policy::{Family, Health, Input, UplinkId};
 
 /// Why probes say nothing, by uplink and family, as found last.
 pub(super) type Reasons = HashMap<(UplinkId, Family), String>;

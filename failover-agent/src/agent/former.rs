@@ -7,10 +7,8 @@ use std::{
 };
 
 use super::cut::own_addresses;
-use crate::{
-    policy::{Family, UplinkId},
-    route::Link,
-};
+use crate::route::Link;
+use failover_policy::{Family, UplinkId};
 
 /// By uplink and family.
 #[derive(Debug, Default)]

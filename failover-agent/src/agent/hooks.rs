@@ -6,8 +6,8 @@ use super::{Agent, switch::SwitchOrder};
 use crate::{
     config::{Config, HooksConfig, UplinkConfig},
     hook::{Program, Switch, Uplink},
-    policy::{Family, UplinkId},
 };
+use failover_policy::{Family, UplinkId};
 
 /// Warns of every configured program that cannot be run just now. That is no reason to refuse the configuration: it may be there
 /// when it is needed.

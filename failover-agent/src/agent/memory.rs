@@ -6,10 +6,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::Agent;
-use crate::{
-    policy::{Family, Health, UplinkId},
-    store::{Life, Store, StoredFile},
-};
+use crate::store::{Life, Store, StoredFile};
+use failover_policy::{Family, Health, UplinkId};
 
 const FILE: &str = "health.json";
 
@@ -30,7 +28,7 @@ struct Families {
 }
 
 impl Known {
-    /// Takes in one uplink's health, by [`Family::ALL`](crate::policy::Family::ALL)'s order.
+    /// Takes in one uplink's health, by [`Family::ALL`](failover_policy::Family::ALL)'s order.
     pub(super) fn note(&mut self, interface: &str, health: [Health; 2]) {
         let [ipv4, ipv6] = health.map(|health| health == Health::Down);
         if ipv4 || ipv6 {

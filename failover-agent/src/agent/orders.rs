@@ -12,8 +12,8 @@ use crate::{
     clock::{self, Clock},
     config::Config,
     control::{MAX_DRILL, Response},
-    policy::{Command, Family, Health, Members, Refusal, Time, UplinkId},
 };
+use failover_policy::{Command, Family, Health, Members, Refusal, Time, UplinkId};
 
 /// The drill that an earlier run has begun, in the terms of this one. What cannot be understood is no reason not to start.
 pub(super) fn earlier_drill(

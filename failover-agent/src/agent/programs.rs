@@ -8,11 +8,8 @@ use std::{
 use tracing::{debug, warn};
 
 use super::{Agent, setup::attach};
-use crate::{
-    interface,
-    policy::{Family, UplinkId},
-    route::Origin,
-};
+use crate::{interface, route::Origin};
+use failover_policy::{Family, UplinkId};
 
 /// Least time from one look at the programs to the next: some are wanted by each scan and each status.
 const PAUSE: Duration = Duration::from_secs(1);

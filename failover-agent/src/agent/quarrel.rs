@@ -1,11 +1,9 @@
 //! Recognizes when somebody undoes again and again what we do, and limits what is said about it. Pure: time is a parameter.
 
+use failover_policy::{Family, Time};
 use std::{collections::VecDeque, time::Duration};
 
-use crate::{
-    policy::{Family, Time},
-    route::{Offence, Opponent},
-};
+use crate::route::{Offence, Opponent};
 
 /// Repairs of the same thing against the same opponent that make a quarrel, if they fall into [`WINDOW`].
 pub(super) const REPAIRS: usize = 5;

@@ -10,13 +10,8 @@ use super::{
     rules::{machine_rules, probe_specs},
     setup::{attach, describe, inbound, log_report, warn_of_duplicates},
 };
-use crate::{
-    config::Config,
-    control::Response,
-    policy::{Family, Input, UplinkId},
-    probe::Prober,
-    route::Link,
-};
+use crate::{config::Config, control::Response, probe::Prober, route::Link};
+use failover_policy::{Family, Input, UplinkId};
 
 impl Agent<'_> {
     /// Reads the file anew. What is wrong with it changes nothing.

@@ -10,9 +10,9 @@ use super::{
 };
 use crate::{
     control::status,
-    policy::Family,
     route::{Actor, Change, Offence, Opponent, Origin, protocol_name},
 };
+use failover_policy::Family;
 
 /// Deeds of others that are remembered until routes are looked at again; in a flood the last ones tell.
 const DEEDS: usize = 64;

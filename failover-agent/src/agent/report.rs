@@ -3,7 +3,7 @@
 use tracing::{debug, info, warn};
 
 use super::Agent;
-use crate::policy::{Family, Health, Note, TargetId, UplinkId};
+use failover_policy::{Family, Health, Note, TargetId, UplinkId};
 
 impl Agent<'_> {
     pub(super) fn report(&mut self, note: &Note) {

@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use super::memory::Known;
 use crate::{
     config::{Config, OnDown, UplinkConfig},
-    policy::{Family, Members, Rules, TargetId, UplinkId, UplinkRules},
     probe::ProbeSpec,
     route::Link,
 };
+use failover_policy::{Family, Members, Rules, TargetId, UplinkId, UplinkRules};
 
 /// What each prober does: one for every uplink and family that has targets.
 pub(super) fn probe_specs<'a>(

@@ -2,12 +2,12 @@
 
 use std::{net::IpAddr, path::Path};
 
+use failover_policy::{Cause, Family, Members, UplinkId};
 use tracing::{debug, info, warn};
 
 use crate::{
     config::{Config, CutoffConfig, CutoffMode, Inbound},
     datapath::{self, CutMode, Datapath},
-    policy::{Cause, Family, Members, UplinkId},
     route::{self, Link, Report, Router},
     store::Store,
 };

@@ -18,8 +18,8 @@ use crate::{
         },
     },
     logging,
-    policy::{Family, Time, UplinkId},
 };
+use failover_policy::{Family, Time, UplinkId};
 
 impl Agent<'_> {
     pub(super) fn respond(&mut self, request: &Request) -> Response {

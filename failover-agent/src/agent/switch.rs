@@ -6,10 +6,8 @@ use failover_ebpf::Gate;
 use tracing::{debug, error, info, warn};
 
 use super::Agent;
-use crate::{
-    control::status::{MAX_SWITCHES, joined},
-    policy::{Cause, Family, Input, Members, Time, UplinkId},
-};
+use crate::control::status::{MAX_SWITCHES, joined};
+use failover_policy::{Cause, Family, Input, Members, Time, UplinkId};
 
 /// A switch that the policy has ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,10 +8,8 @@ use super::{
     Agent,
     setup::{attach, describe, log_report, warn_of_duplicates},
 };
-use crate::{
-    policy::{Family, Input, Members, UplinkId},
-    route::{Change, Link, Path, Report},
-};
+use crate::route::{Change, Link, Path, Report};
+use failover_policy::{Family, Input, Members, UplinkId};
 
 impl Agent<'_> {
     /// Takes note of a change; what follows from it is done by [`Agent::synchronize`] a little later, except for the carrier, which

@@ -7,7 +7,8 @@ use super::{
     kind::Kind,
     raw::{Placed, Raw, printable},
 };
-use crate::{failure::Failure, policy::Family};
+use crate::failure::Failure;
+use failover_policy::Family;
 
 /// A list of addresses to probe.
 #[derive(Debug)]

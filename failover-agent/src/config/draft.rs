@@ -7,7 +7,8 @@ use super::{
     Inbound, OnDown, ProbeConfig, RouteConfig, UplinkConfig,
     raw::{Placed, invalid},
 };
-use crate::{failure::Failure, policy::Family};
+use crate::failure::Failure;
+use failover_policy::Family;
 
 /// Most targets that an uplink can have.
 const MAX_TARGETS: usize = 32;

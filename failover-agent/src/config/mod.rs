@@ -27,13 +27,13 @@ use std::{
     time::Duration,
 };
 
+use failover_policy::Cause;
 pub use origin::Origin;
 pub use reference::reference;
 
 use crate::{
     cli::{DirFlags, RunArgs, UplinkFlags},
     failure::Failure,
-    policy::Cause,
 };
 
 /// Everything a run needs, validated. Built from a file or from flags; nothing else reads configuration.

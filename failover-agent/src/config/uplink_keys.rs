@@ -7,7 +7,7 @@ use super::{
     kind::{Command, Interface, Name, Number, Optional, Span, Word, YesNo},
     probe_keys::PROBE,
 };
-use crate::policy::Family;
+use failover_policy::Family;
 
 pub(super) static INTERFACE: Key<Interface> = Key {
     name: "interface",

@@ -12,7 +12,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use failover_ebpf::Gate;
 
 use super::status::{Counters, FamilyState, Log, Quarrel, Status, Switch};
-use crate::policy::{Family, Health};
+use failover_policy::{Family, Health};
 
 /// Columns that a terminal surely has; longer names and addresses are wrapped.
 const WIDTH: u16 = 100;

@@ -12,7 +12,7 @@ use failover_ebpf::Gate;
 use serde::{Deserialize, Serialize};
 
 use super::words::{CauseWord, FamilyWord, GateWord, HealthWord, rfc3339};
-use crate::policy::{Cause, Family, Health};
+use failover_policy::{Cause, Family, Health};
 
 /// Version of the schema; grows when a key's meaning changes or a key goes away.
 pub const VERSION: u32 = 1;

@@ -9,7 +9,7 @@ use super::status::{
     Agent, Counters, Families, FamilyState, ForeignDefault, ForeignEffect, Hook, Lease, Log,
     Programs, Quarrel, Status, Switch, Timeline, Uplink, UplinkParts, VERSION,
 };
-use crate::policy::{Cause, Family, Health};
+use failover_policy::{Cause, Family, Health};
 
 /// 2026-01-02T03:04:05.000006Z.
 pub(super) fn now() -> SystemTime {

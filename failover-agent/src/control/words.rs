@@ -3,7 +3,7 @@
 use failover_ebpf::Gate;
 use serde::{Deserialize, Serialize};
 
-use crate::policy::{Cause, Family, Health};
+use failover_policy::{Cause, Family, Health};
 
 /// `policy` and the map ABI know nothing of serde: these say how their words are written.
 #[derive(Serialize, Deserialize)]

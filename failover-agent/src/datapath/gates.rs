@@ -7,7 +7,7 @@ use aya::maps::{Array, HashMap, Map, MapData, MapError};
 use failover_ebpf::{ABI_VERSION, CutMode, Gate, MAX_MARKS, Uplink};
 use nix::time::{ClockId, clock_gettime};
 
-use crate::policy::Family;
+use failover_policy::Family;
 
 /// The map of uplinks, by interface index.
 pub(super) struct Uplinks(HashMap<MapData, u32, Uplink>);

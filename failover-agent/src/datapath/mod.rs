@@ -54,7 +54,8 @@ pub use self::{
     requirements::check_requirements,
     test_run::{Direction, TestPacket, TestRun, Verdict},
 };
-use crate::{config::AttachMode, policy::Family};
+use crate::config::AttachMode;
+use failover_policy::Family;
 
 /// How to open the datapath.
 #[derive(Clone, Debug)]

@@ -6,7 +6,6 @@ use super::{firewall::Firewall, obstacle::Obstacle};
 use crate::{
     config::{Config, UplinkConfig},
     datapath,
-    policy::Family,
     route::{
         self,
         inspect::{DefaultRoute, Interface, Sharing},
@@ -14,6 +13,7 @@ use crate::{
         others::Route,
     },
 };
+use failover_policy::Family;
 
 /// Everything at one time.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ mod parse;
 use std::{fs, net::IpAddr, process::Command};
 
 use self::parse::{families, parse};
-use crate::policy::Family;
+use failover_policy::Family;
 
 /// Tables of the older iptables, which `nft` does not see.
 const LEGACY_TABLES: [&str; 2] = ["/proc/net/ip_tables_names", "/proc/net/ip6_tables_names"];

@@ -18,7 +18,6 @@ use crate::{
     datapath,
     failure::Failure,
     netlink::Netlink,
-    policy::Family,
     route::{
         Link, Router,
         inspect::{self, Interface},
@@ -27,6 +26,7 @@ use crate::{
     },
     store::Store,
 };
+use failover_policy::Family;
 
 /// Looks at everything, and probes every target by every uplink.
 pub(super) async fn facts(config: &Config) -> Result<Facts> {

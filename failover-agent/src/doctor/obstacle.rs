@@ -10,12 +10,12 @@ use nix::libc::{EACCES, EHOSTUNREACH, EINVAL, EXDEV};
 use super::sysctl::sysctl_key;
 use crate::{
     netlink::Netlink,
-    policy::Family,
     route::{
         Link,
         lookup::{self, Outgoing, family_of},
     },
 };
+use failover_policy::Family;
 
 /// `RT_TABLE_MAIN`.
 const MAIN_TABLE: u32 = 254;

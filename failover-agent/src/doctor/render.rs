@@ -51,7 +51,7 @@ fn place(finding: &Finding) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::Family;
+    use failover_policy::Family;
 
     fn report(findings: Vec<Finding>) -> Report {
         Report {

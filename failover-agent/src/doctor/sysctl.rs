@@ -1,6 +1,6 @@
 //! Names of kernel settings.
 
-use crate::policy::Family;
+use failover_policy::Family;
 
 /// How a kernel setting of an interface is written for `sysctl`: with slashes where the name has dots.
 pub(super) fn sysctl_key(family: Family, interface: &str, name: &str) -> String {

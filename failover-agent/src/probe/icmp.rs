@@ -25,10 +25,8 @@ use super::{
     identity::Identity,
     patience::{Look, Patience},
 };
-use crate::{
-    datapath::{ProbeSockets, Registration},
-    policy::Outcome,
-};
+use crate::datapath::{ProbeSockets, Registration};
+use failover_policy::Outcome;
 
 /// Type 0 of RFC 792.
 const ICMP_ECHO_REPLY: u8 = 0;

@@ -14,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use failover_policy::{Family, Input, Outcome, TargetId, Time, UplinkId};
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{
     sync::{mpsc, watch},
@@ -21,12 +22,7 @@ use tokio::{
     time::{MissedTickBehavior, interval_at},
 };
 
-use crate::{
-    clock::Clock,
-    datapath::ProbeSockets,
-    policy::{Family, Input, Outcome, TargetId, Time, UplinkId},
-    route::Path,
-};
+use crate::{clock::Clock, datapath::ProbeSockets, route::Path};
 
 /// What one prober does.
 #[derive(Clone, Debug, PartialEq, Eq)]

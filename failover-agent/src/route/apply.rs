@@ -30,7 +30,7 @@ use super::{
     plan::{self, Wanted, Way, plan},
     undo::Former,
 };
-use crate::policy::{Family, Members, UplinkId};
+use failover_policy::{Family, Members, UplinkId};
 
 /// How often a switch is made again in whose middle netlink failed.
 const RETRIES: usize = 2;

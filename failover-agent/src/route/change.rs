@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::actor::{Actor, Origin};
-use crate::policy::Family;
+use failover_policy::Family;
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -18,8 +18,8 @@ use super::{
 use crate::{
     config::{Config, UplinkConfig},
     failure::Failure,
-    policy::{Family, UplinkId},
 };
+use failover_policy::{Family, UplinkId};
 
 /// Similarity (Jaro-Winkler) from which a name counts as a slip of the pen.
 const SIMILAR: f64 = 0.8;

@@ -10,7 +10,7 @@ use super::{
     message::{self, interface_name, metric},
     plan::{Wanted, Way},
 };
-use crate::policy::{Family, Members};
+use failover_policy::{Family, Members};
 
 /// A foreign default route that concerns ours.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -37,9 +37,9 @@ use super::{
 use crate::{
     config::RouteConfig,
     netlink::{Message, Netlink, Refused, Request},
-    policy::{Family, Members, UplinkId},
     store::Store,
 };
+use failover_policy::{Family, Members, UplinkId};
 
 /// From an uplink's first object to its second.
 const TWIN: u32 = number(MAX_UPLINKS);

@@ -11,10 +11,8 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use super::{Report, index};
-use crate::{
-    policy::Family,
-    store::{Life, Store, StoredFile},
-};
+use crate::store::{Life, Store, StoredFile};
+use failover_policy::Family;
 
 const FILE: &str = "hash_policy.json";
 /// Addresses, protocol and ports.

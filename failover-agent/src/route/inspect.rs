@@ -15,7 +15,8 @@ use rtnetlink::{
 };
 
 use super::{Link, group, link, main_table, message, survey::is_link_local};
-use crate::{config::RouteConfig, netlink::Netlink, policy::Family};
+use crate::{config::RouteConfig, netlink::Netlink};
+use failover_policy::Family;
 
 pub(crate) use super::hash::HashSetting;
 

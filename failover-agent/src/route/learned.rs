@@ -34,10 +34,8 @@ use super::{
     list::address_family,
     message::{self, Hop, MAIN_TABLE},
 };
-use crate::{
-    policy::Family,
-    store::{Life, Store, StoredFile},
-};
+use crate::store::{Life, Store, StoredFile};
+use failover_policy::Family;
 
 const FILE: &str = "gateways.json";
 

@@ -1,6 +1,7 @@
 //! Lists of routes, rules and others from the kernel's routing.
 
 use anyhow::{Context, Result};
+use failover_policy::Family;
 use rtnetlink::{
     packet_core::{NetlinkSerializable, Parseable},
     packet_route::{
@@ -11,10 +12,7 @@ use rtnetlink::{
     sys::protocols::NETLINK_ROUTE,
 };
 
-use crate::{
-    netlink::{Netlink, Refused},
-    policy::Family,
-};
+use crate::netlink::{Netlink, Refused};
 
 /// A change to routes, rules or neighbours.
 pub(super) type Request = crate::netlink::Request<RouteNetlinkMessage>;

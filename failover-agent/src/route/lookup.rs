@@ -15,10 +15,8 @@ use rtnetlink::{
 };
 
 use super::{list::address_family, message};
-use crate::{
-    netlink::{Netlink, Refused},
-    policy::Family,
-};
+use crate::netlink::{Netlink, Refused};
+use failover_policy::Family;
 
 /// A packet that this host sends.
 #[derive(Clone, Copy, Debug)]

@@ -8,7 +8,8 @@ use rtnetlink::packet_route::route::{
 };
 
 use super::list::address_family;
-use crate::{interface, policy::Family};
+use crate::interface;
+use failover_policy::Family;
 
 /// `RT_TABLE_MAIN`.
 pub(super) const MAIN_TABLE: u32 = 254;

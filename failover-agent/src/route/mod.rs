@@ -78,12 +78,8 @@ use rtnetlink::packet_route::route::{RouteHeader, RouteMessage, RouteMetric, Rou
 use self::{
     discover::Missing, displaced::Displaced, group::Groups, learned::Learned, lender::Uplinks,
 };
-use crate::{
-    config::RouteConfig,
-    netlink::Netlink,
-    policy::{Family, Members, UplinkId},
-    store::Store,
-};
+use crate::{config::RouteConfig, netlink::Netlink, store::Store};
+use failover_policy::{Family, Members, UplinkId};
 
 pub use actor::{Actor, Origin, protocol_name};
 pub use change::Change;

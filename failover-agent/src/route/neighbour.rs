@@ -21,10 +21,8 @@ use rtnetlink::{
 };
 
 use super::{Router, index, list::address_family};
-use crate::{
-    netlink::Refused,
-    policy::{Family, UplinkId},
-};
+use crate::netlink::Refused;
+use failover_policy::{Family, UplinkId};
 
 /// What is known of a gateway's link-layer address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,10 +12,8 @@ use super::{
     list::address_family,
     message::{Hop, interface_name},
 };
-use crate::{
-    netlink::{Message, Netlink, Refused},
-    policy::Family,
-};
+use crate::netlink::{Message, Netlink, Refused};
+use failover_policy::Family;
 
 const RTM_NEWNEXTHOP: u16 = 104;
 pub(super) const RTM_DELNEXTHOP: u16 = 105;

@@ -39,10 +39,8 @@ use super::{
     nexthop::{Nexthop, RTM_DELNEXTHOP},
     table,
 };
-use crate::{
-    netlink::{RECEIVE_BUFFER, messages},
-    policy::Family,
-};
+use crate::netlink::{RECEIVE_BUFFER, messages};
+use failover_policy::Family;
 
 /// The stream of changes.
 pub struct Observer {

@@ -6,7 +6,8 @@ use anyhow::Result;
 use rtnetlink::packet_route::route::{RouteHeader, RouteMessage, RouteProtocol, RouteType};
 
 use super::{main_table, message, survey};
-use crate::{netlink::Netlink, policy::Family};
+use crate::netlink::Netlink;
+use failover_policy::Family;
 
 /// A route, as far as the diagnosis needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]

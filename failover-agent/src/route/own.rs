@@ -11,7 +11,7 @@ use super::{
     message::{self, Hop, MAIN_TABLE},
     plan::{Wanted, Way},
 };
-use crate::policy::{Family, Members};
+use failover_policy::{Family, Members};
 
 impl Router {
     /// A route of the plan; that of a balance group by `carriers` only. Without a group of nexthop objects it is a plain multipath

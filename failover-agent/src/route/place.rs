@@ -17,7 +17,7 @@ use super::{
     list::{Request, address_family},
     message::{self, metric, same},
 };
-use crate::policy::Family;
+use failover_policy::Family;
 
 /// What is wanted (the active one first) and does not stand, in the order in which it comes. The one that is to come to the `front`
 /// comes in any case.

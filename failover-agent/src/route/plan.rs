@@ -1,10 +1,8 @@
 //! Which default routes of ours are wanted in the main table. Pure.
 
 use super::{Link, index};
-use crate::{
-    config::RouteConfig,
-    policy::{Family, Members, UplinkId},
-};
+use crate::config::RouteConfig;
+use failover_policy::{Family, Members, UplinkId};
 
 /// A default route of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

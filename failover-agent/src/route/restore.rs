@@ -17,12 +17,8 @@ use super::{
     place::removal,
     plan, table,
 };
-use crate::{
-    config::RouteConfig,
-    netlink::Netlink,
-    policy::{Family, Members},
-    store::Store,
-};
+use crate::{config::RouteConfig, netlink::Netlink, store::Store};
+use failover_policy::{Family, Members};
 
 /// Refusals that say nothing about the route: it stays on record for another attempt. All others mean that its interface
 /// is down, or its network no longer there: whoever sets that up again also brings the route.

@@ -8,7 +8,8 @@ use anyhow::Result;
 use failover_ebpf::MAX_UPLINKS;
 
 use super::{Link, Router, table};
-use crate::{config::Config, policy::Family};
+use crate::config::Config;
+use failover_policy::Family;
 
 /// Slots by interface name.
 #[derive(Debug, Default)]

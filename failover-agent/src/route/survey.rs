@@ -24,7 +24,8 @@ use super::{
     message::{self, Hop, hops, metric},
     source,
 };
-use crate::{netlink::Netlink, policy::Family};
+use crate::netlink::Netlink;
+use failover_policy::Family;
 
 /// An interface.
 pub(super) struct Interface {

@@ -31,11 +31,8 @@ use super::{
     list::{Request, address_family},
     message::{self, Hop, MAIN_TABLE},
 };
-use crate::{
-    config::RouteConfig,
-    netlink::Netlink,
-    policy::{Family, Members, UplinkId},
-};
+use crate::{config::RouteConfig, netlink::Netlink};
+use failover_policy::{Family, Members, UplinkId};
 
 /// How often tables and rules are made to agree when netlink itself fails.
 const ATTEMPTS: usize = 3;

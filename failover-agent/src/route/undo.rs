@@ -14,7 +14,7 @@ use super::{
     place::{in_place, removal},
     plan, table,
 };
-use crate::policy::Family;
+use failover_policy::Family;
 
 /// How often undoing is tried when netlink itself fails.
 const ATTEMPTS: usize = 3;

@@ -24,8 +24,8 @@ use crate::{
     config::{Gateway, UplinkConfig},
     failure::Failure,
     netlink::Refused,
-    policy::Family,
 };
+use failover_policy::Family;
 
 impl Router {
     /// How one family leaves by an uplink, learned from others' routes, or remembered from them.

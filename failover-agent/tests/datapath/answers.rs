@@ -1,5 +1,6 @@
 //! What senders are told of packets that are cut: real sockets, with the cut mode `Reset`.
 
+use failover_policy::Family;
 use std::{
     io::{ErrorKind, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
@@ -9,7 +10,6 @@ use std::{
 use failover_agent::{
     config::AttachMode,
     datapath::{CutMode, Datapath, Gate, LinkLayer},
-    policy::Family,
 };
 
 use crate::lab::{Lab, Peer, lab, modes, sh, until, uplink};

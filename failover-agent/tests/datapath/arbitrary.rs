@@ -1,9 +1,8 @@
 //! No packet, however damaged, leads the programs to anything but a defined verdict, or to a malformed answer.
 
-use failover_agent::{
-    datapath::{CutMode, Direction, Inbound, LinkLayer, Verdict},
-    policy::Family,
-};
+use failover_policy::Family;
+
+use failover_agent::datapath::{CutMode, Direction, Inbound, LinkLayer, Verdict};
 use proptest::{
     prelude::*,
     test_runner::{Config, TestRunner},

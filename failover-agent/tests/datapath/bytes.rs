@@ -1,9 +1,8 @@
 //! The answers, byte by byte.
 
-use failover_agent::{
-    datapath::{CutMode, Datapath, Direction, LinkLayer, TestPacket, Verdict},
-    policy::Family,
-};
+use failover_policy::Family;
+
+use failover_agent::datapath::{CutMode, Datapath, Direction, LinkLayer, TestPacket, Verdict};
 
 use crate::{
     packets::*,

@@ -1,5 +1,6 @@
 //! What senders and their peers notice of a closed gate.
 
+use failover_policy::Family;
 use std::{
     io::{ErrorKind, Read as _},
     net::{TcpListener, TcpStream, UdpSocket},
@@ -10,7 +11,6 @@ use std::{
 use failover_agent::{
     config::AttachMode,
     datapath::{Datapath, Gate, LinkLayer},
-    policy::Family,
 };
 use nix::sys::socket::{setsockopt, sockopt::Ipv4RecvErr};
 use socket2::{SockRef, TcpKeepalive};

@@ -1,5 +1,6 @@
 //! What clients behind the host are told of a closed gate.
 
+use failover_policy::Family;
 use std::{
     io::{ErrorKind, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
@@ -9,7 +10,6 @@ use std::{
 use failover_agent::{
     config::AttachMode,
     datapath::{CutMode, Datapath, Gate, LinkLayer, Reason},
-    policy::Family,
 };
 
 use crate::lab::{Lab, Peer, finish_checksums, lab, modes, sh, until, uplink};

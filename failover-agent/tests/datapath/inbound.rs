@@ -1,5 +1,6 @@
 //! Connections that came in by an uplink whose gate is closed.
 
+use failover_policy::Family;
 use std::{
     io::{ErrorKind, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
@@ -9,7 +10,6 @@ use std::{
 use failover_agent::{
     config::AttachMode,
     datapath::{CutMode, Datapath, Direction, Gate, Inbound, LinkLayer, Verdict},
-    policy::Family,
 };
 
 use crate::{

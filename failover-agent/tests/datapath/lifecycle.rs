@@ -1,11 +1,11 @@
 //! Programs on interfaces: attached, adopted, replaced, removed.
 
+use failover_policy::Family;
 use std::{fs, net::UdpSocket, time::Duration};
 
 use failover_agent::{
     config::AttachMode,
     datapath::{CutMode, Datapath, Gate, Hook, Inbound, LinkLayer, Removal, has_tcx, remove_pins},
-    policy::Family,
 };
 
 use crate::lab::{Lab, Peer, bpftool, lab, modes, quiet_uplink, sh, until, uplink};

@@ -1,5 +1,6 @@
 //! Sockets that probe: their packets pass closed gates, whatever becomes of their marks.
 
+use failover_policy::Family;
 use std::{
     net::{IpAddr, SocketAddr, UdpSocket},
     time::Duration,
@@ -8,7 +9,6 @@ use std::{
 use failover_agent::{
     config::AttachMode,
     datapath::{Datapath, Gate, LinkLayer, ProbeSockets},
-    policy::Family,
 };
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 

@@ -1,5 +1,6 @@
 //! Packets whose source is another uplink's address.
 
+use failover_policy::Family;
 use std::{
     io::ErrorKind,
     net::{SocketAddr, UdpSocket},
@@ -9,7 +10,6 @@ use std::{
 use failover_agent::{
     config::AttachMode,
     datapath::{Answer, CutMode, Datapath, EndedFlow, Gate, LinkLayer, Reason, Verdict},
-    policy::Family,
 };
 use socket2::{Domain, Socket, Type};
 

@@ -1,5 +1,6 @@
 //! Links of other kinds in the kernel: tun, and frames that hold VLAN tags.
 
+use failover_policy::Family;
 use std::{
     io::ErrorKind,
     net::{TcpStream, UdpSocket},
@@ -9,7 +10,6 @@ use std::{
 use failover_agent::{
     config::AttachMode,
     datapath::{CutMode, Datapath, Gate, LinkLayer},
-    policy::Family,
 };
 
 use crate::{

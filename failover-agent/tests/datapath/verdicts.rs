@@ -1,11 +1,11 @@
 //! What the programs decide about crafted packets.
 
+use failover_policy::Family;
 use std::time::Duration;
 
 use failover_agent::{
     config::AttachMode,
     datapath::{Datapath, Direction, Gate, LinkLayer, TestPacket, Verdict},
-    policy::Family,
 };
 
 use crate::{

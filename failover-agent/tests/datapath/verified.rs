@@ -1,11 +1,11 @@
 //! What the kernel has of the programs is read back, and put back.
 
+use failover_policy::Family;
 use std::{fs, net::UdpSocket, time::Duration};
 
 use failover_agent::{
     config::AttachMode,
     datapath::{CutMode, Datapath, Gate, Hook, LinkLayer, Verdict},
-    policy::Family,
 };
 
 use crate::{

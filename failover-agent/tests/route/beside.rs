@@ -1,8 +1,9 @@
 //! Foreign default routes that stay: of interfaces that are no uplinks, and those that lead nowhere.
 
+use failover_policy::{Family, Members, UplinkId};
+
 use failover_agent::{
     config::Config,
-    policy::{Family, Members, UplinkId},
     route::{Effect, ForeignDefault, Router},
 };
 

@@ -1,9 +1,10 @@
 //! What is found, what is refused, and what is prepared.
 
+use failover_policy::Family;
+
 use failover_agent::{
     config::{Config, Gateway},
     failure::Failure,
-    policy::Family,
     route::Router,
 };
 use failover_ebpf::LinkLayer;

@@ -1,5 +1,6 @@
 //! Flows of clients behind the host stay with their member of a balance group.
 
+use failover_policy::{Family, Members};
 use std::{
     io::{Read as _, Write as _},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
@@ -8,10 +9,7 @@ use std::{
     time::Duration,
 };
 
-use failover_agent::{
-    config::Config,
-    policy::{Family, Members},
-};
+use failover_agent::config::Config;
 
 use crate::{namespaces::Host, netns::*, scene::*};
 

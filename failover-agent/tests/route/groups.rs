@@ -4,12 +4,13 @@ mod changes;
 mod leftovers;
 mod limits;
 
+use failover_policy::Family;
 use std::{
     collections::BTreeMap,
     net::{IpAddr, UdpSocket},
 };
 
-use failover_agent::{config::Config, policy::Family};
+use failover_agent::config::Config;
 use serde_json::Value;
 
 use crate::{netns::*, scene::*};

@@ -1,9 +1,10 @@
 //! What is learned of ways out that come, change and go.
 
+use failover_policy::Family;
+
 use failover_agent::{
     config::{Config, Gateway},
     failure::Failure,
-    policy::Family,
     route::{Link, Path, Router},
 };
 

@@ -1,8 +1,9 @@
 //! Uplinks with metrics of their own, and those whose routes are withdrawn.
 
+use failover_policy::{Family, Members};
+
 use failover_agent::{
     config::{Config, OnDown, RouteConfig},
-    policy::{Family, Members},
     route::Report,
 };
 

@@ -1,8 +1,9 @@
 //! The gateways' neighbour entries.
 
+use failover_policy::Family;
 use std::{sync::mpsc::channel, thread};
 
-use failover_agent::{policy::Family, route::Neighbour};
+use failover_agent::route::Neighbour;
 use nix::{
     sched::{CloneFlags, unshare},
     unistd::gettid,

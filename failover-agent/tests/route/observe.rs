@@ -1,5 +1,6 @@
 //! What others change, and how it is put right.
 
+use failover_policy::Family;
 use std::{
     io::Write as _,
     process::{Child, Command, Stdio},
@@ -8,7 +9,6 @@ use std::{
 
 use failover_agent::{
     config::Gateway,
-    policy::Family,
     route::{Actor, Change, Link, Observer, Origin},
 };
 

@@ -1,9 +1,8 @@
 //! Giving back what was displaced: on stop, after a kill, as exactly as can be.
 
-use failover_agent::{
-    policy::Family,
-    route::{Router, reset},
-};
+use failover_policy::Family;
+
+use failover_agent::route::{Router, reset};
 
 use crate::{netns::*, scene::*};
 

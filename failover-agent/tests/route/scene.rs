@@ -1,11 +1,11 @@
 //! What the tests of the routing edge share.
 
+use failover_policy::{Members, UplinkId};
 use std::{net::IpAddr, path::Path};
 
 use failover_agent::{
     config::Config,
     failure::Failure,
-    policy::{Members, UplinkId},
     route::{Link, Report, Router},
 };
 

@@ -1,8 +1,9 @@
 //! Numbers that stay when uplinks come and go.
 
+use failover_policy::Family;
 use std::collections::BTreeSet;
 
-use failover_agent::{policy::Family, route::Router};
+use failover_agent::route::Router;
 
 use crate::{netns::*, scene::*};
 

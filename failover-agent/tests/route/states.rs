@@ -1,11 +1,11 @@
 //! States of IPv6 addresses and links that are the kernel's own doing: duplicates, optimistic addresses, unnumbered links.
 
+use failover_policy::Family;
 use std::net::{IpAddr, UdpSocket};
 
 use failover_agent::{
     config::Config,
     failure::Failure,
-    policy::Family,
     route::{Link, Router},
 };
 

@@ -1,6 +1,6 @@
 //! The switch: make before break, and what becomes of it when something is in the way.
 
-use failover_agent::policy::{Family, UplinkId};
+use failover_policy::{Family, UplinkId};
 
 use crate::{netns::*, poller::Poller, scene::*};
 

@@ -1,9 +1,10 @@
 //! Sources, gateways and networks on the link that are not as simple as a lease of a /24.
 
+use failover_policy::Family;
+
 use failover_agent::{
     config::{Config, Gateway},
     failure::Failure,
-    policy::Family,
     route::{Link, Path, Router},
 };
 

@@ -6,8 +6,8 @@ use anyhow::{Context, Result, ensure};
 use failover_agent::{
     config::AttachMode,
     datapath::{Datapath, Direction, Gate, LinkLayer, Options, TestPacket, Verdict},
-    policy::Family as IpFamily,
 };
+use failover_policy::Family as IpFamily;
 use nix::net::if_::if_nametoindex;
 
 use super::{

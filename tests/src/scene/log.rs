@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
-use failover_agent::policy::Family;
+use failover_policy::Family;
 
 use super::SOON;
 use crate::lab::{AgentProcess, LogLine, wait_for};

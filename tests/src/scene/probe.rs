@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use anyhow::Result;
-use failover_agent::{control::Status, policy::Family};
+use failover_agent::control::Status;
+use failover_policy::Family;
 
 use super::status::{status, uplink, wait_for_status};
 use crate::lab::{AgentProcess, TARGET_V4, TARGET_V6};

@@ -1,14 +1,12 @@
 //! The agent's status, in its types.
 
 use anyhow::Result;
-use failover_agent::{
-    control::{
-        Status,
-        status::{Counters, FamilyState, Uplink},
-    },
-    policy::{Family, Health},
+use failover_agent::control::{
+    Status,
+    status::{Counters, FamilyState, Uplink},
 };
 use failover_ebpf::Gate;
+use failover_policy::{Family, Health};
 
 use super::SOON;
 use crate::lab::{AgentProcess, wait_for};

@@ -1,7 +1,7 @@
 //! The host's routes and rules, read by `ip`.
 
 use anyhow::{Context, Result};
-use failover_agent::policy::Family;
+use failover_policy::Family;
 
 use crate::lab::{DefaultRoute, Lab};
 

@@ -1,7 +1,7 @@
 //! Members whose interface or carrier goes.
 
 use anyhow::Result;
-use failover_agent::policy::Family;
+use failover_policy::Family;
 use failover_tests::lab::{Fault, Lab, TARGET_V4, TARGET_V6, Uplink};
 
 use super::{

@@ -1,7 +1,7 @@
 //! Members that go Down and come back.
 
 use anyhow::Result;
-use failover_agent::policy::Family;
+use failover_policy::Family;
 use failover_tests::lab::{Lab, TARGET_V4, TARGET_V6};
 
 use super::{

@@ -1,7 +1,7 @@
 //! Metrics of the uplinks' own, and routes that are withdrawn.
 
 use anyhow::{Result, ensure};
-use failover_agent::policy::Family;
+use failover_policy::Family;
 use failover_tests::lab::{AgentProcess, Lab, TARGET_V4, wait_for};
 
 use super::scene::{SOON, default_routes, ensure_never_without_route, history, start, wait_active};

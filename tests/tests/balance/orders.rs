@@ -1,7 +1,7 @@
 //! Orders by hand, and another configuration, while a group is active.
 
 use anyhow::Result;
-use failover_agent::policy::Family;
+use failover_policy::Family;
 use failover_tests::lab::{Lab, TARGET_V4, TARGET_V6, UplinkSpec};
 
 use super::{

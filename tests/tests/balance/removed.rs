@@ -1,7 +1,7 @@
 //! Somebody removes what a group is made of.
 
 use anyhow::Result;
-use failover_agent::policy::Family;
+use failover_policy::Family;
 use failover_tests::lab::{Lab, wait_for};
 use serde_json::Value;
 

@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use failover_agent::{control::Status, policy::Family};
+use failover_agent::control::Status;
 use failover_ebpf::Gate;
+use failover_policy::Family;
 use failover_tests::lab::{AgentProcess, DefaultRoute, Lab, UdpStream, wait_for};
 
 /// Long enough for everything that is to happen, even on a busy machine.

@@ -1,7 +1,7 @@
 //! How new connections are shared.
 
 use anyhow::Result;
-use failover_agent::policy::Family;
+use failover_policy::Family;
 use failover_tests::lab::{Lab, TARGET_V4, TARGET_V6};
 
 use super::{

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use failover_agent::policy::{Cause, Family, Health};
+use failover_policy::{Cause, Family, Health};
 use failover_tests::{
     lab::{AgentProcess, Lab, TARGET_V4},
     scene::{SOON, status, uplink, wait_for_active, wait_for_status},

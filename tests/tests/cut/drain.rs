@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use failover_agent::policy::Family;
 use failover_ebpf::Gate;
+use failover_policy::Family;
 use failover_tests::{
     lab::{Lab, TARGET_V4, TARGET_V6, TcpClient},
     scene::{SOON, gate, status, uplink, wait_for_active, wait_for_status},

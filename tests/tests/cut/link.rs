@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use failover_agent::policy::Health;
+use failover_policy::Health;
 use failover_tests::{
     lab::{Fault, Lab, TARGET_V4, TARGET_V6, TcpClient, UdpStream, Uplink},
     scene::{uplink, wait_for_status},

@@ -10,11 +10,9 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use failover_agent::{
-    control::{Answer, Event, Reason},
-    policy::Family,
-};
+use failover_agent::control::{Answer, Event, Reason};
 use failover_ebpf::Gate;
+use failover_policy::Family;
 use failover_tests::{
     lab::{
         ECHO_PORT, Lab, TARGET_V4, TARGET_V6, TARGETS_V4, TARGETS_V6, Uplink, UplinkSpec,

@@ -6,8 +6,8 @@ use std::{
 };
 
 use anyhow::Result;
-use failover_agent::policy::{Family, Health};
 use failover_ebpf::Gate;
+use failover_policy::{Family, Health};
 use failover_tests::{
     lab::{Lab, TARGET_V4, TARGET_V6},
     scene::{SOON, counters, gate, status, uplink, wait_for_status},

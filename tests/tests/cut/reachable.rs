@@ -6,8 +6,8 @@ use std::{
 };
 
 use anyhow::Result;
-use failover_agent::policy::Family;
 use failover_ebpf::Gate;
+use failover_policy::Family;
 use failover_tests::{
     lab::{ECHO_PORT, Lab, Node, TARGETS_V4, TARGETS_V6, UplinkSpec, wait_until},
     scene::{SOON, gate, status},

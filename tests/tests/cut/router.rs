@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Result;
-use failover_agent::policy::Family;
+use failover_policy::Family;
 use failover_tests::{
     lab::{
         Arrival, ECHO_PORT, LAN_CLIENT_V4, LAN_CLIENT_V6, Lab, TARGET_V4, TARGET_V6, UdpStream,

@@ -3,10 +3,8 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use failover_agent::{
-    control::{Status, status::Switch},
-    policy::{Family, Health},
-};
+use failover_agent::control::{Status, status::Switch};
+use failover_policy::{Family, Health};
 use failover_tests::{
     lab::{AgentProcess, Fault, Lab},
     scene::wait_for_status,

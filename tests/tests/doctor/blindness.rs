@@ -9,10 +9,10 @@ use anyhow::Result;
 use failover_agent::{
     config::{Config, Dirs},
     doctor::blindness,
-    policy::Family,
     route::{Link, Router},
     store::Store,
 };
+use failover_policy::Family;
 use failover_tests::{
     lab::{AgentProcess, Lab, TARGET_V4, TARGET_V6},
     scene::SOON,

@@ -174,7 +174,7 @@ fn addresses_of_nat_are_to_be_the_uplinks() -> Result<()> {
     // The cure works: the address is the uplink's for the agent, too.
     let agent = lab.start_agent(&lab.config(PROBE))?;
     agent.wait_for_status("the address is known", SOON, |_| {
-        failover_tests::scene::rule_sources(&lab, failover_agent::policy::Family::V4)
+        failover_tests::scene::rule_sources(&lab, failover_policy::Family::V4)
             .is_ok_and(|sources| sources.iter().any(|source| source == "10.64.1.9"))
     })?;
     Ok(())

@@ -1,7 +1,7 @@
 //! Balance groups: what keeps connections from being shared, and from staying where they are.
 
 use anyhow::Result;
-use failover_agent::policy::Family;
+use failover_policy::Family;
 use failover_tests::{
     lab::{Lab, UplinkSpec},
     scene::{SOON, default_routes},

@@ -1,6 +1,6 @@
 //! What may happen.
 
-use failover_agent::policy::Family;
+use failover_policy::Family;
 
 /// One thing that happens. Uplinks are numbered as the laboratory has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use failover_agent::policy::{Family, Health};
+use failover_policy::{Family, Health};
 use failover_tests::{
     lab::{Fault, Lab, TARGET_V4, TARGET_V6, TARGETS_V6},
     scene::{SOON, history, status, wait_for_health, wait_for_history},

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Result;
-use failover_agent::policy::{Family, Health};
+use failover_policy::{Family, Health};
 use failover_tests::{
     lab::{Fault, Lab, TARGETS_V4},
     scene::{

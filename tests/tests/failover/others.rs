@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::Result;
-use failover_agent::policy::{Family, Health};
+use failover_policy::{Family, Health};
 use failover_tests::{
     lab::{DefaultRoute, Lab, TARGET_V4, wait_until},
     scene::{

@@ -3,8 +3,8 @@
 use std::{net::IpAddr, time::Duration};
 
 use anyhow::{Result, ensure};
-use failover_agent::policy::Family;
 use failover_ebpf::Gate;
+use failover_policy::Family;
 use failover_tests::{
     lab::{AgentProcess, DefaultRoute, Lab, TARGETS_V4, TARGETS_V6, Uplink as LabUplink},
     scene::{OURS, default_routes, ensure_cut, gate, status, target},

@@ -1,8 +1,8 @@
 //! What is decided when nothing works, or nothing is known yet.
 
 use anyhow::Result;
-use failover_agent::policy::{Family, Health};
 use failover_ebpf::Gate;
+use failover_policy::{Family, Health};
 use failover_tests::{
     lab::{Lab, TARGET_V4},
     scene::{

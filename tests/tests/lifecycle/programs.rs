@@ -3,11 +3,9 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use failover_agent::{
-    control::status::Hook,
-    policy::{Family, Health},
-};
+use failover_agent::control::status::Hook;
 use failover_ebpf::Gate;
+use failover_policy::{Family, Health};
 use failover_tests::{
     lab::{AgentProcess, LINK_LOCAL_GATEWAY, Lab, TARGETS_V4, TARGETS_V6},
     scene::{

@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 
 use anyhow::Result;
-use failover_agent::policy::{Family, Health};
+use failover_policy::{Family, Health};
 use failover_tests::{
     lab::{
         LINK_LOCAL_GATEWAY, TARGET_V6,

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use anyhow::Result;
-use failover_agent::policy::Family;
+use failover_policy::Family;
 use failover_tests::{
     lab::{
         Lab, UplinkSpec,

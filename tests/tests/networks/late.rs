@@ -1,7 +1,7 @@
 //! An uplink that has neither address nor gateway when the agent starts: it is waited for, and a DHCP client brings both.
 
 use anyhow::Result;
-use failover_agent::policy::{Family, Health};
+use failover_policy::{Family, Health};
 use failover_tests::{
     lab::{
         Lab, UplinkSpec,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use failover_agent::policy::{Family, Health};
+use failover_policy::{Family, Health};
 use failover_tests::{
     lab::{
         Lab, TARGET_V4, UplinkSpec,

@@ -3,10 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context, Result};
-use failover_agent::{
-    control::Status,
-    policy::{Family, Health},
-};
+use failover_agent::control::Status;
+use failover_policy::{Family, Health};
 use failover_tests::{
     lab::{
         AgentProcess, DefaultRoute, Lab, TARGETS_V4, TARGETS_V6, Uplink as LabUplink, UplinkSpec,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use failover_agent::policy::{Family, Health};
+use failover_policy::{Family, Health};
 use failover_tests::{
     lab::{
         LINK_LOCAL_GATEWAY, Lab, TARGET_V6,

@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use failover_agent::policy::Family;
+use failover_policy::Family;
 use failover_tests::{
     lab::{Lab, TARGET_V4, TARGET_V6, Uplink},
     scene::{PROBE, wait_for_history},

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use failover_agent::policy::Family;
+use failover_policy::Family;
 use failover_tests::{
     lab::{Lab, wait_for},
     scene::{PROBE, SOON, history, message},

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use failover_agent::policy::{Family, Health};
+use failover_policy::{Family, Health};
 use failover_tests::{
     lab::{AgentProcess, DefaultRoute, Lab, TARGET_V4, UplinkSpec, wait_for},
     scene::{

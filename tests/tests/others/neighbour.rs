@@ -1,7 +1,7 @@
 //! A gateway that no longer answers the kernel.
 
 use anyhow::Result;
-use failover_agent::policy::Family;
+use failover_policy::Family;
 use failover_tests::{
     lab::{Lab, TARGET_V4},
     scene::{SOON, message, wait_for_history},

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use failover_agent::policy::Family;
+use failover_policy::Family;
 use failover_tests::{
     lab::{AgentProcess, Lab},
     scene::{SOON, history, message, wait_for_history},

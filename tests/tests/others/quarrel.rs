@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use failover_agent::policy::Family;
+use failover_policy::Family;
 use failover_tests::{
     lab::Lab,
     scene::{PROBE, SOON, history, message},

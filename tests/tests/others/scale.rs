@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, sync::atomic::Ordering, time::Duration};
 
 use anyhow::{Context, Result};
-use failover_agent::policy::Family;
+use failover_policy::Family;
 use failover_tests::{
     lab::{LINK_LOCAL_GATEWAY, Lab, wait_for},
     scene::{PROBE, SOON, history, message},

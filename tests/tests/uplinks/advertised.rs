@@ -3,7 +3,7 @@
 use std::net::{Ipv6Addr, SocketAddrV6};
 
 use anyhow::{Context, Result};
-use failover_agent::policy::Family;
+use failover_policy::Family;
 use failover_tests::{
     lab::{AgentProcess, Lab, LogLine, TARGET_V6, Uplink, UplinkSpec, wait_for, wait_until},
     scene::{PROBE_V6, SOON, history, json::uplink, rule_sources, times_down, wait_for_probes},

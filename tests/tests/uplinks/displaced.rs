@@ -3,7 +3,7 @@
 use std::{thread::sleep, time::Duration};
 
 use anyhow::{Context, Result};
-use failover_agent::policy::Family;
+use failover_policy::Family;
 use failover_tests::{
     lab::{Lab, UplinkSpec, wait_for},
     scene::{PROBE, PROBE_V6, SOON, default_routes},

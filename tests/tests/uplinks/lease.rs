@@ -3,7 +3,7 @@
 use std::{thread::sleep, time::Duration};
 
 use anyhow::Result;
-use failover_agent::policy::Family;
+use failover_policy::Family;
 use failover_tests::{
     lab::{Lab, TARGET_V4},
     scene::{

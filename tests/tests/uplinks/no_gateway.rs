@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 
 use anyhow::Result;
-use failover_agent::policy::Family;
+use failover_policy::Family;
 use failover_tests::{
     lab::{Lab, TARGET_V6, UplinkSpec},
     scene::{

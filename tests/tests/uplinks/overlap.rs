@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use failover_agent::policy::Family;
+use failover_policy::Family;
 use failover_tests::{
     lab::{AgentProcess, Lab, TARGET_V4},
     scene::{

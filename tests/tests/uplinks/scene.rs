@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Error, Result, ensure};
-use failover_agent::policy::Family;
+use failover_policy::Family;
 use failover_tests::{
     lab::{AgentProcess, Lab, UplinkSpec, wait_for},
     scene::{OURS, SOON, default_routes, json::uplink},

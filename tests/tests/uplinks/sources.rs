@@ -1,7 +1,7 @@
 //! From which of several addresses an uplink's probes and connections leave, and leases of a single address.
 
 use anyhow::Result;
-use failover_agent::policy::Family;
+use failover_policy::Family;
 use failover_tests::{
     lab::Lab,
     scene::{

@@ -1,7 +1,7 @@
 //! What is not there yet at the start is waited for.
 
 use anyhow::Result;
-use failover_agent::policy::Family;
+use failover_policy::Family;
 use failover_tests::{
     lab::{Lab, TARGET_V4},
     scene::{

@@ -9,9 +9,9 @@ use super::{
 use crate::{
     config::{Gateway, UplinkConfig},
     doctor::{Severity, sysctl::sysctl_key},
-    policy::Family,
     route::{inspect::AddressState, lookup::family_of},
 };
+use failover_policy::Family;
 
 /// No such interface.
 pub(super) fn interface_missing(facts: &Facts) -> Option<Vec<Finding>> {

@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::{Finding, facts::Facts};
 use crate::{
     doctor::Severity,
-    policy::Family,
     route::{contains, inspect::Interface, lookup::family_of},
 };
+use failover_policy::Family;
 
 /// Where the cures put their rules.
 const TABLE: &str = "inet failover";

@@ -4,7 +4,8 @@ use super::{
     Finding,
     facts::{Facts, Uplink},
 };
-use crate::{config::UplinkConfig, doctor::Severity, policy::Family};
+use crate::{config::UplinkConfig, doctor::Severity};
+use failover_policy::Family;
 
 /// Values of `fib_multipath_hash_policy` that look at addresses, and not at ports (Documentation/networking/ip-sysctl.rst).
 const ADDRESSES_ONLY: [u32; 2] = [0, 2];

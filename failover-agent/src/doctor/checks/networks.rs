@@ -9,9 +9,9 @@ use super::{
 use crate::{
     config::UplinkConfig,
     doctor::{Severity, sysctl::sysctl_key},
-    policy::Family,
     route::{contains, inspect::Interface},
 };
+use failover_policy::Family;
 
 /// `arp_ignore` from which on an interface answers for its own addresses only, and `arp_announce` from which on it asks with them only
 /// (Documentation/networking/ip-sysctl.rst).

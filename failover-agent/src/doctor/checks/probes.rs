@@ -8,9 +8,9 @@ use super::{
 };
 use crate::{
     doctor::{Severity, obstacle::Obstacle},
-    policy::Family,
     route::lookup::family_of,
 };
+use failover_policy::Family;
 
 /// A firewall of this host lets no probe out.
 pub(super) fn refused(facts: &Facts) -> Option<Vec<Finding>> {

@@ -10,9 +10,9 @@ use crate::{
         Severity,
         obstacle::{Obstacle, loosen},
     },
-    policy::Family,
     route::lookup::family_of,
 };
+use failover_policy::Family;
 
 /// The answers to probes are discarded even with the agent's own rules.
 pub(super) fn probes(facts: &Facts) -> Option<Vec<Finding>> {

@@ -6,9 +6,9 @@ use super::{Finding, facts::Facts};
 use crate::{
     config::{Config, RouteConfig},
     doctor::Severity,
-    policy::Family,
     route::inspect::DefaultRoute,
 };
+use failover_policy::Family;
 
 /// How far behind ours the cure puts a route: behind 64 uplinks, with room.
 const BEHIND: u32 = 1000;

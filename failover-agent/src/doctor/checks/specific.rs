@@ -5,12 +5,12 @@ use std::net::IpAddr;
 use super::{Finding, facts::Facts};
 use crate::{
     doctor::Severity,
-    policy::Family,
     route::{
         contains,
         others::{Kind, Route},
     },
 };
+use failover_policy::Family;
 
 /// As many routes are named in a finding.
 const NAMED: usize = 4;

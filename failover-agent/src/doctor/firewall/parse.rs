@@ -244,7 +244,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::policy::Family;
+    use failover_policy::Family;
 
     /// A base chain of an `inet` table with one rule.
     fn one_rule(kind: &str, hook: &str, rule: &Value) -> Firewall {

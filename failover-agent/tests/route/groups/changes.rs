@@ -1,6 +1,8 @@
 //! Groups that change: by a switch, one that fails, and by interfaces that go and come.
 
-use failover_agent::{policy::Family, route::Router};
+use failover_policy::Family;
+
+use failover_agent::route::Router;
 
 use super::{balanced, by, objects, ways};
 use crate::{netns::*, poller::Poller, scene::*};
@@ -24,7 +26,7 @@ fn groups_change_without_an_instant_without_default_route() {
         }
         let state = state();
         let (mut router, _) = router(&config, state.path());
-        let [d, e] = [3, 4].map(failover_agent::policy::UplinkId);
+        let [d, e] = [3, 4].map(failover_policy::UplinkId);
         let sets = [
             (members(&[A, B]), 10),
             (members(&[A]), 10),
@@ -96,7 +98,7 @@ fn groups_beside_foreign_routes_of_their_metric() {
         let (mut router, _) = router(&config, state.path());
         let (first, second) = (
             members(&[A, B]),
-            members(&[C, failover_agent::policy::UplinkId(3)]),
+            members(&[C, failover_policy::UplinkId(3)]),
         );
         for family in Family::ALL {
             router.activate(family, first).unwrap();

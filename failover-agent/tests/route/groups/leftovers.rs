@@ -1,9 +1,8 @@
 //! What a group leaves behind.
 
-use failover_agent::{
-    policy::Family,
-    route::{Report, reset},
-};
+use failover_policy::Family;
+
+use failover_agent::route::{Report, reset};
 
 use super::{balanced, hash_policies, objects};
 use crate::{netns::*, scene::*};

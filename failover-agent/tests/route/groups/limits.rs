@@ -1,6 +1,8 @@
 //! What a host or a member does not allow.
 
-use failover_agent::{config::Gateway, policy::Family};
+use failover_policy::Family;
+
+use failover_agent::config::Gateway;
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},

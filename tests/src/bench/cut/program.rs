@@ -3,10 +3,10 @@
 use std::{net::Ipv4Addr, time::Duration};
 
 use anyhow::{Result, ensure};
-use failover_agent::{
-    datapath::{CutMode, Datapath, Direction, Gate, LinkLayer, TestPacket, Verdict},
-    policy::Family as IpFamily,
+use failover_agent::datapath::{
+    CutMode, Datapath, Direction, Gate, LinkLayer, TestPacket, Verdict,
 };
+use failover_policy::Family as IpFamily;
 use nix::net::if_::if_nametoindex;
 
 use crate::{

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use failover_agent::policy::Family;
+use failover_policy::Family;
 use failover_tests::{
     lab::{AgentProcess, Fault, LinkKind},
     scene::{OURS, SOON, default_routes, stop},

@@ -42,7 +42,7 @@ fn forbidden(source: &str) -> Vec<&'static str> {
 
 #[test]
 fn policy_is_pure() {
-    let policy = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/policy");
+    let policy = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let sources: Vec<PathBuf> = fs::read_dir(policy)
         .unwrap()
         .map(|entry| entry.unwrap().path())
