@@ -27,6 +27,7 @@ mod sync;
 
 use std::time::Duration;
 
+use failover_policy::{Action, Family, Input, Machine, Members, PerFamily, Rules, UplinkId};
 use futures_util::FutureExt as _;
 use tokio::{
     sync::mpsc,
@@ -58,7 +59,6 @@ use crate::{
     route::{Link, Observer, Router},
     store::Store,
 };
-use failover_policy::{Action, Family, Input, Machine, Members, Rules, UplinkId};
 
 /// Facts that may wait for the loop; more than a round of the greatest number of uplinks needs.
 const INPUTS: usize = 1024;
@@ -267,7 +267,7 @@ impl<'a> Agent<'a> {
     fn new(
         setting: Setting<'a>,
         clock: Clock,
-        active: [Members; 2],
+        active: PerFamily<Members>,
         links: Vec<Link>,
         router: &'a mut Router,
         datapath: &'a mut Datapath,

@@ -12,10 +12,10 @@ impl Machine {
         begin: bool,
         now: Time,
     ) -> Result<(), Refusal> {
-        if uplink.0 >= self.sides[0].trackers.len() {
+        if uplink.0 >= self.sides.v4.trackers.len() {
             return Err(Refusal::Unknown);
         }
-        for (family, side) in Family::ALL.into_iter().zip(&self.sides) {
+        for (family, side) in self.sides.iter() {
             let needed = side.trackers[uplink.0].measured() == Health::Up
                 || side.election.active().contains(uplink);
             let other =
@@ -46,7 +46,7 @@ impl Machine {
                 let note = Note::DrillEnded { uplink, alone };
                 self.actions.push_back(Action::Note(note));
             }
-            for side in sides.iter_mut() {
+            for side in sides.values_mut() {
                 side.trackers[uplink.0].set_drilled(drilled, now, &mut self.actions);
             }
         }
@@ -65,7 +65,7 @@ impl Machine {
                 && !side.trackers.iter().enumerate().any(other);
             last.then_some(family)
         };
-        let alone = Family::ALL.into_iter().zip(&self.sides).find_map(alone);
+        let alone = self.sides.iter().find_map(alone);
         if until <= now {
             self.set_drill(None, None, now);
         } else if alone.is_some() {

@@ -42,14 +42,14 @@ pub(super) struct Tracker {
 
 impl Tracker {
     pub(super) fn new(uplink: UplinkId, family: Family, rules: &UplinkRules) -> Self {
-        let found_down = rules.earlier[family as usize] == Health::Down;
-        let probed = rules.targets[family as usize] > 0;
+        let found_down = rules.earlier[family] == Health::Down;
+        let probed = rules.targets[family] > 0;
         Tracker {
             uplink,
             family,
             rules: rules.lasting(),
             carrier: rules.carrier,
-            usable: rules.usable[family as usize],
+            usable: rules.usable[family],
             health: match probed && (found_down || !rules.carrier) {
                 true => Health::Down,
                 false => Health::Unknown,
@@ -129,7 +129,7 @@ impl Tracker {
 
     /// Whether the uplink is probed in this family.
     pub(super) fn probed(&self) -> bool {
-        self.rules.targets[self.family as usize] > 0
+        self.rules.targets[self.family] > 0
     }
 
     /// Whether traffic could leave at all.
@@ -315,7 +315,7 @@ impl Tracker {
         }
         self.tell_change(health, now, out);
         self.set_carrier(rules.carrier, now, out);
-        self.set_usable(rules.usable[self.family as usize], now, out);
+        self.set_usable(rules.usable[self.family], now, out);
     }
 
     /// Takes the result of one probe of the round `number`.

@@ -49,6 +49,7 @@ mod cutoff;
 mod drill;
 mod election;
 mod examination;
+mod family;
 mod health;
 mod input;
 mod machine;
@@ -66,6 +67,7 @@ mod withdrawal;
 
 pub use action::{Action, Cause, Note};
 pub use command::{Command, Refusal};
+pub use family::{Family, PerFamily};
 pub use input::{Input, Outcome};
 pub use machine::Machine;
 pub use members::{MAX_MEMBERS, Members};
@@ -99,29 +101,6 @@ pub struct UplinkId(pub usize);
 /// Position of a target in its uplink's list of targets (both families counted together).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TargetId(pub usize);
-
-/// Address family. Each has its own health, election and gates.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Family {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
-
-impl Family {
-    /// Both families, in the order in which they are looked at.
-    pub const ALL: [Family; 2] = [Family::V4, Family::V6];
-}
-
-impl core::fmt::Display for Family {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(match self {
-            Family::V4 => "IPv4",
-            Family::V6 => "IPv6",
-        })
-    }
-}
 
 /// What is known of one uplink in one family.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

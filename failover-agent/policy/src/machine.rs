@@ -9,7 +9,8 @@ use super::health::Tracker;
 use super::reset::Resets;
 use super::withdrawal::Withdrawal;
 use super::{
-    Action, Cause, Command, Family, Health, Input, Members, Refusal, Rules, Time, UplinkId,
+    Action, Cause, Command, Family, Health, Input, Members, PerFamily, Refusal, Rules, Time,
+    UplinkId,
 };
 
 /// What one family knows and decides.
@@ -37,7 +38,7 @@ impl Side {
 /// that are in a queue are not missing. Facts about uplinks or targets that the rules do not have are ignored.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Machine {
-    pub(super) sides: [Side; 2],
+    pub(super) sides: PerFamily<Side>,
     /// The uplink in a drill, and the end of it.
     pub(super) drill: Option<(UplinkId, Time)>,
     /// Whether an uplink that is Down loses its default routes.
@@ -56,16 +57,11 @@ impl Machine {
             pinned,
             withdraw,
         } = rules;
-        let sides = Family::ALL.map(|family| Side {
+        let sides = PerFamily::from_fn(|family| Side {
             trackers: (uplinks.iter().enumerate())
                 .map(|(id, uplink)| Tracker::new(UplinkId(id), family, uplink))
                 .collect(),
-            election: Election::new(
-                family,
-                uplinks.len(),
-                active[family as usize],
-                pinned[family as usize],
-            ),
+            election: Election::new(family, uplinks.len(), active[family], pinned[family]),
             cutoff: Cutoff::new(family, uplinks.len()),
             withdrawal: Withdrawal::new(family),
         });
@@ -93,12 +89,12 @@ impl Machine {
                 target,
                 outcome,
             } => {
-                if let Some(tracker) = self.sides[family as usize].trackers.get_mut(uplink.0) {
+                if let Some(tracker) = self.sides[family].trackers.get_mut(uplink.0) {
                     tracker.probe((round, sent), target, outcome, now, out);
                 }
             }
             Input::Carrier { uplink, up } => {
-                for side in &mut self.sides {
+                for side in self.sides.values_mut() {
                     if let Some(tracker) = side.trackers.get_mut(uplink.0) {
                         tracker.set_carrier(up, now, out);
                     }
@@ -109,7 +105,7 @@ impl Machine {
                 family,
                 usable,
             } => {
-                if let Some(tracker) = self.sides[family as usize].trackers.get_mut(uplink.0) {
+                if let Some(tracker) = self.sides[family].trackers.get_mut(uplink.0) {
                     tracker.set_usable(usable, now, out);
                 }
             }
@@ -123,18 +119,18 @@ impl Machine {
                 family,
                 blind,
             } => {
-                if let Some(tracker) = self.sides[family as usize].trackers.get_mut(uplink.0) {
+                if let Some(tracker) = self.sides[family].trackers.get_mut(uplink.0) {
                     tracker.examined(blind, now, out);
                 }
             }
             Input::Suspect { uplink, family } => {
-                let side = &mut self.sides[family as usize];
+                let side = &mut self.sides[family];
                 if let Some(tracker) = side.trackers.get(uplink.0) {
                     side.election.suspect(tracker, now, out);
                 }
             }
             Input::Moved { uplink, family } => {
-                if let Some(tracker) = self.sides[family as usize].trackers.get_mut(uplink.0) {
+                if let Some(tracker) = self.sides[family].trackers.get_mut(uplink.0) {
                     tracker.moved(now);
                 }
             }
@@ -151,7 +147,7 @@ impl Machine {
         match command {
             Command::Switch(uplink) => self.pin(uplink)?,
             Command::Auto => {
-                for side in &mut self.sides {
+                for side in self.sides.values_mut() {
                     side.election.set_pin(None);
                 }
                 self.set_drill(None, None, now);
@@ -176,12 +172,12 @@ impl Machine {
         };
         let drill = self.drill.map(|(_, until)| until);
         let others = drill.into_iter().chain(self.resets.deadline());
-        self.sides.iter().filter_map(of_side).chain(others).min()
+        self.sides.values().filter_map(of_side).chain(others).min()
     }
 
     /// Tells the time. Harmless when nothing is due.
     pub fn handle_timeout(&mut self, now: Time) {
-        for tracker in self.sides.iter_mut().flat_map(|side| &mut side.trackers) {
+        for tracker in self.sides.values_mut().flat_map(|side| &mut side.trackers) {
             tracker.expire(now, &mut self.actions);
         }
         self.decide(now);
@@ -194,7 +190,7 @@ impl Machine {
 
     /// The uplinks that carry the family's new traffic, as far as confirmed (or adopted, before the first switch).
     pub fn active(&self, family: Family) -> Members {
-        self.sides[family as usize].election.active()
+        self.sides[family].election.active()
     }
 
     /// Health of an uplink in a family: [`Health::Unknown`] where it has no targets.
@@ -217,7 +213,7 @@ impl Machine {
 
     /// The uplink that was chosen by hand in a family.
     pub fn pinned(&self, family: Family) -> Option<UplinkId> {
-        self.sides[family as usize].election.pin()
+        self.sides[family].election.pin()
     }
 
     /// The uplink in a drill, and the end of it.
@@ -228,17 +224,17 @@ impl Machine {
     /// The uplinks whose default routes must not stand ([`Action::Withdraw`]), which the caller has been told.
     #[cfg(test)]
     pub(super) fn withdrawn(&self, family: Family) -> Members {
-        self.sides[family as usize].withdrawal.told()
+        self.sides[family].withdrawal.told()
     }
 
     /// When an uplink will be cut on which old connections may still finish. May be past while the active uplink is not proven.
     pub fn draining(&self, uplink: UplinkId, family: Family) -> Option<Time> {
-        self.sides[family as usize].cutoff.draining(uplink)
+        self.sides[family].cutoff.draining(uplink)
     }
 
     /// Why an uplink was cut ([`Action::Cut`]), if it is.
     pub fn cut(&self, uplink: UplinkId, family: Family) -> Option<Cause> {
-        self.sides[family as usize].cutoff.cut(uplink)
+        self.sides[family].cutoff.cut(uplink)
     }
 
     /// Round-trip time of the last answer.
@@ -252,19 +248,19 @@ impl Machine {
     }
 
     fn tracker(&self, uplink: UplinkId, family: Family) -> Option<&Tracker> {
-        self.sides[family as usize].trackers.get(uplink.0)
+        self.sides[family].trackers.get(uplink.0)
     }
 
     /// Takes the answer to a switch.
     fn switched(&mut self, family: Family, to: Members, confirmed: bool, now: Time) {
-        let side = &mut self.sides[family as usize];
+        let side = &mut self.sides[family];
         let Some((from, cause)) = side.election.switched(to, confirmed, now) else {
             return;
         };
         let better =
             rank(from, &side.trackers).is_some_and(|from| rank(to, &side.trackers) < Some(from));
         let cause = match cause {
-            Cause::Follow => self.sides[1 - family as usize].election.cause(),
+            Cause::Follow => self.sides[family.other()].election.cause(),
             cause => Some(cause),
         };
         let cause = match cause {
@@ -272,25 +268,25 @@ impl Machine {
             Some(cause) => cause,
             None => Cause::Failover,
         };
-        let side = &mut self.sides[family as usize];
+        let side = &mut self.sides[family];
         side.cutoff.switched(to, cause, &side.trackers, now);
     }
 
     /// Chooses `uplink` by hand where it is Up.
     fn pin(&mut self, uplink: UplinkId) -> Result<(), Refusal> {
         let up = |side: &Side| side.trackers[uplink.0].health() == Health::Up;
-        if uplink.0 >= self.sides[0].trackers.len() {
+        if uplink.0 >= self.sides.v4.trackers.len() {
             return Err(Refusal::Unknown);
         }
-        if !self.sides.iter().any(up) {
-            let mut trackers = self.sides.iter().map(|side| &side.trackers[uplink.0]);
+        if !self.sides.values().any(up) {
+            let mut trackers = self.sides.values().map(|side| &side.trackers[uplink.0]);
             let health = trackers
                 .find(|tracker| tracker.probed())
                 .map_or(Health::Unknown, Tracker::health);
             let drill = self.drill.is_some_and(|(drilled, _)| drilled == uplink);
             return Err(Refusal::NotUp { health, drill });
         }
-        for side in &mut self.sides {
+        for side in self.sides.values_mut() {
             let pin = up(side).then_some(uplink);
             side.election.set_pin(pin);
         }
@@ -305,7 +301,7 @@ impl Machine {
         let mut follower = None;
         for family in Family::ALL {
             let idle = self.idle(family);
-            let side = &mut self.sides[family as usize];
+            let side = &mut self.sides[family];
             if side.probed() {
                 side.withdrawal.give_back(idle, &mut self.actions);
                 side.election.decide(&side.trackers, now, &mut self.actions);
@@ -319,7 +315,7 @@ impl Machine {
             && !leader.is_empty()
         {
             let idle = self.idle(family);
-            let side = &mut self.sides[family as usize];
+            let side = &mut self.sides[family];
             side.withdrawal.give_back(idle, &mut self.actions);
             side.election
                 .follow(leader, &side.trackers, now, &mut self.actions);
@@ -330,14 +326,14 @@ impl Machine {
 
     /// The uplinks whose default routes must not stand, if that is wanted: Down and in nobody's way, while there is an active one.
     fn idle(&self, family: Family) -> Members {
-        let side = &self.sides[family as usize];
+        let side = &self.sides[family];
         let active = side.election.confirmed();
         if !self.withdraw || active.is_empty() {
             return Members::NONE;
         }
         let judge = match side.probed() {
             true => side,
-            false => &self.sides[1 - family as usize],
+            false => &self.sides[family.other()],
         };
         let down = |tracker: &&Tracker| tracker.health() == Health::Down;
         let down = judge.trackers.iter().filter(down).map(Tracker::uplink);
@@ -347,11 +343,7 @@ impl Machine {
 
     /// Orders the cuts that are due. While a switch waits for its confirmation none is: it may lead to what would be cut.
     fn cut_off(&mut self, family: Family, now: Time) {
-        let [one, other] = &mut self.sides;
-        let (side, others) = match family {
-            Family::V4 => (one, other),
-            Family::V6 => (other, one),
-        };
+        let (side, others) = self.sides.split_mut(family);
         let judges = if side.probed() {
             &side.trackers
         } else {
@@ -367,7 +359,7 @@ impl Machine {
     fn attend(&mut self, now: Time) {
         for family in Family::ALL {
             let idle = self.idle(family);
-            let side = &mut self.sides[family as usize];
+            let side = &mut self.sides[family];
             side.withdrawal.tell(idle, &mut self.actions);
             for tracker in &mut side.trackers {
                 if tracker.take_examination() {
@@ -377,8 +369,8 @@ impl Machine {
             }
         }
         let busy = |side: &Side| side.election.in_flight().is_some() || side.election.asking;
-        let busy = self.sides.iter().any(busy);
-        let [v4, v6] = &self.sides;
+        let busy = self.sides.values().any(busy);
+        let PerFamily { v4, v6 } = &self.sides;
         let dead = v4.trackers.iter().zip(&v6.trackers).filter_map(|(v4, v6)| {
             let down = [v4.found_down(), v6.found_down()];
             let dead = down.contains(&Some(true)) && !down.contains(&Some(false));

@@ -3,7 +3,7 @@
 use super::health::Tracker;
 use super::machine::Side;
 use super::renumbering::Renumbering;
-use super::{Family, Machine, Rules, Time, UplinkId};
+use super::{Machine, Rules, Time, UplinkId};
 
 impl Machine {
     /// Takes other rules. `old` says by new uplink which one of before it is; `None`: a new one.
@@ -20,9 +20,9 @@ impl Machine {
     /// [`Input::Moved`]: super::Input::Moved
     pub fn reconfigure(&mut self, rules: &Rules, old: &[Option<UplinkId>], now: Time) {
         debug_assert!(self.actions.is_empty(), "actions name uplinks of before");
-        let before = self.sides[0].trackers.len();
+        let before = self.sides.v4.trackers.len();
         let uplinks = Renumbering::new(old, before, rules.uplinks.len());
-        for (family, side) in Family::ALL.into_iter().zip(&mut self.sides) {
+        for (family, side) in self.sides.iter_mut() {
             side.trackers = uplinks.carry(&side.trackers, |new| {
                 Tracker::new(new, family, &rules.uplinks[new.0])
             });

@@ -55,6 +55,10 @@ impl Resets {
 /// An uplink that starts as Down may have been reset a moment ago by an earlier run, or may be on its way: its grace begins
 /// with the start.
 fn reset_before(rules: &UplinkRules, start: Time) -> Option<Time> {
-    let down = !rules.carrier || rules.earlier.contains(&Health::Down);
+    let down = !rules.carrier
+        || rules
+            .earlier
+            .values()
+            .any(|earlier| *earlier == Health::Down);
     down.then_some(start)
 }

@@ -96,7 +96,7 @@ pub(super) struct Rounds {
 impl Rounds {
     pub(super) fn new(family: Family, rules: &UplinkRules) -> Self {
         Rounds {
-            targets: rules.targets[family as usize],
+            targets: rules.targets[family],
             quorum: rules.quorum,
             timeout: rules.timeout,
             interval: rules.interval,

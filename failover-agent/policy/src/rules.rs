@@ -3,8 +3,8 @@
 use core::time::Duration;
 
 #[cfg(doc)]
-use super::{Action, Family};
-use super::{Health, Members, Time, UplinkId};
+use super::Action;
+use super::{Health, Members, PerFamily, Time, UplinkId};
 
 /// The rules for one uplink.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,14 +26,14 @@ pub struct UplinkRules {
     pub interval: Duration,
     /// How long a probe waits for its answer.
     pub timeout: Duration,
-    /// Number of targets in each family, by [`Family::ALL`]'s order.
-    pub targets: [u32; 2],
-    /// Families in which the uplink can carry traffic (it has an address and a way out), by [`Family::ALL`]'s order.
-    pub usable: [bool; 2],
+    /// Number of targets in each family.
+    pub targets: PerFamily<u32>,
+    /// Families in which the uplink can carry traffic (it has an address and a way out).
+    pub usable: PerFamily<bool>,
     /// Whether its interface exists and has carrier. Without, it starts as Down.
     pub carrier: bool,
-    /// What an earlier run of the agent has found, by [`Family::ALL`]'s order: what was [`Health::Down`] starts as Down.
-    pub earlier: [Health; 2],
+    /// What an earlier run of the agent has found: what was [`Health::Down`] starts as Down.
+    pub earlier: PerFamily<Health>,
     /// Least time between two [`Action::Reset`]s; `None`: there is no program for that.
     pub reset_grace: Option<Duration>,
 }
@@ -42,16 +42,16 @@ impl UplinkRules {
     /// The rules without the facts of the moment at which they were given: those are kept up to date elsewhere.
     pub(super) fn lasting(&self) -> Self {
         UplinkRules {
-            usable: [true; 2],
+            usable: PerFamily::both(true),
             carrier: true,
-            earlier: [Health::Unknown; 2],
+            earlier: PerFamily::both(Health::Unknown),
             ..self.clone()
         }
     }
 
     /// Number of targets in both families.
     pub(super) fn all_targets(&self) -> usize {
-        self.targets.iter().map(|count| *count as usize).sum()
+        self.targets.values().map(|count| *count as usize).sum()
     }
 }
 
@@ -60,12 +60,12 @@ impl UplinkRules {
 pub struct Rules {
     /// In order of preference, at most [`MAX_MEMBERS`](super::MAX_MEMBERS).
     pub uplinks: Vec<UplinkRules>,
-    /// The uplinks that carry new traffic already, by [`Family::ALL`]'s order: adopted from an earlier run of the agent.
-    pub active: [Members; 2],
+    /// The uplinks that carry new traffic already: adopted from an earlier run of the agent.
+    pub active: PerFamily<Members>,
     /// A drill that an earlier run of the agent has begun, and its end.
     pub drill: Option<(UplinkId, Time)>,
-    /// The uplinks that an earlier run was told by hand to keep active, by [`Family::ALL`]'s order.
-    pub pinned: [Option<UplinkId>; 2],
+    /// The uplinks that an earlier run was told by hand to keep active.
+    pub pinned: PerFamily<Option<UplinkId>>,
     /// Whether the default routes of an uplink that is Down are withdrawn ([`Action::Withdraw`]).
     pub withdraw: bool,
 }

@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 use failover_ebpf::{CutMode, Gate};
+use failover_policy::{Cause, Family, Time, UplinkId};
 use tokio::{sync::oneshot::error::RecvError, task::JoinSet};
 use tracing::{info, warn};
 
@@ -16,7 +17,6 @@ use crate::{
     cutoff::{Cutoff, Ended, Scope},
     route::Link,
 };
-use failover_policy::{Cause, Family, Time, UplinkId};
 
 /// What a thread has ended.
 #[derive(Debug)]

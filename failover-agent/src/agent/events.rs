@@ -1,5 +1,6 @@
 //! Passes on what the programs tell of flows that have ended.
 
+use failover_policy::Family;
 use tracing::info;
 
 use super::Agent;
@@ -7,7 +8,6 @@ use crate::{
     control,
     datapath::{Answer, EndedFlow, Reason},
 };
-use failover_policy::Family;
 
 impl Agent<'_> {
     /// Logs it and tells those who follow `events`.

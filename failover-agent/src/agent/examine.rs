@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, net::IpAddr};
 
+use failover_policy::{Family, Health, Input, PerFamily, UplinkId};
 use tracing::{debug, warn};
 
 use super::{Agent, rules::targets};
@@ -10,20 +11,19 @@ use crate::{
     doctor,
     route::Link,
 };
-use failover_policy::{Family, Health, Input, UplinkId};
 
 /// Why probes say nothing, by uplink and family, as found last.
 pub(super) type Reasons = HashMap<(UplinkId, Family), String>;
 
 /// By interface index: how many probes its programs had cut when that was last looked at.
-pub(super) type CutProbes = HashMap<u32, [u64; 2]>;
+pub(super) type CutProbes = HashMap<u32, PerFamily<u64>>;
 
 /// The counts as they are: what was cut before says nothing about now.
 pub(super) fn cut_probes(datapath: &Datapath, links: &[Link]) -> CutProbes {
     let links = links.iter().filter(|link| link.ifindex != 0);
     let count = |link: &Link| {
         let counters = datapath.counters(link.ifindex).unwrap_or_default();
-        (link.ifindex, [counters.probes_cut; 2])
+        (link.ifindex, PerFamily::both(counters.probes_cut))
     };
     links.map(count).collect()
 }
@@ -73,7 +73,7 @@ impl Agent<'_> {
         let link = &self.links[uplink.0];
         let cut = self.datapath.counters(link.ifindex).ok()?.probes_cut;
         let known = self.cut_probes.entry(link.ifindex).or_default();
-        let before = std::mem::replace(&mut known[family as usize], cut);
+        let before = std::mem::replace(&mut known[family], cut);
         let closed = self.gate(uplink, family) == Gate::Closed;
         (cut > before && closed).then(|| {
             let interface = &self.links[uplink.0].interface;

@@ -6,9 +6,10 @@ use std::{
     net::IpAddr,
 };
 
+use failover_policy::{Family, UplinkId};
+
 use super::cut::own_addresses;
 use crate::route::Link;
-use failover_policy::{Family, UplinkId};
 
 /// By uplink and family.
 #[derive(Debug, Default)]

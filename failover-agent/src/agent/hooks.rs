@@ -1,5 +1,6 @@
 //! Has the user's programs run.
 
+use failover_policy::{Family, UplinkId};
 use tracing::warn;
 
 use super::{Agent, switch::SwitchOrder};
@@ -7,7 +8,6 @@ use crate::{
     config::{Config, HooksConfig, UplinkConfig},
     hook::{Program, Switch, Uplink},
 };
-use failover_policy::{Family, UplinkId};
 
 /// Warns of every configured program that cannot be run just now. That is no reason to refuse the configuration: it may be there
 /// when it is needed.
@@ -69,7 +69,7 @@ impl Agent<'_> {
 
     fn describe(&self, uplink: UplinkId, family: Family) -> Uplink {
         let link = &self.links[uplink.0];
-        let path = link.families[family as usize].as_ref();
+        let path = link.families[family].as_ref();
         Uplink {
             name: self.name(uplink).to_owned(),
             interface: link.interface.clone(),

@@ -5,6 +5,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
+use failover_policy::PerFamily;
 use nix::time::{ClockId, clock_gettime};
 use tracing::{debug, info, warn};
 
@@ -15,7 +16,7 @@ use crate::{
 };
 
 /// Shorter prefixes lead to the internet (a VPN's two halves of it), rather than to where an address lives.
-const SHORTEST: [u8; 2] = [8, 48];
+const SHORTEST: PerFamily<u8> = PerFamily::new(8, 48);
 
 impl Agent<'_> {
     /// Ends those that have moved or were not used for long.
@@ -72,7 +73,7 @@ impl Agent<'_> {
     }
 
     fn elsewhere(&self, address: IpAddr, towards: &Towards) -> Option<String> {
-        let shortest = SHORTEST[lookup::family_of(address) as usize];
+        let shortest = SHORTEST[lookup::family_of(address)];
         let uplink = |ifindex: &u32| self.links.iter().any(|link| link.ifindex == *ifindex);
         if towards.prefix_length < shortest || towards.interfaces.iter().any(uplink) {
             return None;

@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use failover_policy::{Family, Health, PerFamily, UplinkId};
 use serde::{Deserialize, Serialize};
 
 use super::Agent;
-use crate::store::{Life, Store, StoredFile};
-use failover_policy::{Family, Health, UplinkId};
+use crate::store::{Life, Store, StoredFile, per_family};
 
 const FILE: &str = "health.json";
 
@@ -16,8 +16,8 @@ const FILE: &str = "health.json";
 pub(super) struct Known {
     down: BTreeMap<String, Families>,
     /// Interfaces of the uplinks that were chosen by hand.
-    #[serde(default)]
-    pinned: [Option<String>; 2],
+    #[serde(default, with = "per_family")]
+    pinned: PerFamily<Option<String>>,
 }
 
 /// In which families an uplink is Down.
@@ -28,9 +28,9 @@ struct Families {
 }
 
 impl Known {
-    /// Takes in one uplink's health, by [`Family::ALL`](failover_policy::Family::ALL)'s order.
-    pub(super) fn note(&mut self, interface: &str, health: [Health; 2]) {
-        let [ipv4, ipv6] = health.map(|health| health == Health::Down);
+    /// Takes in one uplink's health.
+    pub(super) fn note(&mut self, interface: &str, health: PerFamily<Health>) {
+        let PerFamily { v4: ipv4, v6: ipv6 } = health.map(|health| health == Health::Down);
         if ipv4 || ipv6 {
             self.down
                 .insert(interface.to_owned(), Families { ipv4, ipv6 });
@@ -39,18 +39,20 @@ impl Known {
 
     /// Takes in which uplink was chosen by hand in a family.
     pub(super) fn note_pinned(&mut self, family: Family, interface: &str) {
-        self.pinned[family as usize] = Some(interface.to_owned());
+        self.pinned[family] = Some(interface.to_owned());
     }
 
     /// The interface of the uplink that was chosen by hand.
     pub(super) fn pinned(&self, family: Family) -> Option<&str> {
-        self.pinned[family as usize].as_deref()
+        self.pinned[family].as_deref()
     }
 
     /// What an earlier run has noted of an uplink.
-    pub(super) fn health(&self, interface: &str) -> [Health; 2] {
+    pub(super) fn health(&self, interface: &str) -> PerFamily<Health> {
         let down = self.down.get(interface);
-        let down = down.map_or([false, false], |down| [down.ipv4, down.ipv6]);
+        let down = down.map_or(PerFamily::both(false), |down| {
+            PerFamily::new(down.ipv4, down.ipv6)
+        });
         down.map(|down| if down { Health::Down } else { Health::Unknown })
     }
 }
@@ -90,7 +92,7 @@ impl Agent<'_> {
         let mut known = Known::default();
         for (id, uplink) in self.config.uplinks.iter().enumerate() {
             let health = |family| self.machine.measured(UplinkId(id), family);
-            known.note(&uplink.interface, Family::ALL.map(health));
+            known.note(&uplink.interface, PerFamily::from_fn(health));
         }
         for family in Family::ALL {
             if let Some(pin) = self.machine.pinned(family) {
@@ -116,17 +118,20 @@ mod tests {
         let store = || Store::from(dir.path());
         let mut memory = Memory::load(&store());
         let mut known = Known::default();
-        known.note("eth0", [Health::Down, Health::Up]);
-        known.note("eth1", [Health::Up, Health::Blind]);
+        known.note("eth0", PerFamily::new(Health::Down, Health::Up));
+        known.note("eth1", PerFamily::new(Health::Up, Health::Blind));
         known.note_pinned(Family::V6, "eth1");
         memory.keep(known);
         let memory = Memory::load(&store());
         let health = |interface| memory.known().health(interface);
-        assert_eq!(health("eth0"), [Health::Down, Health::Unknown]);
-        assert_eq!(health("eth1"), [Health::Unknown; 2]);
-        assert_eq!(health("eth2"), [Health::Unknown; 2]);
-        let pinned = Family::ALL.map(|family| memory.known().pinned(family));
-        assert_eq!(pinned, [None, Some("eth1")]);
+        assert_eq!(
+            health("eth0"),
+            PerFamily::new(Health::Down, Health::Unknown)
+        );
+        assert_eq!(health("eth1"), PerFamily::both(Health::Unknown));
+        assert_eq!(health("eth2"), PerFamily::both(Health::Unknown));
+        let pinned = PerFamily::from_fn(|family| memory.known().pinned(family));
+        assert_eq!(pinned, PerFamily::new(None, Some("eth1")));
         assert!(forget(&store()));
         assert!(!forget(&store()));
         assert_eq!(Memory::load(&store()).known(), &Known::default());

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use failover_policy::{Command, Family, Health, Members, Refusal, Time, UplinkId};
 use tracing::{debug, info, warn};
 
 use super::{
@@ -13,7 +14,6 @@ use crate::{
     config::Config,
     control::{MAX_DRILL, Response},
 };
-use failover_policy::{Command, Family, Health, Members, Refusal, Time, UplinkId};
 
 /// The drill that an earlier run has begun, in the terms of this one. What cannot be understood is no reason not to start.
 pub(super) fn earlier_drill(

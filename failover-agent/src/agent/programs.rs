@@ -5,11 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use failover_policy::{Family, UplinkId};
 use tracing::{debug, warn};
 
 use super::{Agent, setup::attach};
 use crate::{interface, route::Origin};
-use failover_policy::{Family, UplinkId};
 
 /// Least time from one look at the programs to the next: some are wanted by each scan and each status.
 const PAUSE: Duration = Duration::from_secs(1);

@@ -2,6 +2,7 @@
 //! change.
 
 use anyhow::{Context as _, bail};
+use failover_policy::{Family, Input, UplinkId};
 use tracing::{info, warn};
 
 use super::{
@@ -11,7 +12,6 @@ use super::{
     setup::{attach, describe, inbound, log_report, warn_of_duplicates},
 };
 use crate::{config::Config, control::Response, probe::Prober, route::Link};
-use failover_policy::{Family, Input, UplinkId};
 
 impl Agent<'_> {
     /// Reads the file anew. What is wrong with it changes nothing.

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use failover_policy::Family;
 use tracing::{debug, info, warn};
 
 use super::{
@@ -12,7 +13,6 @@ use crate::{
     control::status,
     route::{Actor, Change, Offence, Opponent, Origin, protocol_name},
 };
-use failover_policy::Family;
 
 /// Deeds of others that are remembered until routes are looked at again; in a flood the last ones tell.
 const DEEDS: usize = 64;

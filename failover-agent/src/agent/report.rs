@@ -1,9 +1,9 @@
 //! Log lines for what the policy tells.
 
+use failover_policy::{Family, Health, Note, TargetId, UplinkId};
 use tracing::{debug, info, warn};
 
 use super::Agent;
-use failover_policy::{Family, Health, Note, TargetId, UplinkId};
 
 impl Agent<'_> {
     pub(super) fn report(&mut self, note: &Note) {

@@ -2,13 +2,14 @@
 
 use std::net::IpAddr;
 
+use failover_policy::{Family, Members, PerFamily, Rules, TargetId, UplinkId, UplinkRules};
+
 use super::memory::Known;
 use crate::{
     config::{Config, OnDown, UplinkConfig},
     probe::ProbeSpec,
     route::Link,
 };
-use failover_policy::{Family, Members, Rules, TargetId, UplinkId, UplinkRules};
 
 /// What each prober does: one for every uplink and family that has targets.
 pub(super) fn probe_specs<'a>(
@@ -30,7 +31,7 @@ pub(super) fn probe_specs<'a>(
                 source: None,
                 on_link: Vec::new(),
             });
-            let path = link.families[family as usize].as_ref();
+            let path = link.families[family].as_ref();
             spec.map(|spec| spec.by(path))
         };
         Family::ALL.into_iter().filter_map(of_family)
@@ -54,9 +55,9 @@ pub(super) fn machine_rules(config: &Config, links: &[Link], known: &Known) -> R
         uplinks: uplinks
             .map(|(uplink, link)| rules(uplink, link, known))
             .collect(),
-        active: [Members::NONE; 2],
+        active: PerFamily::both(Members::NONE),
         drill: None,
-        pinned: Family::ALL.map(|family| {
+        pinned: PerFamily::from_fn(|family| {
             let interface = known.pinned(family)?;
             let mut uplinks = config.uplinks.iter();
             let position = uplinks.position(|uplink| uplink.interface == interface);
@@ -81,8 +82,9 @@ fn rules(uplink: &UplinkConfig, link: &Link, known: &Known) -> UplinkRules {
         drain: uplink.drain,
         interval: probe.interval,
         timeout: probe.timeout,
-        targets: Family::ALL
-            .map(|family| u32::try_from(targets(uplink, family).count()).unwrap_or(u32::MAX)),
-        usable: Family::ALL.map(|family| link.families[family as usize].is_some()),
+        targets: PerFamily::from_fn(|family| {
+            u32::try_from(targets(uplink, family).count()).unwrap_or(u32::MAX)
+        }),
+        usable: PerFamily::from_fn(|family| link.families[family].is_some()),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, path::Path};
 
-use failover_policy::{Cause, Family, Members, UplinkId};
+use failover_policy::{Cause, Family, Members, PerFamily, UplinkId};
 use tracing::{debug, info, warn};
 
 use crate::{
@@ -18,7 +18,7 @@ pub(super) fn prepare(
     links: &[Link],
     router: &mut Router,
     datapath: &mut Datapath,
-) -> anyhow::Result<[Members; 2]> {
+) -> anyhow::Result<PerFamily<Members>> {
     datapath.renew_lease(config.cutoff.lease)?;
     let present = (0..links.len())
         .map(UplinkId)
@@ -34,7 +34,7 @@ pub(super) fn prepare(
         attach(datapath, config, links, uplink);
     }
     log_report("routing tables", &router.prepare(links)?);
-    let active = [router.current(Family::V4)?, router.current(Family::V6)?];
+    let active = PerFamily::new(router.current(Family::V4)?, router.current(Family::V6)?);
     open_undecided(datapath, config, links, &active);
     log_report("routes", &router.release()?);
     Ok(active)
@@ -42,14 +42,19 @@ pub(super) fn prepare(
 
 /// Opens the gates that an earlier run has closed in favour of nobody: one closes a family's gates only for an active uplink that this run
 /// has confirmed or adopted.
-fn open_undecided(datapath: &mut Datapath, config: &Config, links: &[Link], active: &[Members; 2]) {
+fn open_undecided(
+    datapath: &mut Datapath,
+    config: &Config,
+    links: &[Link],
+    active: &PerFamily<Members>,
+) {
     for (uplink, link) in links.iter().enumerate() {
         let name = &config.uplinks[uplink].name;
         for family in Family::ALL {
-            let active = active[family as usize];
+            let active = active[family];
             let undecided = active.is_empty() || active.contains(UplinkId(uplink));
             let open = |datapath: &mut Datapath| -> anyhow::Result<bool> {
-                if datapath.gates(link.ifindex)?[family as usize] == datapath::Gate::Open {
+                if datapath.gates(link.ifindex)?[family] == datapath::Gate::Open {
                     return Ok(false);
                 }
                 datapath.set_gate(link.ifindex, family, datapath::Gate::Open)?;
@@ -120,7 +125,7 @@ fn try_attach(
     let attached = datapath.attach(link.ifindex, link.link_layer)?;
     datapath.set_inbound(link.ifindex, inbound(uplink_config.inbound))?;
     let gates = datapath.gates(link.ifindex)?;
-    for (family, gate) in Family::ALL.into_iter().zip(gates) {
+    for (family, &gate) in gates.iter() {
         // What a gate does that an earlier run has closed is not changed behind its back.
         if gate == datapath::Gate::Open {
             datapath.set_cut_mode(link.ifindex, family, stale_mode(&config.cutoff))?;
@@ -171,7 +176,7 @@ pub(super) fn describe(
 
 fn on_link_prefixes(link: &Link) -> Vec<(IpAddr, u8)> {
     link.families
-        .iter()
+        .values()
         .flatten()
         .flat_map(|path| path.prefixes.iter().copied())
         .collect()

@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::Result;
 use failover_ebpf::{Gate, Hook};
+use failover_policy::{Family, Time, UplinkId};
 use nix::time::{ClockId, clock_gettime};
 
 use super::{Agent, switch::SwitchRecord, targets};
@@ -19,7 +20,6 @@ use crate::{
     },
     logging,
 };
-use failover_policy::{Family, Time, UplinkId};
 
 impl Agent<'_> {
     pub(super) fn respond(&mut self, request: &Request) -> Response {
@@ -108,7 +108,7 @@ impl Agent<'_> {
         let config = &self.config.uplinks[uplink.0];
         let link = &self.links[uplink.0];
         let gates = self.datapath.gates(link.ifindex)?;
-        let family = |family: Family| self.family_status(uplink, family, gates[family as usize]);
+        let family = |family: Family| self.family_status(uplink, family, gates[family]);
         let parts = UplinkParts {
             name: config.name.clone(),
             interface: config.interface.clone(),
@@ -139,7 +139,7 @@ impl Agent<'_> {
 
     /// None where the family is not in use: it is not probed, and there is no way out.
     fn family_status(&self, uplink: UplinkId, family: Family, gate: Gate) -> Option<FamilyState> {
-        let path = self.links[uplink.0].families[family as usize].as_ref();
+        let path = self.links[uplink.0].families[family].as_ref();
         let probed = targets(&self.config.uplinks[uplink.0], family)
             .next()
             .is_some();

@@ -3,11 +3,11 @@
 use std::collections::VecDeque;
 
 use failover_ebpf::Gate;
+use failover_policy::{Cause, Family, Input, Members, Time, UplinkId};
 use tracing::{debug, error, info, warn};
 
 use super::Agent;
 use crate::control::status::{MAX_SWITCHES, joined};
-use failover_policy::{Cause, Family, Input, Members, Time, UplinkId};
 
 /// A switch that the policy has ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -217,7 +217,7 @@ impl Agent<'_> {
 
     pub(super) fn gate(&self, uplink: UplinkId, family: Family) -> Gate {
         match self.datapath.gates(self.links[uplink.0].ifindex) {
-            Ok(gates) => gates[family as usize],
+            Ok(gates) => gates[family],
             Err(error) => {
                 warn!(
                     uplink = self.name(uplink),

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use failover_policy::{Family, Input, Members, UplinkId};
 use tracing::{debug, info, warn};
 
 use super::{
@@ -9,7 +10,6 @@ use super::{
     setup::{attach, describe, log_report, warn_of_duplicates},
 };
 use crate::route::{Change, Link, Path, Report};
-use failover_policy::{Family, Input, Members, UplinkId};
 
 impl Agent<'_> {
     /// Takes note of a change; what follows from it is done by [`Agent::synchronize`] a little later, except for the carrier, which
@@ -164,7 +164,7 @@ impl Agent<'_> {
             IpAddr::V6(_) => Family::V6,
         };
         let uplink = self.links.iter().position(|link| {
-            let path = link.families[family as usize].as_ref();
+            let path = link.families[family].as_ref();
             link.ifindex == ifindex && path.is_some_and(|path| path.gateway == Some(address))
         });
         let Some(uplink) = uplink.map(UplinkId) else {
@@ -217,7 +217,7 @@ impl Agent<'_> {
             warn!(uplink = self.name(uplink), "{error:#}");
         }
         for family in Family::ALL {
-            let path = self.links[uplink.0].families[family as usize].as_ref();
+            let path = self.links[uplink.0].families[family].as_ref();
             let usable = path.is_some();
             if let Some(prober) = self.prober(uplink, family) {
                 let (known, now) = (prober.spec(), prober.spec().by(path));
@@ -230,7 +230,7 @@ impl Agent<'_> {
                 prober.update(now);
             }
             let way = |path: Option<&Path>| path.map(|path| (path.source, path.gateway));
-            let before = way(known.families[family as usize].as_ref());
+            let before = way(known.families[family].as_ref());
             if usable && before.is_some() && before != way(path) {
                 let moved = Input::Moved { uplink, family };
                 self.machine.handle(moved, self.clock.now());

@@ -2,13 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use failover_policy::Family;
+
 use super::{
     Gateway,
     kind::Kind,
     raw::{Placed, Raw, printable},
 };
 use crate::failure::Failure;
-use failover_policy::Family;
 
 /// A list of addresses to probe.
 #[derive(Debug)]

@@ -2,13 +2,14 @@
 
 use std::{collections::HashSet, net::IpAddr, path::PathBuf, time::Duration};
 
+use failover_policy::Family;
+
 use super::{
     AttachMode, Config, CutoffConfig, CutoffMode, DatapathConfig, Dirs, Gateway, HooksConfig,
     Inbound, OnDown, ProbeConfig, RouteConfig, UplinkConfig,
     raw::{Placed, invalid},
 };
 use crate::failure::Failure;
-use failover_policy::Family;
 
 /// Most targets that an uplink can have.
 const MAX_TARGETS: usize = 32;

@@ -1,5 +1,7 @@
 //! The keys of an `[[uplink]]`.
 
+use failover_policy::Family;
+
 use super::{
     Inbound,
     address::{GatewayOf, SourceOf},
@@ -7,7 +9,6 @@ use super::{
     kind::{Command, Interface, Name, Number, Optional, Span, Word, YesNo},
     probe_keys::PROBE,
 };
-use failover_policy::Family;
 
 pub(super) static INTERFACE: Key<Interface> = Key {
     name: "interface",

@@ -8,12 +8,12 @@ use std::{
     time::{Instant, SystemTime},
 };
 
+use failover_policy::Family;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
 use super::words::{FamilyWord, rfc3339};
 use crate::clock;
-use failover_policy::Family;
 
 /// Events that are kept for clients that come later.
 pub const MAX_RECENT: usize = 100;

@@ -10,9 +10,9 @@ use std::{
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use failover_ebpf::Gate;
+use failover_policy::{Family, Health};
 
 use super::status::{Counters, FamilyState, Log, Quarrel, Status, Switch};
-use failover_policy::{Family, Health};
 
 /// Columns that a terminal surely has; longer names and addresses are wrapped.
 const WIDTH: u16 = 100;

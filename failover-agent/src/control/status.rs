@@ -9,10 +9,10 @@ use std::{
 };
 
 use failover_ebpf::Gate;
+use failover_policy::{Cause, Family, Health};
 use serde::{Deserialize, Serialize};
 
 use super::words::{CauseWord, FamilyWord, GateWord, HealthWord, rfc3339};
-use failover_policy::{Cause, Family, Health};
 
 /// Version of the schema; grows when a key's meaning changes or a key goes away.
 pub const VERSION: u32 = 1;

@@ -3,13 +3,13 @@
 use std::time::{Duration, SystemTime};
 
 use failover_ebpf::Gate;
+use failover_policy::{Cause, Family, Health};
 
 use super::events::{Answer, Event, Reason};
 use super::status::{
     Agent, Counters, Families, FamilyState, ForeignDefault, ForeignEffect, Hook, Lease, Log,
     Programs, Quarrel, Status, Switch, Timeline, Uplink, UplinkParts, VERSION,
 };
-use failover_policy::{Cause, Family, Health};
 
 /// 2026-01-02T03:04:05.000006Z.
 pub(super) fn now() -> SystemTime {

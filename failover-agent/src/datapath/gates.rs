@@ -7,7 +7,7 @@ use aya::maps::{Array, HashMap, Map, MapData, MapError};
 use failover_ebpf::{ABI_VERSION, CutMode, Gate, MAX_MARKS, Uplink};
 use nix::time::{ClockId, clock_gettime};
 
-use failover_policy::Family;
+use failover_policy::{Family, PerFamily};
 
 /// The map of uplinks, by interface index.
 pub(super) struct Uplinks(HashMap<MapData, u32, Uplink>);
@@ -110,10 +110,10 @@ impl Uplinks {
         self.set(ifindex, uplink)
     }
 
-    pub(super) fn gates(&self, ifindex: u32) -> Result<[Gate; 2]> {
+    pub(super) fn gates(&self, ifindex: u32) -> Result<PerFamily<Gate>> {
         let uplink = self.get(ifindex)?;
-        Ok(uplink.map_or([Gate::Open; 2], |uplink| {
-            [uplink.gate_ipv4, uplink.gate_ipv6]
+        Ok(uplink.map_or(PerFamily::both(Gate::Open), |uplink| {
+            PerFamily::new(uplink.gate_ipv4, uplink.gate_ipv6)
         }))
     }
 }

@@ -43,6 +43,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Result, bail};
 pub use failover_ebpf::{Answer, Counters, CutMode, Gate, Hook, Inbound, LinkLayer, Reason};
+use failover_policy::{Family, PerFamily};
 
 pub use self::{
     attach::Attached,
@@ -55,7 +56,6 @@ pub use self::{
     test_run::{Direction, TestPacket, TestRun, Verdict},
 };
 use crate::config::AttachMode;
-use failover_policy::Family;
 
 /// How to open the datapath.
 #[derive(Clone, Debug)]
@@ -203,14 +203,14 @@ impl Datapath {
         self.uplinks.set_gate(ifindex, family, gate)
     }
 
-    /// The gates of an uplink, in the order of [`Family::ALL`]; open for an interface that is none.
+    /// The gates of an uplink; open for an interface that is none.
     ///
     /// # Errors
     ///
     /// The kernel refuses.
-    pub fn gates(&self, ifindex: u32) -> Result<[Gate; 2]> {
+    pub fn gates(&self, ifindex: u32) -> Result<PerFamily<Gate>> {
         if self.unattached.contains_key(&ifindex) {
-            return Ok([Gate::Open; 2]);
+            return Ok(PerFamily::both(Gate::Open));
         }
         self.uplinks.gates(ifindex)
     }

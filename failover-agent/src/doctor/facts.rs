@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use failover_policy::{Family, PerFamily};
+
 use super::{firewall::Firewall, obstacle::Obstacle};
 use crate::{
     config::{Config, UplinkConfig},
@@ -13,7 +15,6 @@ use crate::{
         others::Route,
     },
 };
-use failover_policy::Family;
 
 /// Everything at one time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,8 +34,8 @@ pub(super) struct Facts {
     /// Others' routes that are no ordinary default routes.
     pub(super) routes: Vec<Route>,
     pub(super) sharing: Sharing,
-    /// Whether the host forwards, by [`Family::ALL`]'s order.
-    pub(super) forwarding: [bool; 2],
+    /// Whether the host forwards.
+    pub(super) forwarding: PerFamily<bool>,
     /// None: it cannot be read.
     pub(super) firewall: Option<Firewall>,
 }
@@ -44,10 +45,10 @@ pub(super) struct Facts {
 pub(super) struct Uplink {
     /// None while there is no such interface.
     pub(super) interface: Option<Interface>,
-    /// How each family leaves by it, by [`Family::ALL`]'s order.
-    pub(super) paths: [Option<route::Path>; 2],
+    /// How each family leaves by it.
+    pub(super) paths: PerFamily<Option<route::Path>>,
     /// Link-layer address of each family's gateway, if it is known.
-    pub(super) gateways: [Option<Vec<u8>>; 2],
+    pub(super) gateways: PerFamily<Option<Vec<u8>>>,
     pub(super) settings: Settings,
     /// None: they cannot be listed.
     pub(super) programs: Option<Vec<datapath::Program>>,

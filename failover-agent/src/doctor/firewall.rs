@@ -6,8 +6,9 @@ mod parse;
 
 use std::{fs, net::IpAddr, process::Command};
 
+use failover_policy::{Family, PerFamily};
+
 use self::parse::{families, parse};
-use failover_policy::Family;
 
 /// Tables of the older iptables, which `nft` does not see.
 const LEGACY_TABLES: [&str; 2] = ["/proc/net/ip_tables_names", "/proc/net/ip6_tables_names"];
@@ -72,7 +73,7 @@ impl NatAddress {
 /// A rule that gives forwarded packets a source address of this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Nat {
-    families: [bool; 2],
+    families: PerFamily<bool>,
     out: Out,
     /// The address itself, where the rule says one.
     to: Option<IpAddr>,
@@ -109,7 +110,7 @@ impl Firewall {
     /// Whether what is forwarded by `interface` gets an address of this host.
     pub(super) fn translates(&self, family: Family, interface: &str) -> bool {
         self.nat.iter().any(|nat| {
-            nat.families[family as usize]
+            nat.families[family]
                 && match &nat.out {
                     Out::Any => true,
                     Out::Only(names) => names.iter().any(|name| matches(name, interface)),
@@ -136,7 +137,7 @@ impl Firewall {
     pub(super) fn output_chains(&self, family: Family) -> impl Iterator<Item = &Chain> {
         self.output
             .iter()
-            .filter(move |chain| families(&chain.family)[family as usize])
+            .filter(move |chain| families(&chain.family)[family])
     }
 }
 
@@ -152,7 +153,7 @@ fn matches(pattern: &str, interface: &str) -> bool {
 #[cfg(test)]
 pub(super) fn masquerade_everywhere() -> Nat {
     Nat {
-        families: [true, true],
+        families: PerFamily::both(true),
         out: Out::Any,
         to: None,
     }

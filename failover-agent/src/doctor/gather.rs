@@ -3,6 +3,7 @@
 use std::{collections::HashMap, fs, net::IpAddr};
 
 use anyhow::{Context as _, Result};
+use failover_policy::{Family, PerFamily};
 use futures_util::future::join_all;
 use tracing::warn;
 
@@ -26,7 +27,6 @@ use crate::{
     },
     store::Store,
 };
-use failover_policy::Family;
 
 /// Looks at everything, and probes every target by every uplink.
 pub(super) async fn facts(config: &Config) -> Result<Facts> {
@@ -53,8 +53,9 @@ pub(super) async fn facts(config: &Config) -> Result<Facts> {
         let Some(interface) = &uplink.interface else {
             continue;
         };
-        for (gateway, path) in uplink.gateways.iter_mut().zip(&uplink.paths) {
-            let ip = path.as_ref().and_then(|path| path.gateway);
+        for (family, gateway) in uplink.gateways.iter_mut() {
+            let path = uplink.paths[family].as_ref();
+            let ip = path.and_then(|path| path.gateway);
             *gateway = ip.and_then(|ip| neighbours.get(&(interface.index, ip)).cloned());
         }
     }
@@ -68,10 +69,10 @@ pub(super) async fn facts(config: &Config) -> Result<Facts> {
         defaults,
         routes,
         sharing,
-        forwarding: [
+        forwarding: PerFamily::new(
             switch("/proc/sys/net/ipv4/ip_forward"),
             switch("/proc/sys/net/ipv6/conf/all/forwarding"),
-        ],
+        ),
         firewall: firewall::read(),
     })
 }
@@ -113,7 +114,7 @@ fn uplink(
     Uplink {
         interface: interface.cloned(),
         paths: link.families,
-        gateways: [None, None],
+        gateways: PerFamily::default(),
         settings: Settings {
             rp_filter: effective(Family::V4, name, "rp_filter"),
             arp_ignore: effective(Family::V4, name, "arp_ignore"),
@@ -143,7 +144,7 @@ async fn probe(config: &Config, uplinks: &mut [Uplink], netlink: &mut Netlink) -
             continue;
         };
         for family in Family::ALL {
-            let Some(path) = &uplink.paths[family as usize] else {
+            let Some(path) = &uplink.paths[family] else {
                 continue;
             };
             let mut clear = Vec::new();

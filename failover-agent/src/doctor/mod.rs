@@ -25,11 +25,11 @@ mod render;
 mod sysctl;
 
 use anyhow::Result;
+use failover_policy::Family;
 use serde::{Serialize, Serializer};
 
 pub use self::{obstacle::blindness, render::render};
 use crate::{config::Config, failure::Failure};
-use failover_policy::Family;
 
 /// Version of the schema of [`Report`]; grows when a key's meaning changes or a key goes away.
 pub const VERSION: u32 = 1;

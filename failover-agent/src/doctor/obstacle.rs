@@ -5,6 +5,7 @@
 use std::{fs, net::IpAddr};
 
 use anyhow::Result;
+use failover_policy::Family;
 use nix::libc::{EACCES, EHOSTUNREACH, EINVAL, EXDEV};
 
 use super::sysctl::sysctl_key;
@@ -15,7 +16,6 @@ use crate::{
         lookup::{self, Outgoing, family_of},
     },
 };
-use failover_policy::Family;
 
 /// `RT_TABLE_MAIN`.
 const MAIN_TABLE: u32 = 254;
@@ -49,7 +49,7 @@ pub fn blindness(
     targets: &[IpAddr],
     mark: u32,
 ) -> Result<Option<String>> {
-    let path = link.families[family as usize].as_ref();
+    let path = link.families[family].as_ref();
     let (Some(path), true) = (path, link.carrier) else {
         return Ok(None);
     };

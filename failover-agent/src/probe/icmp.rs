@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use failover_policy::Outcome;
 use futures_util::{FutureExt as _, future::BoxFuture};
 use nix::libc;
 use surge_ping::{Client, Config, ICMP, IcmpPacket, PingIdentifier, PingSequence, SurgeError};
@@ -26,7 +27,6 @@ use super::{
     patience::{Look, Patience},
 };
 use crate::datapath::{ProbeSockets, Registration};
-use failover_policy::Outcome;
 
 /// Type 0 of RFC 792.
 const ICMP_ECHO_REPLY: u8 = 0;

@@ -17,6 +17,7 @@
 use std::{cmp::Reverse, time::Instant};
 
 use anyhow::Result;
+use failover_policy::{Family, Members, UplinkId};
 use rtnetlink::packet_route::route::RouteMessage;
 use tracing::debug;
 
@@ -24,13 +25,11 @@ use super::{
     Confirmed, Report, Router,
     foreign::{self, Fixed},
     group::Laid,
-    index,
     message::{self, metric, same},
     place::{in_order, in_place, removal, removal_of_foreign},
     plan::{self, Wanted, Way, plan},
     undo::Former,
 };
-use failover_policy::{Family, Members, UplinkId};
 
 /// How often a switch is made again in whose middle netlink failed.
 const RETRIES: usize = 2;
@@ -63,7 +62,7 @@ impl Router {
             };
             let failed = match attempt {
                 Ok(Attempt::Done(confirmed)) => {
-                    self.active[index(family)] = to;
+                    self.active[family] = to;
                     return Ok(confirmed);
                 }
                 Ok(Attempt::Refused(refusal)) => return self.fail(family, &former, &refusal),
@@ -100,7 +99,7 @@ impl Router {
         unlisted: &[Fixed],
         former: &mut Former,
     ) -> Result<Attempt> {
-        let withdrawn = self.withdrawn[index(family)];
+        let withdrawn = self.withdrawn[family];
         let mut fixed = self.fixed(family, ours);
         fixed.extend_from_slice(unlisted);
         let taken: Vec<u32> = fixed.iter().map(|fixed| fixed.metric).collect();
@@ -112,8 +111,7 @@ impl Router {
         };
         former.rivals = self.rivals(family, to, &plan);
         if !former.rivals.is_empty() {
-            self.displaced
-                .record(&former.rivals, &self.foreign[index(family)]);
+            self.displaced.record(&former.rivals, &self.foreign[family]);
         }
 
         let mut confirmed = Confirmed {
@@ -195,7 +193,7 @@ impl Router {
         {
             return Ok(Attempt::Refused(refusal));
         }
-        self.foreign[index(family)].retain(|route| !former.rivals.contains(route));
+        self.foreign[family].retain(|route| !former.rivals.contains(route));
         if family == Family::V4 {
             let mut report = Report::default();
             let group = group.as_ref().map(|group| &group.group);
@@ -203,7 +201,7 @@ impl Router {
             confirmed.changes.extend(report.changes);
             confirmed.problems.extend(report.problems);
         }
-        self.concerning[index(family)] = foreign::concerning(family, &plan, &fixed);
+        self.concerning[family] = foreign::concerning(family, &plan, &fixed);
         confirmed.settled = started.elapsed();
         Ok(Attempt::Done(confirmed))
     }
@@ -289,7 +287,7 @@ impl Router {
 
     /// Foreign default routes of the uplinks that beat the active one, tie with one of ours, or belong to a withdrawn uplink.
     fn rivals(&self, family: Family, active: Members, plan: &[Wanted]) -> Vec<RouteMessage> {
-        let withdrawn = self.withdrawn[index(family)];
+        let withdrawn = self.withdrawn[family];
         let best = plan.first().map_or(0, |active| active.metric);
         let is_rival = |route: &&RouteMessage| {
             let uplinks: Vec<Option<UplinkId>> = message::hops(route)
@@ -305,7 +303,7 @@ impl Router {
                 || plan.iter().any(|ours| ours.metric == metric);
             of_uplink && (out || ties || metric < best)
         };
-        let foreign = self.foreign[index(family)].iter();
+        let foreign = self.foreign[family].iter();
         foreign.filter(is_rival).cloned().collect()
     }
 }

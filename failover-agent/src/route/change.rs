@@ -2,8 +2,9 @@
 
 use std::net::IpAddr;
 
-use super::actor::{Actor, Origin};
 use failover_policy::Family;
+
+use super::actor::{Actor, Origin};
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]

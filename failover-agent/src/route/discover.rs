@@ -8,18 +8,18 @@ use std::{
 
 use anyhow::Result;
 use failover_ebpf::LinkLayer;
+use failover_policy::{Family, PerFamily, UplinkId};
 use rtnetlink::packet_route::{link::LinkFlags, route::RouteProtocol};
 use tracing::warn;
 
 use super::{
-    Link, Path, Router, index,
+    Link, Path, Router,
     survey::{self, Interface, Survey},
 };
 use crate::{
     config::{Config, UplinkConfig},
     failure::Failure,
 };
-use failover_policy::{Family, UplinkId};
 
 /// Similarity (Jaro-Winkler) from which a name counts as a slip of the pen.
 const SIMILAR: f64 = 0.8;
@@ -98,15 +98,14 @@ impl Router {
             let mut failures = Vec::new();
             for family in Family::ALL {
                 match self.path(survey, uplink, family)? {
-                    Ok(path) => link.families[index(family)] = Some(path),
+                    Ok(path) => link.families[family] = Some(path),
                     Err(failure @ Failure::GatewayOffLink { .. }) => return Err(failure.into()),
                     Err(failure) if has_targets(uplink, family) => failures.push(failure),
                     Err(_) => {}
                 }
             }
-            let probed = |family: &Family| {
-                has_targets(uplink, *family) && link.families[index(*family)].is_some()
-            };
+            let probed =
+                |family: &Family| has_targets(uplink, *family) && link.families[*family].is_some();
             if Family::ALL.iter().any(probed) {
                 failures.iter().for_each(|failure| warn!("{failure}"));
             } else {
@@ -146,7 +145,7 @@ impl Router {
                         None
                     }
                 };
-                link.families[index(family)] = self.lingering(rank, &link, family, path);
+                link.families[family] = self.lingering(rank, &link, family, path);
             }
             links.push(link);
         }
@@ -194,7 +193,7 @@ impl Router {
             .links
             .get(rank)
             .filter(|known| known.ifindex == link.ifindex);
-        let known = known.and_then(|known| known.families[index(family)].as_ref());
+        let known = known.and_then(|known| known.families[family].as_ref());
         let (None, Some(known), true) = (&path, known, link.carrier) else {
             self.missing.since.remove(&(rank, family));
             return path;
@@ -249,7 +248,7 @@ fn has_targets(uplink: &UplinkConfig, family: Family) -> bool {
 fn check_targets(config: &Config, links: &[Link]) -> Result<(), Failure> {
     for (uplink, link) in config.uplinks.iter().zip(links) {
         for &target in &uplink.probe.targets {
-            let mut paths = link.families.iter().flatten();
+            let mut paths = link.families.values().flatten();
             if let Some((network, length)) = paths.find_map(|path| path.on_link(target)) {
                 return Err(Failure::TargetOnLink {
                     uplink: uplink.name.clone(),
@@ -276,7 +275,7 @@ fn absent(uplink: &UplinkConfig, slot: u32) -> Link {
         metric: uplink.metric,
         addresses: Vec::new(),
         duplicates: Vec::new(),
-        families: [None, None],
+        families: PerFamily::default(),
     }
 }
 
@@ -294,7 +293,7 @@ impl Survey {
             metric: uplink.metric,
             addresses: self.addresses_of(interface.index),
             duplicates: self.duplicates_of(interface.index),
-            families: [None, None],
+            families: PerFamily::default(),
         })
     }
 

@@ -2,15 +2,15 @@
 //! `unreachable`, `blackhole`, `prohibit` and `throw` ones (kill switches). They stay whatever metric they have; ours find a place
 //! beside them (`plan.rs`), and the status says which ones concern ours.
 
+use failover_policy::{Family, Members};
 use rtnetlink::packet_route::route::{RouteMessage, RouteType};
 
 use super::{
-    Router, index,
+    Router,
     list::address_family,
     message::{self, interface_name, metric},
     plan::{Wanted, Way},
 };
-use failover_policy::{Family, Members};
 
 /// A foreign default route that concerns ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,7 +77,7 @@ impl Router {
     /// The default routes that stay. `ours` are those that bear our protocol number: in IPv6 a foreign one that was appended to
     /// ours is in the list as a part of it.
     pub(super) fn fixed(&self, family: Family, ours: &[RouteMessage]) -> Vec<Fixed> {
-        let foreign = self.foreign[index(family)].iter();
+        let foreign = self.foreign[family].iter();
         let listed = foreign
             .filter(|route| !self.is_of_uplink(route))
             .map(Fixed::of);
@@ -122,7 +122,7 @@ impl Router {
         self.note_overtaken(family, &defaults);
         let ours = self.config.protocol;
         defaults.retain(|route| u8::from(route.header.protocol) != ours);
-        self.foreign[index(family)] = defaults;
+        self.foreign[family] = defaults;
         self.part_foreign();
     }
 
@@ -130,7 +130,7 @@ impl Router {
     /// itself, and so does the rest.
     pub(super) fn part_foreign(&mut self) {
         let mut parted = Vec::new();
-        for route in std::mem::take(&mut self.foreign[index(Family::V6)]) {
+        for route in std::mem::take(&mut self.foreign.v6) {
             if self.is_merged(&route) && self.is_of_uplink(&route) {
                 let by_uplink = |ifindex| self.uplink(ifindex).is_some();
                 parted.push(message::legs(&route, by_uplink));
@@ -139,7 +139,7 @@ impl Router {
                 parted.push(route);
             }
         }
-        self.foreign[index(Family::V6)] = parted;
+        self.foreign.v6 = parted;
     }
 
     /// Takes note of the foreign routes at one metric with the active one of ours that stand in front of it. `routes` are all
@@ -165,13 +165,13 @@ impl Router {
 
     /// Whether such a route stood at the last look, as `ip route` prints it.
     pub fn foreign_stands(&self, family: Family, route: &str) -> bool {
-        let mut foreign = self.foreign[index(family)].iter();
+        let mut foreign = self.foreign[family].iter();
         foreign.any(|other| message::describe(other) == route)
     }
 
     /// The foreign default routes that concern ours, as the last switch or look has found them.
     pub fn foreign_defaults(&self) -> impl Iterator<Item = &ForeignDefault> {
-        self.concerning.iter().flatten()
+        self.concerning.values().flatten()
     }
 }
 

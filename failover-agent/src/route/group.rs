@@ -24,12 +24,13 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 use failover_ebpf::MAX_UPLINKS;
+use failover_policy::{Family, Members, PerFamily, UplinkId};
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 
 use super::{
     Confirmed, Link, Report, Router,
     hash::HashPolicy,
-    index, message,
+    message,
     nexthop::{self, Kind, MAX_WEIGHT, Nexthop},
     own,
     table::number,
@@ -39,7 +40,6 @@ use crate::{
     netlink::{Message, Netlink, Refused, Request},
     store::Store,
 };
-use failover_policy::{Family, Members, UplinkId};
 
 /// From an uplink's first object to its second.
 const TWIN: u32 = number(MAX_UPLINKS);
@@ -54,8 +54,8 @@ pub(super) struct Groups {
     objects: Option<BTreeSet<u32>>,
     /// There can be no resilient group.
     plain: bool,
-    /// Members that take no part in a plain route, by [`Family::ALL`]'s order: told once.
-    left_out: [Members; 2],
+    /// Members that take no part in a plain route: told once.
+    left_out: PerFamily<Members>,
 }
 
 /// A group as it was put together.
@@ -72,7 +72,7 @@ impl Groups {
             hash: HashPolicy::load(store),
             objects: None,
             plain: false,
-            left_out: [Members::NONE; 2],
+            left_out: PerFamily::both(Members::NONE),
         }
     }
 }
@@ -95,7 +95,7 @@ impl Router {
         let mut weights = Vec::new();
         for uplink in members.iter() {
             let link = &self.links[uplink.0];
-            let Some(path) = &link.families[index(Family::V4)] else {
+            let Some(path) = &link.families.v4 else {
                 continue;
             };
             let (hop, weight) = (own::hop(link, path), link.weight.clamp(1, MAX_WEIGHT));
@@ -183,7 +183,7 @@ impl Router {
         let mut reasons = Vec::new();
         for uplink in members.iter() {
             let link = &self.links[uplink.0];
-            let path = link.families[index(family)].as_ref();
+            let path = link.families[family].as_ref();
             let gateway = path.and_then(|path| path.gateway);
             if !link.carrier {
                 reasons.push((uplink, "is down"));
@@ -196,7 +196,7 @@ impl Router {
         if sharers.is_empty() {
             return members.first().map_or(Members::NONE, Members::only);
         }
-        let told = &mut self.groups.left_out[index(family)];
+        let told = &mut self.groups.left_out[family];
         for (uplink, reason) in &reasons {
             if !told.contains(*uplink) {
                 let interface = &self.links[uplink.0].interface;

@@ -7,12 +7,12 @@
 use std::{fs, io};
 
 use anyhow::{Context, Result};
+use failover_policy::{Family, PerFamily};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use super::{Report, index};
-use crate::store::{Life, Store, StoredFile};
-use failover_policy::Family;
+use super::Report;
+use crate::store::{Life, Store, StoredFile, per_family};
 
 const FILE: &str = "hash_policy.json";
 /// Addresses, protocol and ports.
@@ -40,10 +40,11 @@ impl HashSetting {
     }
 }
 
-/// The former values, by [`Family::ALL`]'s order; None: not changed.
+/// The former values; None: not changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Former {
-    values: [Option<u32>; 2],
+    #[serde(with = "per_family")]
+    values: PerFamily<Option<u32>>,
 }
 
 /// The setting of this network namespace.
@@ -51,8 +52,8 @@ struct Former {
 pub(super) struct HashPolicy {
     file: StoredFile,
     former: Former,
-    /// Whether it was looked at, by [`Family::ALL`]'s order: it is set once, and what cannot be set is told once.
-    looked_at: [bool; 2],
+    /// Whether it was looked at: it is set once, and what cannot be set is told once.
+    looked_at: PerFamily<bool>,
 }
 
 impl HashPolicy {
@@ -63,7 +64,7 @@ impl HashPolicy {
         HashPolicy {
             former: file.load().unwrap_or_default(),
             file,
-            looked_at: [false; 2],
+            looked_at: PerFamily::both(false),
         }
     }
 
@@ -72,7 +73,7 @@ impl HashPolicy {
     /// # Errors
     /// The setting cannot be changed, in a container for example. The error says what to do.
     pub(super) fn set(&mut self, family: Family) -> Result<Option<String>> {
-        if std::mem::replace(&mut self.looked_at[index(family)], true) {
+        if std::mem::replace(&mut self.looked_at[family], true) {
             return Ok(None);
         }
         let value = match read(family) {
@@ -84,7 +85,7 @@ impl HashPolicy {
         if value == LAYER_4 {
             return Ok(None);
         }
-        let before = self.former.values[index(family)].replace(value);
+        let before = self.former.values[family].replace(value);
         self.keep();
         // Where the disk does not take it in time, memory has it.
         if let Err(error) = self.file.settle() {
@@ -94,7 +95,7 @@ impl HashPolicy {
             );
         }
         if let Err(error) = write(family, LAYER_4) {
-            self.former.values[index(family)] = before;
+            self.former.values[family] = before;
             self.keep();
             return Err(error).with_context(|| cure(family));
         }
@@ -103,9 +104,9 @@ impl HashPolicy {
 
     /// Puts the former values back where ours still stand.
     pub(super) fn restore(&mut self, report: &mut Report) {
-        self.looked_at = [false; 2];
+        self.looked_at = PerFamily::both(false);
         for family in Family::ALL {
-            let Some(value) = self.former.values[index(family)] else {
+            let Some(value) = self.former.values[family] else {
                 continue;
             };
             let restored = match read(family) {
@@ -119,7 +120,7 @@ impl HashPolicy {
                 Err(error) => Err(error),
             };
             match restored {
-                Ok(()) => self.former.values[index(family)] = None,
+                Ok(()) => self.former.values[family] = None,
                 Err(error) => report
                     .problems
                     .push(format!("not set {} back to {value}: {error}", path(family))),

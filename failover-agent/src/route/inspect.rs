@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use anyhow::{Context, Result};
+use failover_policy::{Family, PerFamily};
 use rtnetlink::{
     packet_core::Parseable,
     packet_route::{
@@ -16,7 +17,6 @@ use rtnetlink::{
 
 use super::{Link, group, link, main_table, message, survey::is_link_local};
 use crate::{config::RouteConfig, netlink::Netlink};
-use failover_policy::Family;
 
 pub(crate) use super::hash::HashSetting;
 
@@ -81,10 +81,10 @@ pub(crate) struct DefaultRoute {
 /// What the sharing of connections in balance groups depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Sharing {
-    /// Whether a default route of ours with several ways out stands, by [`Family::ALL`]'s order.
-    pub(crate) stands: [bool; 2],
+    /// Whether a default route of ours with several ways out stands.
+    pub(crate) stands: PerFamily<bool>,
     /// What connections are told apart by, in the same order.
-    pub(crate) hash: [Option<HashSetting>; 2],
+    pub(crate) hash: PerFamily<Option<HashSetting>>,
     /// Whether the kernel has resilient nexthop groups (Linux 5.13).
     pub(crate) resilient: bool,
     /// Nexthop objects of others with our groups' numbers, as `ip` prints them.
@@ -148,8 +148,8 @@ pub(crate) fn sharing(
     links: &[Link],
 ) -> Result<Sharing> {
     let ours = RouteProtocol::from(config.protocol);
-    let mut stands = [false; 2];
-    for (family, stands) in Family::ALL.into_iter().zip(&mut stands) {
+    let mut stands = PerFamily::both(false);
+    for (family, stands) in stands.iter_mut() {
         let routes = netlink.routes(family, &main_table(), |header| {
             message::is_default(header) && header.protocol == ours
         })?;
@@ -159,7 +159,7 @@ pub(crate) fn sharing(
     }
     Ok(Sharing {
         stands,
-        hash: Family::ALL.map(HashSetting::of),
+        hash: PerFamily::from_fn(HashSetting::of),
         resilient: netlink.has_resilient_groups()?,
         taken: group::taken_numbers(netlink, config, links)?,
     })

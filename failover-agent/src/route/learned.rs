@@ -21,6 +21,7 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use anyhow::{Context, Result};
+use failover_policy::Family;
 use rtnetlink::{
     packet_core::{Emitable, Parseable},
     packet_route::route::{RouteAttribute, RouteMessage, RouteProtocol},
@@ -35,7 +36,6 @@ use super::{
     message::{self, Hop, MAIN_TABLE},
 };
 use crate::store::{Life, Store, StoredFile};
-use failover_policy::Family;
 
 const FILE: &str = "gateways.json";
 

@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 use anyhow::{Context, Result};
+use failover_policy::Family;
 use rtnetlink::{
     packet_core::Parseable,
     packet_route::{
@@ -16,7 +17,6 @@ use rtnetlink::{
 
 use super::{list::address_family, message};
 use crate::netlink::{Netlink, Refused};
-use failover_policy::Family;
 
 /// A packet that this host sends.
 #[derive(Clone, Copy, Debug)]

@@ -2,6 +2,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
+use failover_policy::Family;
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteNextHop,
     RouteNextHopFlags, RoutePreference, RouteProtocol, RouteScope, RouteType, RouteVia,
@@ -9,7 +10,6 @@ use rtnetlink::packet_route::route::{
 
 use super::list::address_family;
 use crate::interface;
-use failover_policy::Family;
 
 /// `RT_TABLE_MAIN`.
 pub(super) const MAIN_TABLE: u32 = 254;

@@ -73,13 +73,13 @@ use std::{net::IpAddr, time::Duration};
 
 use anyhow::{Result, bail};
 use failover_ebpf::LinkLayer;
+use failover_policy::{Family, Members, PerFamily, UplinkId};
 use rtnetlink::packet_route::route::{RouteHeader, RouteMessage, RouteMetric, RouteProtocol};
 
 use self::{
     discover::Missing, displaced::Displaced, group::Groups, learned::Learned, lender::Uplinks,
 };
 use crate::{config::RouteConfig, netlink::Netlink, store::Store};
-use failover_policy::{Family, Members, UplinkId};
 
 pub use actor::{Actor, Origin, protocol_name};
 pub use change::Change;
@@ -114,8 +114,8 @@ pub struct Link {
     pub addresses: Vec<IpAddr>,
     /// IPv6 addresses of the interface that somebody else on the link has, too (RFC 4862, 5.4.5): the kernel uses none of them.
     pub duplicates: Vec<IpAddr>,
-    /// How each family leaves by it, by [`Family::ALL`]'s order; None: not at all.
-    pub families: [Option<Path>; 2],
+    /// How each family leaves by it; None: not at all.
+    pub families: PerFamily<Option<Path>>,
 }
 
 /// How one family leaves by an uplink.
@@ -183,19 +183,19 @@ pub struct Router {
     /// The uplinks' interfaces.
     uplinks: Uplinks,
     missing: Missing,
-    /// Whom [`Router::activate`] has made active, by [`Family::ALL`]'s order.
-    active: [Members; 2],
-    /// Whose default routes do not stand, by [`Family::ALL`]'s order.
-    withdrawn: [Members; 2],
+    /// Whom [`Router::activate`] has made active.
+    active: PerFamily<Members>,
+    /// Whose default routes do not stand.
+    withdrawn: PerFamily<Members>,
     /// Every address of this host at the last look.
     addresses: Vec<IpAddr>,
-    /// Default routes in the main table that are not ours, by [`Family::ALL`]'s order. Kept, because finding them
+    /// Default routes in the main table that are not ours. Kept, because finding them
     /// means walking the whole table, which must not happen in the middle of a switch.
-    foreign: [Vec<RouteMessage>; 2],
+    foreign: PerFamily<Vec<RouteMessage>>,
     /// Metrics at which a foreign IPv4 one that stays was in front of ours.
     overtaken: Vec<u32>,
-    /// Those that stay and concern ours, by [`Family::ALL`]'s order.
-    concerning: [Vec<ForeignDefault>; 2],
+    /// Those that stay and concern ours.
+    concerning: PerFamily<Vec<ForeignDefault>>,
 }
 
 impl Router {
@@ -215,12 +215,12 @@ impl Router {
             learned: Learned::load(&store),
             uplinks: Uplinks::load(&store),
             missing: Missing::default(),
-            active: [Members::NONE; 2],
-            withdrawn: [Members::NONE; 2],
+            active: PerFamily::both(Members::NONE),
+            withdrawn: PerFamily::both(Members::NONE),
             addresses: Vec::new(),
-            foreign: [Vec::new(), Vec::new()],
+            foreign: PerFamily::default(),
             overtaken: Vec::new(),
-            concerning: [Vec::new(), Vec::new()],
+            concerning: PerFamily::default(),
         })
     }
 
@@ -248,7 +248,7 @@ impl Router {
         {
             return Ok(Members::NONE);
         }
-        let active = &mut self.active[index(family)];
+        let active = &mut self.active[family];
         if active.is_empty() {
             *active = members;
         }
@@ -273,7 +273,7 @@ impl Router {
     /// Netlink itself fails. What the kernel refuses is in the report.
     pub fn set_withdrawn(&mut self, family: Family, uplinks: Members) -> Result<Report> {
         let mut report = Report::default();
-        let before = std::mem::replace(&mut self.withdrawn[index(family)], uplinks);
+        let before = std::mem::replace(&mut self.withdrawn[family], uplinks);
         if before != uplinks {
             self.hold(family, &mut report);
         }
@@ -303,9 +303,9 @@ impl Router {
 
     /// Makes the active uplinks' routes, and what follows from them, be there.
     fn hold(&mut self, family: Family, report: &mut Report) {
-        let active = self.active[index(family)];
+        let active = self.active[family];
         if active.is_empty() {
-            self.concerning[index(family)].clear();
+            self.concerning[family].clear();
             return;
         }
         match self.activate(family, active) {
@@ -342,7 +342,7 @@ impl Router {
                 .routes(family, &main_table(), message::decides_all)?;
             self.keep_foreign(family, defaults);
         }
-        self.displaced.observe(self.foreign.iter().flatten());
+        self.displaced.observe(self.foreign.values().flatten());
         Ok(())
     }
 
@@ -351,14 +351,6 @@ impl Router {
             .iter()
             .position(|link| link.ifindex == ifindex)
             .map(UplinkId)
-    }
-}
-
-/// Position of a family in [`Family::ALL`].
-fn index(family: Family) -> usize {
-    match family {
-        Family::V4 => 0,
-        Family::V6 => 1,
     }
 }
 

@@ -9,6 +9,7 @@
 use std::net::IpAddr;
 
 use anyhow::{Context, Result};
+use failover_policy::{Family, UplinkId};
 use rtnetlink::{
     packet_core::{NLM_F_CREATE, Parseable},
     packet_route::{
@@ -20,9 +21,8 @@ use rtnetlink::{
     },
 };
 
-use super::{Router, index, list::address_family};
+use super::{Router, list::address_family};
 use crate::netlink::Refused;
-use failover_policy::{Family, UplinkId};
 
 /// What is known of a gateway's link-layer address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl Router {
     /// The kernel refuses (the interface is gone), or netlink itself fails.
     pub fn resolve(&mut self, family: Family, uplink: UplinkId) -> Result<Neighbour> {
         let link = self.links.get(uplink.0).context("no such uplink")?;
-        let path = link.families[index(family)].as_ref();
+        let path = link.families[family].as_ref();
         let Some(gateway) = path.and_then(|path| path.gateway) else {
             return Ok(Neighbour::NotNeeded);
         };

@@ -6,6 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context, Result};
+use failover_policy::Family;
 use rtnetlink::packet_core::{NLA_F_NESTED, NlasIterator};
 
 use super::{
@@ -13,7 +14,6 @@ use super::{
     message::{Hop, interface_name},
 };
 use crate::netlink::{Message, Netlink, Refused};
-use failover_policy::Family;
 
 const RTM_NEWNEXTHOP: u16 = 104;
 pub(super) const RTM_DELNEXTHOP: u16 = 105;

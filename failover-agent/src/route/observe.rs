@@ -13,6 +13,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use failover_policy::Family;
 use nix::net::if_::if_nametoindex;
 use rtnetlink::{
     MulticastGroup,
@@ -40,7 +41,6 @@ use super::{
     table,
 };
 use crate::netlink::{RECEIVE_BUFFER, messages};
-use failover_policy::Family;
 
 /// The stream of changes.
 pub struct Observer {

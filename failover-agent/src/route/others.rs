@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 
 use anyhow::Result;
+use failover_policy::Family;
 use rtnetlink::packet_route::route::{RouteHeader, RouteMessage, RouteProtocol, RouteType};
 
 use super::{main_table, message, survey};
 use crate::netlink::Netlink;
-use failover_policy::Family;
 
 /// A route, as far as the diagnosis needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,16 +2,15 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use failover_policy::{Family, Members};
 use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteMetric};
 
 use super::{
     Link, Path, Router,
     group::Laid,
-    index,
     message::{self, Hop, MAIN_TABLE},
     plan::{Wanted, Way},
 };
-use failover_policy::{Family, Members};
 
 impl Router {
     /// A route of the plan; that of a balance group by `carriers` only. Without a group of nexthop objects it is a plain multipath
@@ -33,7 +32,7 @@ impl Router {
             .iter()
             .filter_map(|uplink| {
                 let link = self.links.get(uplink.0)?;
-                Some((link, link.families[index(family)].as_ref()?))
+                Some((link, link.families[family].as_ref()?))
             })
             .collect();
         let mut route = match (way, group, paths.as_slice()) {

@@ -5,6 +5,7 @@
 //! (`fib6_add_rt2node` in `net/ipv6/ip6_fib.c`) makes routes of one metric siblings of a multipath route, and
 //! refuses a second one with the same gateway, whoever owns it.
 
+use failover_policy::Family;
 use rtnetlink::{
     packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE},
     packet_route::{
@@ -17,7 +18,6 @@ use super::{
     list::{Request, address_family},
     message::{self, metric, same},
 };
-use failover_policy::Family;
 
 /// What is wanted (the active one first) and does not stand, in the order in which it comes. The one that is to come to the `front`
 /// comes in any case.

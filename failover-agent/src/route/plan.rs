@@ -1,8 +1,9 @@
 //! Which default routes of ours are wanted in the main table. Pure.
 
-use super::{Link, index};
-use crate::config::RouteConfig;
 use failover_policy::{Family, Members, UplinkId};
+
+use super::Link;
+use crate::config::RouteConfig;
 
 /// A default route of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +42,7 @@ pub(super) fn plan(
 ) -> Vec<Wanted> {
     let usable: Members = (0..links.len())
         .map(UplinkId)
-        .filter(|uplink| links[uplink.0].families[index(family)].is_some())
+        .filter(|uplink| links[uplink.0].families[family].is_some())
         .collect();
     let carriers: Members = active
         .iter()
@@ -135,6 +136,7 @@ fn in_group(links: &[Link], uplink: UplinkId) -> bool {
 #[cfg(test)]
 mod tests {
     use failover_ebpf::LinkLayer;
+    use failover_policy::PerFamily;
 
     use super::*;
     use crate::route::{Path, Template};
@@ -158,7 +160,7 @@ mod tests {
             metric: *metric,
             addresses: Vec::new(),
             duplicates: Vec::new(),
-            families: [Some(path.clone()), None],
+            families: PerFamily::new(Some(path.clone()), None),
         };
         (0..).zip(uplinks).map(uplink).collect()
     }
@@ -180,7 +182,7 @@ mod tests {
         let uplinks: Vec<_> = (1..).zip(own.iter().copied()).collect();
         let mut links = links(&uplinks);
         for link in &mut links {
-            link.families[1] = link.families[0].clone();
+            link.families.v6 = link.families.v4.clone();
         }
         let config = RouteConfig::default();
         let (active, none) = (set(&[0]), Members::NONE);
@@ -294,7 +296,7 @@ mod tests {
     #[test]
     fn uplinks_without_a_way_out_are_left_out() {
         let mut links = links(&[(1, None), (1, None), (2, None)]);
-        links[0].families[0] = None;
+        links[0].families.v4 = None;
         assert_eq!(
             planned(&links, &[0, 1], &[]),
             [group(80, &[1]), one(5002, 2)]

@@ -1,6 +1,7 @@
 //! Giving everything back: on stop, and after a kill -9.
 
 use anyhow::Result;
+use failover_policy::{Family, Members, PerFamily};
 use rtnetlink::{
     packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_REPLACE},
     packet_route::{RouteNetlinkMessage, route::RouteMessage},
@@ -11,14 +12,13 @@ use super::{
     displaced::{Displaced, Restorable},
     foreign_of, group,
     hash::HashPolicy,
-    index, learned, lender,
+    learned, lender,
     list::{Request, address_family},
     message::{self, MAIN_TABLE, metric},
     place::removal,
     plan, table,
 };
 use crate::{config::RouteConfig, netlink::Netlink, store::Store};
-use failover_policy::{Family, Members};
 
 /// Refusals that say nothing about the route: it stays on record for another attempt. All others mean that its interface
 /// is down, or its network no longer there: whoever sets that up again also brings the route.
@@ -32,7 +32,7 @@ impl Router {
     /// Puts the displaced routes back, then removes our routes, rules, tables and nexthop objects, and sets the multipath hash
     /// policy back. Goes on after each failure; all that could not be done is among the report's problems.
     pub fn restore(&mut self) -> Report {
-        self.active = [Members::NONE; 2];
+        self.active = PerFamily::both(Members::NONE);
         let report = withdraw(
             &mut self.netlink,
             &self.config,
@@ -73,7 +73,7 @@ impl Router {
     fn disturbs(&self, route: &RouteMessage) -> bool {
         let metric = metric(route);
         Family::ALL.into_iter().any(|family| {
-            let active = self.active[index(family)];
+            let active = self.active[family];
             route.header.address_family == address_family(family)
                 && !active.is_empty()
                 && metric < plan::active_metric(&self.links, &self.config, active)

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use failover_ebpf::MAX_UPLINKS;
+use failover_policy::Family;
 
 use super::{Link, Router, table};
 use crate::config::Config;
-use failover_policy::Family;
 
 /// Slots by interface name.
 #[derive(Debug, Default)]

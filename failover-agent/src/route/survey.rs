@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use failover_ebpf::LinkLayer;
+use failover_policy::{Family, PerFamily};
 use rtnetlink::{
     packet_core::Parseable,
     packet_route::{
@@ -18,14 +19,13 @@ use rtnetlink::{
 };
 
 use super::{
-    index, link,
+    link,
     list::address_family,
     main_table,
     message::{self, Hop, hops, metric},
     source,
 };
 use crate::netlink::Netlink;
-use failover_policy::Family;
 
 /// An interface.
 pub(super) struct Interface {
@@ -75,7 +75,7 @@ pub(super) struct Survey {
     pub(super) interfaces: Vec<Interface>,
     pub(super) addresses: Vec<Address>,
     /// The main table's default routes, those for one source included, and routes to networks and hosts on the links.
-    pub(super) routes: [Vec<RouteMessage>; 2],
+    pub(super) routes: PerFamily<Vec<RouteMessage>>,
     /// Default routes that an earlier run (or this one) has displaced: they count as if they stood, as long as their lifetimes last.
     pub(super) displaced: Vec<RouteMessage>,
 }
@@ -89,10 +89,10 @@ impl Survey {
             )
             .context("cannot list interfaces")?;
         let addresses = addresses(netlink)?;
-        let mut routes = [Vec::new(), Vec::new()];
+        let mut routes = PerFamily::default();
         for family in Family::ALL {
             // One walk through what may be a full routing table; the kernel cannot look for default routes alone.
-            routes[index(family)] = netlink.routes(family, &main_table(), |header| {
+            routes[family] = netlink.routes(family, &main_table(), |header| {
                 message::decides_all(header)
                     || message::is_default_for_source(header)
                     || header.kind == RouteType::Unicast
@@ -157,8 +157,8 @@ impl Survey {
 
     /// The same of both families.
     pub(super) fn addresses_of(&self, ifindex: u32) -> Vec<IpAddr> {
-        let sources = Family::ALL.map(|family| self.sources(ifindex, family, None));
-        sources.iter().flatten().map(|source| source.ip).collect()
+        let sources = PerFamily::from_fn(|family| self.sources(ifindex, family, None));
+        sources.values().flatten().map(|source| source.ip).collect()
     }
 
     /// The addresses of an interface that somebody else has, too.
@@ -179,20 +179,20 @@ impl Survey {
 
     /// Every default route in the main table, in the kernel's order, `unreachable` and the like included.
     pub(super) fn defaults(&self, family: Family) -> impl Iterator<Item = &RouteMessage> {
-        let routes = self.routes[index(family)].iter();
+        let routes = self.routes[family].iter();
         routes.filter(|route| message::decides_all(&route.header))
     }
 
     /// Default routes in the main table that are not ours and lead somewhere.
     pub(super) fn foreign(&self, family: Family) -> impl Iterator<Item = &RouteMessage> {
-        self.routes[index(family)].iter().filter(|route| {
+        self.routes[family].iter().filter(|route| {
             message::is_default(&route.header) && route.header.protocol != self.protocol
         })
     }
 
     /// Others' default routes in the main table that hold for one source only.
     fn foreign_for_source(&self, family: Family) -> impl Iterator<Item = &RouteMessage> {
-        self.routes[index(family)].iter().filter(|route| {
+        self.routes[family].iter().filter(|route| {
             message::is_default_for_source(&route.header) && route.header.protocol != self.protocol
         })
     }
@@ -223,7 +223,7 @@ impl Survey {
             .iter()
             .filter(|address| address.ifindex == ifindex)
             .map(|address| address.network);
-        let of_routes = self.routes[index(family)]
+        let of_routes = self.routes[family]
             .iter()
             .filter(|route| {
                 message::table(route) == message::MAIN_TABLE

@@ -17,6 +17,7 @@ use std::net::IpAddr;
 
 use anyhow::Result;
 use failover_ebpf::MAX_UPLINKS;
+use failover_policy::{Family, Members, UplinkId};
 use rtnetlink::{
     packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE},
     packet_route::{
@@ -27,12 +28,11 @@ use rtnetlink::{
 };
 
 use super::{
-    Link, Report, Router, index,
+    Link, Report, Router,
     list::{Request, address_family},
     message::{self, Hop, MAIN_TABLE},
 };
 use crate::{config::RouteConfig, netlink::Netlink};
-use failover_policy::{Family, Members, UplinkId};
 
 /// How often tables and rules are made to agree when netlink itself fails.
 const ATTEMPTS: usize = 3;
@@ -133,7 +133,7 @@ impl Router {
     /// What belongs into the table of one uplink.
     fn table_routes(&self, uplink: usize, family: Family) -> Vec<RouteMessage> {
         let link = &self.links[uplink];
-        let Some(path) = &link.families[index(family)] else {
+        let Some(path) = &link.families[family] else {
             return Vec::new();
         };
         let table = uplink_table(&self.config, link.slot);
@@ -185,7 +185,7 @@ impl Router {
 
     fn uplink_rules(&self, uplink: usize, family: Family) -> Vec<Rule> {
         let link = &self.links[uplink];
-        if link.families[index(family)].is_none() {
+        if link.families[family].is_none() {
             return Vec::new();
         }
         let table = uplink_table(&self.config, link.slot);

@@ -1,6 +1,7 @@
 //! Giving a switch up: everything becomes what it was.
 
 use anyhow::{Context, Result, bail};
+use failover_policy::Family;
 use rtnetlink::{
     packet_core::{NLM_F_APPEND, NLM_F_CREATE},
     packet_route::{RouteNetlinkMessage, route::RouteMessage},
@@ -14,7 +15,6 @@ use super::{
     place::{in_place, removal},
     plan, table,
 };
-use failover_policy::Family;
 
 /// How often undoing is tried when netlink itself fails.
 const ATTEMPTS: usize = 3;

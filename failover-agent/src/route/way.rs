@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use anyhow::Result;
 use failover_ebpf::LinkLayer;
+use failover_policy::Family;
 use rtnetlink::{
     packet_core::Parseable,
     packet_route::{
@@ -25,7 +26,6 @@ use crate::{
     failure::Failure,
     netlink::Refused,
 };
-use failover_policy::Family;
 
 impl Router {
     /// How one family leaves by an uplink, learned from others' routes, or remembered from them.

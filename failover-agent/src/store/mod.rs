@@ -19,6 +19,7 @@
 //! | `budget.rs` | how often a file is written |
 //! | `hands.rs` | the process that touches the disk |
 //! | `disk.rs` | what it does there |
+//! | `per_family.rs` | how both families' part of a record is written |
 //! | `realm.rs` | boot and network namespace |
 //! | `handover.rs` | what the next program in this process has to know |
 
@@ -28,6 +29,7 @@ mod handover;
 mod hands;
 mod keeper;
 mod pending;
+pub(crate) mod per_family;
 mod realm;
 
 use std::{

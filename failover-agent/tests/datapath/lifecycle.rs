@@ -1,6 +1,6 @@
 //! Programs on interfaces: attached, adopted, replaced, removed.
 
-use failover_policy::Family;
+use failover_policy::{Family, PerFamily};
 use std::{fs, net::UdpSocket, time::Duration};
 
 use failover_agent::{
@@ -56,7 +56,10 @@ fn a_restart_adopts_programs_counters_and_gates() {
             );
             let attached = second.attach(uplink(), LinkLayer::Ethernet).unwrap();
             assert_eq!((attached.hook, attached.adopted), (hook, true));
-            assert_eq!(second.gates(uplink()).unwrap(), [Gate::Closed, Gate::Open]);
+            assert_eq!(
+                second.gates(uplink()).unwrap(),
+                PerFamily::new(Gate::Closed, Gate::Open)
+            );
 
             let before = sent(&second);
             send(10);
@@ -199,10 +202,13 @@ fn retain_forgets_the_others() {
             .unwrap();
         datapath.renew_lease(Duration::from_secs(60)).unwrap();
         datapath.retain(&[uplink()]).unwrap();
-        assert_eq!(datapath.gates(uplink()).unwrap()[0], Gate::Closed);
+        assert_eq!(datapath.gates(uplink()).unwrap().v4, Gate::Closed);
 
         datapath.retain(&[]).unwrap();
-        assert_eq!(datapath.gates(uplink()).unwrap(), [Gate::Open; 2]);
+        assert_eq!(
+            datapath.gates(uplink()).unwrap(),
+            PerFamily::both(Gate::Open)
+        );
         assert_eq!(fs::read_dir(lab.bpf.join("links")).unwrap().count(), 0);
         assert_eq!(
             bpftool("map dump pinned", &lab.bpf.join("exempt")),

@@ -1,6 +1,6 @@
 //! What the programs decide about crafted packets.
 
-use failover_policy::Family;
+use failover_policy::{Family, PerFamily};
 use std::time::Duration;
 
 use failover_agent::{
@@ -315,7 +315,10 @@ fn exempt_prefixes_pass_where_they_are_exempt() {
 fn each_family_has_a_gate_of_its_own() {
     closed(|datapath, ifindex| {
         datapath.set_gate(ifindex, Family::V4, Gate::Open).unwrap();
-        assert_eq!(datapath.gates(ifindex).unwrap(), [Gate::Open, Gate::Closed]);
+        assert_eq!(
+            datapath.gates(ifindex).unwrap(),
+            PerFamily::new(Gate::Open, Gate::Closed)
+        );
         assert_eq!(
             verdict(datapath, ifindex, &ethernet(&udp4())),
             Verdict::Pass
@@ -326,7 +329,7 @@ fn each_family_has_a_gate_of_its_own() {
         );
         assert_eq!(
             datapath.gates(ifindex + 1).unwrap(),
-            [Gate::Open; 2],
+            PerFamily::both(Gate::Open),
             "no uplink"
         );
         assert!(
@@ -352,7 +355,7 @@ fn gates_count_as_open_once_the_lease_is_past() {
         });
         assert_eq!(
             datapath.gates(ifindex).unwrap(),
-            [Gate::Closed; 2],
+            PerFamily::both(Gate::Closed),
             "still set, but without effect"
         );
     });

@@ -1,6 +1,6 @@
 //! What the kernel has of the programs is read back, and put back.
 
-use failover_policy::Family;
+use failover_policy::{Family, PerFamily};
 use std::{fs, net::UdpSocket, time::Duration};
 
 use failover_agent::{
@@ -45,7 +45,7 @@ fn mended(datapath: &mut Datapath, words: &str) {
     let attached = datapath.attach(uplink(), LinkLayer::Ethernet).unwrap();
     assert!(!attached.adopted, "{words}");
     assert_eq!(datapath.missing(uplink()).unwrap(), None, "{words}");
-    assert_eq!(datapath.gates(uplink()).unwrap()[0], Gate::Closed);
+    assert_eq!(datapath.gates(uplink()).unwrap().v4, Gate::Closed);
     assert!(cuts(datapath), "{words}");
 }
 
@@ -135,7 +135,10 @@ fn clsact_qdiscs_and_filters_that_somebody_removes() {
             "{refused}"
         );
         assert_eq!(datapath.obstacle(uplink()), Some(refused.as_str()));
-        assert_eq!(datapath.gates(uplink()).unwrap(), [Gate::Open; 2]);
+        assert_eq!(
+            datapath.gates(uplink()).unwrap(),
+            PerFamily::both(Gate::Open)
+        );
         assert_eq!(datapath.hook(uplink()).unwrap(), None);
         assert!(!cuts(&datapath));
         assert!(

@@ -38,15 +38,15 @@ fn discovers_ethernet_tunnel_advertised_and_explicit() {
             .discover(&config)
             .unwrap();
 
-        let path = |rank: usize, family: usize| links[rank].families[family].clone();
-        let v4 = path(0, 0).unwrap();
+        let path = |rank: usize, family: Family| links[rank].families[family].clone();
+        let v4 = path(0, Family::V4).unwrap();
         assert_eq!(
             (v4.source, v4.gateway),
             (address("10.0.0.2"), Some(address("10.0.0.1")))
         );
         assert_eq!(links[0].addresses[..2], targets(&["10.0.0.2", "10.0.0.3"]));
         assert_eq!(v4.prefixes, vec![(address("10.0.0.0"), 24)]);
-        let v6 = path(0, 1).unwrap();
+        let v6 = path(0, Family::V6).unwrap();
         assert_eq!(
             (v6.source, v6.gateway),
             (address("2001:db8::2"), Some(address("fe80::1")))
@@ -55,17 +55,23 @@ fn discovers_ethernet_tunnel_advertised_and_explicit() {
         assert_eq!(links[0].link_layer, LinkLayer::Ethernet);
         assert!(links[0].carrier);
 
-        assert_eq!(path(1, 0).unwrap().gateway, Some(address("10.0.1.254")));
         assert_eq!(
-            path(1, 1).unwrap().gateway,
+            path(1, Family::V4).unwrap().gateway,
+            Some(address("10.0.1.254"))
+        );
+        assert_eq!(
+            path(1, Family::V6).unwrap().gateway,
             Some(address("2001:db8:1::254"))
         );
-        assert_eq!(path(2, 0).unwrap().gateway, Some(address("10.9.9.9")));
-        assert_eq!(path(2, 1), None);
+        assert_eq!(
+            path(2, Family::V4).unwrap().gateway,
+            Some(address("10.9.9.9"))
+        );
+        assert_eq!(path(2, Family::V6), None);
 
         assert_eq!(links[3].link_layer, LinkLayer::None);
         assert!(!links[3].carrier, "nobody holds the tun device open");
-        let tunnel = path(3, 0).unwrap();
+        let tunnel = path(3, Family::V4).unwrap();
         assert_eq!(
             (tunnel.source, tunnel.gateway),
             (address("10.64.0.2"), None)
@@ -89,7 +95,7 @@ fn prefers_permanent_addresses_that_are_ready() {
             .unwrap()
             .discover(&config)
             .unwrap();
-        let path = links[0].families[1].clone().unwrap();
+        let path = links[0].families.v6.clone().unwrap();
         assert_eq!(path.source, address("2001:db8::2"));
         assert_eq!(
             v6_addresses(&links[0]),

@@ -1,6 +1,6 @@
 //! What is learned of ways out that come, change and go.
 
-use failover_policy::Family;
+use failover_policy::{Family, PerFamily};
 
 use failover_agent::{
     config::{Config, Gateway},
@@ -11,11 +11,11 @@ use failover_agent::{
 use crate::{netns::*, scene::*};
 
 fn v6(links: &[Link], rank: usize) -> Option<&Path> {
-    links[rank].families[1].as_ref()
+    links[rank].families.v6.as_ref()
 }
 
 /// Looks again until the family's way out by the first uplink is gone, and tells whether it lingered first.
-fn wait_until_lost(router: &mut Router, config: &Config, family: usize) -> bool {
+fn wait_until_lost(router: &mut Router, config: &Config, family: Family) -> bool {
     let mut lingered = false;
     wait_for("the way out is gone", || {
         let links = router.rediscover(config).unwrap();
@@ -41,7 +41,7 @@ fn what_is_missing_is_waited_for_and_what_is_wrong_is_not() {
         };
         let (links, missing) = look(&config(&["up0", "upp1"])).unwrap();
         assert_eq!((links[1].ifindex, links[1].carrier), (0, false));
-        assert!(links[0].families[0].is_some());
+        assert!(links[0].families.v4.is_some());
         assert!(
             matches!(&missing[..], [Failure::UnknownInterface { cure, .. }] if cure.contains("did you mean")),
             "{missing:?}"
@@ -54,7 +54,7 @@ fn what_is_missing_is_waited_for_and_what_is_wrong_is_not() {
         assert!(matches!(wrong, Failure::GatewayOffLink { .. }), "{wrong}");
         ip("addr flush dev up1 scope global");
         let (links, missing) = look(&given).unwrap();
-        assert_eq!(links[1].families, [None, None]);
+        assert_eq!(links[1].families, PerFamily::default());
         assert!(
             matches!(&missing[..], [Failure::NoSourceAddress { .. }]),
             "{missing:?}"
@@ -156,10 +156,10 @@ fn what_is_withdrawn_lingers_and_goes() {
 
         // Our own copies of it are no reason to believe in it.
         ip("route del default dev up0 proto dhcp");
-        assert!(wait_until_lost(&mut router, &config, 0));
+        assert!(wait_until_lost(&mut router, &config, Family::V4));
         let mut later = Router::connect(&config.route, state.path()).unwrap();
         let (links, _) = later.await_uplinks(&config).unwrap();
-        assert_eq!(links[0].families[0], None);
+        assert_eq!(links[0].families.v4, None);
     });
 }
 
@@ -175,9 +175,9 @@ fn what_went_with_its_interface_is_remembered() {
         ip("link set up0 up");
         router.interrupted("up0");
         // The kernel has dropped the IPv6 address, too: that is lost in the end.
-        assert!(wait_until_lost(&mut router, &config, 1));
+        assert!(wait_until_lost(&mut router, &config, Family::V6));
         let now = router.rediscover(&config).unwrap();
-        assert_eq!(now[0].families[0], links[0].families[0]);
+        assert_eq!(now[0].families.v4, links[0].families.v4);
         assert!(
             !ip("route show default").contains("up0"),
             "the kernel has dropped it"
@@ -200,7 +200,7 @@ fn a_displaced_advertisement_counts_for_its_lifetime() {
         assert!(!ip("-6 route show default").contains("proto ra"));
         router.rediscover(&config).unwrap();
         assert!(router.look_again().is_some(), "its end is known");
-        wait_until_lost(&mut router, &config, 1);
+        wait_until_lost(&mut router, &config, Family::V6);
     });
 }
 
@@ -229,12 +229,12 @@ fn a_shared_address_has_no_rules_and_a_borrowed_one_is_nobodys() {
         };
         // The kernel would take another uplink's address for the third one.
         let (links, missing) = look();
-        assert_eq!((links[2].families[0].as_ref(), missing), (None, 1));
+        assert_eq!((links[2].families.v4.as_ref(), missing), (None, 1));
         assert!(!ip("rule show").contains("from 10.0.0.2"));
 
         ip("addr add 198.51.100.7/32 dev lo");
         let (links, missing) = look();
-        let path = links[2].families[0].clone().unwrap();
+        let path = links[2].families.v4.clone().unwrap();
         assert_eq!((path.source, missing), (address("198.51.100.7"), 0));
         assert!(links[2].addresses.is_empty());
         assert!(!ip("rule show").contains("from 198.51.100.7"));

@@ -118,7 +118,7 @@ fn refused_route_leaves_other_metrics_as_they_were() {
         for family in Family::ALL {
             router.activate(family, only(A)).unwrap();
         }
-        for (family, wrong) in [(0, "10.77.0.1"), (1, "2001:db8:77::1")] {
+        for (family, wrong) in [(Family::V4, "10.77.0.1"), (Family::V6, "2001:db8:77::1")] {
             links[2].families[family].as_mut().unwrap().gateway = Some(address(wrong));
         }
         router.prepare(&links).unwrap();

@@ -21,7 +21,7 @@ fn v6_config(interfaces: &[&str]) -> Config {
 }
 
 fn source(link: &Link) -> Option<IpAddr> {
-    link.families[1].as_ref().map(|path| path.source)
+    link.families.v6.as_ref().map(|path| path.source)
 }
 
 /// The source address that the kernel gives a new connection.

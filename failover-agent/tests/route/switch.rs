@@ -87,10 +87,7 @@ fn leaves_everything_when_the_new_route_is_refused() {
         let untouched = snapshot();
         for (family, wrong) in [(Family::V4, "10.77.0.1"), (Family::V6, "2001:db8:77::1")] {
             let mut broken = links.clone();
-            broken[1].families[if family == Family::V4 { 0 } else { 1 }]
-                .as_mut()
-                .unwrap()
-                .gateway = Some(address(wrong));
+            broken[1].families[family].as_mut().unwrap().gateway = Some(address(wrong));
             router.prepare(&broken).unwrap();
             let error = router.activate(family, only(B)).unwrap_err();
             assert!(
@@ -108,7 +105,7 @@ fn leaves_everything_when_the_new_route_is_refused() {
         let standing = snapshot();
         let displaced = record();
         assert!(displaced.is_some());
-        for (family, wrong) in [(0, "10.77.0.1"), (1, "2001:db8:77::1")] {
+        for (family, wrong) in [(Family::V4, "10.77.0.1"), (Family::V6, "2001:db8:77::1")] {
             links[1].families[family].as_mut().unwrap().gateway = Some(address(wrong));
         }
         router.prepare(&links).unwrap();
@@ -242,7 +239,7 @@ fn takes_in_a_multipath_route_of_the_uplinks() {
         let state = state();
         let (mut router, links) = router(&config, state.path());
         assert_eq!(
-            links[1].families[0].as_ref().unwrap().gateway,
+            links[1].families.v4.as_ref().unwrap().gateway,
             Some(address("10.0.1.1"))
         );
         for family in Family::ALL {

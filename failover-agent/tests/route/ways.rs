@@ -17,7 +17,7 @@ fn discover(config: &Config) -> anyhow::Result<Vec<Link>> {
 }
 
 fn path(links: &[Link], uplink: usize, family: Family) -> &Path {
-    links[uplink].families[family as usize].as_ref().unwrap()
+    links[uplink].families[family].as_ref().unwrap()
 }
 
 #[test]
@@ -76,8 +76,8 @@ fn a_given_source_is_used_and_preferred_or_missed() {
         // Another's address is not the uplink's.
         config.uplinks[0].source = Some(address("10.0.1.2"));
         let (links, missing) = router.await_uplinks(&config).unwrap();
-        assert_eq!(links[0].families[0], None);
-        assert!(links[0].families[1].is_some(), "IPv6 goes on");
+        assert_eq!(links[0].families.v4, None);
+        assert!(links[0].families.v6.is_some(), "IPv6 goes on");
         assert!(missing.is_empty(), "{missing:?}");
         config.uplinks[0].probe.targets = targets(&["192.0.2.1"]);
         let (_, missing) = router.await_uplinks(&config).unwrap();
@@ -214,7 +214,7 @@ fn a_default_route_for_one_source_tells_the_gateway() {
         wait_for("the gateway is gone", || {
             let links = router.rediscover(&config).unwrap();
             router.prepare(&links).unwrap();
-            links[0].families[1].is_none()
+            links[0].families.v6.is_none()
         });
     });
 }

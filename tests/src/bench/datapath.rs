@@ -116,7 +116,7 @@ fn gate(settings: &Settings) -> Result<Measurement> {
                     let begun = Instant::now();
                     datapath.set_gate(uplink, IpFamily::V4, gate)?;
                     samples.push_us(begun.elapsed());
-                    let stands = datapath.gates(uplink)?[IpFamily::V4 as usize];
+                    let stands = datapath.gates(uplink)?.v4;
                     ensure!(stands == gate, "the gate did not change");
                 }
             }

@@ -115,7 +115,7 @@ fn follower_cuts_as_its_leader_does() {
     let mut dual = rules(2);
     dual.uplinks[0].hold = Duration::ZERO;
     for uplink in &mut dual.uplinks {
-        uplink.usable = [true, true];
+        uplink.usable = PerFamily::both(true);
     }
     let mut play = Play::new(dual);
     let follow = |play: &mut Play, to| {

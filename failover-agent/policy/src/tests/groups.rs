@@ -197,7 +197,7 @@ fn member_in_a_drill_leaves() {
 #[test]
 fn adopted_member_that_cannot_be_probed_stays() {
     let mut rules = pair();
-    rules.active = [set(&[A, B]), Members::NONE];
+    rules.active = PerFamily::new(set(&[A, B]), Members::NONE);
     let mut play = Play::new(rules);
     play.ticks(2, "o +");
     play.tick("o++");
@@ -209,9 +209,9 @@ fn adopted_member_that_cannot_be_probed_stays() {
 fn follower_takes_who_can_carry_it() {
     let mut dual = pair();
     for id in [A, B, C] {
-        dual.uplinks[id.0].usable = [true, true];
+        dual.uplinks[id.0].usable = PerFamily::both(true);
     }
-    dual.uplinks[B.0].usable = [true, false];
+    dual.uplinks[B.0].usable = PerFamily::new(true, false);
     let mut play = Play::new(dual);
     let follow = |play: &mut Play, to: &[UplinkId]| {
         let v6 = |action| match action {

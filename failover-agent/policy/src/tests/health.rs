@@ -32,7 +32,7 @@ fn first_round_decides_then_fall_and_rise_count() {
 fn round_is_decided_as_soon_as_it_can_be() {
     let mut rules = rules(1);
     rules.uplinks[0] = UplinkRules {
-        targets: [3, 0],
+        targets: PerFamily::new(3, 0),
         quorum: 2,
         ..uplink()
     };
@@ -165,7 +165,7 @@ fn only_rounds_in_the_order_of_sending_make_it_up_again() {
 #[test]
 fn late_notice_of_a_timeout_leaves_its_time_to_the_result() {
     let mut rules = rules(1);
-    rules.uplinks[0].targets = [2, 0];
+    rules.uplinks[0].targets = PerFamily::new(2, 0);
     rules.uplinks[0].quorum = 2;
     let mut play = Play::started(rules);
     play.probe(A, (1, 1000), 0, REPLY);
@@ -186,7 +186,7 @@ fn late_notice_of_a_timeout_leaves_its_time_to_the_result() {
 #[test]
 fn missing_results_are_lost_after_timeout_and_interval() {
     let mut rules = rules(1);
-    rules.uplinks[0].targets = [2, 0];
+    rules.uplinks[0].targets = PerFamily::new(2, 0);
     rules.uplinks[0].quorum = 2;
     let mut play = Play::new(rules);
     play.probe(A, (0, 0), 0, REPLY);
@@ -313,27 +313,27 @@ fn carrier_and_address_make_it_down_at_once_and_rise_brings_it_back() {
 #[test]
 fn carrier_concerns_both_families_and_usable_one() {
     let mut rules = rules(1);
-    rules.uplinks[0].targets = [1, 1];
-    rules.uplinks[0].usable = [true, true];
+    rules.uplinks[0].targets = PerFamily::both(1);
+    rules.uplinks[0].usable = PerFamily::both(true);
     let mut play = Play::new(rules);
-    let both = |play: &Play| Family::ALL.map(|family| play.machine.health(A, family));
+    let both = |play: &Play| PerFamily::from_fn(|family| play.machine.health(A, family));
     play.input(Input::Usable {
         uplink: A,
         family: Family::V6,
         usable: false,
     });
-    assert_eq!(both(&play), [Health::Unknown, Health::Down]);
+    assert_eq!(both(&play), PerFamily::new(Health::Unknown, Health::Down));
     play.input(Input::Carrier {
         uplink: A,
         up: false,
     });
-    assert_eq!(both(&play), [Health::Down, Health::Down]);
+    assert_eq!(both(&play), PerFamily::both(Health::Down));
 }
 
 #[test]
 fn failures_are_told_until_the_uplink_is_down() {
     let mut rules = rules(1);
-    rules.uplinks[0].targets = [2, 0];
+    rules.uplinks[0].targets = PerFamily::new(2, 0);
     let mut play = Play::new(rules);
     play.tick("+");
     play.actions();

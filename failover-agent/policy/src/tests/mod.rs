@@ -19,8 +19,8 @@ mod world;
 use core::time::Duration;
 
 use super::{
-    Action, Cause, Command, Family, Health, Input, Machine, Members, Note, Outcome, Refusal, Rules,
-    TargetId, Time, UplinkId, UplinkRules,
+    Action, Cause, Command, Family, Health, Input, Machine, Members, Note, Outcome, PerFamily,
+    Refusal, Rules, TargetId, Time, UplinkId, UplinkRules,
 };
 
 const A: UplinkId = UplinkId(0);
@@ -46,10 +46,10 @@ fn uplink() -> UplinkRules {
         drain: Duration::from_secs(30),
         interval: Duration::from_secs(1),
         timeout: Duration::from_secs(1),
-        targets: [1, 0],
-        usable: [true, false],
+        targets: PerFamily::new(1, 0),
+        usable: PerFamily::new(true, false),
         carrier: true,
-        earlier: [Health::Unknown; 2],
+        earlier: PerFamily::both(Health::Unknown),
         reset_grace: None,
     }
 }
@@ -86,9 +86,9 @@ fn ranked(ranks: &[u32]) -> Rules {
     };
     Rules {
         uplinks: ranks.iter().map(of_rank).collect(),
-        active: [Members::NONE; 2],
+        active: PerFamily::both(Members::NONE),
         drill: None,
-        pinned: [None; 2],
+        pinned: PerFamily::both(None),
         withdraw: false,
     }
 }
@@ -111,7 +111,7 @@ impl Play {
             targets: rules
                 .uplinks
                 .iter()
-                .map(|uplink| uplink.targets[0])
+                .map(|uplink| uplink.targets.v4)
                 .collect(),
             machine: Machine::new(rules),
             now: 0,

@@ -11,8 +11,7 @@ use super::*;
 
 /// Whether the machine should have left the family's active uplink (or should have chosen one) by now.
 fn stuck(world: &World, family: Family) -> Option<UplinkId> {
-    let index = family as usize;
-    let references = &world.references[index];
+    let references = &world.references[family];
     let health = |id: usize| world.machine.health(UplinkId(id), family);
     let active = world.machine.active(family);
     let uplinks = || (0..references.len()).map(UplinkId);
@@ -33,7 +32,7 @@ fn stuck(world: &World, family: Family) -> Option<UplinkId> {
         return None;
     }
     let open = |id: usize| {
-        world.asked[index][id].filter(|asked| {
+        world.asked[family][id].filter(|asked| {
             references[id]
                 .newest()
                 .is_none_or(|(_, sent)| sent < *asked)
@@ -47,7 +46,7 @@ fn stuck(world: &World, family: Family) -> Option<UplinkId> {
         return None;
     }
     let refused =
-        |id: usize| world.refused[index][id].is_some_and(|at| world.now() <= at + LONGEST_BACKOFF);
+        |id: usize| world.refused[family][id].is_some_and(|at| world.now() <= at + LONGEST_BACKOFF);
     let takes = |id: &UplinkId| {
         let id = id.0;
         let good = references[id]
@@ -65,7 +64,7 @@ fn stuck(world: &World, family: Family) -> Option<UplinkId> {
         return uplinks().find(takes);
     }
     // Who works is left for one that was chosen by hand only; who is Down, in favour of its group.
-    let wanted = world.pins[index].filter(|pin| active != only(*pin));
+    let wanted = world.pins[family].filter(|pin| active != only(*pin));
     let stays = active.iter().filter(|_| down);
     wanted.into_iter().chain(stays).find(takes)
 }
@@ -86,7 +85,7 @@ fn check_health(world: &World) {
 fn stranded(world: &World) -> Option<Family> {
     let (drilled, _) = world.drill?;
     Family::ALL.into_iter().find(|family| {
-        let references = &world.references[*family as usize];
+        let references = &world.references[*family];
         let other = (0..references.len())
             .filter(|id| UplinkId(*id) != drilled)
             .any(|id| {
@@ -128,7 +127,7 @@ proptest! {
                 ids.map(|id| world.machine.measured(id, family)).collect()
             }).collect();
             let before = before.replace(health.clone()).unwrap_or_else(|| health.clone());
-            let references = || world.references.iter().flatten();
+            let references = || world.references.values().flatten();
             for ((reference, before), now) in references().zip(before.iter().flatten()).zip(health.iter().flatten()) {
                 let found = before != now && matches!(now, Health::Down | Health::Blind) && reference.present();
                 assert!(!found || !reference.overtaken(), "{now:?} at {} ms", world.now());
@@ -144,7 +143,7 @@ proptest! {
         let mut script = script;
         script.rules.drill = None;
         for uplink in &mut script.rules.uplinks {
-            (uplink.carrier, uplink.earlier) = (true, [Health::Unknown; 2]);
+            (uplink.carrier, uplink.earlier) = (true, PerFamily::both(Health::Unknown));
         }
         script.changes = pauses.into_iter().map(|(wait, time)| (wait, Change::Pause(time))).collect();
         let world = World::play(&script, check_health);
@@ -206,7 +205,7 @@ proptest! {
     fn manual_choice_holds_while_it_is_up(script in script()) {
         let world = World::play(&script, |world| {
             for family in Family::ALL {
-                assert_eq!(world.machine.pinned(family), world.pins[family as usize], "{family}");
+                assert_eq!(world.machine.pinned(family), world.pins[family], "{family}");
             }
         });
         for switch in &world.switches {
@@ -350,12 +349,12 @@ proptest! {
     #[test]
     fn nothing_is_switched_to_without_its_routes(script in script()) {
         let world = World::play(&script, |_| {});
-        let mut withdrawn = [Members::NONE; 2];
+        let mut withdrawn = PerFamily::both(Members::NONE);
         for (_, action) in &world.actions {
             match *action {
-                Action::Withdraw { family, uplinks } => withdrawn[family as usize] = uplinks,
+                Action::Withdraw { family, uplinks } => withdrawn[family] = uplinks,
                 Action::Switch { family, to, .. } => {
-                    prop_assert_eq!(to.minus(withdrawn[family as usize]), to);
+                    prop_assert_eq!(to.minus(withdrawn[family]), to);
                 }
                 _ => {}
             }
@@ -376,7 +375,7 @@ proptest! {
     #[test]
     fn failures_are_looked_into(script in script()) {
         World::play(&script, |world| {
-            for reference in world.references.iter().flatten() {
+            for reference in world.references.values().flatten() {
                 assert!(!reference.examine, "no examination was asked for");
             }
         });

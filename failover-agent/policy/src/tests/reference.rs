@@ -69,9 +69,9 @@ impl Reference {
     pub(super) fn new(rules: &UplinkRules, family: Family) -> Self {
         Reference {
             rules: rules.clone(),
-            targets: rules.targets[family as usize] as usize,
+            targets: rules.targets[family] as usize,
             carrier: rules.carrier,
-            usable: rules.usable[family as usize],
+            usable: rules.usable[family],
             epoch: 0,
             rounds: Vec::new(),
             next: 0,
@@ -80,10 +80,7 @@ impl Reference {
             number: 0,
             anew: true,
             counted: Vec::new(),
-            health: match (
-                rules.targets[family as usize],
-                rules.earlier[family as usize],
-            ) {
+            health: match (rules.targets[family], rules.earlier[family]) {
                 (0, _) => Health::Unknown,
                 (_, Health::Down) => Health::Down,
                 _ if !rules.carrier => Health::Down,

@@ -15,7 +15,7 @@ impl Play {
         self.targets = rules
             .uplinks
             .iter()
-            .map(|uplink| uplink.targets[0])
+            .map(|uplink| uplink.targets.v4)
             .collect();
         self.machine.reconfigure(rules, old, at(self.now));
     }
@@ -25,9 +25,9 @@ impl Play {
 fn as_of_now(world: &World) -> Rules {
     let mut rules = world.rules.clone();
     for (id, uplink) in rules.uplinks.iter_mut().enumerate() {
-        let of = |family: Family| &world.references[family as usize][id];
+        let of = |family: Family| &world.references[family][id];
         uplink.carrier = of(Family::V4).carrier;
-        uplink.usable = Family::ALL.map(|family| of(family).usable);
+        uplink.usable = PerFamily::from_fn(|family| of(family).usable);
     }
     rules
 }
@@ -51,10 +51,10 @@ proptest! {
             while before.poll_action().is_some() {}
             let mut machine = before.clone();
             let mut rules = as_of_now(world);
-            rules.active = [Members::NONE; 2];
+            rules.active = PerFamily::both(Members::NONE);
             rules.drill = None;
             for uplink in &mut rules.uplinks {
-                uplink.earlier = [Health::Down; 2];
+                uplink.earlier = PerFamily::both(Health::Down);
             }
             machine.reconfigure(&rules, &all(world.rules.uplinks.len()), at(world.now()));
             assert_eq!(machine, before);
@@ -193,7 +193,7 @@ fn other_targets_begin_anew_but_keep_the_health() {
     let mut play = Play::started(rules(2));
     play.ticks(2, "-+");
     let mut more = rules(2);
-    more.uplinks[0].targets = [2, 0];
+    more.uplinks[0].targets = PerFamily::new(2, 0);
     play.reload(&more, &all(2));
     play.next[0] = 0;
     assert_eq!(
@@ -205,7 +205,7 @@ fn other_targets_begin_anew_but_keep_the_health() {
     play.tick("-+");
     assert_eq!(play.health(A), Health::Down);
 
-    more.uplinks[0].targets = [0, 0];
+    more.uplinks[0].targets = PerFamily::both(0);
     play.reload(&more, &all(2));
     assert_eq!(play.health(A), Health::Unknown, "it is not probed any more");
 }

@@ -14,8 +14,8 @@ fn uplink_rules() -> impl Strategy<Value = UplinkRules> {
         prop_oneof![Just(0), Just(1500), Just(6000)],
         prop_oneof![Just(0), Just(1000), Just(5000)],
     );
-    let targets =
-        (prop_oneof![1 => Just(0_u32), 6 => 1..=3_u32], 0..=2_u32).prop_map(<[u32; 2]>::from);
+    let targets = (prop_oneof![1 => Just(0_u32), 6 => 1..=3_u32], 0..=2_u32)
+        .prop_map(|(v4, v6)| PerFamily::new(v4, v6));
     let usable = [prop::bool::weighted(0.9), prop::bool::weighted(0.9)];
     let earlier =
         || prop_oneof![4 => Just(Health::Unknown), 1 => Just(Health::Down), 1 => Just(Health::Up)];
@@ -31,7 +31,8 @@ fn uplink_rules() -> impl Strategy<Value = UplinkRules> {
             reset,
         )| {
             let most = targets
-                .into_iter()
+                .values()
+                .copied()
                 .filter(|count| *count > 0)
                 .min()
                 .unwrap_or(1);
@@ -45,9 +46,9 @@ fn uplink_rules() -> impl Strategy<Value = UplinkRules> {
                 interval: Duration::from_millis(interval),
                 timeout: Duration::from_millis(timeout),
                 targets,
-                usable,
+                usable: usable.into(),
                 carrier,
-                earlier,
+                earlier: earlier.into(),
                 reset_grace: reset.map(Duration::from_millis),
             }
         },
@@ -117,14 +118,14 @@ pub(super) fn script() -> impl Strategy<Value = Script> {
                     rank += u32::from(alone);
                     uplink.rank = rank;
                     if follow {
-                        uplink.targets[1] = 0;
+                        uplink.targets.v6 = 0;
                     }
                 }
                 Script {
                     rules: Rules {
-                        pinned: [None; 2],
+                        pinned: PerFamily::both(None),
                         uplinks,
-                        active,
+                        active: active.into(),
                         drill: drill.map(|(id, end)| (id, at(end))),
                         withdraw,
                     },

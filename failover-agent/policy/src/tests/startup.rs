@@ -19,8 +19,8 @@ fn start_waits_for_the_better_ones_only() {
     );
 
     let mut rules = rules(3);
-    rules.uplinks[0].usable = [false, false];
-    rules.uplinks[1].targets = [0, 0];
+    rules.uplinks[0].usable = PerFamily::both(false);
+    rules.uplinks[1].targets = PerFamily::both(0);
     let mut play = Play::new(rules);
     play.round(C, REPLY);
     assert_eq!(
@@ -52,7 +52,7 @@ fn start_with_all_down_waits_for_the_first_to_come_up() {
 #[test]
 fn adopted_uplink_is_switched_to_once() {
     let mut adopted = rules(2);
-    adopted.active = [only(B), Members::NONE];
+    adopted.active = PerFamily::new(only(B), Members::NONE);
     let mut play = Play::new(adopted.clone());
     assert_eq!(play.machine.active(Family::V4), only(B));
     play.tick("-+");
@@ -70,7 +70,7 @@ fn adopted_uplink_is_switched_to_once() {
     assert_eq!(play.switches(), [(Some(B), A, Cause::Startup)]);
 
     // An adopted uplink that cannot be probed is not given up for a worse one.
-    adopted.active = [only(A), Members::NONE];
+    adopted.active = PerFamily::new(only(A), Members::NONE);
     let mut play = Play::new(adopted);
     play.ticks(5, "o+");
     assert_eq!(play.switches(), []);
@@ -90,9 +90,9 @@ fn family_without_targets_follows() {
     };
     let mut dual = rules(3);
     for id in [0, 2] {
-        dual.uplinks[id].usable = [true, true];
+        dual.uplinks[id].usable = PerFamily::both(true);
     }
-    dual.active = [Members::NONE, only(A)];
+    dual.active = PerFamily::new(Members::NONE, only(A));
     let mut play = Play::new(dual);
     let switched_v6 = |to| Input::Switched {
         family: Family::V6,
@@ -128,9 +128,9 @@ fn family_without_targets_follows() {
 #[test]
 fn what_was_down_before_a_restart_has_to_come_back_as_usual() {
     let mut again = rules(2);
-    again.uplinks[0].earlier = [Health::Down, Health::Unknown];
+    again.uplinks[0].earlier = PerFamily::new(Health::Down, Health::Unknown);
     again.uplinks[0].hold = Duration::from_secs(10);
-    again.active = [only(B), Members::NONE];
+    again.active = PerFamily::new(only(B), Members::NONE);
     let mut play = Play::new(again);
     assert_eq!(play.health(A), Health::Down);
     play.tick("++");
@@ -166,7 +166,7 @@ fn uplink_without_carrier_is_not_waited_for() {
 fn other_findings_of_an_earlier_run_are_found_anew() {
     for earlier in [Health::Up, Health::Blind, Health::Unknown] {
         let mut again = rules(1);
-        again.uplinks[0].earlier = [earlier; 2];
+        again.uplinks[0].earlier = PerFamily::both(earlier);
         assert_eq!(Play::new(again).health(A), Health::Unknown);
     }
 }
@@ -174,8 +174,8 @@ fn other_findings_of_an_earlier_run_are_found_anew() {
 #[test]
 fn what_was_chosen_by_hand_before_a_restart_stays_chosen() {
     let mut pinned = rules(2);
-    pinned.active = [only(B), Members::NONE];
-    pinned.pinned = [Some(B), None];
+    pinned.active = PerFamily::new(only(B), Members::NONE);
+    pinned.pinned = PerFamily::new(Some(B), None);
     let mut play = Play::new(pinned.clone());
     play.tick("+ ");
     assert_eq!(play.switches(), [], "B may still turn out to be Up");

@@ -198,7 +198,7 @@ fn failback_waits_for_rise_and_hold() {
 #[test]
 fn first_good_round_is_not_enough_for_a_failback() {
     let mut late = rules(2);
-    late.uplinks[0].usable = [false, false];
+    late.uplinks[0].usable = PerFamily::both(false);
     late.uplinks[0].hold = Duration::ZERO;
     let mut play = Play::new(late);
     play.tick(" +");

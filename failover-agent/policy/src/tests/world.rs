@@ -58,10 +58,10 @@ enum Event {
 pub(super) struct World {
     pub(super) machine: Machine,
     pub(super) rules: Rules,
-    pub(super) references: [Vec<Reference>; 2],
+    pub(super) references: PerFamily<Vec<Reference>>,
     pub(super) actions: Vec<(u64, Action)>,
     pub(super) switches: Vec<Switch>,
-    weather: [Vec<Weather>; 2],
+    weather: PerFamily<Vec<Weather>>,
     confirm: bool,
     now: u64,
     /// The end of the last pause.
@@ -70,16 +70,16 @@ pub(super) struct World {
     order: u64,
     random: u64,
     /// Times of the last request for a proof.
-    pub(super) asked: [Vec<Option<u64>>; 2],
+    pub(super) asked: PerFamily<Vec<Option<u64>>>,
     /// Times of the last refusal.
-    pub(super) refused: [Vec<Option<u64>>; 2],
-    pub(super) pins: [Option<UplinkId>; 2],
+    pub(super) refused: PerFamily<Vec<Option<u64>>>,
+    pub(super) pins: PerFamily<Option<UplinkId>>,
     pub(super) drill: Option<(UplinkId, Time)>,
-    left: [Vec<Option<Left>>; 2],
-    pub(super) withdrawn: [Members; 2],
+    left: PerFamily<Vec<Option<Left>>>,
+    pub(super) withdrawn: PerFamily<Members>,
     /// Times of the last reset.
     pub(super) reset: Vec<Option<u64>>,
-    reasons: [Vec<bool>; 2],
+    reasons: PerFamily<Vec<bool>>,
 }
 
 /// The longest that a destination is passed over, in milliseconds.
@@ -95,7 +95,7 @@ impl World {
         let uplinks = rules.uplinks.len();
         let mut world = World {
             machine: Machine::new(rules.clone()),
-            references: Family::ALL.map(|family| {
+            references: PerFamily::from_fn(|family| {
                 rules
                     .uplinks
                     .iter()
@@ -105,29 +105,34 @@ impl World {
             rules,
             actions: Vec::new(),
             switches: Vec::new(),
-            weather: [vec![Weather::Good; uplinks], vec![Weather::Good; uplinks]],
+            weather: PerFamily::both(vec![Weather::Good; uplinks]),
             confirm: true,
             now: 0,
             awake: 0,
             queue: BTreeMap::new(),
             order: 0,
             random: script.seed,
-            asked: [vec![None; uplinks], vec![None; uplinks]],
-            refused: [vec![None; uplinks], vec![None; uplinks]],
-            pins: [None; 2],
+            asked: PerFamily::both(vec![None; uplinks]),
+            refused: PerFamily::both(vec![None; uplinks]),
+            pins: PerFamily::both(None),
             drill: script.rules.drill,
-            left: [vec![None; uplinks], vec![None; uplinks]],
-            withdrawn: [Members::NONE; 2],
+            left: PerFamily::both(vec![None; uplinks]),
+            withdrawn: PerFamily::both(Members::NONE),
             reset: (script.rules.uplinks.iter())
                 .map(|uplink| {
-                    (!uplink.carrier || uplink.earlier.contains(&Health::Down)).then_some(0)
+                    (!uplink.carrier
+                        || uplink
+                            .earlier
+                            .values()
+                            .any(|earlier| *earlier == Health::Down))
+                    .then_some(0)
                 })
                 .collect(),
-            reasons: [vec![false; uplinks], vec![false; uplinks]],
+            reasons: PerFamily::both(vec![false; uplinks]),
         };
         for (id, uplink) in script.rules.uplinks.iter().enumerate() {
             for family in Family::ALL {
-                if uplink.targets[family as usize] > 0 {
+                if uplink.targets[family] > 0 {
                     let offset = 1 + world.random(ms(uplink.interval));
                     world.schedule(offset, Event::Send(UplinkId(id), family, true));
                 }
@@ -177,7 +182,7 @@ impl World {
             let (_, event) = self.queue.pop_first().unwrap();
             self.happen(event);
         } else {
-            for reference in self.references.iter_mut().flatten() {
+            for reference in self.references.values_mut().flatten() {
                 reference.timeout(next);
             }
             self.machine.handle_timeout(at(next));
@@ -189,9 +194,9 @@ impl World {
         }
         for family in Family::ALL {
             let down = |pin: &mut UplinkId| self.health(family, *pin) == Health::Down;
-            let mut pin = self.pins[family as usize];
+            let mut pin = self.pins[family];
             pin.take_if(down);
-            self.pins[family as usize] = pin;
+            self.pins[family] = pin;
         }
         while let Some(action) = self.machine.poll_action() {
             self.act(&action);
@@ -202,7 +207,7 @@ impl World {
 
     /// What an uplink counts as.
     pub(super) fn health(&self, family: Family, uplink: UplinkId) -> Health {
-        let reference = &self.references[family as usize][uplink.0];
+        let reference = &self.references[family][uplink.0];
         match self.drill {
             Some((drilled, _)) if drilled == uplink && reference.probed() => Health::Down,
             _ => reference.health,
@@ -214,7 +219,7 @@ impl World {
             Event::Send(uplink, family, regular) => return self.send(uplink, family, regular),
             Event::Input(input) => input,
             Event::Change(Change::Weather(uplink, family, weather)) => {
-                self.weather[family as usize][uplink.0] = weather;
+                self.weather[family][uplink.0] = weather;
                 return;
             }
             Event::Change(Change::Confirm(confirm)) => {
@@ -231,15 +236,15 @@ impl World {
             Event::Change(Change::Pin(pin)) => return self.order_switch(pin),
             Event::Change(Change::Drill(uplink, time)) => return self.order_drill(uplink, time),
             Event::Change(Change::Reason(uplink, family, reason)) => {
-                self.reasons[family as usize][uplink.0] = reason;
+                self.reasons[family][uplink.0] = reason;
                 return;
             }
             Event::Change(Change::Moved(uplink, family, renumber)) => {
                 // What is sent in the same instant cannot be told apart.
-                if self.references[family as usize][uplink.0].sends(self.now) {
+                if self.references[family][uplink.0].sends(self.now) {
                     return;
                 }
-                self.references[family as usize][uplink.0].moved(renumber, self.now);
+                self.references[family][uplink.0].moved(renumber, self.now);
                 Input::Moved { uplink, family }
             }
             Event::Change(Change::Suspect(uplink, family)) => Input::Suspect { uplink, family },
@@ -269,7 +274,7 @@ impl World {
                 outcome,
                 ..
             } => {
-                let reference = &mut self.references[family as usize][uplink.0];
+                let reference = &mut self.references[family][uplink.0];
                 reference.result(round, ms(sent.0), outcome, self.now);
             }
             Input::Examined {
@@ -277,11 +282,11 @@ impl World {
                 family,
                 blind,
             } => {
-                self.references[family as usize][uplink.0].examined(blind, self.now);
+                self.references[family][uplink.0].examined(blind, self.now);
             }
             Input::Moved { .. } | Input::Suspect { .. } => {}
             Input::Carrier { uplink, up } => {
-                for references in &mut self.references {
+                for references in self.references.values_mut() {
                     let usable = references[uplink.0].usable;
                     references[uplink.0].set(up, usable, self.now);
                 }
@@ -291,7 +296,7 @@ impl World {
                 family,
                 usable,
             } => {
-                let reference = &mut self.references[family as usize][uplink.0];
+                let reference = &mut self.references[family][uplink.0];
                 reference.set(reference.carrier, usable, self.now);
             }
             Input::Switched {
@@ -315,7 +320,7 @@ impl World {
                         new => new,
                     };
                     for id in refused.iter() {
-                        self.refused[family as usize][id.0] = (!confirmed).then_some(self.now);
+                        self.refused[family][id.0] = (!confirmed).then_some(self.now);
                     }
                 }
             }
@@ -358,7 +363,7 @@ impl World {
                 );
             }
             Action::ProbeNow { uplink, family } => {
-                self.asked[family as usize][uplink.0] = Some(self.now);
+                self.asked[family][uplink.0] = Some(self.now);
                 self.schedule(0, Event::Send(uplink, family, false));
             }
             Action::Cut {
@@ -368,12 +373,12 @@ impl World {
             } => self.cut(family, uplink, cause),
             Action::Withdraw { family, uplinks } => self.withdraw(family, uplinks),
             Action::Examine { uplink, family } => {
-                let reference = &mut self.references[family as usize][uplink.0];
+                let reference = &mut self.references[family][uplink.0];
                 assert!(
                     core::mem::take(&mut reference.examine),
                     "no reason to examine"
                 );
-                let (wait, blind) = (self.random(300), self.reasons[family as usize][uplink.0]);
+                let (wait, blind) = (self.random(300), self.reasons[family][uplink.0]);
                 let answer = Input::Examined {
                     uplink,
                     family,

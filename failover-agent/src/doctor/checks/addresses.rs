@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use failover_policy::Family;
+
 use super::{
     Finding,
     facts::{Facts, Uplink, targets},
@@ -11,7 +13,6 @@ use crate::{
     doctor::{Severity, sysctl::sysctl_key},
     route::{inspect::AddressState, lookup::family_of},
 };
-use failover_policy::Family;
 
 /// No such interface.
 pub(super) fn interface_missing(facts: &Facts) -> Option<Vec<Finding>> {
@@ -218,7 +219,7 @@ fn without_path(
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (config, uplink) in facts.uplinks() {
-        let severity = if uplink.paths.iter().all(Option::is_none) {
+        let severity = if uplink.paths.values().all(Option::is_none) {
             Severity::Error
         } else {
             Severity::Warning
@@ -231,7 +232,7 @@ fn without_path(
                     .interface
                     .as_ref()
                     .is_some_and(|known| known.vrf.is_some());
-            if uplink.paths[family as usize].is_some() || !has_targets(config, family) || off {
+            if uplink.paths[family].is_some() || !has_targets(config, family) || off {
                 continue;
             }
             if let Some((problem, cure)) = explain(config, uplink, family) {
@@ -274,6 +275,8 @@ fn has_address(uplink: &Uplink, family: Family) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use failover_policy::PerFamily;
+
     use super::{
         super::testing::{found, healthy, only},
         *,
@@ -299,7 +302,7 @@ mod tests {
         );
         let mut facts = healthy();
         facts.config.uplinks[1].source = Some("10.64.1.2".parse().unwrap());
-        facts.uplinks[1].paths = [None, None];
+        facts.uplinks[1].paths = PerFamily::default();
         let finding = only("no-address", &facts);
         assert_eq!(
             finding.problem,
@@ -312,7 +315,7 @@ mod tests {
     fn a_missing_interface_is_told_with_those_that_exist() {
         let mut facts = healthy();
         facts.uplinks[1].interface = None;
-        facts.uplinks[1].paths = [None, None];
+        facts.uplinks[1].paths = PerFamily::default();
         let finding = only("interface-missing", &facts);
         assert_eq!(finding.uplink.as_deref(), Some("lte"));
         assert!(finding.cure.contains("cable, lte, lan"), "{finding:?}");
@@ -341,7 +344,7 @@ mod tests {
         assert_eq!(findings.len(), 2);
         assert_eq!(findings[0].severity, Severity::Warning);
         assert_eq!(findings[0].family, Some(Family::V6));
-        facts.uplinks[0].paths = [None, None];
+        facts.uplinks[0].paths = PerFamily::default();
         assert_eq!(found("no-address", &facts)[0].severity, Severity::Error);
         // The IPv4 address is there; it is the gateway that is not.
         let finding = only("no-gateway", &facts);

@@ -2,12 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use failover_policy::Family;
+
 use super::{Finding, facts::Facts};
 use crate::{
     doctor::Severity,
     route::{contains, inspect::Interface, lookup::family_of},
 };
-use failover_policy::Family;
 
 /// Where the cures put their rules.
 const TABLE: &str = "inet failover";
@@ -15,16 +16,13 @@ const TABLE: &str = "inet failover";
 /// Other interfaces, and no forwarding between them and the uplinks.
 pub(super) fn off(facts: &Facts) -> Option<Vec<Finding>> {
     let lan = facts.lans().find(|lan| has(lan, Family::V4, is_private));
-    let finding = lan
-        .filter(|_| !facts.forwarding[Family::V4 as usize])
-        .map(|lan| {
-            let problem = format!(
-                "this host does not forward: hosts behind {} cannot use its uplinks",
-                lan.name
-            );
-            Finding::new(Severity::Hint, problem, "sysctl -w net.ipv4.ip_forward=1")
-                .family(Family::V4)
-        });
+    let finding = lan.filter(|_| !facts.forwarding.v4).map(|lan| {
+        let problem = format!(
+            "this host does not forward: hosts behind {} cannot use its uplinks",
+            lan.name
+        );
+        Finding::new(Severity::Hint, problem, "sysctl -w net.ipv4.ip_forward=1").family(Family::V4)
+    });
     Some(finding.into_iter().collect())
 }
 
@@ -37,9 +35,7 @@ pub(super) fn no_masquerade(facts: &Facts) -> Option<Vec<Finding>> {
             continue;
         };
         for (config, uplink, interface) in facts.present() {
-            if uplink.paths[family as usize].is_none()
-                || firewall.translates(family, &interface.name)
-            {
+            if uplink.paths[family].is_none() || firewall.translates(family, &interface.name) {
                 continue;
             }
             let protocol = match family {
@@ -125,7 +121,7 @@ fn forward_chain() -> String {
 /// An interface with private addresses for which this host forwards a family.
 fn forwards_for(facts: &Facts, family: Family) -> Option<&Interface> {
     let mut lans = facts.lans();
-    lans.find(|lan| facts.forwarding[family as usize] && has(lan, family, is_private))
+    lans.find(|lan| facts.forwarding[family] && has(lan, family, is_private))
 }
 
 fn has(interface: &Interface, family: Family, test: impl Fn(IpAddr) -> bool) -> bool {
@@ -145,6 +141,8 @@ fn is_private(ip: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use failover_policy::PerFamily;
+
     use super::{
         super::testing::{found, healthy, only},
         *,
@@ -154,7 +152,7 @@ mod tests {
     #[test]
     fn a_host_with_a_lan_may_want_to_forward() {
         let mut facts = healthy();
-        facts.forwarding = [false, false];
+        facts.forwarding = PerFamily::both(false);
         assert_eq!(only("forwarding-off", &facts).severity, Severity::Hint);
         // Then the rest does not matter.
         facts.firewall = Some(Firewall::default());

@@ -1,11 +1,12 @@
 //! Balance groups: whether connections are shared, and stay where they are.
 
+use failover_policy::Family;
+
 use super::{
     Finding,
     facts::{Facts, Uplink},
 };
 use crate::{config::UplinkConfig, doctor::Severity};
-use failover_policy::Family;
 
 /// Values of `fib_multipath_hash_policy` that look at addresses, and not at ports (Documentation/networking/ip-sysctl.rst).
 const ADDRESSES_ONLY: [u32; 2] = [0, 2];
@@ -14,10 +15,10 @@ const ADDRESSES_ONLY: [u32; 2] = [0, 2];
 pub(super) fn hash_policy(facts: &Facts) -> Option<Vec<Finding>> {
     let mut findings = Vec::new();
     for family in Family::ALL {
-        let Some(hash) = facts.sharing.hash[family as usize] else {
+        let Some(hash) = facts.sharing.hash[family] else {
             continue;
         };
-        let stays = facts.sharing.stands[family as usize] || !hash.settable;
+        let stays = facts.sharing.stands[family] || !hash.settable;
         if !stays || !ADDRESSES_ONLY.contains(&hash.value) || sharers(facts, family).is_empty() {
             continue;
         }
@@ -73,7 +74,7 @@ pub(super) fn without_gateway(facts: &Facts) -> Option<Vec<Finding>> {
     Some(
         sharers
             .filter(|(_, uplink)| {
-                let path = uplink.paths[Family::V6 as usize].as_ref();
+                let path = uplink.paths.v6.as_ref();
                 path.is_some_and(|path| path.gateway.is_none())
             })
             .map(|(config, _)| {
@@ -94,7 +95,7 @@ pub(super) fn without_gateway(facts: &Facts) -> Option<Vec<Finding>> {
 fn sharers(facts: &Facts, family: Family) -> Vec<(&UplinkConfig, &Uplink)> {
     let carriers = || {
         let uplinks = facts.uplinks();
-        uplinks.filter(|(_, uplink)| uplink.paths[family as usize].is_some())
+        uplinks.filter(|(_, uplink)| uplink.paths[family].is_some())
     };
     let alike = |rank| carriers().filter(|(other, _)| other.rank == rank).count();
     carriers()
@@ -104,6 +105,8 @@ fn sharers(facts: &Facts, family: Family) -> Vec<(&UplinkConfig, &Uplink)> {
 
 #[cfg(test)]
 mod tests {
+    use failover_policy::PerFamily;
+
     use super::{
         super::testing::{found, healthy, only},
         *,
@@ -115,9 +118,9 @@ mod tests {
         let mut facts = healthy();
         facts.config.uplinks[1].rank = facts.config.uplinks[0].rank;
         for uplink in &mut facts.uplinks {
-            let mut path = uplink.paths[0].clone().unwrap();
+            let mut path = uplink.paths.v4.clone().unwrap();
             path.gateway = Some("fe80::1".parse().unwrap());
-            uplink.paths[1] = Some(path);
+            uplink.paths.v6 = Some(path);
         }
         facts
     }
@@ -127,8 +130,8 @@ mod tests {
         let mut facts = balanced();
         assert_eq!(diagnose(&facts).findings, []);
         // It has set it.
-        facts.sharing.stands = [true; 2];
-        for hash in facts.sharing.hash.iter_mut().flatten() {
+        facts.sharing.stands = PerFamily::both(true);
+        for hash in facts.sharing.hash.values_mut().flatten() {
             hash.value = 1;
         }
         assert_eq!(diagnose(&facts).findings, []);
@@ -137,7 +140,7 @@ mod tests {
     #[test]
     fn a_hash_policy_that_was_set_back_is_found_per_family() {
         let mut facts = balanced();
-        facts.sharing.stands = [false, true];
+        facts.sharing.stands = PerFamily::new(false, true);
         let finding = only("group-hash-policy", &facts);
         assert_eq!(finding.family, Some(Family::V6));
         assert_eq!(
@@ -145,18 +148,18 @@ mod tests {
             "sysctl -w net.ipv6.fib_multipath_hash_policy=1"
         );
         // What an administrator has chosen may well look at ports.
-        facts.sharing.hash[1].as_mut().unwrap().value = 3;
+        facts.sharing.hash.v6.as_mut().unwrap().value = 3;
         assert_eq!(found("group-hash-policy", &facts), []);
     }
 
     #[test]
     fn a_hash_policy_that_cannot_be_set_is_found_before_there_is_a_group() {
         let mut facts = balanced();
-        facts.sharing.hash[0].as_mut().unwrap().settable = false;
+        facts.sharing.hash.v4.as_mut().unwrap().settable = false;
         let finding = only("group-hash-policy", &facts);
         assert_eq!(finding.family, Some(Family::V4));
         assert!(finding.cure.contains("on the host"), "{finding:?}");
-        facts.uplinks[1].paths[0] = None;
+        facts.uplinks[1].paths.v4 = None;
         assert_eq!(found("group-hash-policy", &facts), []);
     }
 
@@ -174,11 +177,11 @@ mod tests {
     #[test]
     fn an_ipv6_member_without_a_gateway_gets_no_share() {
         let mut facts = balanced();
-        facts.uplinks[1].paths[1].as_mut().unwrap().gateway = None;
+        facts.uplinks[1].paths.v6.as_mut().unwrap().gateway = None;
         let finding = only("group-member-without-gateway", &facts);
         assert_eq!(finding.uplink.as_deref(), Some("lte"));
         // Alone it has nothing to share.
-        facts.uplinks[0].paths[1] = None;
+        facts.uplinks[0].paths.v6 = None;
         assert_eq!(found("group-member-without-gateway", &facts), []);
     }
 
@@ -186,9 +189,9 @@ mod tests {
     fn without_a_group_none_of_it_matters() {
         let mut facts = balanced();
         facts.config.uplinks[1].rank += 1;
-        facts.sharing.stands = [true; 2];
+        facts.sharing.stands = PerFamily::both(true);
         facts.sharing.resilient = false;
-        facts.uplinks[1].paths[1].as_mut().unwrap().gateway = None;
+        facts.uplinks[1].paths.v6.as_mut().unwrap().gateway = None;
         assert_eq!(diagnose(&facts).findings, []);
     }
 }

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use failover_policy::Family;
+
 use super::{
     Finding,
     facts::{Facts, Uplink},
@@ -11,7 +13,6 @@ use crate::{
     doctor::{Severity, sysctl::sysctl_key},
     route::{contains, inspect::Interface},
 };
-use failover_policy::Family;
 
 /// `arp_ignore` from which on an interface answers for its own addresses only, and `arp_announce` from which on it asks with them only
 /// (Documentation/networking/ip-sysctl.rst).
@@ -79,7 +80,7 @@ pub(super) fn target_on_link(facts: &Facts) -> Option<Vec<Finding>> {
     let mut findings = Vec::new();
     for (config, uplink) in facts.uplinks() {
         for target in &config.probe.targets {
-            let paths = uplink.paths.iter().flatten();
+            let paths = uplink.paths.values().flatten();
             let network = paths
                 .flat_map(|path| &path.prefixes)
                 .find(|prefix| contains(**prefix, *target));
@@ -102,7 +103,7 @@ type Member<'a> = (&'a UplinkConfig, &'a Uplink, &'a Interface);
 fn shared(facts: &Facts) -> Vec<(Member<'_>, Member<'_>, (IpAddr, u8))> {
     let members: Vec<Member<'_>> = facts.present().collect();
     let networks = |member: &Member<'_>| {
-        let path = member.1.paths[Family::V4 as usize].as_ref();
+        let path = member.1.paths.v4.as_ref();
         path.map(|path| path.prefixes.clone()).unwrap_or_default()
     };
     let mut shared = Vec::new();
@@ -127,8 +128,8 @@ fn shared(facts: &Facts) -> Vec<(Member<'_>, Member<'_>, (IpAddr, u8))> {
 /// Whether both have the same gateway: the same address, and the same interface behind it.
 fn same_segment(a: &Uplink, b: &Uplink) -> bool {
     let gateway = |uplink: &Uplink| {
-        let path = uplink.paths[Family::V4 as usize].as_ref()?;
-        Some((path.gateway?, uplink.gateways[Family::V4 as usize].clone()?))
+        let path = uplink.paths.v4.as_ref()?;
+        Some((path.gateway?, uplink.gateways.v4.clone()?))
     };
     gateway(a).is_some_and(|known| gateway(b) == Some(known))
 }
@@ -178,7 +179,7 @@ mod tests {
     #[test]
     fn networks_overlap_whatever_their_sizes() {
         let mut facts = healthy();
-        let path = facts.uplinks[1].paths[0].as_mut().unwrap();
+        let path = facts.uplinks[1].paths.v4.as_mut().unwrap();
         path.prefixes = vec![("10.64.0.0".parse().unwrap(), 16)];
         assert!(
             only("same-network", &facts)

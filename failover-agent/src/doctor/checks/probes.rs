@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
+use failover_policy::Family;
+
 use super::{
     Finding,
     facts::{End, Facts, Uplink},
@@ -10,7 +12,6 @@ use crate::{
     doctor::{Severity, obstacle::Obstacle},
     route::lookup::family_of,
 };
-use failover_policy::Family;
 
 /// A firewall of this host lets no probe out.
 pub(super) fn refused(facts: &Facts) -> Option<Vec<Finding>> {

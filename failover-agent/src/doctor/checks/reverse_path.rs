@@ -1,5 +1,7 @@
 //! Strict reverse path filtering (RFC 3704, 2.2) on hosts with several uplinks.
 
+use failover_policy::Family;
+
 use super::{
     Finding,
     facts::{End, Facts},
@@ -12,7 +14,6 @@ use crate::{
     },
     route::lookup::family_of,
 };
-use failover_policy::Family;
 
 /// The answers to probes are discarded even with the agent's own rules.
 pub(super) fn probes(facts: &Facts) -> Option<Vec<Finding>> {
@@ -45,7 +46,7 @@ pub(super) fn probes(facts: &Facts) -> Option<Vec<Finding>> {
 /// What comes back for hosts behind this one is checked by their addresses, for which the main table decides: by a standby
 /// uplink, nothing gets in.
 pub(super) fn forwarded(facts: &Facts) -> Option<Vec<Finding>> {
-    let forwards = facts.forwarding[Family::V4 as usize]
+    let forwards = facts.forwarding.v4
         && facts.lans().any(|lan| {
             let mut addresses = lan.addresses.iter();
             addresses.any(|address| family_of(address.ip) == Family::V4)
@@ -74,6 +75,8 @@ pub(super) fn forwarded(facts: &Facts) -> Option<Vec<Finding>> {
 
 #[cfg(test)]
 mod tests {
+    use failover_policy::PerFamily;
+
     use std::time::Duration;
 
     use super::{
@@ -105,7 +108,7 @@ mod tests {
         assert_eq!(found("reverse-path-forwarded", &facts), []);
         facts.config.uplinks[0].drain = Duration::from_secs(1);
         assert_eq!(found("reverse-path-forwarded", &facts).len(), 1);
-        facts.forwarding = [false, true];
+        facts.forwarding = PerFamily::new(false, true);
         assert_eq!(found("reverse-path-forwarded", &facts), []);
     }
 }

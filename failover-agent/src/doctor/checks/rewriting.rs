@@ -1,8 +1,9 @@
 //! What firewall rules do to packets that the agent must recognise.
 
+use failover_policy::Family;
+
 use super::{Finding, facts::Facts};
 use crate::doctor::{Severity, firewall::Rewriting};
-use failover_policy::Family;
 
 /// Rules that give this host's own packets another mark, and with them the probes.
 pub(super) fn marks(facts: &Facts) -> Option<Vec<Finding>> {

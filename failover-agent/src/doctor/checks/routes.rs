@@ -2,13 +2,14 @@
 
 use std::ops::Range;
 
+use failover_policy::Family;
+
 use super::{Finding, facts::Facts};
 use crate::{
     config::{Config, RouteConfig},
     doctor::Severity,
     route::inspect::DefaultRoute,
 };
-use failover_policy::Family;
 
 /// How far behind ours the cure puts a route: behind 64 uplinks, with room.
 const BEHIND: u32 = 1000;

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use failover_policy::Family;
+
 use super::{Finding, facts::Facts};
 use crate::{
     doctor::Severity,
@@ -10,7 +12,6 @@ use crate::{
         others::{Kind, Route},
     },
 };
-use failover_policy::Family;
 
 /// As many routes are named in a finding.
 const NAMED: usize = 4;
@@ -24,7 +25,7 @@ pub(super) fn routes(facts: &Facts) -> Option<Vec<Finding>> {
     for family in Family::ALL {
         for (config, uplink, interface) in facts.present() {
             let exempt = |destination| {
-                let prefixes = uplink.paths.iter().flatten();
+                let prefixes = uplink.paths.values().flatten();
                 let prefixes = prefixes.flat_map(|path| &path.prefixes);
                 let mut exempt = prefixes.chain(&facts.config.cutoff.allow);
                 exempt.any(|network| covers(*network, destination))

@@ -6,6 +6,8 @@ use super::{
     Finding,
     facts::{End, Facts, Probe, Settings, Uplink},
 };
+use failover_policy::PerFamily;
+
 use crate::{
     cli::UplinkFlags,
     config::Config,
@@ -45,15 +47,15 @@ pub(super) fn healthy() -> Facts {
         defaults: Vec::new(),
         routes: Vec::new(),
         sharing: Sharing {
-            stands: [false; 2],
-            hash: [Some(HashSetting {
+            stands: PerFamily::both(false),
+            hash: PerFamily::both(Some(HashSetting {
                 value: 0,
                 settable: true,
-            }); 2],
+            })),
             resilient: true,
             taken: Vec::new(),
         },
-        forwarding: [true, false],
+        forwarding: PerFamily::new(true, false),
         firewall: Some(Firewall {
             nat: vec![crate::doctor::firewall::masquerade_everywhere()],
             drops_invalid: true,
@@ -94,11 +96,11 @@ fn uplink(index: u32, name: &str, network: &str) -> Uplink {
     };
     Uplink {
         interface: Some(interface(index, name, &ip(2).to_string())),
-        paths: [Some(path), None],
-        gateways: [
+        paths: PerFamily::new(Some(path), None),
+        gateways: PerFamily::new(
             Some(vec![2, 0, 0, 0, 0, u8::try_from(index).unwrap()]),
             None,
-        ],
+        ),
         settings: Settings::default(),
         programs: Some(Vec::new()),
         probes: vec![answered("192.0.2.1"), answered("198.51.100.1")],

@@ -1,15 +1,16 @@
 //! The ruleset as `nft -j` prints it becomes a [`Firewall`].
 
+use failover_policy::PerFamily;
 use serde_json::Value;
 
 use super::{Chain, Firewall, Flowtable, MarkRule, Nat, Out, Rewriting};
 
 /// Whether a table holds for IPv4 and for IPv6.
-pub(super) fn families(table_family: &str) -> [bool; 2] {
-    [
+pub(super) fn families(table_family: &str) -> PerFamily<bool> {
+    PerFamily::new(
         matches!(table_family, "ip" | "inet"),
         matches!(table_family, "ip6" | "inet"),
-    ]
+    )
 }
 
 /// Reads the whole ruleset.
@@ -173,7 +174,7 @@ fn nat(rule: &Value, statements: &[Value], base: bool) -> Nat {
         };
         if let Some(protocol @ ("ip" | "ip6")) = protocol {
             let only = families(protocol);
-            nat.families = [nat.families[0] && only[0], nat.families[1] && only[1]];
+            nat.families = PerFamily::from_fn(|family| nat.families[family] && only[family]);
         }
         // The name may also be asked where the chain is called from.
         if base

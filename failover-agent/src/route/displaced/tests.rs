@@ -1,8 +1,8 @@
+use failover_policy::Family;
 use rtnetlink::packet_route::route::{RouteAttribute, RouteCacheInfo, RouteProtocol};
 
 use super::*;
 use crate::route::message::Hop;
-use failover_policy::Family;
 
 /// A default route of the loopback interface, which every namespace has.
 fn route(family: Family, protocol: RouteProtocol, gateway: &str, metric: u32) -> RouteMessage {

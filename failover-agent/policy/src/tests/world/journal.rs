@@ -41,8 +41,7 @@ pub(in super::super) struct Switch {
 impl World {
     /// Notes a switch that was ordered just now.
     pub(super) fn remember(&mut self, family: Family, from: Members, to: Members, cause: Cause) {
-        let index = family as usize;
-        let references = &self.references[index];
+        let references = &self.references[family];
         let arrival = |id: UplinkId| {
             let reference = &references[id.0];
             Arrival {
@@ -60,7 +59,7 @@ impl World {
         let troubles = left.filter_map(|id| references[id.0].trouble());
         let trouble = troubles.max();
         let lately = |id: UplinkId| {
-            self.refused[index][id.0].is_some_and(|at| self.now <= at + LONGEST_BACKOFF)
+            self.refused[family][id.0].is_some_and(|at| self.now <= at + LONGEST_BACKOFF)
         };
         let group = to.first().map(|id| self.rules.uplinks[id.0].rank);
         let ready = |id: &UplinkId| {
@@ -77,7 +76,7 @@ impl World {
         };
         let uplinks = (0..references.len()).map(UplinkId);
         let ready: Members = uplinks.filter(ready).collect();
-        let other = Family::ALL[1 - index];
+        let other = family.other();
         let carried = |id: &UplinkId| references[id.0].present();
         let leader: Members = self.machine.active(other).iter().filter(carried).collect();
         let unconfirmed = leader.iter().any(lately);
@@ -95,7 +94,7 @@ impl World {
             left_out: ready.minus(to),
             leader,
             unconfirmed,
-            pin: self.pins[index],
+            pin: self.pins[family],
         });
     }
 }

@@ -13,14 +13,14 @@ pub(super) struct Left {
 impl World {
     pub(super) fn order_switch(&mut self, pin: Option<UplinkId>) {
         let Some(uplink) = pin else {
-            (self.pins, self.drill) = ([None; 2], None);
+            (self.pins, self.drill) = (PerFamily::both(None), None);
             let answer = self.machine.command(Command::Auto, at(self.now));
             return assert_eq!(answer, Ok(()));
         };
         let wanted = |family| (self.health(family, uplink) == Health::Up).then_some(uplink);
-        let pins = Family::ALL.map(wanted);
+        let pins = PerFamily::from_fn(wanted);
         let answer = self.machine.command(Command::Switch(uplink), at(self.now));
-        assert_eq!(answer.is_ok(), pins != [None; 2], "{answer:?}");
+        assert_eq!(answer.is_ok(), pins != PerFamily::both(None), "{answer:?}");
         if answer.is_ok() {
             self.pins = pins;
         }
@@ -41,7 +41,7 @@ impl World {
         // Otherwise another one has taken its place already.
         if let Some((_, until)) = self.drill.take_if(|(drilled, _)| *drilled == uplink) {
             let last = |family: Family| {
-                let references = self.references[family as usize].iter().enumerate();
+                let references = self.references[family].iter().enumerate();
                 let up = |(id, reference): (usize, &Reference)| {
                     (reference.health == Health::Up).then_some(UplinkId(id))
                 };
@@ -67,7 +67,7 @@ impl World {
             _ => cause,
         };
         let (at, cut) = (self.now, false);
-        for (id, left) in self.left[family as usize].iter_mut().enumerate() {
+        for (id, left) in self.left[family].iter_mut().enumerate() {
             if to.contains(UplinkId(id)) {
                 *left = None;
             } else {
@@ -91,24 +91,18 @@ impl World {
 
     /// The family whose rounds say how the uplinks of `family` are.
     pub(super) fn judging(&self, family: Family) -> Family {
-        let probed = self.references[family as usize]
-            .iter()
-            .any(Reference::probed);
-        if probed {
-            family
-        } else {
-            Family::ALL[1 - family as usize]
-        }
+        let probed = self.references[family].iter().any(Reference::probed);
+        if probed { family } else { family.other() }
     }
 
     /// Whether anything may be cut in favour of the active uplink.
     pub(super) fn favoured(&self, family: Family) -> bool {
         let judging = self.judging(family);
         let good = |active: UplinkId| {
-            let newest = self.references[judging as usize][active.0].newest();
+            let newest = self.references[judging][active.0].newest();
             self.health(judging, active) == Health::Up
                 && newest.is_some_and(|(verdict, _)| verdict == Verdict::Good)
-                && self.references[family as usize][active.0].present()
+                && self.references[family][active.0].present()
         };
         self.started(family) && self.machine.active(family).iter().any(good)
     }
@@ -120,7 +114,7 @@ impl World {
             !self.in_flight(family),
             "cut before it is known where to go"
         );
-        let left = self.left[family as usize][uplink.0].expect("cut though it was not left");
+        let left = self.left[family][uplink.0].expect("cut though it was not left");
         assert!(!left.cut, "cut twice");
         assert_eq!(cause, left.cause);
         let down = self.health(self.judging(family), uplink) == Health::Down;
@@ -128,13 +122,13 @@ impl World {
             down || self.now >= self.due(uplink.0, left),
             "drain cut short"
         );
-        self.left[family as usize][uplink.0] = Some(Left { cut: true, ..left });
+        self.left[family][uplink.0] = Some(Left { cut: true, ..left });
     }
 
     /// What was left is cut when it is due, if that is allowed.
     pub(in super::super) fn check_cuts(&self) {
         for family in Family::ALL {
-            for (id, left) in self.left[family as usize].iter().enumerate() {
+            for (id, left) in self.left[family].iter().enumerate() {
                 let uplink = UplinkId(id);
                 let cut = left.filter(|left| left.cut).map(|left| left.cause);
                 assert_eq!(self.machine.cut(uplink, family), cut);

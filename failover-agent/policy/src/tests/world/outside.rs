@@ -23,7 +23,7 @@ impl World {
     }
 
     pub(super) fn withdraw(&mut self, family: Family, uplinks: Members) {
-        assert_ne!(self.withdrawn[family as usize], uplinks, "told twice");
+        assert_ne!(self.withdrawn[family], uplinks, "told twice");
         let active = self.machine.active(family);
         assert_eq!(
             active.minus(uplinks),
@@ -31,13 +31,13 @@ impl World {
             "an active uplink without a route"
         );
         assert!(uplinks.within(self.idle(family)), "withdrawn without need");
-        self.withdrawn[family as usize] = uplinks;
+        self.withdrawn[family] = uplinks;
     }
 
     /// Exactly what is idle is withdrawn.
     pub(in super::super) fn check_withdrawn(&self) {
         for family in Family::ALL {
-            let withdrawn = self.withdrawn[family as usize];
+            let withdrawn = self.withdrawn[family];
             assert_eq!(withdrawn, self.idle(family), "{family}");
             assert_eq!(withdrawn, self.machine.withdrawn(family), "{family}");
         }
@@ -45,7 +45,7 @@ impl World {
 
     /// Whether an uplink is Down wherever that can be measured.
     fn dead(&self, uplink: UplinkId) -> bool {
-        let of = |family: Family| &self.references[family as usize][uplink.0];
+        let of = |family: Family| &self.references[family][uplink.0];
         let measured: Vec<Health> = (Family::ALL.into_iter().map(of))
             .filter(|reference| reference.probed())
             .filter(|reference| reference.usable || reference.health != Health::Unknown)
@@ -74,7 +74,7 @@ impl World {
     pub(in super::super) fn check_resets(&self) {
         let timer = self.machine.poll_timeout();
         let busy = |family: Family| {
-            let asked = &self.asked[family as usize];
+            let asked = &self.asked[family];
             let waiting = asked.iter().zip(&self.rules.uplinks);
             self.in_flight(family)
                 || waiting.into_iter().any(|(asked, rules)| {

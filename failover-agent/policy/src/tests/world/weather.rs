@@ -23,8 +23,8 @@ impl World {
         if regular {
             self.schedule(ms(rules.interval), Event::Send(uplink, family, true));
         }
-        let round = self.references[family as usize][uplink.0].send(sent);
-        for target in 0..rules.targets[family as usize] as usize {
+        let round = self.references[family][uplink.0].send(sent);
+        for target in 0..rules.targets[family] as usize {
             let Some((delay, outcome)) = self.fate(uplink, family, ms(rules.timeout)) else {
                 continue;
             };
@@ -58,7 +58,7 @@ impl World {
         );
         let unreachable = self.random(4) == 0;
         let lost = (if unreachable { rtt } else { timeout }, Outcome::Lost);
-        match self.weather[family as usize][uplink.0] {
+        match self.weather[family][uplink.0] {
             Weather::Good => Some(reply),
             Weather::Bad => Some(lost),
             Weather::Blind => Some((0, Outcome::Blind)),
