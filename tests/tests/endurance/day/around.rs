@@ -50,6 +50,18 @@ impl Around {
              neighbour replace 10.99.0.1 lladdr 02:00:00:00:00:99 dev {VPN}\n\
              neighbour replace fd99::1 lladdr 02:00:00:00:00:99 dev {VPN}\n"
         ))?;
+        // While an uplink has lost its only address and nothing else works, the kernel sends by its IPv6 route from an address of another
+        // interface. This one's belong to no uplink: the provider does not count them as another uplink's.
+        for uplink in lab.uplinks() {
+            uplink.provider().nft(
+                "table inet vpn { chain sources {
+                     type filter hook prerouting priority raw - 10
+                     iifname customer ip saddr 10.99.0.2 drop
+                     iifname customer ip6 saddr fd99::2 drop
+                 }
+                 }",
+            )?;
+        }
         // What the kernel does when the links come up takes a moment: it is there before anybody takes a picture of it.
         wait_for("the VPN's interface", SOON, || {
             let table = ["-6", "route", "show", "table", "local"];
