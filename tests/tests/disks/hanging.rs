@@ -1,9 +1,15 @@
 //! A disk that does not answer: whoever writes to it waits for as long as it likes, and cannot be killed.
 
+use std::{fs, time::Instant};
+
 use anyhow::Result;
 use failover_tests::{
-    lab::{Disk, Lab},
-    scene::{SOON, json::wait_active},
+    lab::{Disk, Lab, UplinkSpec},
+    scene::{
+        PROBE, SOON,
+        json::{wait_active, wait_health},
+        stop,
+    },
 };
 use nix::sys::signal::Signal;
 
@@ -47,4 +53,68 @@ fn a_frozen_state_directory_holds_nothing_up_and_a_restart_and_a_stop_end() -> R
     wait_words(&agent, &["drill.json is not written"])?;
     assert!(!dirs.bpf.exists(), "the programs are gone");
     disk.thaw()
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_reload_is_taken_over_while_the_state_directory_is_frozen() -> Result<()> {
+    let dsl = UplinkSpec::veth("dsl");
+    let lab = Lab::builder()
+        .uplinks(["cable".into(), dsl, "lte".into()])
+        .build()?;
+    let dirs = lab.agent_dirs();
+    let mut disk = Disk::in_file(&dirs.state, &dirs.scratch.join("image"))?;
+    let config = |uplinks: &[&str]| {
+        let uplinks = uplinks.iter().map(|name| lab.uplink(name).config());
+        format!("[probe]\n{PROBE}\n{}", uplinks.collect::<String>())
+    };
+    let before = metrics(&lab)?;
+    let agent = lab.start_agent(&config(&["cable", "lte"]))?;
+    wait_active(&agent, "cable")?;
+    wait_file(&dirs.state.join("gateways.json"), "10.64.3.1")?;
+    let written = files_and_contents(&dirs.state)?;
+    disk.freeze()?;
+
+    // The gateway of the one that comes is to be written, and so is the order that was given of the one that goes.
+    agent.verb(&["switch", "lte"])?;
+    wait_active(&agent, "lte")?;
+    set_rival(&lab)?;
+    wait_rival(&lab, false)?;
+    lab.write_config(&config(&["dsl", "cable"]))?;
+    let begun = Instant::now();
+    let said = agent.verb(&["reload"])?;
+    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+    assert!(said.contains("added dsl; removed lte"), "{said}");
+    wait_active(&agent, "dsl")?;
+    wait_health(&agent, "cable", "Up")?;
+    wait_words(&agent, &["does not answer"])?;
+
+    // What is wrong is refused as ever, and the next failover happens.
+    lab.write_config("[[uplink]]\n")?;
+    let refused = agent.verb(&["reload"]);
+    assert!(refused.is_err(), "{refused:?}");
+    let fault = lab.uplink("dsl").blackhole()?;
+    wait_active(&agent, "cable")?;
+    fault.repair()?;
+    wait_active(&agent, "dsl")?;
+    assert_eq!(files_and_contents(&dirs.state)?, written);
+
+    // The disk hears of the last of it only.
+    disk.thaw()?;
+    wait_file(&dirs.state.join("gateways.json"), "10.64.2.1")?;
+    stop(agent)?;
+    wait_rival(&lab, true)?;
+    lab.host()
+        .namespace()
+        .exec("ip", &["route", "del", "default", "metric", "7"])?;
+    assert_eq!(metrics(&lab)?, before);
+    Ok(())
+}
+
+/// What a directory's files say, which can be read while nothing can be written.
+fn files_and_contents(dir: &std::path::Path) -> Result<Vec<(String, Vec<u8>)>> {
+    let names = files(dir)?.into_iter();
+    let said = names.filter(|name| dir.join(name).is_file());
+    said.map(|name| Ok((name.clone(), fs::read(dir.join(name))?)))
+        .collect()
 }
