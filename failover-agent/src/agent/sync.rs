@@ -62,7 +62,10 @@ impl Agent<'_> {
         }
         let contested = matches!(
             change,
-            Change::Route { .. } | Change::Rule { .. } | Change::Nexthop { .. }
+            Change::Route { .. }
+                | Change::Near { .. }
+                | Change::Rule { .. }
+                | Change::Nexthop { .. }
         );
         self.pace.schedule(contested);
     }

@@ -27,6 +27,13 @@ pub enum Change {
         /// The address's family.
         family: Family,
     },
+    /// Someone else added, replaced or removed a route to something on an uplink's link, by which a gateway may be reached.
+    Near {
+        /// Interface index.
+        ifindex: u32,
+        /// The route's family.
+        family: Family,
+    },
     /// Someone else added, replaced or removed a default route, in any table, or a route that bears our protocol number.
     Route {
         /// The route's family.

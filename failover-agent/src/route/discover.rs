@@ -72,7 +72,7 @@ impl Router {
     /// of the uplinks, and one [`Failure`] for each that has to be waited for.
     ///
     /// # Errors
-    /// A [`Failure`] that no waiting cures: a gateway that is not on the link; a target on an uplink's own link. Or netlink fails.
+    /// A [`Failure`] that no waiting cures: a gateway that is not on the link of an interface with a network; a target on an uplink's own link. Or netlink fails.
     pub fn await_uplinks(&mut self, config: &Config) -> Result<(Vec<Link>, Vec<Failure>)> {
         let survey = self.survey()?;
         let (links, missing) = self.look(&survey, config)?;
@@ -99,7 +99,11 @@ impl Router {
             for family in Family::ALL {
                 match self.path(survey, uplink, family)? {
                     Ok(path) => link.families[family] = Some(path),
-                    Err(failure @ Failure::GatewayOffLink { .. }) => return Err(failure.into()),
+                    Err(failure @ Failure::GatewayOffLink { .. })
+                        if !survey.may_reach_more(link.ifindex, family) =>
+                    {
+                        return Err(failure.into());
+                    }
                     Err(failure) if has_targets(uplink, family) => failures.push(failure),
                     Err(_) => {}
                 }

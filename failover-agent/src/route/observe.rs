@@ -1,5 +1,5 @@
-//! The kernel's notifications: interfaces, addresses, default routes, rules, nexthop objects, neighbours that do not answer, qdiscs and
-//! filters that go.
+//! The kernel's notifications: interfaces, addresses, default routes, routes to something on an uplink's link, rules, nexthop objects,
+//! neighbours that do not answer, qdiscs and filters that go.
 //!
 //! A filter in the kernel (`filter.rs`) drops everything else (and what we did ourselves) before it wakes us: the changes of a
 //! full routing table cost nothing. What remains is compared with what was known: only a difference is a [`Change`].
@@ -38,7 +38,7 @@ use super::{
     change::Change,
     filter, message,
     nexthop::{Nexthop, RTM_DELNEXTHOP},
-    table,
+    survey, table,
 };
 use crate::netlink::{RECEIVE_BUFFER, messages};
 
@@ -365,7 +365,7 @@ impl Observer {
         let default =
             message::decides_all(&route.header) || message::is_default_for_source(&route.header);
         if !ours && !default {
-            return None;
+            return self.near(family, route);
         }
         Some(Change::Route {
             family,
@@ -377,6 +377,18 @@ impl Observer {
             },
             what: message::describe(route),
         })
+    }
+
+    fn near(&self, family: Family, route: &RouteMessage) -> Option<Change> {
+        let watched = |ifindex| {
+            self.uplinks
+                .iter()
+                .any(|uplink| uplink.ifindex == Some(ifindex))
+        };
+        let hops = message::hops(route);
+        let mut near = hops.iter().filter(|hop| hop.gateway.is_none());
+        let ifindex = near.find(|hop| watched(hop.ifindex))?.ifindex;
+        survey::may_be_on_link(&route.header).then_some(Change::Near { ifindex, family })
     }
 
     fn rule(&mut self, port: u32, rule: &RuleMessage) -> Option<Change> {

@@ -177,6 +177,21 @@ impl Survey {
         })
     }
 
+    /// Whether a gateway outside the networks of an interface may still come to be on its link: an address of length 32 or 128 is followed
+    /// by a route to its gateway (RFC 3442), none or one that the host has chosen itself (RFC 3927) by a lease.
+    pub(super) fn may_reach_more(&self, ifindex: u32, family: Family) -> bool {
+        let of_family = |address: &&Address| {
+            address.ifindex == ifindex && address.ip.is_ipv4() == (family == Family::V4)
+        };
+        let mut addresses = self.addresses.iter().filter(of_family);
+        let alone = addresses.clone().any(|address| is_host(address.network));
+        let self_chosen = |ip: IpAddr| match ip {
+            IpAddr::V4(ip) => ip.is_link_local(),
+            IpAddr::V6(ip) => ip.is_unicast_link_local(),
+        };
+        alone || addresses.all(|address| self_chosen(address.ip))
+    }
+
     /// Every default route in the main table, in the kernel's order, `unreachable` and the like included.
     pub(super) fn defaults(&self, family: Family) -> impl Iterator<Item = &RouteMessage> {
         let routes = self.routes[family].iter();
@@ -260,7 +275,7 @@ fn is_told_by_link(header: &RouteHeader) -> bool {
 
 /// Whether a route may lead to something on a link, by its header alone: the rest of a full routing table is not read. In IPv4 the scope
 /// tells; in IPv6 nothing does, but no route of the internet is longer than 48.
-fn may_be_on_link(header: &RouteHeader) -> bool {
+pub(super) fn may_be_on_link(header: &RouteHeader) -> bool {
     match header.address_family {
         AddressFamily::Inet => header.scope == RouteScope::Link,
         _ => header.destination_prefix_length > shortest(Family::V6),

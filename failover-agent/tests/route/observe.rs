@@ -126,6 +126,13 @@ fn observes_what_others_do() {
             router.activate(Family::V4, only(A)).unwrap();
             router.activate(Family::V4, only(B)).unwrap();
             ip("route add 198.51.100.0/24 via 10.0.0.1");
+            ip("route add 198.51.100.1 dev up2 scope link");
+            ip("route add unreachable 198.51.100.2");
+            ip("route add 198.51.100.3 dev up1 scope link table 77");
+            ip("route add 198.51.100.4 via inet6 fe80::1 dev up1");
+            ip("-6 route add 2001:db8:77::/48 dev up1");
+            ip("-6 route add 2001:db8:78::1 via 2001:db8::1");
+            ip("-6 addr add 2001:db8:79::1/64 dev up2 nodad");
             ip("addr add 10.9.0.1/24 dev up2");
             ip("link set up2 down");
             ip("rule add pref 77 lookup main");
@@ -139,6 +146,16 @@ fn observes_what_others_do() {
             ip("neigh replace 10.0.0.78 dev far0 nud failed");
             let noise = expect("addr add 10.9.1.1/24 dev up1", Seen::Address(up1)).await;
             assert_eq!(noise, []);
+            // What leads to a gateway, perhaps.
+            for (command, family) in [
+                ("route add 10.9.9.1 dev up1 scope link", Family::V4),
+                ("-6 route add 2001:db8:9::1 dev up1 metric 300", Family::V6),
+                ("-6 route del 2001:db8:9::1 dev up1 metric 300", Family::V6),
+                ("route del 10.9.9.1 dev up1 scope link", Family::V4),
+            ] {
+                let noise = expect(command, Seen::Near(up1, family)).await;
+                assert_eq!(noise, []);
+            }
             expect("link set far1 down", Seen::Link(up1, false, false)).await;
             expect("link set far1 up", Seen::Link(up1, true, false)).await;
             let v4 = "default via 10.0.0.1 dev up0 proto boot metric 7";
@@ -265,6 +282,7 @@ enum Seen {
     /// Index, carrier, gone.
     Link(u32, bool, bool),
     Address(u32),
+    Near(u32, Family),
     /// Family, ours, route.
     Route(Family, bool, String),
     Rule(String),
@@ -283,6 +301,7 @@ fn seen(change: &Change) -> Seen {
             ..
         } => Seen::Link(ifindex, carrier, gone),
         Change::Address { ifindex, .. } => Seen::Address(ifindex),
+        Change::Near { ifindex, family } => Seen::Near(ifindex, family),
         Change::Route {
             family, ours, what, ..
         } => Seen::Route(family, ours, what),

@@ -5,9 +5,9 @@ use failover_policy::Family;
 use failover_tests::{
     lab::{Lab, TARGET_V4},
     scene::{
-        PROBE, ensure_cut, history,
+        PROBE, PROBE_V6, ensure_cut, history,
         json::{uplink, wait_health},
-        wait_for_probes,
+        target, wait_for_probes,
     },
 };
 
@@ -82,4 +82,58 @@ fn address_and_gateway_may_come_later_one_by_one() -> Result<()> {
     )?;
     wait_ready(&agent, "cable", &["lte"])?;
     ensure_cut(&lab, &agent, "lte", TARGET_V4)
+}
+
+/// lte has an address of full length and another network, and is given a gateway to which there is no route yet.
+fn a_route_to_the_gateway_may_come_last(family: Family) -> Result<()> {
+    let lab = Lab::builder().build()?;
+    let a = *lab.uplink("lte").addresses();
+    let (probe, key) = match family {
+        Family::V4 => (PROBE, "gateway"),
+        Family::V6 => (PROBE_V6, "gateway6"),
+    };
+    let (addresses, gateway, length) = match family {
+        Family::V4 => (
+            [format!("{}/32", a.host_v4), "192.168.8.2/24".to_owned()],
+            a.gateway_v4.to_string(),
+            32,
+        ),
+        Family::V6 => (
+            [
+                format!("{}/128", a.host_v6),
+                "fd00:8::2/64 nodad".to_owned(),
+            ],
+            a.gateway_v6.to_string(),
+            128,
+        ),
+    };
+    ip(&lab, "address flush dev lte scope global")?;
+    for address in addresses {
+        ip(&lab, &format!("address add {address} dev lte"))?;
+    }
+    let given = config(&lab, probe) + &format!("{key} = \"{gateway}\"\n");
+    let agent = lab.start_agent(&given)?;
+    wait_words(&agent, &["WARN", &gateway, "waiting"])?;
+    wait_ready(&agent, "cable", &[])?;
+    assert_ne!(uplink(&agent.status_json()?, "lte")["health"], "Up");
+    for _ in 0..2 {
+        ip(&lab, &format!("route add {gateway}/{length} dev lte"))?;
+        wait_ready(&agent, "cable", &["lte"])?;
+        ensure_cut(&lab, &agent, "lte", target(family))?;
+        ip(&lab, &format!("route del {gateway}/{length} dev lte"))?;
+        wait_health(&agent, "lte", "Down")?;
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_host_route_to_the_gateway_may_come_last() -> Result<()> {
+    a_route_to_the_gateway_may_come_last(Family::V4)
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_host_route_to_the_ipv6_gateway_may_come_last() -> Result<()> {
+    a_route_to_the_gateway_may_come_last(Family::V6)
 }
