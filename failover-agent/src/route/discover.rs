@@ -154,11 +154,21 @@ impl Router {
             links.push(link);
         }
         self.take_foreign(&survey);
-        self.addresses = survey.addresses.iter().map(|address| address.ip).collect();
+        self.addresses = self.elsewhere(&survey);
         Ok(links)
     }
 
-    /// Every address that this host had at the last [`Router::rediscover`], on whatever interface.
+    /// Every address of this host but those of uplinks' interfaces that have another name by now: they are the same provider's as before.
+    fn elsewhere(&self, survey: &Survey) -> Vec<IpAddr> {
+        let interfaces = survey.interfaces.iter();
+        let renamed = interfaces.filter(|interface| self.uplinks.lost(interface));
+        let renamed: Vec<u32> = renamed.map(|interface| interface.index).collect();
+        let addresses = survey.addresses.iter();
+        let elsewhere = addresses.filter(|address| !renamed.contains(&address.ifindex));
+        elsewhere.map(|address| address.ip).collect()
+    }
+
+    /// Every address that this host had at the last [`Router::rediscover`], but for those of uplinks' interfaces that have another name.
     pub fn addresses(&self) -> &[IpAddr] {
         &self.addresses
     }

@@ -1,14 +1,14 @@
 //! Which interfaces are uplinks' although they have another name by now.
 //!
 //! An uplink without an address of its own borrows another interface's, but never an uplink's: that provider's packets would leave by this
-//! one. Interfaces are uplinks by their names, and somebody may rename one: its addresses are the same provider's as before. By its index
-//! the interface is known, over a restart too.
+//! one. Interfaces are uplinks by their names, and somebody may rename one: its addresses are the same provider's as before, and stale on
+//! every uplink. By its index the interface is known, over a restart too.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::survey::Survey;
+use super::survey::{self, Survey};
 use crate::{
     config::Config,
     store::{Life, Store, StoredFile},
@@ -79,6 +79,12 @@ impl Uplinks {
     /// Whether the interface is an uplink's, or was.
     pub(super) fn have(&self, ifindex: u32) -> bool {
         self.known.contains_key(&ifindex)
+    }
+
+    /// Whether the interface was an uplink's, under another name.
+    pub(super) fn lost(&self, interface: &survey::Interface) -> bool {
+        let name = self.known.get(&interface.index);
+        name.is_some_and(|name| *name != interface.name)
     }
 
     /// Brings the file in line.

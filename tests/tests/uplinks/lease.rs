@@ -5,7 +5,7 @@ use std::{thread::sleep, time::Duration};
 use anyhow::Result;
 use failover_policy::Family;
 use failover_tests::{
-    lab::{Lab, TARGET_V4},
+    lab::{Lab, TARGET_V4, TARGET_V6},
     scene::{
         PROBE, history,
         json::{uplink, wait_health},
@@ -103,5 +103,48 @@ fn a_lease_that_ends_and_a_route_that_is_withdrawn_are_the_end() -> Result<()> {
         "route add default via 10.64.1.1 dev cable proto dhcp metric 900",
     )?;
     wait_ready(&agent, "cable", &["lte"])?;
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root"]
+fn the_addresses_of_a_renamed_interface_are_stale_elsewhere() -> Result<()> {
+    let lab = Lab::builder().build()?;
+    let agent = lab.start_agent(&config(&lab, PROBE))?;
+    wait_ready(&agent, "cable", &["lte"])?;
+    let lte = lab.uplink("lte");
+    let ensure_stale = || -> Result<()> {
+        for (source, target) in [(lte.host_v4(), TARGET_V4), (lte.host_v6(), TARGET_V6)] {
+            assert!(is_stale(&lab, &agent, "cable", source, target)?, "{source}");
+        }
+        Ok(())
+    };
+    let renamed = lte.renamed()?;
+    wait_words(&agent, &["lte: IPv6 way out lost"])?;
+    ensure_stale()?;
+    // A look for whatever may have moved changes nothing.
+    agent.verb(&["reload"])?;
+    wait_for_probes(&agent, &["cable"], 10)?;
+    ensure_stale()?;
+    assert_eq!(lab.uplink("cable").foreign_packets()?, 0);
+    renamed.repair()?;
+    wait_ready(&agent, "cable", &["lte"])?;
+    ensure_stale()?;
+
+    // Another interface that has them is not the uplink's.
+    ip(&lab, "address flush dev lte scope global")?;
+    wait_words(&agent, &["lte: IPv4 way out lost"])?;
+    ip(
+        &lab,
+        &format!(
+            "address add {}/32 dev lo\n\
+             address add {}/128 dev lo nodad",
+            lte.host_v4(),
+            lte.host_v6()
+        ),
+    )?;
+    agent.verb(&["reload"])?;
+    wait_for_probes(&agent, &["cable"], 10)?;
+    assert!(!is_stale(&lab, &agent, "cable", lte.host_v6(), TARGET_V6)?);
     Ok(())
 }
