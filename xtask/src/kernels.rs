@@ -45,8 +45,8 @@ pub(crate) struct KernelsArgs {
     /// A family of tests; may be given several times; default: datapath, cutoff, route and failover
     #[arg(long, value_name = "NAME")]
     family: Vec<String>,
-    /// Run only the tests whose name contains this
-    filter: Option<String>,
+    /// Run only the tests whose name contains one of these
+    filter: Vec<String>,
 }
 
 /// One line of the table.
@@ -84,7 +84,7 @@ pub(crate) fn kernels(options: &KernelsArgs) -> Result<ExitCode> {
             let started = Instant::now();
             let job = Job {
                 program,
-                filter: options.filter.as_deref(),
+                filters: &options.filter,
                 path: &path,
             };
             let report = machine::run(&tools, &kernel, &initramfs, &job)

@@ -49,7 +49,7 @@ fn switches_between_own_metrics_past_a_standby_in_between() {
         // up1 is better than up2 by its metric, but must carry nothing.
         let v4 = Poller::start("192.0.2.1", "0.0.0.0", &["10.0.0.2", "10.0.2.2"]);
         let v6 = Poller::start("2001:db8:ffff::1", "::", &["2001:db8::2", "2001:db8:2::2"]);
-        for round in 0..1500 {
+        for round in 0..rounds(1500) {
             for (family, option) in FAMILIES {
                 let look = round % 100 == 0;
                 let there = router.activate(family, only(C)).unwrap();

@@ -106,6 +106,14 @@ pub(crate) fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     panic!("never happened: {what}");
 }
 
+/// How often to do what has to hold each time. Fewer times on a machine that is said to be so many times slower than usual, by the same
+/// word as for the scenarios: the test takes about as long there, and the instant that is looked for is longer.
+pub(crate) fn rounds(usual: u32) -> u32 {
+    let said = std::env::var("FAILOVER_TESTS_PACE").ok();
+    let pace = said.and_then(|said| said.parse().ok()).unwrap_or(1);
+    usual / u32::max(pace, 1)
+}
+
 /// A configuration with these interfaces, targets in both families.
 pub(crate) fn config(interfaces: &[&str]) -> Config {
     let uplink = |(rank, interface): (u32, &&str)| UplinkConfig {

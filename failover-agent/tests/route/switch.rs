@@ -22,7 +22,7 @@ fn switches_without_an_instant_without_default_route() {
         let v4 = Poller::start("192.0.2.1", "0.0.0.0", &["10.0.0.2", "10.0.1.2"]);
         let v6 = Poller::start("2001:db8:ffff::1", "::", &["2001:db8::2", "2001:db8:1::2"]);
         let mut times = Vec::new();
-        for round in 0..4000 {
+        for round in 0..rounds(4000) {
             for family in Family::ALL {
                 let to = if round % 2 == 0 { A } else { B };
                 let confirmed = router.activate(family, only(to)).unwrap();

@@ -63,6 +63,6 @@ pub use traffic::{
 };
 pub use uplink::{LinkKind, Uplink};
 pub use usage::{cpu_time, peak_rss_bytes, reset_peak_rss, rss_bytes};
-pub use wait::{wait_for, wait_until};
+pub use wait::{PACE, pace, paced, wait_for, wait_until};
 pub use wide::{WideLab, WideUplink};
 pub(crate) use worker::lock;

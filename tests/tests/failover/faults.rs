@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use failover_policy::{Family, Health};
 use failover_tests::{
-    lab::{AgentProcess, Direction, Fault, Lab, UplinkSpec, wait_until},
+    lab::{AgentProcess, Direction, Fault, Lab, UplinkSpec, paced, wait_until},
     scene::{
         SOON, has_health, history, state, status, uplink, wait_for_health, wait_for_history,
         wait_for_probes, wait_for_status,
@@ -124,10 +124,11 @@ fn an_answer_may_take_longer_than_the_interval_but_not_than_the_timeout() -> Res
         .uplinks([UplinkSpec::tun("cable"), UplinkSpec::veth("lte")])
         .build()?;
     let settings = Settings {
-        timeout: Duration::from_millis(600),
+        timeout: paced(600),
         ..Settings::default()
     };
-    let one_way = Duration::from_millis(100);
+    let one_way = paced(100);
+    let ms = |time: Duration| time.as_secs_f64() * 1000.0;
     let probes = |agent: &AgentProcess| {
         Ok::<_, anyhow::Error>(uplink(&status(agent)?, "cable").counters.probes_passed)
     };
@@ -142,7 +143,7 @@ fn an_answer_may_take_longer_than_the_interval_but_not_than_the_timeout() -> Res
     let one_by_one = begun.elapsed().as_millis() / (2 * one_way).as_millis();
     assert!(u128::from(rounds) > one_by_one, "{rounds}, {one_by_one}");
     let delayed = wait_for_status(&agent, "the delay", |status| {
-        uplink(status, "cable").rtt_ms >= Some(200.0)
+        uplink(status, "cable").rtt_ms >= Some(ms(2 * one_way))
     })?;
     assert!(has_health(&delayed, "cable", Family::V4, Health::Up));
     assert_eq!(history(&agent, Family::V4), BROKEN[..1]);
@@ -151,7 +152,10 @@ fn an_answer_may_take_longer_than_the_interval_but_not_than_the_timeout() -> Res
     wait_for_history(&agent, Family::V4, &BROKEN)?;
     let during = wait_for_health(&agent, "cable", Family::V4, Health::Down)?;
     let rtt = state(&during, "cable", Family::V4).and_then(|state| state.rtt_ms);
-    assert!(rtt < Some(600.0), "a late answer was taken: {rtt:?}");
+    assert!(
+        rtt < Some(ms(settings.timeout)),
+        "a late answer was taken: {rtt:?}"
+    );
     too_slow.repair()?;
     slow.repair()?;
     wait_for_history(&agent, Family::V4, &REPAIRED)?;

@@ -1,15 +1,11 @@
 //! Losses that are none of the link's, losses that come and go, and how many targets it takes.
 
-use std::{
-    net::IpAddr,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{net::IpAddr, thread, time::Instant};
 
 use anyhow::Result;
 use failover_policy::{Family, Health};
 use failover_tests::{
-    lab::{Fault, Lab, TARGETS_V4},
+    lab::{Fault, Lab, TARGETS_V4, paced},
     scene::{
         has_health, history, status, stop, uplink, wait_for_health, wait_for_history,
         wait_for_probes, wait_for_status,
@@ -22,13 +18,13 @@ use super::scene::{MANY, Settings};
 #[ignore = "needs root"]
 fn a_flapping_uplink_causes_one_failover_and_one_failback_in_each_hold_time() -> Result<()> {
     const FLAPS: u32 = 5;
-    const PHASE: Duration = Duration::from_millis(300);
 
+    let phase = paced(300);
     let lab = Lab::builder().build()?;
     let settings = Settings {
-        timeout: Duration::from_millis(100),
+        timeout: paced(100),
         rise: 2,
-        hold: Duration::from_secs(3),
+        hold: paced(3000),
         ..Settings::default()
     };
     let agent = lab.start_agent(&settings.config(&lab))?;
@@ -43,7 +39,7 @@ fn a_flapping_uplink_causes_one_failover_and_one_failback_in_each_hold_time() ->
         fault = lab.uplink("cable").blackhole()?;
         let flap = repairing.elapsed();
         assert!(flap < settings.hold, "this machine is too slow: {flap:?}");
-        thread::sleep(PHASE);
+        thread::sleep(phase);
     }
     assert_eq!(
         history(&agent, Family::V4),
@@ -66,7 +62,7 @@ fn a_flapping_uplink_causes_one_failover_and_one_failback_in_each_hold_time() ->
 fn random_loss_on_all_targets_is_no_reason_to_switch() -> Result<()> {
     let lab = Lab::builder().build()?;
     let settings = Settings {
-        interval: Duration::from_millis(25),
+        interval: paced(25),
         ..Settings::default()
     };
     let agent = lab.start_agent(&settings.config(&lab))?;

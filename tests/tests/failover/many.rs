@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use failover_ebpf::MAX_UPLINKS;
-use failover_tests::lab::{TARGET_V4, WideLab, agent_path};
+use failover_tests::lab::{TARGET_V4, WideLab, agent_path, pace};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -14,7 +14,9 @@ const SOON: Duration = Duration::from_secs(60);
 /// Patient, so that a busy machine makes nobody Down.
 fn probe() -> String {
     format!(
-        "targets = [\"{TARGET_V4}\"]\ninterval = \"250ms\"\ntimeout = \"2s\"\nfall = 2\nrise = 1"
+        "targets = [\"{TARGET_V4}\"]\ninterval = \"{}ms\"\ntimeout = \"{}ms\"\nfall = 2\nrise = 1",
+        250 * pace(),
+        2000 * pace()
     )
 }
 

@@ -8,7 +8,7 @@ use std::{
 use anyhow::Result;
 use failover_policy::{Family, Health};
 use failover_tests::{
-    lab::{DefaultRoute, Lab, TARGET_V4, wait_until},
+    lab::{DefaultRoute, Lab, TARGET_V4, paced, wait_until},
     scene::{
         SOON, default_routes, history, status, uplink, wait_for_health, wait_for_history,
         wait_for_probes,
@@ -80,10 +80,11 @@ fn soon_active(lab: &Lab, agent: &failover_tests::lab::AgentProcess, active: &st
 #[test]
 #[ignore = "needs root"]
 fn a_dhcp_client_that_insists_is_displaced_again_without_a_fight() -> Result<()> {
-    /// Longer than several of the pauses which the agent makes between two looks at contested routes.
-    const QUARREL: Duration = Duration::from_millis(3500);
+    /// The agent's, between two looks at contested routes.
     const PAUSE: Duration = Duration::from_secs(1);
 
+    // Several of them.
+    let quarrel = paced(3500);
     let lab = Lab::builder().build()?;
     let agent = lab.start_agent(&Settings::default().config(&lab))?;
     wait_for_history(&agent, Family::V4, &["start-up cable"])?;
@@ -117,7 +118,7 @@ fn a_dhcp_client_that_insists_is_displaced_again_without_a_fight() -> Result<()>
     let is_dhcp = |route: &DefaultRoute| route.protocol == "dhcp";
     let begun = Instant::now();
     let mut added = 0;
-    while begun.elapsed() < QUARREL {
+    while begun.elapsed() < quarrel {
         if !lab.host().default_routes_v4()?.iter().any(is_dhcp) {
             lease("lte", 10)?;
             added += 1;

@@ -9,7 +9,7 @@ use std::{
 use anyhow::Result;
 use failover_policy::{Family, Health};
 use failover_tests::{
-    lab::{AgentProcess, Lab, UplinkSpec},
+    lab::{AgentProcess, Lab, UplinkSpec, pace, paced},
     scene::{
         has_health, history, status, times_down, wait_for_health, wait_for_history, wait_for_probes,
     },
@@ -28,8 +28,8 @@ fn pause(agent: &AgentProcess, time: Duration) -> Result<()> {
 fn dual(interval: u64, timeout: u64) -> Settings {
     Settings {
         targets: [targets_v4(), targets_v6()].concat(),
-        interval: Duration::from_millis(interval),
-        timeout: Duration::from_millis(timeout),
+        interval: paced(interval),
+        timeout: paced(timeout),
         ..Settings::default()
     }
 }
@@ -65,13 +65,13 @@ fn answers_that_have_waited_in_the_socket_are_none_missing() -> Result<()> {
         .uplinks([UplinkSpec::tun("cable"), UplinkSpec::tun("lte")])
         .build()?;
     // Several rounds are always on their way.
-    let way = Duration::from_millis(150);
+    let way = paced(150);
     let _far = [
         lab.uplink("cable").delay(way)?,
         lab.uplink("lte").delay(way)?,
     ];
     // The last uplink has another beat.
-    let config = dual(100, 800).config(&lab) + "interval = \"40ms\"\n";
+    let config = dual(100, 800).config(&lab) + &format!("interval = \"{}ms\"\n", 40 * pace());
     let agent = lab.start_agent(&config)?;
     for family in Family::ALL {
         wait_for_history(&agent, family, &["start-up cable"])?;
@@ -81,19 +81,19 @@ fn answers_that_have_waited_in_the_socket_are_none_missing() -> Result<()> {
     }
     // Longer and shorter than a timeout, then hardly any time to run.
     for time in [1900, 1000, 500] {
-        pause(&agent, Duration::from_millis(time))?;
-        check_calm(&agent, &format!("paused for {time} ms"))?;
+        pause(&agent, paced(time))?;
+        check_calm(&agent, &format!("paused for {:?}", paced(time)))?;
     }
     for _ in 0..12 {
-        pause(&agent, Duration::from_millis(150))?;
-        sleep(Duration::from_millis(10));
+        pause(&agent, paced(150))?;
+        sleep(paced(10));
     }
     check_calm(&agent, "starved")?;
 
     // What happens meanwhile is found out all the same.
     agent.signal(Signal::SIGSTOP)?;
     let _fault = lab.uplink("cable").blackhole()?;
-    sleep(Duration::from_secs(1));
+    sleep(paced(1000));
     agent.signal(Signal::SIGCONT)?;
     for family in Family::ALL {
         wait_for_history(&agent, family, &["start-up cable", "failover lte"])?;
@@ -110,7 +110,7 @@ fn agent_that_hardly_runs_finds_a_dead_uplink() -> Result<()> {
         wait_for_history(&agent, family, &["start-up cable"])?;
     }
     let _fault = lab.uplink("cable").blackhole()?;
-    let over = Instant::now() + Duration::from_secs(20);
+    let over = Instant::now() + paced(20_000);
     let moved = || {
         Family::ALL
             .into_iter()
@@ -118,8 +118,8 @@ fn agent_that_hardly_runs_finds_a_dead_uplink() -> Result<()> {
     };
     // Every timeout is noticed late, by more than as long again.
     while !moved() && Instant::now() < over {
-        pause(&agent, Duration::from_millis(350))?;
-        sleep(Duration::from_millis(20));
+        pause(&agent, paced(350))?;
+        sleep(paced(20));
     }
     assert!(
         moved(),
@@ -142,7 +142,7 @@ fn outage_that_is_over_before_a_probe_has_timed_out_is_none() -> Result<()> {
     for (name, outage) in [("cable", 400), ("lte", 700)] {
         let begun = Instant::now();
         let fault = lab.uplink(name).blackhole()?;
-        sleep(Duration::from_millis(outage));
+        sleep(paced(outage));
         fault.repair()?;
         let took = begun.elapsed();
         assert!(

@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::Result;
 use failover_policy::{Family, Health};
 use failover_tests::{
-    lab::{Lab, TARGET_V4, UplinkSpec},
+    lab::{Lab, TARGET_V4, UplinkSpec, pace},
     scene::{SOON, stop, wait_for_health, wait_for_history},
 };
 
@@ -81,6 +81,7 @@ fn flags_with_explicit_gateways_need_no_route_to_learn_from() -> Result<()> {
     });
     let uplinks: Vec<String> = uplinks.collect();
     let target = TARGET_V4.to_string();
+    let [interval, timeout] = [50, 250].map(|ms| format!("{}ms", ms * pace()));
     let agent = lab.spawn_agent(&[
         "run",
         "--uplink",
@@ -90,9 +91,9 @@ fn flags_with_explicit_gateways_need_no_route_to_learn_from() -> Result<()> {
         "--target",
         &target,
         "--interval",
-        "50ms",
+        &interval,
         "--timeout",
-        "250ms",
+        &timeout,
         "--fall",
         "3",
         "--rise",

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use failover_ebpf::Gate;
 use failover_policy::Family;
 use failover_tests::{
-    lab::{AgentProcess, DefaultRoute, Lab, TARGETS_V4, TARGETS_V6, Uplink as LabUplink},
+    lab::{AgentProcess, DefaultRoute, Lab, TARGETS_V4, TARGETS_V6, Uplink as LabUplink, paced},
     scene::{OURS, default_routes, ensure_cut, gate, status, target},
 };
 
@@ -29,8 +29,8 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             targets: targets_v4(),
-            interval: Duration::from_millis(50),
-            timeout: Duration::from_millis(250),
+            interval: paced(50),
+            timeout: paced(250),
             fall: 3,
             rise: 4,
             quorum: 1,

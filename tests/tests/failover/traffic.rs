@@ -8,7 +8,7 @@ use std::{
 use anyhow::Result;
 use failover_policy::{Family, Health};
 use failover_tests::{
-    lab::{Lab, TARGET_V4, TcpClient},
+    lab::{Lab, TARGET_V4, TcpClient, paced},
     scene::{SOON, wait_for_health, wait_for_history},
 };
 
@@ -22,9 +22,7 @@ fn newest_connection(lab: &Lab) -> Option<String> {
 
 /// A new connection of the client behind the host, which comes by `uplink`.
 fn connect(lab: &Lab, uplink: &str) -> Result<TcpClient> {
-    let client = lab
-        .client()
-        .tcp_stream(TARGET_V4, Duration::from_millis(10))?;
+    let client = lab.client().tcp_stream(TARGET_V4, paced(10))?;
     client.wait_received_after(Instant::now(), SOON)?;
     assert_eq!(newest_connection(lab).as_deref(), Some(uplink));
     Ok(client)
@@ -113,7 +111,7 @@ fn a_failback_waits_for_rise_good_rounds() -> Result<()> {
 #[ignore = "needs root"]
 fn a_failback_waits_until_the_uplink_has_been_good_for_the_hold_time() -> Result<()> {
     let settings = Settings {
-        hold: Duration::from_millis(1500),
+        hold: paced(1500),
         ..Settings::default()
     };
     failback_takes(&settings, settings.hold)

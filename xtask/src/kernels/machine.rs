@@ -1,6 +1,7 @@
 //! One run of a virtual machine: a family of tests, each as a process of its own with a time limit.
 
 use std::{
+    ffi::OsStr,
     fs,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
@@ -22,13 +23,16 @@ use crate::{
 /// What is run.
 pub(super) struct Job<'a> {
     pub(super) program: &'a Executable,
-    pub(super) filter: Option<&'a str>,
+    pub(super) filters: &'a [String],
     /// PATH of the laboratory.
     pub(super) path: &'a Path,
 }
 
 /// Seconds for one test. Without hardware virtualization the machine is ten to forty times slower than this one.
 const PATIENCE: u32 = 900;
+
+/// What the scenarios are told of that: how much longer they wait, and how much more patiently they let the agent probe.
+const PACE: u32 = 5;
 
 /// What the machine says of a test that it had to end.
 const TIME_IS_UP: &str = "124";
@@ -104,7 +108,7 @@ fn list(job: &Job) -> Result<Vec<String>> {
     let program = job.program.path.display();
     let output = Command::new(&job.program.path)
         .args(["--list", "--format=terse"])
-        .args(job.filter)
+        .args(job.filters)
         .output()
         .with_context(|| format!("cannot start {program}"))?;
     ensure!(output.status.success(), "{program} does not list its tests");
@@ -140,7 +144,7 @@ echo {modprobe} > /proc/sys/kernel/modprobe
 ip link set lo up
 stty -F /dev/ttyS1 raw 2>/dev/null
 exec >/dev/ttyS1 2>&1 </dev/null
-export PATH={path}
+export PATH={path} FAILOVER_TESTS_PACE={PACE}
 cd {directory}
 ",
         path = job.path.display(),
@@ -167,7 +171,7 @@ fn qemu(
     script: &Path,
     console: &Path,
 ) -> Result<Command> {
-    let share = |name: &str| tools.program("usr/share").join(name);
+    let module_dir = "usr/lib/x86_64-linux-gnu/qemu";
     let mut command = Command::new(programs::of_setup("nice")?);
     let with_libraries = tools.command("usr/bin/qemu-system-x86_64");
     for (name, value) in with_libraries.get_envs() {
@@ -175,14 +179,19 @@ fn qemu(
             command.env(name, value);
         }
     }
+    // What was installed here was not downloaded, and a downloaded qemu looks only beside itself.
+    if !tools.program(module_dir).is_dir() {
+        command.env("QEMU_MODULE_DIR", Path::new("/").join(module_dir));
+    }
+    let mut firmware = Vec::new();
+    for share in [tools.program("usr/share"), PathBuf::from("/usr/share")] {
+        firmware.extend(["qemu", "seabios"].map(|name| share.join(name)));
+    }
     let vmlinuz: PathBuf = kernel.tree.join(format!("boot/vmlinuz-{}", kernel.release));
     command
         .args(["-n", "5"])
         .arg(with_libraries.get_program())
-        .arg("-L")
-        .arg(share("qemu"))
-        .arg("-L")
-        .arg(share("seabios"))
+        .args(firmware.iter().flat_map(|dir| [OsStr::new("-L"), dir.as_os_str()]))
         .args(["-M", "q35", "-cpu", "max,la57=off", "-m", "1536", "-smp", "2"])
         .args(["-accel", "tcg,thread=multi,tb-size=512"])
         .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])

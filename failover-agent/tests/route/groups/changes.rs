@@ -51,7 +51,7 @@ fn groups_change_without_an_instant_without_default_route() {
         let v4 = Poller::start("192.0.2.1", "0.0.0.0", Vec::leak(all.to_vec()));
         let v6 = Poller::start("2001:db8:ffff::1", "::", Vec::leak(all6.to_vec()));
         let mut times = Vec::new();
-        for round in 0..150 {
+        for round in 0..rounds(150) {
             for (to, metric) in sets {
                 for (family, option) in [(Family::V4, "-4"), (Family::V6, "-6")] {
                     let confirmed = router.activate(family, to).unwrap();

@@ -6,8 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::lab::wait::paced;
+
 /// An answer is late, and its datagram counts as lost, after this time.
-pub(super) const LATE: Duration = Duration::from_millis(500);
+pub(super) fn late() -> Duration {
+    paced(500)
+}
 
 /// The answer to a datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +78,7 @@ impl UdpReport {
         self.records
             .iter()
             .filter(|record| record.echo.is_none())
-            .filter(|record| self.taken.saturating_duration_since(record.sent) >= LATE)
+            .filter(|record| self.taken.saturating_duration_since(record.sent) >= late())
             .count()
     }
 
@@ -196,7 +200,7 @@ mod tests {
             report.longest_gap().unwrap().duration(),
             Duration::from_millis(39)
         );
-        report.taken = start + Duration::from_millis(20) + LATE;
+        report.taken = start + Duration::from_millis(20) + late();
         assert_eq!(report.lost(), 2, "sent at 10 and 20 ms");
         report.records.clear();
         assert_eq!(report.longest_gap(), None);

@@ -14,12 +14,14 @@ use nix::poll::PollFlags;
 use super::SocketError;
 use crate::lab::{
     namespace::Namespace,
-    wait::wait_for,
+    wait::{paced, wait_for},
     worker::{Stop, Worker, lock},
 };
 
 /// How long connecting may take.
-const CONNECT: Duration = Duration::from_secs(5);
+fn patience() -> Duration {
+    paced(5000)
+}
 
 /// What a client does with its connection.
 #[derive(Clone, Copy, Debug)]
@@ -74,7 +76,7 @@ impl TcpClient {
         mode: TcpMode,
     ) -> Result<TcpClient> {
         let stream = namespace.run(|| {
-            let stream = TcpStream::connect_timeout(&target, CONNECT)
+            let stream = TcpStream::connect_timeout(&target, patience())
                 .with_context(|| format!("cannot connect to {target}"))?;
             stream.set_nodelay(true)?;
             stream.set_nonblocking(true)?;

@@ -16,12 +16,12 @@ use nix::poll::PollFlags;
 
 use super::{
     MEMORY, REPLY, REQUEST,
-    report::{Echo, LATE, UdpRecord, UdpReport},
+    report::{Echo, UdpRecord, UdpReport, late},
 };
 use crate::lab::{
     node::Node,
     plan::Origins,
-    wait::{wait_for, wait_until},
+    wait::{paced, wait_for, wait_until},
     worker::{Stop, Worker, lock},
 };
 
@@ -41,7 +41,7 @@ impl UdpStreamBuilder {
         UdpStreamBuilder {
             node,
             target,
-            interval: Duration::from_millis(5),
+            interval: paced(5),
             size: 64,
             connected: false,
             source: None,
@@ -225,12 +225,12 @@ impl UdpStream {
     /// When the stream's thread hangs.
     pub fn stop(self) -> Result<UdpReport> {
         lock(&self.shared.sent).ending = true;
-        wait_until("the last echo has come or is late", LATE * 10, || {
+        wait_until("the last echo has come or is late", late() * 10, || {
             let records = &lock(&self.shared.sent).records;
             let mut young = records
                 .iter()
                 .rev()
-                .take_while(|record| record.sent.elapsed() < LATE);
+                .take_while(|record| record.sent.elapsed() < late());
             young.all(|record| record.echo.is_some() || record.send_error.is_some())
         })?;
         Ok(self.report())
