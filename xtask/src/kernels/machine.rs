@@ -62,9 +62,10 @@ pub(super) fn run(tools: &Tools, kernel: &Kernel, initramfs: &Path, job: &Job) -
     if tests.is_empty() {
         return Ok(report);
     }
-    let script = tools.dir.join("guest.sh");
+    let run = format!("{}.{}", kernel.release, job.program.name);
+    let script = tools.dir.join(format!("{run}.sh"));
     fs::write(&script, guest(tools, kernel, job, &tests))?;
-    let console = tools.dir.join(format!("{}.console", kernel.release));
+    let console = tools.dir.join(format!("{run}.console"));
     let mut qemu = qemu(tools, kernel, initramfs, &script, &console)?;
     let mut child = qemu
         .stdin(Stdio::null())
