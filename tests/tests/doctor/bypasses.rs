@@ -125,7 +125,7 @@ fn rules_that_change_marks_spare_the_probes() -> Result<()> {
          }",
     )?;
     let diagnosis = Diagnosis::make(&lab, PROBE)?;
-    let finding = diagnosis.only("mark-rewritten", "warning");
+    let finding = diagnosis.only("mark-rewritten", "hint");
     assert!(problem(finding).contains("0xfa11"), "{finding}");
     apply(&lab, finding)?;
     // The rule that now goes first lets probes pass: the second finding would be the same rule.

@@ -65,6 +65,26 @@ fn default_routes_of_other_interfaces_are_found() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
+fn a_vpn_may_stay_in_front() -> Result<()> {
+    let lab = Lab::builder().build()?;
+    lab.host().namespace().ip_batch(
+        "tuntap add name vpn0 mode tun\n\
+         link set dev vpn0 up\n\
+         address add 10.9.0.2/24 dev vpn0\n\
+         route add default dev vpn0 proto static metric 50",
+    )?;
+    let diagnosis = Diagnosis::make(&lab, PROBE)?;
+    let finding = diagnosis.only("default-route", "hint");
+    assert!(finding["problem"].as_str().unwrap().contains("VPN"));
+    assert_eq!(diagnosis.code, 0, "{diagnosis:#?}");
+    apply(&lab, finding)?;
+    let diagnosis = Diagnosis::make(&lab, PROBE)?;
+    assert!(diagnosis.of("default-route").is_empty(), "{diagnosis:#?}");
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root"]
 fn strict_reverse_path_filtering_is_loosened_where_it_hurts() -> Result<()> {
     let lab = Lab::builder().build()?;
     let host = lab.host().namespace();

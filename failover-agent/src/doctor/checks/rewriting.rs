@@ -12,14 +12,12 @@ pub(super) fn marks(facts: &Facts) -> Option<Vec<Finding>> {
     let findings = firewall.marks.iter().map(|rule| {
         let chain = &rule.chain;
         let place = format!("{} {} {}", chain.family, chain.table, chain.name);
-        let (severity, problem) = match rule.rewriting {
-            Rewriting::Every => (
-                Severity::Warning,
-                format!("a rule of chain {place} sets the mark of every packet of this host, also of the agent's probes, which bear {mark:#x}"),
+        let problem = match rule.rewriting {
+            Rewriting::Every => format!(
+                "a rule of chain {place} sets the mark of every packet of this host, also of the agent's probes, which bear {mark:#x}: the agent knows them by their sockets, but nothing else does"
             ),
-            Rewriting::Perhaps => (
-                Severity::Hint,
-                format!("a rule of iptables in chain {place} sets marks of this host's packets; if it does not spare the agent's probes, they lose their mark {mark:#x}"),
+            Rewriting::Perhaps => format!(
+                "a rule of iptables in chain {place} sets marks of this host's packets; if it does not spare the agent's probes, they lose their mark {mark:#x}: the agent knows them by their sockets, but nothing else does"
             ),
         };
         let cure = match rule.rewriting {
@@ -31,7 +29,7 @@ pub(super) fn marks(facts: &Facts) -> Option<Vec<Finding>> {
                 format!("{program} -t {} -I {} -m mark --mark {mark:#x} -j ACCEPT # for good: in the rule set", chain.table, chain.name)
             }
         };
-        Finding::new(severity, problem, cure)
+        Finding::new(Severity::Hint, problem, cure)
     });
     Some(findings.collect())
 }
@@ -111,17 +109,15 @@ mod tests {
     use crate::doctor::firewall::{Chain, Flowtable, MarkRule};
 
     #[test]
-    fn a_rule_that_may_spare_the_probes_is_only_worth_a_hint() {
+    fn a_rule_that_rewrites_marks_is_only_worth_a_hint() {
         let mut facts = healthy();
-        for (rewriting, severity, start) in [
+        for (rewriting, start) in [
             (
                 Rewriting::Every,
-                Severity::Warning,
                 "nft insert rule ip6 mangle OUTPUT meta mark 0xfa11 accept",
             ),
             (
                 Rewriting::Perhaps,
-                Severity::Hint,
                 "ip6tables -t mangle -I OUTPUT -m mark --mark 0xfa11 -j ACCEPT",
             ),
         ] {
@@ -134,7 +130,7 @@ mod tests {
                 rewriting,
             }];
             let finding = only("mark-rewritten", &facts);
-            assert_eq!(finding.severity, severity);
+            assert_eq!(finding.severity, Severity::Hint);
             assert!(finding.cure.starts_with(start), "{}", finding.cure);
         }
     }

@@ -15,7 +15,7 @@ use crate::{
 const BEHIND: u32 = 1000;
 
 /// A default route of an uplink is displaced by the agent, and comes back with the next lease; one of another interface is left alone,
-/// and takes the traffic.
+/// and takes the traffic, which is what a VPN is for.
 pub(super) fn default_route(facts: &Facts) -> Option<Vec<Finding>> {
     let ours = Metrics::of(&facts.config);
     let mut findings = Vec::new();
@@ -33,6 +33,11 @@ pub(super) fn default_route(facts: &Facts) -> Option<Vec<Finding>> {
             (
                 Severity::Warning,
                 "has one of the agent's metrics, which has to put its own route beside it",
+            )
+        } else if !of_uplink && other.metric < ours.worst() && facts.is_tunnel(other) {
+            (
+                Severity::Hint,
+                "stays in front of the agent's: all traffic but the tunnel's own leaves by it, as a VPN wants it, whichever uplink is active",
             )
         } else if !of_uplink && other.metric < ours.worst() {
             (
@@ -56,6 +61,16 @@ pub(super) fn default_route(facts: &Facts) -> Option<Vec<Finding>> {
         });
     }
     Some(findings)
+}
+
+impl Facts {
+    /// Whether all ways of a route lead into tunnels, or other links of two ends only.
+    fn is_tunnel(&self, route: &DefaultRoute) -> bool {
+        route.hops.iter().all(|(ifindex, _)| {
+            let mut interfaces = self.interfaces.iter();
+            interfaces.any(|interface| interface.index == *ifindex && !interface.network)
+        })
+    }
 }
 
 /// The metrics of the agent's own default routes.
@@ -209,6 +224,19 @@ mod tests {
         }
         for metric in [81, 100, 1024, 5002] {
             assert_eq!(found("default-route", &with_default(LAN, metric, 4)), []);
+        }
+    }
+
+    #[test]
+    fn a_tunnels_route_may_stay_in_front() {
+        use Severity::{Hint, Warning};
+        for (metric, severity) in [(0, Hint), (50, Hint), (80, Warning), (5001, Warning)] {
+            let mut facts = with_default(LAN, metric, 4);
+            for interface in &mut facts.interfaces {
+                interface.network &= interface.index != LAN;
+            }
+            let finding = only("default-route", &facts);
+            assert_eq!(finding.severity, severity, "{metric}");
         }
     }
 }
