@@ -87,3 +87,26 @@ fn a_qdisc_of_an_interface_that_could_not_be_noted_is_no_others() -> Result<()> 
         "clsact/start/first/EPERM/bpf MAP_UPDATE_ELEM UPLINKS",
     ])
 }
+
+#[test]
+#[ignore = "needs root"]
+fn a_switch_that_netlink_refuses_in_the_middle_leaves_gates_as_the_routes_are() -> Result<()> {
+    survives(&[
+        "plain/switch/first/ENOBUFS/netlink route RTM_NEWROUTE main v4",
+        "plain/switch/last/EPERM/netlink route RTM_NEWROUTE main v4",
+        "plain/switch/first/EPERM/netlink route RTM_NEWROUTE main v6",
+        "plain/switch/last/ENOBUFS/netlink route RTM_NEWROUTE main v6",
+    ])
+}
+
+/// The group that is left stands as nexthop objects in IPv4, as one multipath route in IPv6.
+#[test]
+#[ignore = "needs root"]
+fn a_group_stands_again_after_a_switch_that_netlink_refuses_in_the_middle() -> Result<()> {
+    survives(&[
+        "group/switch/first/ENOBUFS/netlink route RTM_NEWROUTE main v4",
+        "group/switch/last/EPERM/netlink route RTM_NEWROUTE main v4",
+        "group/switch/first/EPERM/netlink route RTM_NEWROUTE main v6",
+        "group/switch/last/EPERM/netlink route RTM_DELNEXTHOP",
+    ])
+}

@@ -35,6 +35,9 @@ const SOON: Duration = Duration::from_secs(15);
 const GONE: Duration = Duration::from_secs(2);
 /// How long a phase goes on after its effect shows: files are written then, and flows ended.
 const AFTER: Duration = Duration::from_millis(300);
+/// How long gates may be other than the routes, after a switch in which netlink has refused something: less than the second after which it
+/// is tried again.
+const CONSISTENT: Duration = Duration::from_millis(800);
 
 /// What going through a phase came to.
 #[derive(Debug)]
@@ -109,6 +112,9 @@ impl Host {
             agent.begin(order);
             let fault = self.lab.uplink("cable").blackhole()?;
             self.rivals("append")?;
+            if order.is_some_and(|order| order.kind.starts_with("netlink route RTM_")) {
+                self.gates_follow_routes(&agent)?;
+            }
             streams.must_flow(fault.since(), DETECTION + LEASE + MARGIN)?;
             agent.must_show("another active uplink", SOON, |status| {
                 is_settled(status, Some("cable"))
@@ -126,6 +132,36 @@ impl Host {
                 record,
                 ended: None,
             })
+        })
+    }
+
+    /// Whatever comes of a switch in which a call fails: the uplink by which the kernel sends new traffic has an open gate.
+    fn gates_follow_routes(&self, agent: &Subject) -> Result<()> {
+        let injected = wait_for("a call fails, or none does", SOON, || {
+            let settled = || agent.status().is_ok_and(|s| is_settled(&s, Some("cable")));
+            let injected = agent.injected();
+            (injected.is_some() || settled())
+                .then_some(injected)
+                .ok_or("no switch")
+        })?;
+        let Some(injected) = injected else {
+            return Ok(());
+        };
+        let left = CONSISTENT.saturating_sub(injected.elapsed());
+        let left = left.max(Duration::from_millis(50));
+        wait_for("gates are as the routes are", left, || {
+            for (family, target) in [("ipv4", TARGET_V4), ("ipv6", TARGET_V6)] {
+                let to = target.to_string();
+                let way = ["-j", "route", "get", &to];
+                let way = self.lab.host().namespace().exec_json("ip", &way)?;
+                let status = agent.status()?;
+                let by = |uplink: &&Value| uplink["name"] == way[0]["dev"];
+                let mut uplinks = status["uplinks"].as_array().into_iter().flatten();
+                let uplink = uplinks.find(by).with_context(|| format!("{way}"))?;
+                let gate = &uplink["families"][family]["gate"];
+                ensure!(gate == "open", "{family} by {way}: {uplink}");
+            }
+            anyhow::Ok(())
         })
     }
 

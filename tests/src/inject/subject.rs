@@ -8,7 +8,7 @@ use std::{
     process::Stdio,
     sync::{Arc, Mutex},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -86,6 +86,11 @@ impl Subject {
     /// It is over.
     pub(super) fn end(&self) -> Record {
         self.watch.end()
+    }
+
+    /// When the call that is to fail has failed in this phase.
+    pub(super) fn injected(&self) -> Option<Instant> {
+        self.watch.injected()
     }
 
     pub(super) fn exit(&self) -> Option<Exit> {

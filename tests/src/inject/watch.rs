@@ -69,6 +69,11 @@ impl Watch {
         std::mem::take(&mut *lock(&self.0)).record
     }
 
+    /// When the order was carried out.
+    pub(super) fn injected(&self) -> Option<Instant> {
+        lock(&self.0).record.injected
+    }
+
     /// Counts a call, and returns how it is to fail, if it is.
     pub(super) fn call(&self, kind: &Kind) -> Option<Fault> {
         let mut state = lock(&self.0);
