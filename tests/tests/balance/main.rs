@@ -7,6 +7,7 @@ mod members;
 mod metrics;
 mod orders;
 mod ranks;
+mod refused;
 mod removed;
 mod restart;
 mod scene;
