@@ -1,7 +1,8 @@
 //! Ends addresses as lost ones: packets that have them are no longer stale.
 //!
 //! An address that an uplink has lost is stale on all uplinks, since sockets go on to use it. It ends when this host has it on another
-//! interface, when it is routed to an interface that is no uplink (it has moved behind this host), and an hour after the last packet.
+//! interface, when it is routed to an interface that is no uplink or this host answers for it (it has moved behind this host), and an hour
+//! after the last packet.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -35,8 +36,8 @@ impl Agent<'_> {
                 let addresses: Vec<IpAddr> = moved.iter().map(|(address, _)| *address).collect();
                 match self.datapath.release_addresses(&addresses) {
                     Ok(()) => {
-                        for (address, interface) in &moved {
-                            info!(%address, "{address}, which an uplink has lost, is routed to {interface} now: it is no longer stale");
+                        for (address, what) in &moved {
+                            info!(%address, "{address}, which an uplink has lost, {what} now: it is no longer stale");
                         }
                     }
                     Err(error) => warn!("the programs were not told of addresses: {error:#}"),
@@ -57,16 +58,20 @@ impl Agent<'_> {
         }
     }
 
-    /// Those that the kernel routes to an interface that is no uplink, with its name.
+    /// Those that the kernel routes to an interface that is no uplink, or answers for, and which of these.
     fn moved(&self, lost: &[IpAddr]) -> anyhow::Result<Vec<(IpAddr, String)>> {
         let mut netlink = Netlink::open_route()?;
+        let proxied = lookup::proxied(&mut netlink)?;
         let mut moved = Vec::new();
         for &address in lost {
-            let Some(towards) = lookup::towards(&mut netlink, address)? else {
-                continue;
-            };
-            if let Some(interface) = self.elsewhere(address, &towards) {
-                moved.push((address, interface));
+            let towards = lookup::towards(&mut netlink, address)?;
+            let elsewhere = towards.and_then(|towards| self.elsewhere(address, &towards));
+            let answered = proxied.iter().find(|(proxied, _)| *proxied == address);
+            if let Some(interface) = elsewhere {
+                moved.push((address, format!("is routed to {interface}")));
+            } else if let Some((_, ifindex)) = answered {
+                let what = format!("is answered for on {}", name(*ifindex));
+                moved.push((address, what));
             }
         }
         Ok(moved)
@@ -78,7 +83,10 @@ impl Agent<'_> {
         if towards.prefix_length < shortest || towards.interfaces.iter().any(uplink) {
             return None;
         }
-        let ifindex = *towards.interfaces.first()?;
-        Some(crate::interface::name(ifindex).unwrap_or_else(|| format!("interface {ifindex}")))
+        towards.interfaces.first().copied().map(name)
     }
+}
+
+fn name(ifindex: u32) -> String {
+    crate::interface::name(ifindex).unwrap_or_else(|| format!("interface {ifindex}"))
 }

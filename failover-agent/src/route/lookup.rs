@@ -11,6 +11,7 @@ use rtnetlink::{
     packet_core::Parseable,
     packet_route::{
         RouteNetlinkMessage,
+        neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage},
         route::{RouteAttribute, RouteFlags, RouteMessage, RouteType},
     },
 };
@@ -98,6 +99,24 @@ pub(crate) fn towards(netlink: &mut Netlink, destination: IpAddr) -> Result<Opti
             .map(|hop| hop.ifindex)
             .collect(),
     }))
+}
+
+/// The addresses for which this host answers on a link (`ip neigh add proxy`), each with the index of that interface.
+pub(crate) fn proxied(netlink: &mut Netlink) -> Result<Vec<(IpAddr, u32)>> {
+    let mut request = NeighbourMessage::default();
+    request.header.flags = NeighbourFlags::Proxy;
+    netlink
+        .list(&RouteNetlinkMessage::GetNeighbour(request), |payload| {
+            let entry = NeighbourMessage::parse(payload)?;
+            let mut attributes = entry.attributes.iter();
+            let address = attributes.find_map(|attribute| match attribute {
+                NeighbourAttribute::Destination(NeighbourAddress::Inet(ip)) => Some((*ip).into()),
+                NeighbourAttribute::Destination(NeighbourAddress::Inet6(ip)) => Some((*ip).into()),
+                _ => None,
+            });
+            Ok(address.map(|address| (address, entry.header.ifindex)))
+        })
+        .context("cannot list proxy neighbours")
 }
 
 /// The family of an address.
