@@ -11,6 +11,7 @@
 
 use std::time::Duration;
 
+use anyhow::{Result, bail};
 use rtnetlink::packet_route::route::RouteMessage;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
@@ -21,7 +22,7 @@ use super::{
 };
 use crate::{
     clock::since_boot,
-    store::{Life, Store, StoredFile},
+    store::{Life, Patience, Store, StoredFile},
 };
 
 const FILE: &str = "displaced.json";
@@ -37,6 +38,8 @@ struct Content {
 pub(super) struct Displaced {
     file: StoredFile,
     entries: Vec<Entry>,
+    /// Why it is not known yet what an earlier run has left.
+    unread: Option<String>,
     /// It was told that the disk does not have them all.
     told: bool,
 }
@@ -57,28 +60,53 @@ pub(super) enum Restorable {
 impl Displaced {
     /// Reads what an earlier run in this boot and network namespace has left. What cannot be understood is set aside, and said.
     pub(super) fn load(store: &Store) -> Displaced {
-        let file = store.file(FILE, Life::Boot);
-        let content: Content = file.load().unwrap_or_default();
-        let read = content.routes.iter().map(|stored| (stored, stored.read()));
-        let mut entries = Vec::new();
+        let mut displaced = Displaced {
+            file: store.file(FILE, Life::Boot),
+            entries: Vec::new(),
+            unread: None,
+            told: false,
+        };
+        displaced.read(Patience::Start);
+        if let Some(why) = &displaced.unread {
+            warn!("{why}: default routes that an earlier run has displaced are not known yet");
+        }
+        displaced
+    }
+
+    /// Reads it if that has not succeeded before.
+    ///
+    /// # Errors
+    /// It still cannot be read: whatever an earlier run has displaced is not known.
+    pub(super) fn catch_up(&mut self, patience: Patience) -> Result<()> {
+        if self.unread.is_some() {
+            self.read(patience);
+        }
+        match &self.unread {
+            None => Ok(()),
+            Some(why) => bail!("{why}: what it says is displaced is not put back"),
+        }
+    }
+
+    fn read(&mut self, patience: Patience) {
+        let content: Content = match self.file.try_load(patience) {
+            Ok(content) => content.unwrap_or_default(),
+            Err(error) => {
+                self.unread = Some(format!("{error:#}"));
+                return;
+            }
+        };
+        self.unread = None;
         let mut damaged = Vec::new();
-        for (stored, entry) in read {
-            match entry {
-                Ok(entry) => entries.push(entry),
+        for stored in &content.routes {
+            match stored.read() {
+                Ok(entry) => self.entries.push(entry),
                 Err(error) => damaged.push(format!("`{}`: {error:#}", stored.route())),
             }
         }
-        let told = false;
-        let displaced = Displaced {
-            file,
-            entries,
-            told,
-        };
         if !damaged.is_empty() {
-            displaced.file.damaged(&damaged.join("; "));
-            displaced.keep();
+            self.file.damaged(&damaged.join("; "));
+            self.keep();
         }
-        displaced
     }
 
     /// The routes, with what is left of their lifetimes.
@@ -109,6 +137,7 @@ impl Displaced {
 
     /// Ends the records that are outdated, now that these are the default routes of others that stand, of both families.
     pub(super) fn observe<'a>(&mut self, standing: impl Iterator<Item = &'a RouteMessage>) {
+        self.catch_up(Patience::Moment).ok();
         if self.entries.is_empty() {
             return;
         }
@@ -129,6 +158,7 @@ impl Displaced {
     /// Takes in `routes`, which are about to be displaced while these default routes of others stand, and waits a moment until that is on
     /// disk. One whose lifetime is over is nobody's any more.
     pub(super) fn record(&mut self, routes: &[RouteMessage], standing: &[RouteMessage]) {
+        self.catch_up(Patience::Moment).ok();
         let now = since_boot();
         let words: Vec<Word> = standing.iter().map(Word::of).collect();
         let mut entries = self.entries.clone();
@@ -176,6 +206,9 @@ impl Displaced {
 
     fn replace(&mut self, entries: Vec<Entry>) {
         if entries != self.entries {
+            if let Some(why) = self.unread.take() {
+                warn!("{why}: it is replaced: what an earlier run has displaced is lost");
+            }
             self.entries = entries;
             self.keep();
         }

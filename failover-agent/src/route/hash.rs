@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use super::Report;
-use crate::store::{Life, Store, StoredFile, per_family};
+use crate::store::{Life, Patience, Store, StoredFile, per_family};
 
 const FILE: &str = "hash_policy.json";
 /// Addresses, protocol and ports.
@@ -51,6 +51,8 @@ struct Former {
 #[derive(Debug)]
 pub(super) struct HashPolicy {
     file: StoredFile,
+    /// What an earlier run has left is known.
+    is_read: bool,
     former: Former,
     /// Whether it was looked at: it is set once, and what cannot be set is told once.
     looked_at: PerFamily<bool>,
@@ -60,12 +62,30 @@ impl HashPolicy {
     /// Reads what an earlier run has left.
     pub(super) fn load(store: &Store) -> Self {
         // A boot brings the host's own value back.
-        let file = store.file(FILE, Life::Boot);
-        HashPolicy {
-            former: file.load().unwrap_or_default(),
-            file,
+        let mut policy = HashPolicy {
+            file: store.file(FILE, Life::Boot),
+            is_read: false,
+            former: Former::default(),
             looked_at: PerFamily::both(false),
+        };
+        if let Err(error) = policy.catch_up(Patience::Start) {
+            warn!("{error:#}: what an earlier run has set is not known yet");
         }
+        policy
+    }
+
+    /// Reads it if that has not succeeded before. An earlier run's value is older than one of this run's, and so the host's own.
+    fn catch_up(&mut self, patience: Patience) -> Result<()> {
+        if !self.is_read {
+            let stored: Option<Former> = self.file.try_load(patience)?;
+            self.is_read = true;
+            let stored = stored.unwrap_or_default().values;
+            for family in Family::ALL {
+                let value = &mut self.former.values[family];
+                *value = stored[family].or(*value);
+            }
+        }
+        Ok(())
     }
 
     /// Has connections of a family told apart by their ports, too. Returns what was changed. Only the first call does anything.
@@ -84,6 +104,10 @@ impl HashPolicy {
         };
         if value == LAYER_4 {
             return Ok(None);
+        }
+        if let Err(error) = self.catch_up(Patience::Moment) {
+            warn!("{error:#}: it is replaced: what an earlier run has set is not set back");
+            self.is_read = true;
         }
         let before = self.former.values[family].replace(value);
         self.keep();
@@ -105,6 +129,11 @@ impl HashPolicy {
     /// Puts the former values back where ours still stand.
     pub(super) fn restore(&mut self, report: &mut Report) {
         self.looked_at = PerFamily::both(false);
+        if let Err(error) = self.catch_up(Patience::Last) {
+            let what = "what it says is changed is not set back";
+            report.problems.push(format!("{error:#}: {what}"));
+            return;
+        }
         for family in Family::ALL {
             let Some(value) = self.former.values[family] else {
                 continue;
@@ -164,4 +193,34 @@ fn read(family: Family) -> io::Result<u32> {
 
 fn write(family: Family, value: u32) -> io::Result<()> {
     fs::write(path(family), value.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_read_is_a_problem_of_the_clean_up_and_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let (there, away) = (dir.path().join("run"), dir.path().join("away"));
+        let load = || HashPolicy::load(&Store::from(there.as_path()));
+        let former = Former {
+            values: [Some(3), None].into(),
+        };
+        let mut first = load();
+        first.former = former.clone();
+        first.keep();
+        fs::rename(&there, &away).unwrap();
+        fs::write(&there, "").unwrap();
+        let mut unread = load();
+        let mut report = Report::default();
+        unread.restore(&mut report);
+        assert_eq!(report.problems.len(), 1, "{report:?}");
+
+        fs::remove_file(&there).unwrap();
+        fs::rename(&away, &there).unwrap();
+        unread.catch_up(Patience::Last).unwrap();
+        assert_eq!(unread.former, former);
+        assert_eq!(load().former, former);
+    }
 }

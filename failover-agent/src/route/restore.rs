@@ -18,7 +18,11 @@ use super::{
     place::removal,
     plan, table,
 };
-use crate::{config::RouteConfig, netlink::Netlink, store::Store};
+use crate::{
+    config::RouteConfig,
+    netlink::Netlink,
+    store::{Patience, Store},
+};
 
 /// Refusals that say nothing about the route: it stays on record for another attempt. All others mean that its interface
 /// is down, or its network no longer there: whoever sets that up again also brings the route.
@@ -117,6 +121,9 @@ fn withdraw(
     hash: &mut HashPolicy,
 ) -> Report {
     let mut report = Report::default();
+    if let Err(error) = displaced.catch_up(Patience::Last) {
+        report.problems.push(format!("displaced routes: {error:#}"));
+    }
     // What an owner says now needs nobody to put it back.
     attempt(&mut report, "others' default routes", |_| {
         let mut standing = Vec::new();

@@ -22,7 +22,7 @@ use tracing::warn;
 use super::{
     Inner,
     keeper::{Keeper, Newest},
-    realm::Realm,
+    realm::{Counts, Realm},
 };
 
 /// Names the descriptor.
@@ -73,7 +73,7 @@ impl Handover {
         };
         let content = Content {
             process: process::id(),
-            realm: store.realm.clone(),
+            realm: store.realm(),
             run: entries(&store.run),
             state: entries(&store.state),
         };
@@ -99,7 +99,10 @@ pub(super) fn take(store: &Inner) {
         return;
     };
     match read(number) {
-        Ok(content) if content.process == process::id() && content.realm == store.realm => {
+        Ok(content)
+            if content.process == process::id()
+                && !matches!(content.realm.counts_in(&store.realm()), Counts::No(_)) =>
+        {
             for (keeper, entries) in [(&store.run, content.run), (&store.state, content.state)] {
                 for entry in entries {
                     keeper.inherit(Newest {

@@ -34,7 +34,7 @@ mod realm;
 
 use std::{
     path::Path,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -45,7 +45,7 @@ use tracing::{error, warn};
 use self::{
     disk::{Reply, Request},
     keeper::{Keeper, Mode, Unwritten},
-    realm::Realm,
+    realm::{Counts, Realm},
 };
 pub use self::{handover::Handover, hands::serve};
 use crate::config::Dirs;
@@ -57,6 +57,10 @@ const FOREIGN: &str = "foreign";
 
 /// How long the start waits for a disk from which it reads, once: while the host boots, everything takes its time.
 const READING: Duration = Duration::from_secs(5);
+
+/// How long a clean-up waits for a record without which it cannot give everything back, counted from when the disk was asked first:
+/// nobody waits for the end of it.
+const LAST_READING: Duration = Duration::from_secs(10);
 
 /// How long a switch waits for the record of a route that it takes out of the way.
 const RECORDING: Duration = Duration::from_millis(50);
@@ -73,6 +77,27 @@ pub(crate) enum Life {
     Ever,
 }
 
+/// How long the disk is waited for that is to read a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// As a start waits.
+    Start,
+    /// As the loop may wait.
+    Moment,
+    /// As a clean-up waits: there is no later chance.
+    Last,
+}
+
+impl Patience {
+    fn time(self) -> Duration {
+        match self {
+            Patience::Start => READING,
+            Patience::Moment => RECORDING,
+            Patience::Last => LAST_READING,
+        }
+    }
+}
+
 /// All files. Copies mean the same.
 #[derive(Clone, Debug)]
 pub struct Store(Arc<Inner>);
@@ -81,7 +106,16 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     run: Keeper,
     state: Keeper,
-    realm: Realm,
+    /// As far as it is known.
+    realm: Mutex<Realm>,
+}
+
+impl Inner {
+    fn realm(&self) -> Realm {
+        let mut realm = self.realm.lock().unwrap_or_else(PoisonError::into_inner);
+        realm.complete();
+        realm.clone()
+    }
 }
 
 /// One file.
@@ -123,7 +157,7 @@ impl Store {
         Store(Arc::new(Inner {
             run: Keeper::new(run.to_owned(), mode),
             state: Keeper::new(state.to_owned(), mode),
-            realm: Realm::here(),
+            realm: Mutex::new(Realm::here()),
         }))
     }
 
@@ -174,39 +208,61 @@ impl From<&Store> for Store {
 impl StoredFile {
     /// What was stored; None if nothing was, or what counts as nothing: then the log says so. Waits for the disk, but not for ever.
     pub(crate) fn load<T: DeserializeOwned>(&self) -> Option<T> {
+        self.try_load(Patience::Start).unwrap_or_else(|error| {
+            warn!("{error:#}: it counts as none");
+            None
+        })
+    }
+
+    /// The same where it matters that nothing is overlooked.
+    ///
+    /// # Errors
+    ///
+    /// The disk does not answer, or refuses; what the file says may be asked for again.
+    pub(crate) fn try_load<T: DeserializeOwned>(&self, patience: Patience) -> Result<Option<T>> {
         let text = match self.keeper().known(self.name) {
-            Some(known) => known?,
+            Some(known) => known,
             None => {
-                let text = self.read()?;
+                let Some(text) = self.read(patience)? else {
+                    return Ok(None);
+                };
                 self.keeper()
                     .learn(self.name, text.clone(), self.is_synced());
-                text?
+                text
             }
         };
-        let stored: Content<T> = match serde_json::from_str(&text) {
+        text.map_or(Ok(None), |text| self.understood(&text))
+    }
+
+    fn understood<T: DeserializeOwned>(&self, text: &str) -> Result<Option<T>> {
+        let stored: Content<T> = match serde_json::from_str(text) {
             Ok(stored) => stored,
             Err(error) => {
                 self.set_aside(DAMAGED, &format!("it is damaged ({error})"));
-                return None;
+                return Ok(None);
             }
         };
-        let foreign = match self.life {
-            Life::Boot => stored.realm.foreign_to(&self.store.0.realm),
-            Life::Ever => None,
+        let counts = match self.life {
+            Life::Boot => stored.realm.counts_in(&self.store.0.realm()),
+            Life::Ever => Counts::Yes,
         };
-        match foreign {
-            Some(why) => {
+        match counts {
+            Counts::Yes => Ok(Some(stored.content)),
+            Counts::No(why) => {
                 self.set_aside(FOREIGN, why);
-                None
+                Ok(None)
             }
-            None => Some(stored.content),
+            Counts::Unknown(what) => {
+                let path = self.keeper().path(self.name);
+                bail!("cannot read {}: {what} is not known", path.display())
+            }
         }
     }
 
     /// Has it say `content`, which must be a struct or a map, as soon as the disk takes it.
     pub(crate) fn replace<T: Serialize>(&self, content: &T) {
         let realm = match self.life {
-            Life::Boot => self.store.0.realm.clone(),
+            Life::Boot => self.store.0.realm(),
             Life::Ever => Realm::default(),
         };
         match serde_json::to_string_pretty(&Content { realm, content }) {
@@ -241,7 +297,7 @@ impl StoredFile {
     pub(crate) fn erase(&self) -> bool {
         let there = match self.keeper().known(self.name) {
             Some(known) => known.is_some(),
-            None => match self.ask_twice(&self.reading()) {
+            None => match self.ask_twice(&self.reading(), READING) {
                 Reply::Absent => false,
                 Reply::Damaged(why) => {
                     self.set_aside(DAMAGED, &why);
@@ -279,28 +335,27 @@ impl StoredFile {
         }
     }
 
-    /// The text; outer None: it cannot be read, and the log says so.
-    fn read(&self) -> Option<Option<String>> {
-        match self.ask_twice(&self.reading()) {
-            Reply::Content(text) => Some(Some(text)),
-            Reply::Absent => Some(None),
+    /// The text; outer None: it is damaged, and the log says so.
+    fn read(&self, patience: Patience) -> Result<Option<Option<String>>> {
+        match self.ask_twice(&self.reading(), patience.time()) {
+            Reply::Content(text) => Ok(Some(Some(text))),
+            Reply::Absent => Ok(Some(None)),
             Reply::Damaged(why) => {
                 self.set_aside(DAMAGED, &why);
-                None
+                Ok(None)
             }
             Reply::Failed(why) => {
                 let path = self.keeper().path(self.name);
-                warn!("cannot read {}: {why}: it counts as none", path.display());
-                None
+                bail!("cannot read {}: {why}", path.display())
             }
-            Reply::Done => None,
+            Reply::Done => Ok(None),
         }
     }
 
     /// A refusal may be that of a moment.
-    fn ask_twice(&self, request: &Request) -> Reply {
-        match self.keeper().ask(request.clone(), READING) {
-            Reply::Failed(_) | Reply::Damaged(_) => self.keeper().ask(request.clone(), READING),
+    fn ask_twice(&self, request: &Request, patience: Duration) -> Reply {
+        match self.keeper().ask(request.clone(), patience) {
+            Reply::Failed(_) | Reply::Damaged(_) => self.keeper().ask(request.clone(), patience),
             reply => reply,
         }
     }

@@ -3,6 +3,7 @@
 use std::{fs, os::unix::fs::MetadataExt as _};
 
 use nix::{
+    errno::Errno,
     getsockopt_impl, libc,
     sys::socket::{AddressFamily, SockFlag, SockType, getsockopt, socket, sockopt::GetStruct},
 };
@@ -26,7 +27,7 @@ getsockopt_impl!(
     GetStruct<u64>
 );
 
-/// What a record is valid in. A field that could not be found out is None, and agrees with nothing.
+/// What a record is valid in. A field that could not be found out is None. A record that lacks one is nobody's.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Realm {
     /// The kernel's boot.
@@ -40,41 +41,75 @@ pub(super) struct Realm {
 impl Realm {
     /// That of the calling thread.
     pub(super) fn here() -> Realm {
-        let boot_id = fs::read_to_string(BOOT_ID).ok();
-        Realm {
-            boot_id: boot_id.map(|id| id.trim().to_owned()),
-            network_namespace: namespace(),
+        let mut here = Realm::default();
+        here.complete();
+        here
+    }
+
+    /// Finds out what is not known yet: it is refused when descriptors or memory are short.
+    pub(super) fn complete(&mut self) {
+        if self.boot_id.is_none() {
+            let boot_id = fs::read_to_string(BOOT_ID).ok();
+            self.boot_id = boot_id.map(|id| id.trim().to_owned());
+        }
+        if self.network_namespace.is_none() {
+            self.network_namespace = namespace();
         }
     }
 
-    /// Why a record of `self` does not count in `here`; None if it does.
-    pub(super) fn foreign_to(&self, here: &Realm) -> Option<&'static str> {
-        if self.boot_id.is_none() || self.boot_id != here.boot_id {
-            return Some("it is from another boot");
+    /// Whether a record of `self` counts in `here`.
+    pub(super) fn counts_in(&self, here: &Realm) -> Counts {
+        let boot = (
+            &self.boot_id,
+            &here.boot_id,
+            "it is from another boot",
+            "this boot's identity",
+        );
+        let namespace = (
+            &self.network_namespace,
+            &here.network_namespace,
+            "it belongs to another network namespace",
+            "this network namespace's identity",
+        );
+        for (its, ours, foreign, unknown) in [boot, namespace] {
+            match (its, ours) {
+                (Some(_), None) => return Counts::Unknown(unknown),
+                (Some(its), Some(ours)) if its == ours => {}
+                _ => return Counts::No(foreign),
+            }
         }
-        let namespace = &self.network_namespace;
-        (namespace.is_none() || *namespace != here.network_namespace)
-            .then_some("it belongs to another network namespace")
+        Counts::Yes
     }
+}
+
+/// Whether a record counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Counts {
+    Yes,
+    /// It does not, and why.
+    No(&'static str),
+    /// Nobody can say: this could not be found out.
+    Unknown(&'static str),
 }
 
 /// The kernel counts cookies up and never gives one twice. The namespace's inode, which older kernels have to do with, may be
 /// another namespace's as soon as this one is gone.
 fn namespace() -> Option<String> {
-    let cookie = || {
-        let any = socket(
-            AddressFamily::Unix,
-            SockType::Datagram,
-            SockFlag::SOCK_CLOEXEC,
-            None,
-        );
-        getsockopt(&any.ok()?, NamespaceCookie).ok()
-    };
-    if let Some(cookie) = cookie() {
-        return Some(format!("cookie {cookie}"));
+    let any = socket(
+        AddressFamily::Unix,
+        SockType::Datagram,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    );
+    match getsockopt(&any.ok()?, NamespaceCookie) {
+        Ok(cookie) => Some(format!("cookie {cookie}")),
+        Err(Errno::ENOPROTOOPT) => {
+            let inode = fs::metadata(NAMESPACE).ok()?.ino();
+            Some(format!("inode {inode}"))
+        }
+        // The inode would be taken for another namespace.
+        Err(_) => None,
     }
-    let inode = fs::metadata(NAMESPACE).ok()?.ino();
-    Some(format!("inode {inode}"))
 }
 
 #[cfg(test)]
@@ -85,9 +120,10 @@ mod tests {
     fn a_record_counts_in_its_boot_and_namespace_only() {
         let here = Realm::here();
         assert_eq!(here, Realm::here());
-        assert_eq!(here.foreign_to(&here), None);
+        assert_eq!(here.counts_in(&here), Counts::Yes);
         let cookie = here.network_namespace.clone().unwrap();
         assert!(cookie.starts_with("cookie "), "{cookie}");
+        let another_boot = Counts::No("it is from another boot");
         for unknown in [
             Realm::default(),
             Realm {
@@ -95,17 +131,19 @@ mod tests {
                 ..here.clone()
             },
         ] {
-            assert_eq!(unknown.foreign_to(&here), Some("it is from another boot"));
-            assert_eq!(
-                unknown.foreign_to(&unknown),
-                Some("it is from another boot")
-            );
+            assert_eq!(unknown.counts_in(&here), another_boot);
+            assert_eq!(unknown.counts_in(&unknown), another_boot);
+            let undecided = Counts::Unknown("this boot's identity");
+            assert_eq!(here.counts_in(&unknown), undecided);
+            let mut known = unknown;
+            known.complete();
+            assert_eq!(known, here);
         }
         let elsewhere = Realm {
             network_namespace: Some("cookie 0".to_owned()),
             ..here.clone()
         };
-        let why = elsewhere.foreign_to(&here);
-        assert_eq!(why, Some("it belongs to another network namespace"));
+        let foreign = Counts::No("it belongs to another network namespace");
+        assert_eq!(elsewhere.counts_in(&here), foreign);
     }
 }

@@ -1,3 +1,5 @@
+use std::fs;
+
 use failover_policy::Family;
 use rtnetlink::packet_route::route::{RouteAttribute, RouteCacheInfo, RouteProtocol};
 
@@ -168,12 +170,35 @@ fn a_damaged_entry_is_set_aside_and_the_others_stay() {
     let both = [dhcp("192.0.2.1", 20), dhcp("192.0.2.2", 30)];
     displaced(dir.path()).record(&both, &both);
     let path = dir.path().join(FILE);
-    let record = std::fs::read_to_string(&path).unwrap();
+    let record = fs::read_to_string(&path).unwrap();
     let mut json: serde_json::Value = serde_json::from_str(&record).unwrap();
     json["routes"][0]["message"] = "0z".into();
-    std::fs::write(&path, json.to_string()).unwrap();
+    fs::write(&path, json.to_string()).unwrap();
     assert_eq!(texts(&displaced(dir.path())), [message::describe(&both[1])]);
     let aside = dir.path().join("displaced.json.damaged");
-    assert_eq!(std::fs::read_to_string(aside).unwrap(), json.to_string());
+    assert_eq!(fs::read_to_string(aside).unwrap(), json.to_string());
     assert_eq!(texts(&displaced(dir.path())), [message::describe(&both[1])]);
+}
+
+#[test]
+fn what_cannot_be_read_is_no_loss_before_something_else_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let (there, away) = (dir.path().join("run"), dir.path().join("away"));
+    let route = dhcp("192.0.2.1", 20);
+    displaced(&there).record(std::slice::from_ref(&route), &[]);
+    // A file in place of the directory says nothing about what is in there.
+    fs::rename(&there, &away).unwrap();
+    fs::write(&there, "").unwrap();
+    let mut unread = displaced(&there);
+    let error = unread.catch_up(Patience::Last).unwrap_err().to_string();
+    assert!(error.contains("displaced.json: "), "{error}");
+    unread.observe([].into_iter());
+    unread.retain(&[]);
+    assert!(texts(&unread).is_empty());
+
+    fs::remove_file(&there).unwrap();
+    fs::rename(&away, &there).unwrap();
+    unread.catch_up(Patience::Last).unwrap();
+    assert_eq!(texts(&unread), [message::describe(&route)]);
+    assert_eq!(texts(&displaced(&there)), [message::describe(&route)]);
 }
