@@ -1,5 +1,6 @@
 //! The one select! loop: inputs in, actions out.
 
+mod again;
 mod cut;
 mod drill;
 mod events;
@@ -38,6 +39,7 @@ use tracing::{debug, error, info, warn};
 pub(crate) use self::hooks::warn_of_missing_programs;
 pub use self::restart::Program;
 use self::{
+    again::again,
     drill::Drills,
     memory::Memory,
     pace::Pace,
@@ -99,16 +101,17 @@ pub async fn run(
         attach: config.datapath.attach,
         probe_mark: config.route.mark,
     };
-    datapath::check_requirements(&options)?;
+    again("what is needed", || datapath::check_requirements(&options))?;
     let lock = Lock::acquire(&config.dirs.run)?;
     let namespace_lock = NamespaceLock::acquire(&config.dirs.run)?;
-    let (mut router, observer, links, missing) = match look(&config, store) {
-        // Nobody else would take away what the program before this one has left in place.
-        Err(error) if lock.was_handed_over() => {
-            return Err(unless_left(take_away(&config, store), error));
-        }
-        found => found?,
-    };
+    let (mut router, observer, links, missing) =
+        match again("looking at the uplinks", || look(&config, store)) {
+            // Nobody else would take away what the program before this one has left in place.
+            Err(error) if lock.was_handed_over() => {
+                return Err(unless_left(take_away(&config, store), error));
+            }
+            found => found?,
+        };
     for failure in &missing {
         warn!("{failure} (waiting until it is there)");
     }
@@ -119,8 +122,10 @@ pub async fn run(
 
     // Up to here nothing was changed; from here on everything is cleaned up, whatever happens.
     let life = async {
-        let mut datapath = Datapath::open(&options)?;
-        let active = prepare(&config, &links, &mut router, &mut datapath)?;
+        let mut datapath = again("loading the programs", || Datapath::open(&options))?;
+        let active = again("preparing", || {
+            prepare(&config, &links, &mut router, &mut datapath)
+        })?;
         let edges = Edges::open(&lock, observer, &mut datapath)?;
         let mut agent = Agent::new(
             Setting {
@@ -256,7 +261,7 @@ impl Edges {
     fn open(lock: &Lock, observer: Observer, datapath: &mut Datapath) -> anyhow::Result<Self> {
         Ok(Edges {
             observer,
-            server: Server::bind(lock)?,
+            server: again("the control socket", || Server::bind(lock))?,
             log: datapath.take_log()?,
             ended: datapath.take_events()?,
         })

@@ -80,13 +80,13 @@ fn load(loader: &mut EbpfLoader<'_>, object: &[u8]) -> Result<Ebpf> {
 }
 
 /// Has the kernel verify and load one program. The verifier gives up with `EAGAIN` when a signal is pending for the calling thread, of a child
-/// that has ended for example: that says nothing about the program.
+/// that has ended for example, and with `ENOMEM` when memory is short: neither says anything about the program.
 fn load_program(program: &mut SchedClassifier) -> std::result::Result<(), ProgramError> {
     let mut attempt = 1;
     loop {
         match program.load() {
             Err(ProgramError::LoadError { io_error, .. })
-                if io_error.kind() == io::ErrorKind::WouldBlock && attempt < ATTEMPTS =>
+                if is_of_the_moment(&io_error) && attempt < ATTEMPTS =>
             {
                 attempt += 1;
                 thread::sleep(PAUSE);
@@ -94,6 +94,11 @@ fn load_program(program: &mut SchedClassifier) -> std::result::Result<(), Progra
             loaded => return loaded,
         }
     }
+}
+
+fn is_of_the_moment(error: &io::Error) -> bool {
+    use io::ErrorKind::{OutOfMemory, WouldBlock};
+    matches!(error.kind(), OutOfMemory | WouldBlock)
 }
 
 /// The program of one direction.
