@@ -12,24 +12,55 @@ const SAMPLE: &str = "12";
 
 /// Injections by their names.
 fn survives(names: &[&str]) -> Result<()> {
-    let only = names.iter().flat_map(|name| ["--only", name]);
-    let command = ["inject", "--jobs", "2"].into_iter().chain(only);
-    run(Arguments::try_parse_from(command)?)
+    inject(&["inject", "--jobs", "2"], names)
 }
 
-/// The same calls in every run, so that a failure can be seen again; `INJECT_SEED` chooses others.
+/// The same where the agent itself goes on.
+fn goes_on(names: &[&str]) -> Result<()> {
+    inject(&["inject", "--jobs", "2", "--uninterrupted"], names)
+}
+
+fn inject(command: &[&str], names: &[&str]) -> Result<()> {
+    let only = names.iter().flat_map(|name| ["--only", name]);
+    run(Arguments::try_parse_from(
+        command.iter().copied().chain(only),
+    )?)
+}
+
+/// Other calls in every run; `INJECT_SEED`, which is printed, chooses the same ones again.
 #[test]
 #[ignore = "needs root"]
 fn a_sample_of_failing_calls_is_survived() -> Result<()> {
     let seed = match env::var("INJECT_SEED") {
         Ok(text) => text.parse().context("INJECT_SEED")?,
-        Err(_) => 2,
+        Err(_) => fastrand::u64(..),
     };
     let settings = ["plain", "clsact", "group"];
     let setting = settings[fastrand::Rng::with_seed(seed).usize(..settings.len())];
     println!("INJECT_SEED={seed}");
     let command = format!("inject --setting {setting} --jobs 2 --sample {SAMPLE} --seed {seed}");
     run(Arguments::try_parse_from(command.split(' '))?)
+}
+
+/// For as long as the disk hangs, the reset waits for the record of displaced routes.
+#[test]
+#[ignore = "needs root"]
+fn a_record_that_is_read_late_is_no_loss() -> Result<()> {
+    survives(&[
+        "plain/reset/first/hang/file open run",
+        "plain/start/first/hang/file open run",
+    ])
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_start_goes_on_after_a_refusal_of_the_moment() -> Result<()> {
+    goes_on(&[
+        "plain/start/first/ENOMEM/bpf MAP_UPDATE_ELEM SETTINGS",
+        "plain/start/last/ENOMEM/bpf MAP_CREATE",
+        "plain/start/first/EBUSY/netlink route RTM_GETLINK dump",
+        "plain/start/first/ENOMEM/bind unix",
+    ])
 }
 
 #[test]

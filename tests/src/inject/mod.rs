@@ -78,6 +78,9 @@ pub struct Arguments {
     /// Laboratories side by side
     #[arg(long, default_value_t = 4)]
     jobs: usize,
+    /// An orderly end with an error is no survival either
+    #[arg(long)]
+    uninterrupted: bool,
     /// Name the calls and what would be injected, and inject nothing
     #[arg(long)]
     list: bool,

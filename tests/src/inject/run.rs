@@ -56,7 +56,7 @@ pub(super) fn run(program: &Path, arguments: &Arguments) -> Result<Report> {
     injections.sort_by_key(|injection| (injection.setting, !is_long(injection)));
     Ok(Report {
         recorded,
-        results: inject(program, arguments.jobs, injections),
+        results: inject(program, arguments, injections),
         took: begun.elapsed(),
         seed,
     })
@@ -136,7 +136,11 @@ fn on<'a>(
     Ok(host)
 }
 
-fn inject(program: &Path, jobs: usize, injections: Vec<Injection>) -> Vec<report::Result> {
+fn inject(
+    program: &Path,
+    arguments: &Arguments,
+    injections: Vec<Injection>,
+) -> Vec<report::Result> {
     let total = injections.len();
     let done = AtomicUsize::new(0);
     let queue = Mutex::new(VecDeque::from(injections));
@@ -147,7 +151,12 @@ fn inject(program: &Path, jobs: usize, injections: Vec<Injection>) -> Vec<report
             let Some(injection) = lock(&queue).pop_front() else {
                 return;
             };
-            let verdict = judge(&mut host, program, &injection);
+            let verdict = match judge(&mut host, program, &injection) {
+                Verdict::Survived(Some(code)) if arguments.uninterrupted => {
+                    Verdict::Failed(format!("ended with {code}"))
+                }
+                verdict => verdict,
+            };
             let number = done.fetch_add(1, Ordering::Relaxed) + 1;
             let word = match &verdict {
                 Verdict::Survived(None) => "survived".to_owned(),
@@ -157,14 +166,14 @@ fn inject(program: &Path, jobs: usize, injections: Vec<Injection>) -> Vec<report
                 Verdict::NotReached => "not reached".to_owned(),
             };
             eprintln!("{number}/{total} {injection}: {word}");
-            if let Verdict::Failed(why) = &verdict {
+            if let Verdict::Failed(why) | Verdict::Wavered(why) = &verdict {
                 eprintln!("{why}");
             }
             lock(&results).push(report::Result { injection, verdict });
         }
     };
     thread::scope(|scope| {
-        for _ in 0..jobs.max(1) {
+        for _ in 0..arguments.jobs.max(1) {
             scope.spawn(work);
         }
     });

@@ -53,6 +53,8 @@ impl Subject {
             .args(dirs.flags())
             .env("RUST_LOG", "info,failover_agent=debug")
             .env("NO_COLOR", "1")
+            // Of cargo's: the loader would look for libraries in some fifty places.
+            .env_remove("LD_LIBRARY_PATH")
             .stdin(Stdio::null())
             .stdout(writer.try_clone()?)
             .stderr(writer);
