@@ -37,6 +37,11 @@ pub(crate) fn print_line(line: impl fmt::Display) -> Result<()> {
     print(format_args!("{line}\n"))
 }
 
+/// Writes a line if anybody can read it: where what comes after it matters more.
+pub(crate) fn try_line(line: impl fmt::Display) {
+    writeln!(io::stdout(), "{line}").ok();
+}
+
 fn end() -> ! {
     let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
     // SAFETY: no handler of ours runs: the default action is the kernel's.

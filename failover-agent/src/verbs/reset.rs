@@ -61,14 +61,15 @@ pub(super) fn reset(args: &ResetArgs, flags: &DirFlags) -> Result<()> {
     done.problems.extend(store.finish());
     done.problems.extend(lock.release());
     drop(namespace_lock);
-    for line in &done.changes {
-        output::print_line(line)?;
-    }
     if !done.problems.is_empty() {
+        done.changes.iter().for_each(output::try_line);
         return Err(Failure::Leftover {
             problems: done.problems,
         }
         .into());
+    }
+    for line in &done.changes {
+        output::print_line(line)?;
     }
     if done.changes.is_empty() {
         output::print_line("nothing to reset: no trace of an agent")?;

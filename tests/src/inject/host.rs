@@ -29,8 +29,9 @@ const LEASE: Duration = Duration::from_secs(1);
 const DETECTION: Duration = Duration::from_millis(700);
 /// What a busy machine adds to any of these.
 const MARGIN: Duration = Duration::from_millis(1500);
-/// How long it may take until the status shows what it should, hangs included.
-const SOON: Duration = Duration::from_secs(15);
+/// How long it may take until the status shows what it should, hangs included. A start stops for the tracer at hundreds of calls, on a busy
+/// machine for 30 ms and more each time; how long the host may be offline is not measured by this.
+const SOON: Duration = Duration::from_secs(45);
 /// How long it may take after the end of a process until the kernel has let go of what it had.
 const GONE: Duration = Duration::from_secs(2);
 /// How long a phase goes on after its effect shows: files are written then, and flows ended.
@@ -216,7 +217,11 @@ impl Host {
             let record = ending.end();
             let now = Instant::now();
             streams.must_flow(record.injected.unwrap_or(now), LEASE + MARGIN)?;
-            let code = orderly(exit)?;
+            let code = match exit {
+                // As any program ends whose reader is gone: after everything is done.
+                Exit::Signal(Signal::SIGPIPE) if phase == Phase::Reset => 0,
+                exit => orderly(exit)?,
+            };
             if let Err(left) = self.nothing_left() {
                 ensure!(code != 0, "the {phase} calls this a success: {left:#}");
                 self.reset().with_context(|| format!("after {left:#}"))?;
