@@ -87,6 +87,13 @@ fn a_group_stands_as_before_when_the_kernel_refuses_its_successor() -> Result<()
         wait_active(&lab, &agent, "cable,dsl")?;
     }
     ensure!(refused(), "the kernel has refused nothing");
+    // Not for an instant either.
+    let log = agent.log();
+    let mut closed = log
+        .iter()
+        .filter(|line| line.text.contains("IPv4 gate closed"));
+    let of_group = closed.find(|line| !line.text.contains("lte: "));
+    ensure!(of_group.is_none(), "{of_group:?}");
     ensure_alive(&connections)?;
 
     // What was refused for a while is done when it can be.
