@@ -43,13 +43,14 @@ const NO_TCX: &str = "this kernel has no TCX: Linux 6.6 has it";
 
 /// The lines by which the machine tells of a test: its end, with the exit code.
 const ENDED: &str = "==> ended ";
-/// It has run everything.
-const DONE: &str = "==> done";
+/// It has come as far as its first test.
+const BOOTED: &str = "==> booted";
 
-/// Boots the kernel, runs the job, and reads what its tests print.
+/// Boots the kernel, runs the job, and reads what its tests print. A kernel that ends in the middle of a test has failed it, and is booted
+/// again for those that are left.
 ///
 /// # Errors
-/// When qemu does not start, or the machine ends before it has run all tests.
+/// When qemu does not start, or the machine ends before its first test.
 pub(super) fn run(tools: &Tools, kernel: &Kernel, initramfs: &Path, job: &Job) -> Result<Report> {
     let mut report = Report::default();
     let (tests, skipped): (Vec<_>, Vec<_>) = list(job)?
@@ -59,14 +60,30 @@ pub(super) fn run(tools: &Tools, kernel: &Kernel, initramfs: &Path, job: &Job) -
         name,
         reason: NO_TCX.to_owned(),
     }));
-    if tests.is_empty() {
-        return Ok(report);
-    }
     let run = format!("{}.{}", kernel.release, job.program.name);
     let script = tools.dir.join(format!("{run}.sh"));
-    fs::write(&script, guest(tools, kernel, job, &tests))?;
-    let console = tools.dir.join(format!("{run}.console"));
-    let mut qemu = qemu(tools, kernel, initramfs, &script, &console)?;
+    let mut left = &tests[..];
+    while !left.is_empty() {
+        fs::write(&script, guest(tools, kernel, job, left))?;
+        let console = tools.dir.join(format!("{run}.{}.console", left.len()));
+        let mut qemu = qemu(tools, kernel, initramfs, &script, &console)?;
+        let ended = attend(&mut qemu, &mut report)
+            .with_context(|| format!("the machine's console is in {}", console.display()))?;
+        let Some(during) = left.get(ended) else {
+            break;
+        };
+        println!(
+            "    the machine ended during {during}; its console is in {}",
+            console.display()
+        );
+        report.failed += 1;
+        left = &left[ended + 1..];
+    }
+    Ok(report)
+}
+
+/// Reads what a machine prints until it ends, and returns how many tests have ended.
+fn attend(qemu: &mut Command, report: &mut Report) -> Result<usize> {
     let mut child = qemu
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -74,19 +91,20 @@ pub(super) fn run(tools: &Tools, kernel: &Kernel, initramfs: &Path, job: &Job) -
         .context("cannot start qemu")?;
     let stdout = child.stdout.take().context("qemu's output is not piped")?;
     let mut reader = Reader::default();
-    let mut done = false;
+    let (mut booted, mut tests) = (false, 0);
     for line in BufReader::new(stdout).split(b'\n') {
         let line = line.context("cannot read from qemu")?;
         let line = String::from_utf8_lossy(&line);
         let line = line.trim_end_matches('\r');
-        if line == DONE {
-            done = true;
+        if line == BOOTED {
+            booted = true;
         } else if let Some(ended) = line.strip_prefix(ENDED) {
             let (code, name) = ended.split_once(' ').unwrap_or((ended, ""));
             if code == TIME_IS_UP {
                 println!("    {name} was ended after {PATIENCE} s");
             }
             report.add(std::mem::take(&mut reader).end(code == "0"));
+            tests += 1;
         } else {
             match reader.line(line) {
                 Event::Ended(name, outcome) => println!("    {outcome:7} {name}"),
@@ -96,12 +114,8 @@ pub(super) fn run(tools: &Tools, kernel: &Kernel, initramfs: &Path, job: &Job) -
         }
     }
     let status = child.wait().context("cannot wait for qemu")?;
-    ensure!(
-        done && status.success(),
-        "it ended early ({status}); its console is in {}",
-        console.display()
-    );
-    Ok(report)
+    ensure!(booted && status.success(), "it does not boot ({status})");
+    Ok(tests)
 }
 
 /// The names of the program's tests that are to run.
@@ -147,6 +161,7 @@ stty -F /dev/ttyS1 raw 2>/dev/null
 exec >/dev/ttyS1 2>&1 </dev/null
 export PATH={path} FAILOVER_TESTS_PACE={PACE}
 cd {directory}
+echo '{BOOTED}'
 ",
         path = job.path.display(),
         directory = job.program.package_dir.display(),
@@ -156,9 +171,7 @@ cd {directory}
             "timeout {PATIENCE} {program} --color=never --include-ignored --exact {name}; echo \"{ENDED}$? {name}\"\n"
         ));
     }
-    script.push_str(&format!(
-        "echo '{DONE}'\nsleep 1\necho o > /proc/sysrq-trigger\nsleep 60\n"
-    ));
+    script.push_str("sleep 1\necho o > /proc/sysrq-trigger\nsleep 60\n");
     script
 }
 
