@@ -52,6 +52,10 @@ fn switches_between_own_metrics_past_a_standby_in_between() {
         for round in 0..rounds(1500) {
             for (family, option) in FAMILIES {
                 let look = round % 100 == 0;
+                match family {
+                    Family::V4 => v4.switching(),
+                    Family::V6 => v6.switching(),
+                }
                 let there = router.activate(family, only(C)).unwrap();
                 assert_eq!(there.problems, Vec::<String>::new());
                 assert!(
@@ -65,6 +69,10 @@ fn switches_between_own_metrics_past_a_standby_in_between() {
                     );
                 }
                 assert_eq!(router.current(family).unwrap(), only(C));
+                match family {
+                    Family::V4 => v4.switching(),
+                    Family::V6 => v6.switching(),
+                }
                 let back = router.activate(family, only(A)).unwrap();
                 assert_eq!(back.problems, Vec::<String>::new());
                 assert!(back.routed <= back.confirmed, "{back:?}");

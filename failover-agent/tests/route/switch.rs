@@ -25,6 +25,10 @@ fn switches_without_an_instant_without_default_route() {
         for round in 0..rounds(4000) {
             for family in Family::ALL {
                 let to = if round % 2 == 0 { A } else { B };
+                match family {
+                    Family::V4 => v4.switching(),
+                    Family::V6 => v6.switching(),
+                }
                 let confirmed = router.activate(family, only(to)).unwrap();
                 assert_eq!(confirmed.problems, Vec::<String>::new());
                 assert_eq!(router.current(family).unwrap(), only(to));

@@ -54,6 +54,10 @@ fn groups_change_without_an_instant_without_default_route() {
         for round in 0..rounds(150) {
             for (to, metric) in sets {
                 for (family, option) in [(Family::V4, "-4"), (Family::V6, "-6")] {
+                    match family {
+                        Family::V4 => v4.switching(),
+                        Family::V6 => v6.switching(),
+                    }
                     let confirmed = router.activate(family, to).unwrap();
                     assert_eq!(confirmed.problems, Vec::<String>::new());
                     assert_eq!(router.current(family).unwrap(), to);
