@@ -28,7 +28,9 @@ mod sync;
 
 use std::time::Duration;
 
-use failover_policy::{Action, Family, Input, Machine, Members, PerFamily, Rules, UplinkId};
+use failover_policy::{
+    Action, Family, Input, Machine, MachineConfig, PerFamily, UplinkId, UplinkSet,
+};
 use futures_util::FutureExt as _;
 use tokio::{
     sync::mpsc,
@@ -272,7 +274,7 @@ impl<'a> Agent<'a> {
     fn new(
         setting: Setting<'a>,
         clock: Clock,
-        active: PerFamily<Members>,
+        active: PerFamily<UplinkSet>,
         links: Vec<Link>,
         router: &'a mut Router,
         datapath: &'a mut Datapath,
@@ -285,7 +287,7 @@ impl<'a> Agent<'a> {
         } = setting;
         let drills = Drills::new(store);
         let memory = Memory::load(store);
-        let machine = Machine::new(Rules {
+        let machine = Machine::new(MachineConfig {
             active,
             drill: orders::earlier_drill(&drills, &config, clock),
             ..machine_rules(&config, &links, memory.known())

@@ -2,7 +2,7 @@
 
 #[cfg(doc)]
 use super::Input;
-use super::{Family, Health, Members, TargetId, Time, UplinkId};
+use super::{Family, Health, TargetId, Time, UplinkId, UplinkSet};
 
 /// Why a switch happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,9 +39,9 @@ pub enum Action {
         /// Which family.
         family: Family,
         /// The active uplinks until now; empty: none.
-        from: Members,
+        from: UplinkSet,
         /// The new ones; some of them may be among the old. Never empty.
-        to: Members,
+        to: UplinkSet,
         /// Why.
         cause: Cause,
         /// When the fact came in that made the decision possible: the end of the round that made the old uplink Down, or the new one Up.
@@ -71,7 +71,7 @@ pub enum Action {
         /// In which family.
         family: Family,
         /// Which uplinks: Down, not active. Takes the place of the set before, which is empty at the start.
-        uplinks: Members,
+        uplinks: UplinkSet,
     },
     /// Find out whether probes fail for a reason that lies in this host, and answer with [`Input::Examined`].
     Examine {
@@ -121,7 +121,7 @@ pub enum Note {
         /// In which family.
         family: Family,
         /// The active uplinks, if there are any.
-        active: Members,
+        active: UplinkSet,
     },
     /// A more preferred uplink is Up but must stay good until `until` before the failback.
     Holding {

@@ -5,11 +5,11 @@ use std::collections::VecDeque;
 
 use super::health::Tracker;
 use super::renumbering::Renumbering;
-use super::{Action, Cause, Family, Health, Members, Time, UplinkId};
+use super::{Action, Cause, Family, Health, Time, UplinkId, UplinkSet};
 
 /// How one uplink stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
+enum CutState {
     /// Nothing was decided against it.
     Passing,
     /// No longer active, cut as soon as this is past and the active uplink is proven.
@@ -23,7 +23,7 @@ enum Standing {
 pub(super) struct Cutoff {
     family: Family,
     /// In order of preference.
-    standings: Vec<Standing>,
+    states: Vec<CutState>,
     /// The end of the next drain.
     deadline: Option<Time>,
 }
@@ -32,7 +32,7 @@ impl Cutoff {
     pub(super) fn new(family: Family, uplinks: usize) -> Self {
         Cutoff {
             family,
-            standings: vec![Standing::Passing; uplinks],
+            states: vec![CutState::Passing; uplinks],
             deadline: None,
         }
     }
@@ -43,33 +43,39 @@ impl Cutoff {
 
     /// When the drain of an uplink ends, if it has one.
     pub(super) fn draining(&self, uplink: UplinkId) -> Option<Time> {
-        match self.standings.get(uplink.0)? {
-            Standing::Leaving { due, .. } => Some(*due),
-            Standing::Passing | Standing::Cut { .. } => None,
+        match self.states.get(uplink.0)? {
+            CutState::Leaving { due, .. } => Some(*due),
+            CutState::Passing | CutState::Cut { .. } => None,
         }
     }
 
     /// Why an uplink was cut, if it is.
     pub(super) fn cut(&self, uplink: UplinkId) -> Option<Cause> {
-        match self.standings.get(uplink.0)? {
-            Standing::Cut { cause } => Some(*cause),
-            Standing::Passing | Standing::Leaving { .. } => None,
+        match self.states.get(uplink.0)? {
+            CutState::Cut { cause } => Some(*cause),
+            CutState::Passing | CutState::Leaving { .. } => None,
         }
     }
 
     /// A switch to `to` was confirmed: all others are to be cut, after their drain if they were left for a better one. A
     /// drain that is running already goes on: what a second switch is about lies elsewhere.
-    pub(super) fn switched(&mut self, to: Members, cause: Cause, trackers: &[Tracker], now: Time) {
-        for (id, (standing, tracker)) in self.standings.iter_mut().zip(trackers).enumerate() {
+    pub(super) fn switched(
+        &mut self,
+        to: UplinkSet,
+        cause: Cause,
+        trackers: &[Tracker],
+        now: Time,
+    ) {
+        for (id, (state, tracker)) in self.states.iter_mut().zip(trackers).enumerate() {
             if to.contains(UplinkId(id)) {
-                *standing = Standing::Passing;
-            } else if *standing == Standing::Passing {
+                *state = CutState::Passing;
+            } else if *state == CutState::Passing {
                 let drain = match cause {
                     Cause::Failback => tracker.drain(),
                     _ => Duration::ZERO,
                 };
                 let due = now + drain;
-                *standing = Standing::Leaving { due, cause };
+                *state = CutState::Leaving { due, cause };
             }
         }
     }
@@ -77,13 +83,13 @@ impl Cutoff {
     /// The uplinks are others. A new one is cut like any other standby, if there are `standbys`.
     pub(super) fn reconfigure(&mut self, uplinks: &Renumbering, standbys: bool, now: Time) {
         let new = match standbys {
-            true => Standing::Leaving {
+            true => CutState::Leaving {
                 due: now,
                 cause: Cause::Startup,
             },
-            false => Standing::Passing,
+            false => CutState::Passing,
         };
-        self.standings = uplinks.carry(&self.standings, |_| new);
+        self.states = uplinks.carry(&self.states, |_| new);
     }
 
     /// Orders what is due. Only while the active uplink is `proven`: nothing is ever cut in favour of another. `judges` knows
@@ -99,13 +105,13 @@ impl Cutoff {
         if !proven {
             return;
         }
-        for (id, (standing, judge)) in self.standings.iter_mut().zip(judges).enumerate() {
-            let Standing::Leaving { due, cause } = *standing else {
+        for (id, (state, judge)) in self.states.iter_mut().zip(judges).enumerate() {
+            let CutState::Leaving { due, cause } = *state else {
                 continue;
             };
             // On a Down uplink nothing can finish: its connections had better learn it now.
             if due <= now || judge.health() == Health::Down {
-                *standing = Standing::Cut { cause };
+                *state = CutState::Cut { cause };
                 out.push_back(Action::Cut {
                     family: self.family,
                     uplink: UplinkId(id),

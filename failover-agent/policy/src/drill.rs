@@ -1,7 +1,7 @@
 //! Drills: an uplink counts as Down for a while.
 
 use super::health::Tracker;
-use super::machine::Side;
+use super::machine::FamilyState;
 use super::{Action, Family, Health, Machine, Note, Refusal, Time, UplinkId};
 
 impl Machine {
@@ -12,15 +12,15 @@ impl Machine {
         begin: bool,
         now: Time,
     ) -> Result<(), Refusal> {
-        if uplink.0 >= self.sides.v4.trackers.len() {
+        if uplink.0 >= self.families.v4.trackers.len() {
             return Err(Refusal::Unknown);
         }
-        for (family, side) in self.sides.iter() {
-            let needed = side.trackers[uplink.0].measured() == Health::Up
-                || side.election.active().contains(uplink);
+        for (family, state) in self.families.iter() {
+            let needed = state.trackers[uplink.0].measured() == Health::Up
+                || state.election.active().contains(uplink);
             let other =
                 |(id, tracker): (usize, &Tracker)| uplink != UplinkId(id) && tracker.reliable(now);
-            if begin && side.probed() && needed && !side.trackers.iter().enumerate().any(other) {
+            if begin && state.probed() && needed && !state.trackers.iter().enumerate().any(other) {
                 return Err(Refusal::NoOther { family });
             }
         }
@@ -39,15 +39,15 @@ impl Machine {
         if old == new {
             return;
         }
-        let sides = &mut self.sides;
+        let families = &mut self.families;
         for (uplink, drilled) in [(old, false), (new, true)] {
             let Some(uplink) = uplink else { continue };
             if !drilled {
                 let note = Note::DrillEnded { uplink, alone };
                 self.actions.push_back(Action::Note(note));
             }
-            for side in sides.values_mut() {
-                side.trackers[uplink.0].set_drilled(drilled, now, &mut self.actions);
+            for state in families.values_mut() {
+                state.trackers[uplink.0].set_drilled(drilled, now, &mut self.actions);
             }
         }
     }
@@ -57,15 +57,15 @@ impl Machine {
         let Some((uplink, until)) = self.drill else {
             return;
         };
-        let alone = |(family, side): (Family, &Side)| {
+        let alone = |(family, state): (Family, &FamilyState)| {
             let other = |(id, tracker): (usize, &Tracker)| {
                 uplink != UplinkId(id) && (tracker.health() == Health::Up || tracker.undecided())
             };
-            let last = side.trackers[uplink.0].measured() == Health::Up
-                && !side.trackers.iter().enumerate().any(other);
+            let last = state.trackers[uplink.0].measured() == Health::Up
+                && !state.trackers.iter().enumerate().any(other);
             last.then_some(family)
         };
-        let alone = self.sides.iter().find_map(alone);
+        let alone = self.families.iter().find_map(alone);
         if until <= now {
             self.set_drill(None, None, now);
         } else if alone.is_some() {

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use super::health::Tracker;
 use super::pick::Pick;
 use super::renumbering::Renumbering;
-use super::{Action, Cause, Family, Health, Members, Note, Time, UplinkId};
+use super::{Action, Cause, Family, Health, Note, Time, UplinkId, UplinkSet};
 
 /// First and longest wait after a switch that could not be confirmed, before the same destination is tried again.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
@@ -28,13 +28,13 @@ pub(super) struct Candidate {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Election {
     pub(super) family: Family,
-    pub(super) active: Members,
+    pub(super) active: UplinkSet,
     /// Whether a switch was confirmed in this run: until then `active` is only adopted.
     started: bool,
     /// All that was active has been removed: whoever is proven first will do.
     pub(super) bereft: bool,
     /// The switch that waits for its confirmation.
-    in_flight: Option<(Members, Cause)>,
+    in_flight: Option<(UplinkSet, Cause)>,
     /// Why the last confirmed switch happened.
     cause: Option<Cause>,
     /// The last confirmed failback to a better group.
@@ -54,7 +54,7 @@ impl Election {
     pub(super) fn new(
         family: Family,
         uplinks: usize,
-        adopted: Members,
+        adopted: UplinkSet,
         pin: Option<UplinkId>,
     ) -> Self {
         let known = |id: &UplinkId| id.0 < uplinks;
@@ -74,15 +74,15 @@ impl Election {
         }
     }
 
-    pub(super) fn active(&self) -> Members {
+    pub(super) fn active(&self) -> UplinkSet {
         self.active
     }
 
     /// The active uplinks as far as they were confirmed in this run.
-    pub(super) fn confirmed(&self) -> Members {
+    pub(super) fn confirmed(&self) -> UplinkSet {
         match self.started {
             true => self.active,
-            false => Members::NONE,
+            false => UplinkSet::NONE,
         }
     }
 
@@ -91,7 +91,7 @@ impl Election {
     }
 
     /// Where the switch leads that waits for its confirmation.
-    pub(super) fn in_flight(&self) -> Option<Members> {
+    pub(super) fn in_flight(&self) -> Option<UplinkSet> {
         self.in_flight.map(|(to, _)| to)
     }
 
@@ -114,10 +114,10 @@ impl Election {
     /// the active uplinks until then, and the cause.
     pub(super) fn switched(
         &mut self,
-        to: Members,
+        to: UplinkSet,
         confirmed: bool,
         now: Time,
-    ) -> Option<(Members, Cause)> {
+    ) -> Option<(UplinkSet, Cause)> {
         let (_, cause) = self
             .in_flight
             .take_if(|(destination, _)| *destination == to)?;
@@ -140,7 +140,7 @@ impl Election {
     }
 
     /// Passes over for a while what could not be switched to. Of several new ones it may be any: each is tried alone first.
-    fn back_off(&mut self, to: Members, now: Time) {
+    fn back_off(&mut self, to: UplinkSet, now: Time) {
         let new = to.minus(self.active);
         if new.len() > 1 {
             for id in new.iter() {
@@ -169,7 +169,7 @@ impl Election {
             return self.start(trackers, now, out);
         }
         let is_down = |id: &UplinkId| trackers[id.0].health() == Health::Down;
-        let down: Members = active.iter().filter(is_down).collect();
+        let down: UplinkSet = active.iter().filter(is_down).collect();
         self.told_nowhere &= down == active;
         if self.obey(down, trackers, now, out) {
             return;
@@ -193,12 +193,12 @@ impl Election {
     /// Goes where somebody wants it; whether it does. `down` are the active uplinks that are Down.
     fn obey(
         &mut self,
-        down: Members,
+        down: UplinkSet,
         trackers: &[Tracker],
         now: Time,
         out: &mut VecDeque<Action>,
     ) -> bool {
-        let elsewhere = |pin: &UplinkId| self.active != Members::only(*pin);
+        let elsewhere = |pin: &UplinkId| self.active != UplinkSet::only(*pin);
         let Some(pin) = self.pin.filter(elsewhere) else {
             return false;
         };
@@ -220,14 +220,14 @@ impl Election {
     /// Does what the other family did, whose confirmed active uplinks are `leader`, as far as they can carry this one.
     pub(super) fn follow(
         &mut self,
-        leader: Members,
+        leader: UplinkSet,
         trackers: &[Tracker],
         now: Time,
         out: &mut VecDeque<Action>,
     ) {
         (self.deadline, self.asking) = (None, false);
         let present = |id: &UplinkId| trackers[id.0].present();
-        let wanted: Members = leader.iter().filter(present).collect();
+        let wanted: UplinkSet = leader.iter().filter(present).collect();
         if self.in_flight.is_some() || wanted.is_empty() || wanted == self.confirmed() {
             return;
         }
@@ -264,7 +264,7 @@ impl Election {
     /// Some of the active uplinks are `down`: leaves them, if one of the others is proven. Others that have not failed stay.
     fn leave(
         &mut self,
-        down: Members,
+        down: UplinkSet,
         trackers: &[Tracker],
         now: Time,
         out: &mut VecDeque<Action>,
@@ -320,7 +320,7 @@ impl Election {
                 Pick::Wait | Pick::Nobody => return,
             },
         };
-        let detected = detected(Members::NONE, new, trackers);
+        let detected = detected(UplinkSet::NONE, new, trackers);
         self.switch(to, Cause::Failback, detected, now, out);
     }
 
@@ -352,7 +352,7 @@ impl Election {
 
     pub(super) fn switch(
         &mut self,
-        to: Members,
+        to: UplinkSet,
         cause: Cause,
         detected: Time,
         now: Time,
@@ -387,18 +387,18 @@ impl Election {
 }
 
 /// The best rank among some uplinks.
-pub(super) fn rank(uplinks: Members, trackers: &[Tracker]) -> Option<u32> {
+pub(super) fn rank(uplinks: UplinkSet, trackers: &[Tracker]) -> Option<u32> {
     uplinks.iter().map(|id| trackers[id.0].rank()).min()
 }
 
 /// When the trouble began that made uplinks Down: what was sent before proves nothing.
-fn trouble(down: Members, trackers: &[Tracker]) -> Option<Time> {
+fn trouble(down: UplinkSet, trackers: &[Tracker]) -> Option<Time> {
     let troubles = down.iter().filter_map(|id| trackers[id.0].trouble());
     troubles.max()
 }
 
 /// When it became possible to leave `left` for `to`: all of the ones were Down, and the first of the others was Up.
-pub(super) fn detected(left: Members, to: Members, trackers: &[Tracker]) -> Time {
+pub(super) fn detected(left: UplinkSet, to: UplinkSet, trackers: &[Tracker]) -> Time {
     let since = |id: UplinkId| trackers[id.0].since();
     let down = left.iter().map(since).max().unwrap_or_default();
     down.max(to.iter().map(since).min().unwrap_or_default())

@@ -5,14 +5,14 @@ use std::collections::VecDeque;
 
 use super::examination::Examination;
 use super::round::{Rounds, Verdict};
-use super::{Action, Family, Health, Note, Outcome, TargetId, Time, UplinkId, UplinkRules};
+use super::{Action, Family, Health, Note, Outcome, TargetId, Time, UplinkId, UplinkSettings};
 
 /// Health of one uplink in one family, and what it rests on.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Tracker {
     uplink: UplinkId,
     family: Family,
-    rules: UplinkRules,
+    rules: UplinkSettings,
     carrier: bool,
     usable: bool,
     /// As measured.
@@ -41,7 +41,7 @@ pub(super) struct Tracker {
 }
 
 impl Tracker {
-    pub(super) fn new(uplink: UplinkId, family: Family, rules: &UplinkRules) -> Self {
+    pub(super) fn new(uplink: UplinkId, family: Family, rules: &UplinkSettings) -> Self {
         let found_down = rules.earlier[family] == Health::Down;
         let probed = rules.targets[family] > 0;
         Tracker {
@@ -284,15 +284,15 @@ impl Tracker {
     pub(super) fn reconfigure(
         &mut self,
         uplink: UplinkId,
-        rules: &UplinkRules,
+        rules: &UplinkSettings,
         now: Time,
         out: &mut VecDeque<Action>,
     ) {
         let (health, probed) = (self.health(), self.probed());
         let old = core::mem::replace(&mut self.rules, rules.lasting());
         self.uplink = uplink;
-        let probing = |rules: &UplinkRules| {
-            let UplinkRules {
+        let probing = |rules: &UplinkSettings| {
+            let UplinkSettings {
                 targets,
                 quorum,
                 interval,

@@ -4,7 +4,7 @@ use core::time::Duration;
 
 #[cfg(doc)]
 use super::Action;
-use super::{Family, Members, TargetId, Time, UplinkId};
+use super::{Family, TargetId, Time, UplinkId, UplinkSet};
 
 /// How one probe ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ pub enum Input {
         /// The family of the switch.
         family: Family,
         /// Its destination.
-        to: Members,
+        to: UplinkSet,
         /// Whether the new route stands and was confirmed. If not, the machine tries again after a while, as long as its reason lasts.
         confirmed: bool,
     },
@@ -83,7 +83,7 @@ pub enum Input {
     /// yet says nothing any more, and the numbers of the rounds may begin anew.
     ///
     /// Must be sent, after the prober was told, whenever the source address or the gateway changes while the uplink stays
-    /// usable, and when the prober is replaced by another one for a reason that [`UplinkRules`](super::UplinkRules) do not show.
+    /// usable, and when the prober is replaced by another one for a reason that [`UplinkSettings`](super::UplinkRules) do not show.
     Moved {
         /// Which uplink.
         uplink: UplinkId,

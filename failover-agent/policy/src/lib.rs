@@ -53,7 +53,6 @@ mod family;
 mod health;
 mod input;
 mod machine;
-mod members;
 mod pick;
 mod reload;
 mod renumbering;
@@ -63,6 +62,7 @@ mod rules;
 mod start;
 #[cfg(test)]
 mod tests;
+mod uplink_set;
 mod withdrawal;
 
 pub use action::{Action, Cause, Note};
@@ -70,8 +70,8 @@ pub use command::{Command, Refusal};
 pub use family::{Family, PerFamily};
 pub use input::{Input, Outcome};
 pub use machine::Machine;
-pub use members::{MAX_MEMBERS, Members};
-pub use rules::{Rules, UplinkRules};
+pub use rules::{MachineConfig, UplinkSettings};
+pub use uplink_set::{MAX_UPLINKS, UplinkSet};
 
 use core::time::Duration;
 

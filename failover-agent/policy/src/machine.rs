@@ -9,13 +9,13 @@ use super::health::Tracker;
 use super::reset::Resets;
 use super::withdrawal::Withdrawal;
 use super::{
-    Action, Cause, Command, Family, Health, Input, Members, PerFamily, Refusal, Rules, Time,
-    UplinkId,
+    Action, Cause, Command, Family, Health, Input, MachineConfig, PerFamily, Refusal, Time,
+    UplinkId, UplinkSet,
 };
 
 /// What one family knows and decides.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Side {
+pub(super) struct FamilyState {
     /// In order of preference.
     pub(super) trackers: Vec<Tracker>,
     pub(super) election: Election,
@@ -23,7 +23,7 @@ pub(super) struct Side {
     pub(super) withdrawal: Withdrawal,
 }
 
-impl Side {
+impl FamilyState {
     /// A family that is not probed follows the other one.
     pub(super) fn probed(&self) -> bool {
         self.trackers.iter().any(Tracker::probed)
@@ -38,7 +38,7 @@ impl Side {
 /// that are in a queue are not missing. Facts about uplinks or targets that the rules do not have are ignored.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Machine {
-    pub(super) sides: PerFamily<Side>,
+    pub(super) families: PerFamily<FamilyState>,
     /// The uplink in a drill, and the end of it.
     pub(super) drill: Option<(UplinkId, Time)>,
     /// Whether an uplink that is Down loses its default routes.
@@ -49,15 +49,15 @@ pub struct Machine {
 
 impl Machine {
     /// A machine that knows nothing yet but its rules.
-    pub fn new(rules: Rules) -> Self {
-        let Rules {
+    pub fn new(rules: MachineConfig) -> Self {
+        let MachineConfig {
             uplinks,
             active,
             drill,
             pinned,
             withdraw,
         } = rules;
-        let sides = PerFamily::from_fn(|family| Side {
+        let families = PerFamily::from_fn(|family| FamilyState {
             trackers: (uplinks.iter().enumerate())
                 .map(|(id, uplink)| Tracker::new(UplinkId(id), family, uplink))
                 .collect(),
@@ -66,7 +66,7 @@ impl Machine {
             withdrawal: Withdrawal::new(family),
         });
         let mut machine = Machine {
-            sides,
+            families,
             drill: None,
             withdraw,
             resets: Resets::new(&uplinks),
@@ -89,13 +89,13 @@ impl Machine {
                 target,
                 outcome,
             } => {
-                if let Some(tracker) = self.sides[family].trackers.get_mut(uplink.0) {
+                if let Some(tracker) = self.families[family].trackers.get_mut(uplink.0) {
                     tracker.probe((round, sent), target, outcome, now, out);
                 }
             }
             Input::Carrier { uplink, up } => {
-                for side in self.sides.values_mut() {
-                    if let Some(tracker) = side.trackers.get_mut(uplink.0) {
+                for state in self.families.values_mut() {
+                    if let Some(tracker) = state.trackers.get_mut(uplink.0) {
                         tracker.set_carrier(up, now, out);
                     }
                 }
@@ -105,7 +105,7 @@ impl Machine {
                 family,
                 usable,
             } => {
-                if let Some(tracker) = self.sides[family].trackers.get_mut(uplink.0) {
+                if let Some(tracker) = self.families[family].trackers.get_mut(uplink.0) {
                     tracker.set_usable(usable, now, out);
                 }
             }
@@ -119,18 +119,18 @@ impl Machine {
                 family,
                 blind,
             } => {
-                if let Some(tracker) = self.sides[family].trackers.get_mut(uplink.0) {
+                if let Some(tracker) = self.families[family].trackers.get_mut(uplink.0) {
                     tracker.examined(blind, now, out);
                 }
             }
             Input::Suspect { uplink, family } => {
-                let side = &mut self.sides[family];
-                if let Some(tracker) = side.trackers.get(uplink.0) {
-                    side.election.suspect(tracker, now, out);
+                let state = &mut self.families[family];
+                if let Some(tracker) = state.trackers.get(uplink.0) {
+                    state.election.suspect(tracker, now, out);
                 }
             }
             Input::Moved { uplink, family } => {
-                if let Some(tracker) = self.sides[family].trackers.get_mut(uplink.0) {
+                if let Some(tracker) = self.families[family].trackers.get_mut(uplink.0) {
                     tracker.moved(now);
                 }
             }
@@ -147,8 +147,8 @@ impl Machine {
         match command {
             Command::Switch(uplink) => self.pin(uplink)?,
             Command::Auto => {
-                for side in self.sides.values_mut() {
-                    side.election.set_pin(None);
+                for state in self.families.values_mut() {
+                    state.election.set_pin(None);
                 }
                 self.set_drill(None, None, now);
             }
@@ -164,20 +164,28 @@ impl Machine {
 
     /// When [`handle_timeout`](Machine::handle_timeout) must be called; it may change with every call of the others.
     pub fn poll_timeout(&self) -> Option<Time> {
-        let of_side = |side: &Side| {
-            let rounds = side.trackers.iter().filter_map(Tracker::deadline).min();
-            let decisions = side.election.deadline().into_iter();
-            let decisions = decisions.chain(side.cutoff.deadline());
+        let of_side = |state: &FamilyState| {
+            let rounds = state.trackers.iter().filter_map(Tracker::deadline).min();
+            let decisions = state.election.deadline().into_iter();
+            let decisions = decisions.chain(state.cutoff.deadline());
             rounds.into_iter().chain(decisions).min()
         };
         let drill = self.drill.map(|(_, until)| until);
         let others = drill.into_iter().chain(self.resets.deadline());
-        self.sides.values().filter_map(of_side).chain(others).min()
+        self.families
+            .values()
+            .filter_map(of_side)
+            .chain(others)
+            .min()
     }
 
     /// Tells the time. Harmless when nothing is due.
     pub fn handle_timeout(&mut self, now: Time) {
-        for tracker in self.sides.values_mut().flat_map(|side| &mut side.trackers) {
+        for tracker in self
+            .families
+            .values_mut()
+            .flat_map(|state| &mut state.trackers)
+        {
             tracker.expire(now, &mut self.actions);
         }
         self.decide(now);
@@ -189,8 +197,8 @@ impl Machine {
     }
 
     /// The uplinks that carry the family's new traffic, as far as confirmed (or adopted, before the first switch).
-    pub fn active(&self, family: Family) -> Members {
-        self.sides[family].election.active()
+    pub fn active(&self, family: Family) -> UplinkSet {
+        self.families[family].election.active()
     }
 
     /// Health of an uplink in a family: [`Health::Unknown`] where it has no targets.
@@ -213,7 +221,7 @@ impl Machine {
 
     /// The uplink that was chosen by hand in a family.
     pub fn pinned(&self, family: Family) -> Option<UplinkId> {
-        self.sides[family].election.pin()
+        self.families[family].election.pin()
     }
 
     /// The uplink in a drill, and the end of it.
@@ -223,18 +231,18 @@ impl Machine {
 
     /// The uplinks whose default routes must not stand ([`Action::Withdraw`]), which the caller has been told.
     #[cfg(test)]
-    pub(super) fn withdrawn(&self, family: Family) -> Members {
-        self.sides[family].withdrawal.told()
+    pub(super) fn withdrawn(&self, family: Family) -> UplinkSet {
+        self.families[family].withdrawal.told()
     }
 
     /// When an uplink will be cut on which old connections may still finish. May be past while the active uplink is not proven.
     pub fn draining(&self, uplink: UplinkId, family: Family) -> Option<Time> {
-        self.sides[family].cutoff.draining(uplink)
+        self.families[family].cutoff.draining(uplink)
     }
 
     /// Why an uplink was cut ([`Action::Cut`]), if it is.
     pub fn cut(&self, uplink: UplinkId, family: Family) -> Option<Cause> {
-        self.sides[family].cutoff.cut(uplink)
+        self.families[family].cutoff.cut(uplink)
     }
 
     /// Round-trip time of the last answer.
@@ -248,19 +256,19 @@ impl Machine {
     }
 
     fn tracker(&self, uplink: UplinkId, family: Family) -> Option<&Tracker> {
-        self.sides[family].trackers.get(uplink.0)
+        self.families[family].trackers.get(uplink.0)
     }
 
     /// Takes the answer to a switch.
-    fn switched(&mut self, family: Family, to: Members, confirmed: bool, now: Time) {
-        let side = &mut self.sides[family];
-        let Some((from, cause)) = side.election.switched(to, confirmed, now) else {
+    fn switched(&mut self, family: Family, to: UplinkSet, confirmed: bool, now: Time) {
+        let state = &mut self.families[family];
+        let Some((from, cause)) = state.election.switched(to, confirmed, now) else {
             return;
         };
         let better =
-            rank(from, &side.trackers).is_some_and(|from| rank(to, &side.trackers) < Some(from));
+            rank(from, &state.trackers).is_some_and(|from| rank(to, &state.trackers) < Some(from));
         let cause = match cause {
-            Cause::Follow => self.sides[family.other()].election.cause(),
+            Cause::Follow => self.families[family.other()].election.cause(),
             cause => Some(cause),
         };
         let cause = match cause {
@@ -268,27 +276,30 @@ impl Machine {
             Some(cause) => cause,
             None => Cause::Failover,
         };
-        let side = &mut self.sides[family];
-        side.cutoff.switched(to, cause, &side.trackers, now);
+        let state = &mut self.families[family];
+        state.cutoff.switched(to, cause, &state.trackers, now);
     }
 
     /// Chooses `uplink` by hand where it is Up.
     fn pin(&mut self, uplink: UplinkId) -> Result<(), Refusal> {
-        let up = |side: &Side| side.trackers[uplink.0].health() == Health::Up;
-        if uplink.0 >= self.sides.v4.trackers.len() {
+        let up = |state: &FamilyState| state.trackers[uplink.0].health() == Health::Up;
+        if uplink.0 >= self.families.v4.trackers.len() {
             return Err(Refusal::Unknown);
         }
-        if !self.sides.values().any(up) {
-            let mut trackers = self.sides.values().map(|side| &side.trackers[uplink.0]);
+        if !self.families.values().any(up) {
+            let mut trackers = self
+                .families
+                .values()
+                .map(|state| &state.trackers[uplink.0]);
             let health = trackers
                 .find(|tracker| tracker.probed())
                 .map_or(Health::Unknown, Tracker::health);
             let drill = self.drill.is_some_and(|(drilled, _)| drilled == uplink);
             return Err(Refusal::NotUp { health, drill });
         }
-        for side in self.sides.values_mut() {
-            let pin = up(side).then_some(uplink);
-            side.election.set_pin(pin);
+        for state in self.families.values_mut() {
+            let pin = up(state).then_some(uplink);
+            state.election.set_pin(pin);
         }
         Ok(())
     }
@@ -297,15 +308,17 @@ impl Machine {
     /// switches.
     pub(super) fn decide(&mut self, now: Time) {
         self.check_drill_end(now);
-        let mut leader = Members::NONE;
+        let mut leader = UplinkSet::NONE;
         let mut follower = None;
         for family in Family::ALL {
             let idle = self.idle(family);
-            let side = &mut self.sides[family];
-            if side.probed() {
-                side.withdrawal.give_back(idle, &mut self.actions);
-                side.election.decide(&side.trackers, now, &mut self.actions);
-                leader = side.election.confirmed();
+            let state = &mut self.families[family];
+            if state.probed() {
+                state.withdrawal.give_back(idle, &mut self.actions);
+                state
+                    .election
+                    .decide(&state.trackers, now, &mut self.actions);
+                leader = state.election.confirmed();
                 self.cut_off(family, now);
             } else {
                 follower = Some(family);
@@ -315,62 +328,64 @@ impl Machine {
             && !leader.is_empty()
         {
             let idle = self.idle(family);
-            let side = &mut self.sides[family];
-            side.withdrawal.give_back(idle, &mut self.actions);
-            side.election
-                .follow(leader, &side.trackers, now, &mut self.actions);
+            let state = &mut self.families[family];
+            state.withdrawal.give_back(idle, &mut self.actions);
+            state
+                .election
+                .follow(leader, &state.trackers, now, &mut self.actions);
             self.cut_off(family, now);
         }
         self.attend(now);
     }
 
     /// The uplinks whose default routes must not stand, if that is wanted: Down and in nobody's way, while there is an active one.
-    fn idle(&self, family: Family) -> Members {
-        let side = &self.sides[family];
-        let active = side.election.confirmed();
+    fn idle(&self, family: Family) -> UplinkSet {
+        let state = &self.families[family];
+        let active = state.election.confirmed();
         if !self.withdraw || active.is_empty() {
-            return Members::NONE;
+            return UplinkSet::NONE;
         }
-        let judge = match side.probed() {
-            true => side,
-            false => &self.sides[family.other()],
+        let judge = match state.probed() {
+            true => state,
+            false => &self.families[family.other()],
         };
         let down = |tracker: &&Tracker| tracker.health() == Health::Down;
         let down = judge.trackers.iter().filter(down).map(Tracker::uplink);
-        let coming = side.election.in_flight().unwrap_or_default();
-        down.collect::<Members>().minus(active).minus(coming)
+        let coming = state.election.in_flight().unwrap_or_default();
+        down.collect::<UplinkSet>().minus(active).minus(coming)
     }
 
     /// Orders the cuts that are due. While a switch waits for its confirmation none is: it may lead to what would be cut.
     fn cut_off(&mut self, family: Family, now: Time) {
-        let (side, others) = self.sides.split_mut(family);
-        let judges = if side.probed() {
-            &side.trackers
+        let (state, others) = self.families.split_mut(family);
+        let judges = if state.probed() {
+            &state.trackers
         } else {
             &others.trackers
         };
-        let good = |active: UplinkId| judges[active.0].good() && side.trackers[active.0].present();
-        let in_flight = side.election.in_flight().is_some();
-        let proven = !in_flight && side.election.confirmed().iter().any(good);
-        side.cutoff.decide(proven, judges, now, &mut self.actions);
+        let good = |active: UplinkId| judges[active.0].good() && state.trackers[active.0].present();
+        let in_flight = state.election.in_flight().is_some();
+        let proven = !in_flight && state.election.confirmed().iter().any(good);
+        state.cutoff.decide(proven, judges, now, &mut self.actions);
     }
 
     /// What may take its time, after all that a failover needs.
     fn attend(&mut self, now: Time) {
         for family in Family::ALL {
             let idle = self.idle(family);
-            let side = &mut self.sides[family];
-            side.withdrawal.tell(idle, &mut self.actions);
-            for tracker in &mut side.trackers {
+            let state = &mut self.families[family];
+            state.withdrawal.tell(idle, &mut self.actions);
+            for tracker in &mut state.trackers {
                 if tracker.take_examination() {
                     let uplink = tracker.uplink();
                     self.actions.push_back(Action::Examine { uplink, family });
                 }
             }
         }
-        let busy = |side: &Side| side.election.in_flight().is_some() || side.election.asking;
-        let busy = self.sides.values().any(busy);
-        let PerFamily { v4, v6 } = &self.sides;
+        let busy =
+            |state: &FamilyState| state.election.in_flight().is_some() || state.election.asking;
+        let busy = self.families.values().any(busy);
+        let PerFamily { v4, v6 } = &self.families;
         let dead = v4.trackers.iter().zip(&v6.trackers).filter_map(|(v4, v6)| {
             let down = [v4.found_down(), v6.found_down()];
             let dead = down.contains(&Some(true)) && !down.contains(&Some(false));

@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 
 use super::election::Election;
 use super::health::Tracker;
-use super::{Action, Health, Members, Time, UplinkId};
+use super::{Action, Health, Time, UplinkId, UplinkSet};
 
 /// What a search for a destination found.
 pub(super) enum Pick {
     /// All of one group that can be taken.
-    Take(Members),
+    Take(UplinkSet),
     /// Somebody may be able to prove itself soon.
     Wait,
     Nobody,
@@ -34,7 +34,7 @@ impl Election {
         let mut asking = false;
         for group in trackers.chunk_by(|one, next| one.rank() == next.rank()) {
             let better_asked = asking;
-            let mut proven = Members::NONE;
+            let mut proven = UplinkSet::NONE;
             for tracker in group
                 .iter()
                 .filter(|tracker| tracker.good() && fit(tracker))
@@ -65,11 +65,11 @@ impl Election {
 
     /// Those of `proven` that may be switched to at once: who was among several that could not be confirmed together is tried
     /// alone, so that one that cannot be routed to does not keep the others out.
-    pub(super) fn together(&self, proven: Members) -> Members {
+    pub(super) fn together(&self, proven: UplinkSet) -> UplinkSet {
         let doubted = |id: &UplinkId| self.candidates[id.0].doubted;
-        let sure: Members = proven.iter().filter(|id| !doubted(id)).collect();
+        let sure: UplinkSet = proven.iter().filter(|id| !doubted(id)).collect();
         match proven.first() {
-            Some(first) if sure.is_empty() => Members::only(first),
+            Some(first) if sure.is_empty() => UplinkSet::only(first),
             _ => sure,
         }
     }

@@ -1,35 +1,36 @@
 //! Other rules for a machine that runs: what did not change is not touched.
 
 use super::health::Tracker;
-use super::machine::Side;
+use super::machine::FamilyState;
 use super::renumbering::Renumbering;
-use super::{Machine, Rules, Time, UplinkId};
+use super::{Machine, MachineConfig, Time, UplinkId};
 
 impl Machine {
     /// Takes other rules. `old` says by new uplink which one of before it is; `None`: a new one.
     ///
-    /// What the machine knows and has decided moves along with its uplink. Of known uplinks, [`UplinkRules::earlier`] is
-    /// ignored, and [`Rules::active`] and [`Rules::drill`] altogether; `carrier` and `usable` are facts as of now. Changed
+    /// What the machine knows and has decided moves along with its uplink. Of known uplinks, [`UplinkSettings::earlier`] is
+    /// ignored, and [`MachineConfig::active`] and [`MachineConfig::drill`] altogether; `carrier` and `usable` are facts as of now. Changed
     /// thresholds apply from the next round. With other targets, interval, timeout or quorum the rounds begin anew, as after
     /// [`Input::Moved`]; with targets that are others, but as many as before, that must be sent after this.
     ///
     /// All actions must have been polled before: from now on uplinks have their new numbers. So has the answer to a switch that
     /// is still on its way; removed uplinks are left out of it.
     ///
-    /// [`UplinkRules::earlier`]: super::UplinkRules::earlier
+    /// [`UplinkSettings::earlier`]: super::UplinkRules::earlier
     /// [`Input::Moved`]: super::Input::Moved
-    pub fn reconfigure(&mut self, rules: &Rules, old: &[Option<UplinkId>], now: Time) {
+    pub fn reconfigure(&mut self, rules: &MachineConfig, old: &[Option<UplinkId>], now: Time) {
         debug_assert!(self.actions.is_empty(), "actions name uplinks of before");
-        let before = self.sides.v4.trackers.len();
+        let before = self.families.v4.trackers.len();
         let uplinks = Renumbering::new(old, before, rules.uplinks.len());
-        for (family, side) in self.sides.iter_mut() {
-            side.trackers = uplinks.carry(&side.trackers, |new| {
+        for (family, state) in self.families.iter_mut() {
+            state.trackers = uplinks.carry(&state.trackers, |new| {
                 Tracker::new(new, family, &rules.uplinks[new.0])
             });
-            for ((id, tracker), rules) in side.trackers.iter_mut().enumerate().zip(&rules.uplinks) {
+            for ((id, tracker), rules) in state.trackers.iter_mut().enumerate().zip(&rules.uplinks)
+            {
                 tracker.reconfigure(UplinkId(id), rules, now, &mut self.actions);
             }
-            side.reconfigure(&uplinks, now);
+            state.reconfigure(&uplinks, now);
         }
         let drill = self.drill.take();
         self.drill = drill.and_then(|(drilled, until)| Some((uplinks.uplink(drilled)?, until)));
@@ -39,7 +40,7 @@ impl Machine {
     }
 }
 
-impl Side {
+impl FamilyState {
     fn reconfigure(&mut self, uplinks: &Renumbering, now: Time) {
         self.election.reconfigure(uplinks);
         let standbys = !self.election.confirmed().is_empty();

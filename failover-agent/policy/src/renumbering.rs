@@ -1,6 +1,6 @@
 //! Uplinks of before under their new positions.
 
-use super::{Members, UplinkId};
+use super::{UplinkId, UplinkSet};
 
 /// Which uplink of before each uplink is.
 pub(super) struct Renumbering(Vec<Option<UplinkId>>);
@@ -8,7 +8,7 @@ pub(super) struct Renumbering(Vec<Option<UplinkId>>);
 impl Renumbering {
     /// `old` by new uplink. What makes no sense (there was no such uplink, or it has another place already) is new.
     pub(super) fn new(old: &[Option<UplinkId>], before: usize, after: usize) -> Self {
-        let mut known = Members::NONE;
+        let mut known = UplinkSet::NONE;
         let take = |id: usize| {
             let old = (*old.get(id)?)?;
             let valid = old.0 < before && !known.contains(old);
@@ -25,7 +25,7 @@ impl Renumbering {
     }
 
     /// Those of a set of before that are still there.
-    pub(super) fn members(&self, old: Members) -> Members {
+    pub(super) fn members(&self, old: UplinkSet) -> UplinkSet {
         old.iter().filter_map(|id| self.uplink(id)).collect()
     }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::renumbering::Renumbering;
-use super::{Action, Health, Time, UplinkId, UplinkRules};
+use super::{Action, Health, Time, UplinkId, UplinkSettings};
 
 /// The resets of all uplinks.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,7 +15,7 @@ pub(super) struct Resets {
 }
 
 impl Resets {
-    pub(super) fn new(uplinks: &[UplinkRules]) -> Self {
+    pub(super) fn new(uplinks: &[UplinkSettings]) -> Self {
         let at_start = |rules| reset_before(rules, Time::default());
         Resets {
             last: uplinks.iter().map(at_start).collect(),
@@ -47,14 +47,19 @@ impl Resets {
     }
 
     /// The uplinks are others.
-    pub(super) fn reconfigure(&mut self, uplinks: &Renumbering, rules: &[UplinkRules], now: Time) {
+    pub(super) fn reconfigure(
+        &mut self,
+        uplinks: &Renumbering,
+        rules: &[UplinkSettings],
+        now: Time,
+    ) {
         self.last = uplinks.carry(&self.last, |new| reset_before(&rules[new.0], now));
     }
 }
 
 /// An uplink that starts as Down may have been reset a moment ago by an earlier run, or may be on its way: its grace begins
 /// with the start.
-fn reset_before(rules: &UplinkRules, start: Time) -> Option<Time> {
+fn reset_before(rules: &UplinkSettings, start: Time) -> Option<Time> {
     let down = !rules.carrier
         || rules
             .earlier

@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::collections::VecDeque;
 
-use super::{Family, Outcome, TargetId, Time, UplinkRules};
+use super::{Family, Outcome, TargetId, Time, UplinkSettings};
 
 /// Counted rounds that are kept, for the loss.
 const LOSS_ROUNDS: usize = 60;
@@ -94,7 +94,7 @@ pub(super) struct Rounds {
 }
 
 impl Rounds {
-    pub(super) fn new(family: Family, rules: &UplinkRules) -> Self {
+    pub(super) fn new(family: Family, rules: &UplinkSettings) -> Self {
         Rounds {
             targets: rules.targets[family],
             quorum: rules.quorum,
@@ -115,7 +115,7 @@ impl Rounds {
     }
 
     /// Other rules from now on. What was counted by other targets is forgotten.
-    pub(super) fn reconfigure(&mut self, family: Family, rules: &UplinkRules, now: Time) {
+    pub(super) fn reconfigure(&mut self, family: Family, rules: &UplinkSettings, now: Time) {
         let mut rounds = Rounds::new(family, rules);
         if rounds.targets == self.targets {
             rounds.queue = core::mem::take(&mut self.queue);

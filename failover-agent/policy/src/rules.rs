@@ -4,11 +4,11 @@ use core::time::Duration;
 
 #[cfg(doc)]
 use super::Action;
-use super::{Health, Members, PerFamily, Time, UplinkId};
+use super::{Health, PerFamily, Time, UplinkId, UplinkSet};
 
 /// The rules for one uplink.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UplinkRules {
+pub struct UplinkSettings {
     /// Order of preference: the lowest wins, uplinks of equal rank are a balance group. Does not decrease from one uplink to
     /// the next.
     pub rank: u32,
@@ -38,10 +38,10 @@ pub struct UplinkRules {
     pub reset_grace: Option<Duration>,
 }
 
-impl UplinkRules {
+impl UplinkSettings {
     /// The rules without the facts of the moment at which they were given: those are kept up to date elsewhere.
     pub(super) fn lasting(&self) -> Self {
-        UplinkRules {
+        UplinkSettings {
             usable: PerFamily::both(true),
             carrier: true,
             earlier: PerFamily::both(Health::Unknown),
@@ -57,11 +57,11 @@ impl UplinkRules {
 
 /// Everything that the machine must know at the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rules {
-    /// In order of preference, at most [`MAX_MEMBERS`](super::MAX_MEMBERS).
-    pub uplinks: Vec<UplinkRules>,
+pub struct MachineConfig {
+    /// In order of preference, at most [`MAX_UPLINKS`](super::MAX_UPLINKS).
+    pub uplinks: Vec<UplinkSettings>,
     /// The uplinks that carry new traffic already: adopted from an earlier run of the agent.
-    pub active: PerFamily<Members>,
+    pub active: PerFamily<UplinkSet>,
     /// A drill that an earlier run of the agent has begun, and its end.
     pub drill: Option<(UplinkId, Time)>,
     /// The uplinks that an earlier run was told by hand to keep active.

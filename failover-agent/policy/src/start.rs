@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::election::{Election, detected, rank};
 use super::health::Tracker;
 use super::pick::Pick;
-use super::{Action, Cause, Health, Members, Time, UplinkId};
+use super::{Action, Cause, Health, Time, UplinkId, UplinkSet};
 
 impl Election {
     /// Waits until nobody better, and nobody of the same group, can turn up by its first round; then takes the best.
@@ -31,7 +31,7 @@ impl Election {
         };
         match self.pick(decided, trackers, None, now, out) {
             Pick::Take(to) => {
-                let detected = detected(Members::NONE, to, trackers);
+                let detected = detected(UplinkSet::NONE, to, trackers);
                 let to = to.union(self.staying(to, trackers));
                 self.switch(to, Cause::Startup, detected, now, out);
             }
@@ -49,7 +49,7 @@ impl Election {
         let wanted = |tracker: &Tracker| tracker.uplink() == pin;
         match self.pick(wanted, trackers, None, now, out) {
             Pick::Take(to) => {
-                let detected = detected(Members::NONE, to, trackers);
+                let detected = detected(UplinkSet::NONE, to, trackers);
                 self.switch(to, Cause::Startup, detected, now, out);
                 true
             }
@@ -59,7 +59,7 @@ impl Election {
     }
 
     /// Adopted members of the group of `to` that are not proven, but have not failed either: they stay.
-    fn staying(&self, to: Members, trackers: &[Tracker]) -> Members {
+    fn staying(&self, to: UplinkSet, trackers: &[Tracker]) -> UplinkSet {
         let rank = rank(to, trackers);
         let stays = |id: &UplinkId| {
             let tracker = &trackers[id.0];

@@ -3,36 +3,36 @@
 use std::collections::VecDeque;
 
 use super::renumbering::Renumbering;
-use super::{Action, Family, Members};
+use super::{Action, Family, UplinkSet};
 
 /// The withdrawn uplinks of one family.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Withdrawal {
     family: Family,
-    told: Members,
+    told: UplinkSet,
 }
 
 impl Withdrawal {
     pub(super) fn new(family: Family) -> Self {
         Withdrawal {
             family,
-            told: Members::NONE,
+            told: UplinkSet::NONE,
         }
     }
 
     #[cfg(test)]
-    pub(super) fn told(&self) -> Members {
+    pub(super) fn told(&self) -> UplinkSet {
         self.told
     }
 
     /// Gives back the routes of those that are not to be withdrawn any more: before anything is switched to them.
-    pub(super) fn give_back(&mut self, wanted: Members, out: &mut VecDeque<Action>) {
+    pub(super) fn give_back(&mut self, wanted: UplinkSet, out: &mut VecDeque<Action>) {
         let lifted = self.told.minus(wanted);
         self.tell(self.told.minus(lifted), out);
     }
 
     /// Withdraws exactly these.
-    pub(super) fn tell(&mut self, wanted: Members, out: &mut VecDeque<Action>) {
+    pub(super) fn tell(&mut self, wanted: UplinkSet, out: &mut VecDeque<Action>) {
         if self.told != wanted {
             self.told = wanted;
             out.push_back(Action::Withdraw {

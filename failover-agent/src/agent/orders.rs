@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use failover_policy::{Command, Family, Health, Members, Refusal, Time, UplinkId};
+use failover_policy::{Command, Family, Health, Refusal, Time, UplinkId, UplinkSet};
 use tracing::{debug, info, warn};
 
 use super::{
@@ -123,7 +123,7 @@ impl Agent<'_> {
     fn chosen(&self, uplink: UplinkId) -> String {
         let chosen = |family: &Family| self.machine.pinned(*family) == Some(uplink);
         let told = Family::ALL.into_iter().filter(chosen).map(|family| {
-            match self.machine.active(family) == Members::only(uplink) {
+            match self.machine.active(family) == UplinkSet::only(uplink) {
                 true => format!("is active for {family}"),
                 false => format!("becomes active for {family} as soon as it can be confirmed"),
             }

@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use failover_policy::{Family, Members, PerFamily, Rules, TargetId, UplinkId, UplinkRules};
+use failover_policy::{
+    Family, MachineConfig, PerFamily, TargetId, UplinkId, UplinkSet, UplinkSettings,
+};
 
 use super::memory::Known;
 use crate::{
@@ -49,13 +51,13 @@ pub(super) fn targets(
 }
 
 /// What the policy must know, as long as nothing is active and no drill goes on. `known` is what an earlier run has found out.
-pub(super) fn machine_rules(config: &Config, links: &[Link], known: &Known) -> Rules {
+pub(super) fn machine_rules(config: &Config, links: &[Link], known: &Known) -> MachineConfig {
     let uplinks = config.uplinks.iter().zip(links);
-    Rules {
+    MachineConfig {
         uplinks: uplinks
             .map(|(uplink, link)| rules(uplink, link, known))
             .collect(),
-        active: PerFamily::both(Members::NONE),
+        active: PerFamily::both(UplinkSet::NONE),
         drill: None,
         pinned: PerFamily::from_fn(|family| {
             let interface = known.pinned(family)?;
@@ -68,9 +70,9 @@ pub(super) fn machine_rules(config: &Config, links: &[Link], known: &Known) -> R
 }
 
 /// What the policy must know of one uplink.
-fn rules(uplink: &UplinkConfig, link: &Link, known: &Known) -> UplinkRules {
+fn rules(uplink: &UplinkConfig, link: &Link, known: &Known) -> UplinkSettings {
     let probe = &uplink.probe;
-    UplinkRules {
+    UplinkSettings {
         rank: uplink.rank,
         carrier: link.carrier,
         earlier: known.health(&uplink.interface),

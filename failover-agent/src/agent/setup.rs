@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, path::Path};
 
-use failover_policy::{Cause, Family, Members, PerFamily, UplinkId};
+use failover_policy::{Cause, Family, PerFamily, UplinkId, UplinkSet};
 use tracing::{debug, info, warn};
 
 use crate::{
@@ -18,7 +18,7 @@ pub(super) fn prepare(
     links: &[Link],
     router: &mut Router,
     datapath: &mut Datapath,
-) -> anyhow::Result<PerFamily<Members>> {
+) -> anyhow::Result<PerFamily<UplinkSet>> {
     datapath.renew_lease(config.cutoff.lease)?;
     let present = (0..links.len())
         .map(UplinkId)
@@ -46,7 +46,7 @@ fn open_undecided(
     datapath: &mut Datapath,
     config: &Config,
     links: &[Link],
-    active: &PerFamily<Members>,
+    active: &PerFamily<UplinkSet>,
 ) {
     for (uplink, link) in links.iter().enumerate() {
         let name = &config.uplinks[uplink].name;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use failover_ebpf::Gate;
-use failover_policy::{Cause, Family, Input, Members, Time, UplinkId};
+use failover_policy::{Cause, Family, Input, Time, UplinkId, UplinkSet};
 use tracing::{debug, error, info, warn};
 
 use super::Agent;
@@ -14,9 +14,9 @@ use crate::control::status::{MAX_SWITCHES, joined};
 pub(super) struct SwitchOrder {
     pub(super) family: Family,
     /// The active uplinks before.
-    pub(super) from: Members,
+    pub(super) from: UplinkSet,
     /// The new ones.
-    pub(super) to: Members,
+    pub(super) to: UplinkSet,
     pub(super) cause: Cause,
     /// When the fact that made it necessary came in.
     pub(super) detected: Time,
@@ -200,7 +200,7 @@ impl Agent<'_> {
     }
 
     /// The names of all of them; none if there are none.
-    pub(super) fn names(&self, members: Members) -> Option<String> {
+    pub(super) fn names(&self, members: UplinkSet) -> Option<String> {
         joined(members.iter().map(|uplink| self.name(uplink)))
     }
 
@@ -285,7 +285,7 @@ impl Agent<'_> {
         );
     }
 
-    fn log_drains(&self, family: Family, left: Members) {
+    fn log_drains(&self, family: Family, left: UplinkSet) {
         for uplink in left.iter() {
             let Some(until) = self.machine.draining(uplink, family) else {
                 continue;

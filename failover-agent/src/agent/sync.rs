@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use failover_policy::{Family, Input, Members, UplinkId};
+use failover_policy::{Family, Input, UplinkId, UplinkSet};
 use tracing::{debug, info, warn};
 
 use super::{
@@ -138,7 +138,7 @@ impl Agent<'_> {
     }
 
     /// Takes the default routes of these uplinks out, and puts those of the others back.
-    pub(super) fn withdraw(&mut self, family: Family, uplinks: Members) {
+    pub(super) fn withdraw(&mut self, family: Family, uplinks: UplinkSet) {
         match self.router.set_withdrawn(family, uplinks) {
             Ok(report) => self.log_report(&report),
             Err(error) => warn!("default routes could not be withdrawn: {error:#}"),

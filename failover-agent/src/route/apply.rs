@@ -17,7 +17,7 @@
 use std::{cmp::Reverse, time::Instant};
 
 use anyhow::Result;
-use failover_policy::{Family, Members, UplinkId};
+use failover_policy::{Family, UplinkId, UplinkSet};
 use rtnetlink::packet_route::route::RouteMessage;
 use tracing::debug;
 
@@ -46,7 +46,7 @@ impl Router {
     /// # Errors
     /// The new route was refused or is not there: then everything is as it was before, or, if that cannot be had either, the error
     /// says so. [`Router::current`] tells whose route stands.
-    pub fn activate(&mut self, family: Family, to: Members) -> Result<Confirmed> {
+    pub fn activate(&mut self, family: Family, to: UplinkSet) -> Result<Confirmed> {
         let started = Instant::now();
         let mut former = self.former(family)?;
         let mut ours = Some(former.routes.clone());
@@ -93,7 +93,7 @@ impl Router {
     fn try_activate(
         &mut self,
         family: Family,
-        to: Members,
+        to: UplinkSet,
         started: Instant,
         ours: &[RouteMessage],
         unlisted: &[Fixed],
@@ -122,7 +122,7 @@ impl Router {
         let carriers = match (&group, first.way) {
             (Some(group), _) => group.members,
             (None, Way::Group(members)) => self.sharers(family, members, &mut confirmed),
-            (None, Way::One(uplink)) => Members::only(uplink),
+            (None, Way::One(uplink)) => UplinkSet::only(uplink),
         };
         let wanted: Vec<RouteMessage> = plan
             .iter()
@@ -286,7 +286,7 @@ impl Router {
     }
 
     /// Foreign default routes of the uplinks that beat the active one, tie with one of ours, or belong to a withdrawn uplink.
-    fn rivals(&self, family: Family, active: Members, plan: &[Wanted]) -> Vec<RouteMessage> {
+    fn rivals(&self, family: Family, active: UplinkSet, plan: &[Wanted]) -> Vec<RouteMessage> {
         let withdrawn = self.withdrawn[family];
         let best = plan.first().map_or(0, |active| active.metric);
         let is_rival = |route: &&RouteMessage| {

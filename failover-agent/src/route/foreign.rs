@@ -2,7 +2,7 @@
 //! `unreachable`, `blackhole`, `prohibit` and `throw` ones (kill switches). They stay whatever metric they have; ours find a place
 //! beside them (`plan.rs`), and the status says which ones concern ours.
 
-use failover_policy::{Family, Members};
+use failover_policy::{Family, UplinkSet};
 use rtnetlink::packet_route::route::{RouteMessage, RouteType};
 
 use super::{
@@ -31,14 +31,14 @@ pub enum Effect {
     /// It stands in front of the route of the active uplinks, which has this metric: where new traffic leaves is its decision.
     InFront {
         /// Whose route it is.
-        uplinks: Members,
+        uplinks: UplinkSet,
         /// The metric of that route.
         metric: u32,
     },
     /// It has the metric that the route of these uplinks should have.
     HasMetric {
         /// Whose route it is.
-        uplinks: Members,
+        uplinks: UplinkSet,
         /// The metric that it should have.
         wanted: u32,
         /// The metric that it has: the same where both can stand, ours in front.
@@ -181,7 +181,7 @@ pub(super) fn concerning(family: Family, plan: &[Wanted], fixed: &[Fixed]) -> Ve
         return Vec::new();
     };
     let uplinks = |wanted: &Wanted| match wanted.way {
-        Way::One(uplink) => Members::only(uplink),
+        Way::One(uplink) => UplinkSet::only(uplink),
         Way::Group(members) => members,
     };
     let mut all = Vec::new();

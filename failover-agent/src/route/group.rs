@@ -24,7 +24,7 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 use failover_ebpf::MAX_UPLINKS;
-use failover_policy::{Family, Members, PerFamily, UplinkId};
+use failover_policy::{Family, PerFamily, UplinkId, UplinkSet};
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 
 use super::{
@@ -55,14 +55,14 @@ pub(super) struct Groups {
     /// There can be no resilient group.
     plain: bool,
     /// Members that take no part in a plain route: told once.
-    left_out: PerFamily<Members>,
+    left_out: PerFamily<UplinkSet>,
 }
 
 /// A group as it was put together.
 pub(super) struct Laid {
     pub(super) group: Nexthop,
     /// Those that the kernel has taken.
-    pub(super) members: Members,
+    pub(super) members: UplinkSet,
 }
 
 impl Groups {
@@ -72,7 +72,7 @@ impl Groups {
             hash: HashPolicy::load(store),
             objects: None,
             plain: false,
-            left_out: PerFamily::both(Members::NONE),
+            left_out: PerFamily::both(UplinkSet::NONE),
         }
     }
 }
@@ -85,13 +85,13 @@ impl Router {
     /// Netlink itself fails.
     pub(super) fn lay_group(
         &mut self,
-        members: Members,
+        members: UplinkSet,
         confirmed: &mut Confirmed,
     ) -> Result<Option<Laid>> {
         if self.groups.plain {
             return Ok(None);
         }
-        let mut taken = Members::NONE;
+        let mut taken = UplinkSet::NONE;
         let mut weights = Vec::new();
         for uplink in members.iter() {
             let link = &self.links[uplink.0];
@@ -176,10 +176,10 @@ impl Router {
     pub(super) fn sharers(
         &mut self,
         family: Family,
-        members: Members,
+        members: UplinkSet,
         confirmed: &mut Confirmed,
-    ) -> Members {
-        let mut sharers = Members::NONE;
+    ) -> UplinkSet {
+        let mut sharers = UplinkSet::NONE;
         let mut reasons = Vec::new();
         for uplink in members.iter() {
             let link = &self.links[uplink.0];
@@ -194,7 +194,7 @@ impl Router {
             }
         }
         if sharers.is_empty() {
-            return members.first().map_or(Members::NONE, Members::only);
+            return members.first().map_or(UplinkSet::NONE, UplinkSet::only);
         }
         let told = &mut self.groups.left_out[family];
         for (uplink, reason) in &reasons {
@@ -291,13 +291,13 @@ impl Router {
     ///
     /// # Errors
     /// Netlink itself fails.
-    pub(super) fn group_members(&mut self, id: u32) -> Result<Members> {
+    pub(super) fn group_members(&mut self, id: u32) -> Result<UplinkSet> {
         let Some(Nexthop {
             kind: Kind::Group(members),
             ..
         }) = self.netlink.nexthop(id)?
         else {
-            return Ok(Members::NONE);
+            return Ok(UplinkSet::NONE);
         };
         let uplinks = (0..self.links.len()).map(UplinkId).filter(|uplink| {
             let ids = member_ids(&self.config, self.links[uplink.0].slot);

@@ -73,7 +73,7 @@ use std::{net::IpAddr, time::Duration};
 
 use anyhow::{Result, bail};
 use failover_ebpf::LinkLayer;
-use failover_policy::{Family, Members, PerFamily, UplinkId};
+use failover_policy::{Family, PerFamily, UplinkId, UplinkSet};
 use rtnetlink::packet_route::route::{RouteHeader, RouteMessage, RouteMetric, RouteProtocol};
 
 use self::{
@@ -184,9 +184,9 @@ pub struct Router {
     uplinks: Uplinks,
     missing: Missing,
     /// Whom [`Router::activate`] has made active.
-    active: PerFamily<Members>,
+    active: PerFamily<UplinkSet>,
     /// Whose default routes do not stand.
-    withdrawn: PerFamily<Members>,
+    withdrawn: PerFamily<UplinkSet>,
     /// Every address of this host at the last look.
     addresses: Vec<IpAddr>,
     /// Default routes in the main table that are not ours. Kept, because finding them
@@ -215,8 +215,8 @@ impl Router {
             learned: Learned::load(&store),
             uplinks: Uplinks::load(&store),
             missing: Missing::default(),
-            active: PerFamily::both(Members::NONE),
-            withdrawn: PerFamily::both(Members::NONE),
+            active: PerFamily::both(UplinkSet::NONE),
+            withdrawn: PerFamily::both(UplinkSet::NONE),
             addresses: Vec::new(),
             foreign: PerFamily::default(),
             overtaken: Vec::new(),
@@ -229,10 +229,10 @@ impl Router {
     ///
     /// # Errors
     /// The kernel's routes cannot be read.
-    pub fn current(&mut self, family: Family) -> Result<Members> {
+    pub fn current(&mut self, family: Family) -> Result<UplinkSet> {
         let routes = self.ours(family)?;
         let Some(best) = routes.iter().min_by_key(|route| message::metric(route)) else {
-            return Ok(Members::NONE);
+            return Ok(UplinkSet::NONE);
         };
         let members = match message::nexthop_id(best) {
             Some(group) => self.group_members(group)?,
@@ -246,7 +246,7 @@ impl Router {
         if metric != plan::active_metric(&self.links, &self.config, members)
             && metric >= self.config.standby_metric
         {
-            return Ok(Members::NONE);
+            return Ok(UplinkSet::NONE);
         }
         let active = &mut self.active[family];
         if active.is_empty() {
@@ -271,7 +271,7 @@ impl Router {
     ///
     /// # Errors
     /// Netlink itself fails. What the kernel refuses is in the report.
-    pub fn set_withdrawn(&mut self, family: Family, uplinks: Members) -> Result<Report> {
+    pub fn set_withdrawn(&mut self, family: Family, uplinks: UplinkSet) -> Result<Report> {
         let mut report = Report::default();
         let before = std::mem::replace(&mut self.withdrawn[family], uplinks);
         if before != uplinks {

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use failover_policy::{Family, Members};
+use failover_policy::{Family, UplinkSet};
 use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteMetric};
 
 use super::{
@@ -19,13 +19,13 @@ impl Router {
         &self,
         family: Family,
         wanted: Wanted,
-        carriers: Members,
+        carriers: UplinkSet,
         group: Option<&Laid>,
     ) -> RouteMessage {
         let Wanted { metric, way, .. } = wanted;
         let protocol = self.config.protocol;
         let members = match way {
-            Way::One(uplink) => Members::only(uplink),
+            Way::One(uplink) => UplinkSet::only(uplink),
             Way::Group(_) => carriers,
         };
         let paths: Vec<(&Link, &Path)> = members

@@ -1,6 +1,6 @@
 //! Which default routes of ours are wanted in the main table. Pure.
 
-use failover_policy::{Family, Members, UplinkId};
+use failover_policy::{Family, UplinkId, UplinkSet};
 
 use super::Link;
 use crate::config::RouteConfig;
@@ -21,7 +21,7 @@ pub(super) enum Way {
     One(UplinkId),
     /// By the members of a balance group, also while there is only one left: the flows of this one must stay where they
     /// are when another joins.
-    Group(Members),
+    Group(UplinkSet),
 }
 
 /// The default routes that are wanted while `active` carries the traffic and `withdrawn` have none. The active one comes first,
@@ -36,15 +36,15 @@ pub(super) fn plan(
     links: &[Link],
     family: Family,
     config: &RouteConfig,
-    active: Members,
-    withdrawn: Members,
+    active: UplinkSet,
+    withdrawn: UplinkSet,
     taken: &[u32],
 ) -> Vec<Wanted> {
-    let usable: Members = (0..links.len())
+    let usable: UplinkSet = (0..links.len())
         .map(UplinkId)
         .filter(|uplink| links[uplink.0].families[family].is_some())
         .collect();
-    let carriers: Members = active
+    let carriers: UplinkSet = active
         .iter()
         .filter(|uplink| usable.contains(*uplink))
         .collect();
@@ -109,7 +109,7 @@ fn beside(intended: u32, taken: &[u32]) -> u32 {
 }
 
 /// The metric at which these are active.
-pub(super) fn active_metric(links: &[Link], config: &RouteConfig, members: Members) -> u32 {
+pub(super) fn active_metric(links: &[Link], config: &RouteConfig, members: UplinkSet) -> u32 {
     members
         .iter()
         .find_map(|uplink| links.get(uplink.0)?.metric)
@@ -165,7 +165,7 @@ mod tests {
         (0..).zip(uplinks).map(uplink).collect()
     }
 
-    fn set(uplinks: &[usize]) -> Members {
+    fn set(uplinks: &[usize]) -> UplinkSet {
         uplinks.iter().copied().map(UplinkId).collect()
     }
 
@@ -185,7 +185,7 @@ mod tests {
             link.families.v6 = link.families.v4.clone();
         }
         let config = RouteConfig::default();
-        let (active, none) = (set(&[0]), Members::NONE);
+        let (active, none) = (set(&[0]), UplinkSet::NONE);
         let plan = plan(&links, family, &config, active, none, taken);
         plan.iter().map(|wanted| wanted.metric).collect()
     }

@@ -1,7 +1,7 @@
 //! Giving everything back: on stop, and after a kill -9.
 
 use anyhow::Result;
-use failover_policy::{Family, Members, PerFamily};
+use failover_policy::{Family, PerFamily, UplinkSet};
 use rtnetlink::{
     packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_REPLACE},
     packet_route::{RouteNetlinkMessage, route::RouteMessage},
@@ -36,7 +36,7 @@ impl Router {
     /// Puts the displaced routes back, then removes our routes, rules, tables and nexthop objects, and sets the multipath hash
     /// policy back. Goes on after each failure; all that could not be done is among the report's problems.
     pub fn restore(&mut self) -> Report {
-        self.active = PerFamily::both(Members::NONE);
+        self.active = PerFamily::both(UplinkSet::NONE);
         let report = withdraw(
             &mut self.netlink,
             &self.config,

@@ -17,7 +17,7 @@ use std::net::IpAddr;
 
 use anyhow::Result;
 use failover_ebpf::MAX_UPLINKS;
-use failover_policy::{Family, Members, UplinkId};
+use failover_policy::{Family, UplinkId, UplinkSet};
 use rtnetlink::{
     packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE},
     packet_route::{
@@ -83,7 +83,8 @@ impl Router {
             let interface = &self.links.get(uplink.0)?.interface;
             links.iter().position(|link| link.interface == *interface)
         };
-        let moved = |members: Members| members.iter().filter_map(position).map(UplinkId).collect();
+        let moved =
+            |members: UplinkSet| members.iter().filter_map(position).map(UplinkId).collect();
         self.active = self.active.map(moved);
         self.withdrawn = self.withdrawn.map(moved);
     }

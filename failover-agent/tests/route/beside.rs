@@ -1,6 +1,6 @@
 //! Foreign default routes that stay: of interfaces that are no uplinks, and those that lead nowhere.
 
-use failover_policy::{Family, Members, UplinkId};
+use failover_policy::{Family, UplinkId, UplinkSet};
 
 use failover_agent::{
     config::Config,
@@ -272,7 +272,7 @@ fn routes_that_lead_nowhere_are_no_obstacle() {
             }
         }
         assert_eq!(router.foreign_defaults().count(), 0);
-        let none = Members::NONE;
+        let none = UplinkSet::NONE;
         assert_ne!(router.current(Family::V4).unwrap(), none);
     });
 }

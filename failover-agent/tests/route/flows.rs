@@ -1,6 +1,6 @@
 //! Flows of clients behind the host stay with their member of a balance group.
 
-use failover_policy::{Family, Members};
+use failover_policy::{Family, UplinkSet};
 use std::{
     io::{Read as _, Write as _},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
@@ -168,7 +168,7 @@ fn forwarded_flows_of_staying_members_stay_put() {
         let config = even(&["up0", "up1", "up2"]);
         let state = state();
         let (mut router, _) = router(&config, state.path());
-        let mut activate = |uplinks: Members| {
+        let mut activate = |uplinks: UplinkSet| {
             let confirmed = router.activate(Family::V4, uplinks).unwrap();
             assert_eq!(confirmed.problems, Vec::<String>::new());
         };

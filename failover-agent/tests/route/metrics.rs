@@ -1,6 +1,6 @@
 //! Uplinks with metrics of their own, and those whose routes are withdrawn.
 
-use failover_policy::{Family, Members};
+use failover_policy::{Family, UplinkSet};
 
 use failover_agent::{
     config::{Config, OnDown, RouteConfig},
@@ -181,7 +181,7 @@ fn withdrawn_uplinks_have_no_default_route() {
             // Once it is left, it has none either; and one that becomes active has.
             router.activate(family, only(B)).unwrap();
             assert_eq!(interfaces(), ["up1", "up2"]);
-            let report = router.set_withdrawn(family, Members::NONE).unwrap();
+            let report = router.set_withdrawn(family, UplinkSet::NONE).unwrap();
             assert_eq!(report.problems, Vec::<String>::new());
             assert_eq!(
                 standing(option),

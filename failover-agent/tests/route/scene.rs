@@ -1,6 +1,6 @@
 //! What the tests of the routing edge share.
 
-use failover_policy::{Members, UplinkId};
+use failover_policy::{UplinkId, UplinkSet};
 use std::{net::IpAddr, path::Path};
 
 use failover_agent::{
@@ -13,11 +13,11 @@ pub(crate) const A: UplinkId = UplinkId(0);
 pub(crate) const B: UplinkId = UplinkId(1);
 pub(crate) const C: UplinkId = UplinkId(2);
 
-pub(crate) fn only(uplink: UplinkId) -> Members {
-    Members::only(uplink)
+pub(crate) fn only(uplink: UplinkId) -> UplinkSet {
+    UplinkSet::only(uplink)
 }
 
-pub(crate) fn members(uplinks: &[UplinkId]) -> Members {
+pub(crate) fn members(uplinks: &[UplinkId]) -> UplinkSet {
     uplinks.iter().copied().collect()
 }
 

@@ -20,7 +20,7 @@ fn examined(blind: bool) -> Input {
 }
 
 /// Both are Up, A is active, and nobody answers by himself.
-fn unanswered(rules: Rules) -> Play {
+fn unanswered(rules: MachineConfig) -> Play {
     let mut play = Play::started(rules);
     play.answers = false;
     play

@@ -3,17 +3,17 @@
 use super::*;
 
 /// A and B are a group, C is their backup, D the backup's backup.
-fn pair() -> Rules {
+fn pair() -> MachineConfig {
     ranked(&[0, 0, 1, 2])
 }
 
 const D: UplinkId = UplinkId(3);
 
-fn failover(from: &[UplinkId], to: &[UplinkId]) -> (Members, Members, Cause) {
+fn failover(from: &[UplinkId], to: &[UplinkId]) -> (UplinkSet, UplinkSet, Cause) {
     (set(from), set(to), Cause::Failover)
 }
 
-fn failback(from: &[UplinkId], to: &[UplinkId]) -> (Members, Members, Cause) {
+fn failback(from: &[UplinkId], to: &[UplinkId]) -> (UplinkSet, UplinkSet, Cause) {
     (set(from), set(to), Cause::Failback)
 }
 
@@ -33,12 +33,12 @@ fn start_waits_for_the_whole_group() {
     play.tick(" +++");
     assert_eq!(play.moves(), [], "A may still turn out to be Up");
     play.round(A, REPLY);
-    let all = (Members::NONE, set(&[A, B]), Cause::Startup);
+    let all = (UplinkSet::NONE, set(&[A, B]), Cause::Startup);
     assert_eq!(play.moves(), [all]);
 
     let mut play = Play::new(pair());
     play.tick("-+  ");
-    assert_eq!(play.moves(), [(Members::NONE, only(B), Cause::Startup)]);
+    assert_eq!(play.moves(), [(UplinkSet::NONE, only(B), Cause::Startup)]);
 }
 
 #[test]
@@ -197,7 +197,7 @@ fn member_in_a_drill_leaves() {
 #[test]
 fn adopted_member_that_cannot_be_probed_stays() {
     let mut rules = pair();
-    rules.active = PerFamily::new(set(&[A, B]), Members::NONE);
+    rules.active = PerFamily::new(set(&[A, B]), UplinkSet::NONE);
     let mut play = Play::new(rules);
     play.ticks(2, "o +");
     play.tick("o++");

@@ -31,7 +31,7 @@ fn first_round_decides_then_fall_and_rise_count() {
 #[test]
 fn round_is_decided_as_soon_as_it_can_be() {
     let mut rules = rules(1);
-    rules.uplinks[0] = UplinkRules {
+    rules.uplinks[0] = UplinkSettings {
         targets: PerFamily::new(3, 0),
         quorum: 2,
         ..uplink()
@@ -402,5 +402,5 @@ fn facts_about_strangers_are_ignored() {
     play.switched(C, true);
     assert_eq!(play.actions(), []);
     assert_eq!(play.health(C), Health::Unknown);
-    assert_eq!(play.machine.active(Family::V4), Members::NONE);
+    assert_eq!(play.machine.active(Family::V4), UplinkSet::NONE);
 }

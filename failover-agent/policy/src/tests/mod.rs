@@ -19,8 +19,8 @@ mod world;
 use core::time::Duration;
 
 use super::{
-    Action, Cause, Command, Family, Health, Input, Machine, Members, Note, Outcome, PerFamily,
-    Refusal, Rules, TargetId, Time, UplinkId, UplinkRules,
+    Action, Cause, Command, Family, Health, Input, Machine, MachineConfig, Note, Outcome,
+    PerFamily, Refusal, TargetId, Time, UplinkId, UplinkSet, UplinkSettings,
 };
 
 const A: UplinkId = UplinkId(0);
@@ -36,8 +36,8 @@ fn at(ms: u64) -> Time {
 }
 
 /// One target in IPv4, none in IPv6, a round a second, fall 3, rise 4, hold 60 s, drain 30 s.
-fn uplink() -> UplinkRules {
-    UplinkRules {
+fn uplink() -> UplinkSettings {
+    UplinkSettings {
         rank: 0,
         fall: 3,
         rise: 4,
@@ -54,15 +54,15 @@ fn uplink() -> UplinkRules {
     }
 }
 
-fn only(uplink: UplinkId) -> Members {
-    Members::only(uplink)
+fn only(uplink: UplinkId) -> UplinkSet {
+    UplinkSet::only(uplink)
 }
 
-fn set(uplinks: &[UplinkId]) -> Members {
+fn set(uplinks: &[UplinkId]) -> UplinkSet {
     uplinks.iter().copied().collect()
 }
 
-fn nowhere(active: Members) -> Note {
+fn nowhere(active: UplinkSet) -> Note {
     Note::NowhereToGo {
         family: Family::V4,
         active,
@@ -74,19 +74,19 @@ fn is_nowhere(note: &Note) -> bool {
 }
 
 /// Every uplink a group of its own.
-fn rules(uplinks: u32) -> Rules {
+fn rules(uplinks: u32) -> MachineConfig {
     ranked(&(0..uplinks).collect::<Vec<_>>())
 }
 
 /// Uplinks of these ranks.
-fn ranked(ranks: &[u32]) -> Rules {
-    let of_rank = |rank: &u32| UplinkRules {
+fn ranked(ranks: &[u32]) -> MachineConfig {
+    let of_rank = |rank: &u32| UplinkSettings {
         rank: *rank,
         ..uplink()
     };
-    Rules {
+    MachineConfig {
         uplinks: ranks.iter().map(of_rank).collect(),
-        active: PerFamily::both(Members::NONE),
+        active: PerFamily::both(UplinkSet::NONE),
         drill: None,
         pinned: PerFamily::both(None),
         withdraw: false,
@@ -105,7 +105,7 @@ struct Play {
 }
 
 impl Play {
-    fn new(rules: Rules) -> Self {
+    fn new(rules: MachineConfig) -> Self {
         Play {
             next: vec![0; rules.uplinks.len()],
             targets: rules
@@ -120,17 +120,17 @@ impl Play {
     }
 
     /// Start-up is over: all Up, the first group confirmed as active.
-    fn started(rules: Rules) -> Self {
+    fn started(rules: MachineConfig) -> Self {
         let all_good = "+".repeat(rules.uplinks.len());
         let first = rules.uplinks[0].rank;
         let group = rules
             .uplinks
             .iter()
             .take_while(|uplink| uplink.rank == first);
-        let group: Members = (0..group.count()).map(UplinkId).collect();
+        let group: UplinkSet = (0..group.count()).map(UplinkId).collect();
         let mut play = Play::new(rules);
         play.tick(&all_good);
-        assert_eq!(play.moves(), [(Members::NONE, group, Cause::Startup)]);
+        assert_eq!(play.moves(), [(UplinkSet::NONE, group, Cause::Startup)]);
         play.confirm_all(group);
         play.actions();
         play
@@ -217,7 +217,7 @@ impl Play {
         self.now += ms;
     }
 
-    fn answer(&mut self, to: Members, confirmed: bool) {
+    fn answer(&mut self, to: UplinkSet, confirmed: bool) {
         self.input(Input::Switched {
             family: Family::V4,
             to,
@@ -229,7 +229,7 @@ impl Play {
         self.answer(only(to), confirmed);
     }
 
-    fn confirm_all(&mut self, to: Members) {
+    fn confirm_all(&mut self, to: UplinkSet) {
         self.answer(to, true);
         assert_eq!(self.machine.active(Family::V4), to);
     }
@@ -252,14 +252,14 @@ impl Play {
 
     /// Switches of uplinks that are alone in their group.
     fn switches(&mut self) -> Vec<(Option<UplinkId>, UplinkId, Cause)> {
-        let alone = |(from, to, cause): (Members, Members, Cause)| {
+        let alone = |(from, to, cause): (UplinkSet, UplinkSet, Cause)| {
             assert!(from.len() <= 1 && to.len() == 1, "{from:?} -> {to:?}");
             (from.first(), to.first().unwrap(), cause)
         };
         self.moves().into_iter().map(alone).collect()
     }
 
-    fn moves(&mut self) -> Vec<(Members, Members, Cause)> {
+    fn moves(&mut self) -> Vec<(UplinkSet, UplinkSet, Cause)> {
         let switch = |action| match action {
             Action::Switch {
                 from, to, cause, ..

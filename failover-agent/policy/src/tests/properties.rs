@@ -349,7 +349,7 @@ proptest! {
     #[test]
     fn nothing_is_switched_to_without_its_routes(script in script()) {
         let world = World::play(&script, |_| {});
-        let mut withdrawn = PerFamily::both(Members::NONE);
+        let mut withdrawn = PerFamily::both(UplinkSet::NONE);
         for (_, action) in &world.actions {
             match *action {
                 Action::Withdraw { family, uplinks } => withdrawn[family] = uplinks,

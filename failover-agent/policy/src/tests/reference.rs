@@ -34,7 +34,7 @@ pub(super) struct Counted {
 
 #[derive(Clone, Debug)]
 pub(super) struct Reference {
-    rules: UplinkRules,
+    rules: UplinkSettings,
     targets: usize,
     pub(super) carrier: bool,
     pub(super) usable: bool,
@@ -66,7 +66,7 @@ pub(super) struct Reference {
 }
 
 impl Reference {
-    pub(super) fn new(rules: &UplinkRules, family: Family) -> Self {
+    pub(super) fn new(rules: &UplinkSettings, family: Family) -> Self {
         Reference {
             rules: rules.clone(),
             targets: rules.targets[family] as usize,

@@ -8,7 +8,7 @@ use super::*;
 
 impl Play {
     /// `old`: which uplink of before each one is.
-    fn reload(&mut self, rules: &Rules, old: &[Option<UplinkId>]) {
+    fn reload(&mut self, rules: &MachineConfig, old: &[Option<UplinkId>]) {
         self.actions();
         let next = |old: &Option<UplinkId>| old.map_or(0, |old| self.next[old.0]);
         self.next = old.iter().map(next).collect();
@@ -22,7 +22,7 @@ impl Play {
 }
 
 /// The rules as a reload would give them: facts are those of now.
-fn as_of_now(world: &World) -> Rules {
+fn as_of_now(world: &World) -> MachineConfig {
     let mut rules = world.rules.clone();
     for (id, uplink) in rules.uplinks.iter_mut().enumerate() {
         let of = |family: Family| &world.references[family][id];
@@ -51,7 +51,7 @@ proptest! {
             while before.poll_action().is_some() {}
             let mut machine = before.clone();
             let mut rules = as_of_now(world);
-            rules.active = PerFamily::both(Members::NONE);
+            rules.active = PerFamily::both(UplinkSet::NONE);
             rules.drill = None;
             for uplink in &mut rules.uplinks {
                 uplink.earlier = PerFamily::both(Health::Down);
@@ -92,7 +92,7 @@ proptest! {
 fn check_removal(world: &World, keep: [bool; 4]) {
     let uplinks = (0..world.rules.uplinks.len()).map(UplinkId);
     let kept: Vec<UplinkId> = uplinks.filter(|id| keep[id.0]).collect();
-    let now_as = |old: Members| -> Members {
+    let now_as = |old: UplinkSet| -> UplinkSet {
         let place = |id| kept.iter().position(|kept| *kept == id).map(UplinkId);
         old.iter().filter_map(place).collect()
     };

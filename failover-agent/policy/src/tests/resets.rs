@@ -3,7 +3,7 @@
 use super::*;
 
 /// The grace is 10 s.
-fn resetting(ranks: &[u32]) -> Rules {
+fn resetting(ranks: &[u32]) -> MachineConfig {
     let mut rules = ranked(ranks);
     for uplink in &mut rules.uplinks {
         uplink.reset_grace = Some(Duration::from_secs(10));

@@ -6,7 +6,7 @@ use proptest::test_runner::Config;
 use super::world::{Change, Script, Weather};
 use super::*;
 
-fn uplink_rules() -> impl Strategy<Value = UplinkRules> {
+fn uplink_rules() -> impl Strategy<Value = UplinkSettings> {
     let counts = (1..=4_u32, 1..=4_u32, 1..=3_u32);
     let times = (
         prop_oneof![Just(200), Just(500), Just(1000)],
@@ -36,7 +36,7 @@ fn uplink_rules() -> impl Strategy<Value = UplinkRules> {
                 .filter(|count| *count > 0)
                 .min()
                 .unwrap_or(1);
-            UplinkRules {
+            UplinkSettings {
                 rank: 0,
                 fall,
                 rise,
@@ -122,7 +122,7 @@ pub(super) fn script() -> impl Strategy<Value = Script> {
                     }
                 }
                 Script {
-                    rules: Rules {
+                    rules: MachineConfig {
                         pinned: PerFamily::both(None),
                         uplinks,
                         active: active.into(),
@@ -147,7 +147,7 @@ pub(super) fn tides() -> impl Strategy<Value = Script> {
     (changes, 1..=2_u32, any::<u64>()).prop_map(move |(mut changes, count, seed)| {
         changes.splice(0..0, flood);
         let hold = Duration::from_secs(4);
-        let uplink = UplinkRules {
+        let uplink = UplinkSettings {
             fall: count,
             rise: count,
             hold,
@@ -156,7 +156,7 @@ pub(super) fn tides() -> impl Strategy<Value = Script> {
         };
         let mut rules = rules(3);
         for (rank, rules) in (0..).zip(&mut rules.uplinks) {
-            *rules = UplinkRules {
+            *rules = UplinkSettings {
                 rank,
                 ..uplink.clone()
             };

@@ -41,7 +41,7 @@ fn start_with_all_down_waits_for_the_first_to_come_up() {
             .iter()
             .filter(|note| is_nowhere(note))
             .collect::<Vec<_>>(),
-        [&nowhere(Members::NONE)]
+        [&nowhere(UplinkSet::NONE)]
     );
     play.ticks(3, "-+");
     assert_eq!(play.switches(), []);
@@ -52,7 +52,7 @@ fn start_with_all_down_waits_for_the_first_to_come_up() {
 #[test]
 fn adopted_uplink_is_switched_to_once() {
     let mut adopted = rules(2);
-    adopted.active = PerFamily::new(only(B), Members::NONE);
+    adopted.active = PerFamily::new(only(B), UplinkSet::NONE);
     let mut play = Play::new(adopted.clone());
     assert_eq!(play.machine.active(Family::V4), only(B));
     play.tick("-+");
@@ -70,7 +70,7 @@ fn adopted_uplink_is_switched_to_once() {
     assert_eq!(play.switches(), [(Some(B), A, Cause::Startup)]);
 
     // An adopted uplink that cannot be probed is not given up for a worse one.
-    adopted.active = PerFamily::new(only(A), Members::NONE);
+    adopted.active = PerFamily::new(only(A), UplinkSet::NONE);
     let mut play = Play::new(adopted);
     play.ticks(5, "o+");
     assert_eq!(play.switches(), []);
@@ -92,7 +92,7 @@ fn family_without_targets_follows() {
     for id in [0, 2] {
         dual.uplinks[id].usable = PerFamily::both(true);
     }
-    dual.active = PerFamily::new(Members::NONE, only(A));
+    dual.active = PerFamily::new(UplinkSet::NONE, only(A));
     let mut play = Play::new(dual);
     let switched_v6 = |to| Input::Switched {
         family: Family::V6,
@@ -130,7 +130,7 @@ fn what_was_down_before_a_restart_has_to_come_back_as_usual() {
     let mut again = rules(2);
     again.uplinks[0].earlier = PerFamily::new(Health::Down, Health::Unknown);
     again.uplinks[0].hold = Duration::from_secs(10);
-    again.active = PerFamily::new(only(B), Members::NONE);
+    again.active = PerFamily::new(only(B), UplinkSet::NONE);
     let mut play = Play::new(again);
     assert_eq!(play.health(A), Health::Down);
     play.tick("++");
@@ -174,7 +174,7 @@ fn other_findings_of_an_earlier_run_are_found_anew() {
 #[test]
 fn what_was_chosen_by_hand_before_a_restart_stays_chosen() {
     let mut pinned = rules(2);
-    pinned.active = PerFamily::new(only(B), Members::NONE);
+    pinned.active = PerFamily::new(only(B), UplinkSet::NONE);
     pinned.pinned = PerFamily::new(Some(B), None);
     let mut play = Play::new(pinned.clone());
     play.tick("+ ");

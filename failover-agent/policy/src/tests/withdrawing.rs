@@ -2,8 +2,8 @@
 
 use super::*;
 
-fn withdrawing(uplinks: u32) -> Rules {
-    Rules {
+fn withdrawing(uplinks: u32) -> MachineConfig {
+    MachineConfig {
         withdraw: true,
         ..rules(uplinks)
     }

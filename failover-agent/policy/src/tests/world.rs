@@ -41,7 +41,7 @@ pub(super) enum Change {
 
 #[derive(Clone, Debug)]
 pub(super) struct Script {
-    pub(super) rules: Rules,
+    pub(super) rules: MachineConfig,
     /// For delays and for what the weather leaves open.
     pub(super) seed: u64,
     /// Changes, and the milliseconds before each.
@@ -57,7 +57,7 @@ enum Event {
 
 pub(super) struct World {
     pub(super) machine: Machine,
-    pub(super) rules: Rules,
+    pub(super) rules: MachineConfig,
     pub(super) references: PerFamily<Vec<Reference>>,
     pub(super) actions: Vec<(u64, Action)>,
     pub(super) switches: Vec<Switch>,
@@ -76,7 +76,7 @@ pub(super) struct World {
     pub(super) pins: PerFamily<Option<UplinkId>>,
     pub(super) drill: Option<(UplinkId, Time)>,
     left: PerFamily<Vec<Option<Left>>>,
-    pub(super) withdrawn: PerFamily<Members>,
+    pub(super) withdrawn: PerFamily<UplinkSet>,
     /// Times of the last reset.
     pub(super) reset: Vec<Option<u64>>,
     reasons: PerFamily<Vec<bool>>,
@@ -117,7 +117,7 @@ impl World {
             pins: PerFamily::both(None),
             drill: script.rules.drill,
             left: PerFamily::both(vec![None; uplinks]),
-            withdrawn: PerFamily::both(Members::NONE),
+            withdrawn: PerFamily::both(UplinkSet::NONE),
             reset: (script.rules.uplinks.iter())
                 .map(|uplink| {
                     (!uplink.carrier
@@ -315,7 +315,7 @@ impl World {
                         self.leave(family, from, to, cause);
                     }
                     let refused = match to.minus(from) {
-                        Members::NONE => to,
+                        UplinkSet::NONE => to,
                         _ if confirmed => to,
                         new => new,
                     };

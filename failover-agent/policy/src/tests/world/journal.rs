@@ -19,19 +19,19 @@ pub(in super::super) struct Arrival {
 pub(in super::super) struct Switch {
     pub(in super::super) at: u64,
     pub(in super::super) family: Family,
-    pub(in super::super) from: Members,
-    pub(in super::super) to: Members,
+    pub(in super::super) from: UplinkSet,
+    pub(in super::super) to: UplinkSet,
     pub(in super::super) cause: Cause,
     pub(in super::super) confirmed: Option<bool>,
     /// Those of the old uplinks that were Down, and since when there was trouble.
-    pub(in super::super) down: Members,
+    pub(in super::super) down: UplinkSet,
     pub(in super::super) trouble: Option<u64>,
     /// By uplink of `to`.
     pub(in super::super) arrivals: Vec<Arrival>,
     /// Members of the same group that were proven, too, and not lately refused.
-    pub(in super::super) left_out: Members,
+    pub(in super::super) left_out: UplinkSet,
     /// The other family's active uplinks, as far as they can carry this one.
-    pub(in super::super) leader: Members,
+    pub(in super::super) leader: UplinkSet,
     /// Who of them could not be confirmed lately.
     pub(in super::super) unconfirmed: bool,
     /// Who was wanted by hand.
@@ -40,7 +40,13 @@ pub(in super::super) struct Switch {
 
 impl World {
     /// Notes a switch that was ordered just now.
-    pub(super) fn remember(&mut self, family: Family, from: Members, to: Members, cause: Cause) {
+    pub(super) fn remember(
+        &mut self,
+        family: Family,
+        from: UplinkSet,
+        to: UplinkSet,
+        cause: Cause,
+    ) {
         let references = &self.references[family];
         let arrival = |id: UplinkId| {
             let reference = &references[id.0];
@@ -54,7 +60,7 @@ impl World {
             }
         };
         let is_down = |id: &UplinkId| self.health(family, *id) == Health::Down;
-        let down: Members = from.iter().filter(is_down).collect();
+        let down: UplinkSet = from.iter().filter(is_down).collect();
         let left = down.minus(to).iter();
         let troubles = left.filter_map(|id| references[id.0].trouble());
         let trouble = troubles.max();
@@ -75,10 +81,10 @@ impl World {
                 && !lately(*id)
         };
         let uplinks = (0..references.len()).map(UplinkId);
-        let ready: Members = uplinks.filter(ready).collect();
+        let ready: UplinkSet = uplinks.filter(ready).collect();
         let other = family.other();
         let carried = |id: &UplinkId| references[id.0].present();
-        let leader: Members = self.machine.active(other).iter().filter(carried).collect();
+        let leader: UplinkSet = self.machine.active(other).iter().filter(carried).collect();
         let unconfirmed = leader.iter().any(lately);
         let arrivals = to.iter().map(arrival).collect();
         self.switches.push(Switch {

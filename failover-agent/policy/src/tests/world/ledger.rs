@@ -52,7 +52,7 @@ impl World {
     }
 
     /// All others than `to` are left, if they were not before.
-    pub(super) fn leave(&mut self, family: Family, from: Members, to: Members, cause: Cause) {
+    pub(super) fn leave(&mut self, family: Family, from: UplinkSet, to: UplinkSet, cause: Cause) {
         let confirmed =
             |switch: &&Switch| switch.family != family && switch.confirmed == Some(true);
         let followed = self.switches.iter().rfind(confirmed);
@@ -77,7 +77,7 @@ impl World {
     }
 
     /// The best rank of some uplinks.
-    pub(in super::super) fn rank(&self, uplinks: Members) -> Option<u32> {
+    pub(in super::super) fn rank(&self, uplinks: UplinkSet) -> Option<u32> {
         uplinks.iter().map(|id| self.rules.uplinks[id.0].rank).min()
     }
 

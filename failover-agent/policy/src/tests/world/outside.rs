@@ -4,9 +4,9 @@ use super::*;
 
 impl World {
     /// Those that are Down, if there is an active uplink that they are not. A family that is not probed believes the other one.
-    fn idle(&self, family: Family) -> Members {
+    fn idle(&self, family: Family) -> UplinkSet {
         if !self.rules.withdraw || !self.started(family) {
-            return Members::NONE;
+            return UplinkSet::NONE;
         }
         let judging = self.judging(family);
         let down = |id: &UplinkId| self.health(judging, *id) == Health::Down;
@@ -19,10 +19,10 @@ impl World {
             .machine
             .active(family)
             .union(coming.unwrap_or_default());
-        uplinks.filter(down).collect::<Members>().minus(busy)
+        uplinks.filter(down).collect::<UplinkSet>().minus(busy)
     }
 
-    pub(super) fn withdraw(&mut self, family: Family, uplinks: Members) {
+    pub(super) fn withdraw(&mut self, family: Family, uplinks: UplinkSet) {
         assert_ne!(self.withdrawn[family], uplinks, "told twice");
         let active = self.machine.active(family);
         assert_eq!(

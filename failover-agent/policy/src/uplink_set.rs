@@ -3,32 +3,32 @@
 use super::UplinkId;
 
 /// Most uplinks that there can be: one bit each.
-pub const MAX_MEMBERS: usize = 64;
+pub const MAX_UPLINKS: usize = 64;
 
 /// A set of uplinks: those that carry a family's new traffic together, for example. One alone, or the members of a balance
 /// group.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct Members(u64);
+pub struct UplinkSet(u64);
 
-impl Members {
+impl UplinkSet {
     /// None.
-    pub const NONE: Members = Members(0);
+    pub const NONE: UplinkSet = UplinkSet(0);
 
     /// One uplink alone.
     pub fn only(uplink: UplinkId) -> Self {
-        Members::NONE.with(uplink)
+        UplinkSet::NONE.with(uplink)
     }
 
-    /// These and one more. An uplink beyond [`MAX_MEMBERS`] is none.
+    /// These and one more. An uplink beyond [`MAX_UPLINKS`] is none.
     #[must_use]
     pub fn with(self, uplink: UplinkId) -> Self {
-        Members(self.0 | bit(uplink))
+        UplinkSet(self.0 | bit(uplink))
     }
 
     /// These without one.
     #[must_use]
     pub fn without(self, uplink: UplinkId) -> Self {
-        Members(self.0 & !bit(uplink))
+        UplinkSet(self.0 & !bit(uplink))
     }
 
     /// Whether an uplink is one of them.
@@ -53,43 +53,43 @@ impl Members {
 
     /// In order of preference.
     pub fn iter(self) -> impl Iterator<Item = UplinkId> {
-        (0..MAX_MEMBERS)
+        (0..MAX_UPLINKS)
             .map(UplinkId)
             .filter(move |uplink| self.contains(*uplink))
     }
 
     /// These and `others`.
     #[must_use]
-    pub fn union(self, others: Members) -> Self {
-        Members(self.0 | others.0)
+    pub fn union(self, others: UplinkSet) -> Self {
+        UplinkSet(self.0 | others.0)
     }
 
     /// These without `others`.
     #[must_use]
-    pub fn minus(self, others: Members) -> Self {
-        Members(self.0 & !others.0)
+    pub fn minus(self, others: UplinkSet) -> Self {
+        UplinkSet(self.0 & !others.0)
     }
 
     /// Whether all of these are among `others`.
-    pub fn within(self, others: Members) -> bool {
+    pub fn within(self, others: UplinkSet) -> bool {
         self.0 & !others.0 == 0
     }
 }
 
 fn bit(uplink: UplinkId) -> u64 {
     match uplink.0 {
-        position @ 0..MAX_MEMBERS => 1 << position,
+        position @ 0..MAX_UPLINKS => 1 << position,
         _ => 0,
     }
 }
 
-impl FromIterator<UplinkId> for Members {
+impl FromIterator<UplinkId> for UplinkSet {
     fn from_iter<I: IntoIterator<Item = UplinkId>>(uplinks: I) -> Self {
-        uplinks.into_iter().fold(Members::NONE, Members::with)
+        uplinks.into_iter().fold(UplinkSet::NONE, UplinkSet::with)
     }
 }
 
-impl core::fmt::Debug for Members {
+impl core::fmt::Debug for UplinkSet {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_set()
             .entries(self.iter().map(|uplink| uplink.0))
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_set_has_what_was_put_in_and_only_that() {
-        let set: Members = [UplinkId(3), UplinkId(0), UplinkId(63)]
+        let set: UplinkSet = [UplinkId(3), UplinkId(0), UplinkId(63)]
             .into_iter()
             .collect();
         assert_eq!(
@@ -113,9 +113,9 @@ mod tests {
         assert_eq!((set.len(), set.first()), (3, Some(UplinkId(0))));
         let rest = set.without(UplinkId(0));
         assert!(!rest.contains(UplinkId(0)) && rest.within(set) && !set.within(rest));
-        assert_eq!(set.minus(rest), Members::only(UplinkId(0)));
+        assert_eq!(set.minus(rest), UplinkSet::only(UplinkId(0)));
         assert_eq!(set.minus(rest).union(rest), set);
-        assert_eq!(Members::NONE.with(UplinkId(64)), Members::NONE);
+        assert_eq!(UplinkSet::NONE.with(UplinkId(64)), UplinkSet::NONE);
         assert_eq!(format!("{rest:?}"), "{3, 63}");
     }
 }
