@@ -29,7 +29,7 @@ mod sync;
 use std::time::Duration;
 
 use failover_policy::{
-    Action, Family, Input, Machine, MachineConfig, PerFamily, UplinkId, UplinkSet,
+    Action, Family, Input, Machine, MachineConfig, PerFamily, PerUplink, UplinkId, UplinkSet,
 };
 use futures_util::FutureExt as _;
 use tokio::{
@@ -45,7 +45,7 @@ use self::{
     drill::Drills,
     memory::Memory,
     pace::Pace,
-    rules::{machine_rules, probe_specs, targets},
+    rules::{machine_config, probe_specs, targets},
     setup::{clean_up, prepare, take_away, warn_of_duplicates},
     signals::{Asked, Signals},
     survive::survive,
@@ -54,7 +54,7 @@ use self::{
 pub(crate) use self::{drill::remove as remove_drill, memory::forget};
 use crate::{
     clock::Clock,
-    config::{Config, Origin},
+    config::{Config, Origin, UplinkConfig},
     control::{self, Events, Lock, NamespaceLock, Server},
     datapath::{self, Datapath},
     failure::Failure,
@@ -117,7 +117,7 @@ pub async fn run(
     for failure in &missing {
         warn!("{failure} (waiting until it is there)");
     }
-    for (uplink, link) in config.uplinks.iter().zip(&links) {
+    for (uplink, link) in config.uplinks.iter().zip(links.values()) {
         warn_of_duplicates(&uplink.name, link, &[]);
     }
     warn_of_missing_programs(&config);
@@ -173,7 +173,7 @@ pub async fn run(
 fn look(
     config: &Config,
     store: &Store,
-) -> anyhow::Result<(Router, Observer, Vec<Link>, Vec<Failure>)> {
+) -> anyhow::Result<(Router, Observer, PerUplink<Link>, Vec<Failure>)> {
     let mut router = Router::connect(&config.route, store)?;
     let interfaces: Vec<&str> = config
         .uplinks
@@ -219,8 +219,9 @@ struct Agent<'a> {
     router: &'a mut Router,
     datapath: &'a mut Datapath,
     hooks: Runner,
-    /// By uplink: what is known of its interface and its ways out.
-    links: Vec<Link>,
+    uplinks: PerUplink<UplinkConfig>,
+    /// What is known of the uplinks' interfaces and their ways out.
+    links: PerUplink<Link>,
     former: former::Former,
     probers: Vec<Prober>,
     inputs: mpsc::Receiver<Input>,
@@ -275,7 +276,7 @@ impl<'a> Agent<'a> {
         setting: Setting<'a>,
         clock: Clock,
         active: PerFamily<UplinkSet>,
-        links: Vec<Link>,
+        links: PerUplink<Link>,
         router: &'a mut Router,
         datapath: &'a mut Datapath,
     ) -> Self {
@@ -289,8 +290,8 @@ impl<'a> Agent<'a> {
         let memory = Memory::load(store);
         let machine = Machine::new(MachineConfig {
             active,
-            drill: orders::earlier_drill(&drills, &config, clock),
-            ..machine_rules(&config, &links, memory.known())
+            drill: orders::earlier_drill(&drills, &configured(&config, &links), clock),
+            ..machine_config(&config, &links, memory.known())
         });
         let (sender, inputs) = mpsc::channel(INPUTS);
         let cut_probes = examine::cut_probes(datapath, &links);
@@ -300,6 +301,7 @@ impl<'a> Agent<'a> {
                 .map(|spec| Prober::spawn(spec, clock, sender.clone(), sockets.clone()))
                 .collect(),
             lease: lease_timer(config.cutoff.lease),
+            uplinks: configured(&config, &links),
             config,
             origin,
             program,
@@ -475,8 +477,13 @@ impl<'a> Agent<'a> {
     }
 
     fn name(&self, uplink: UplinkId) -> &str {
-        &self.config.uplinks[uplink.0].name
+        &self.uplinks[uplink].name
     }
+}
+
+/// The configured uplinks by identity.
+fn configured(config: &Config, links: &PerUplink<Link>) -> PerUplink<UplinkConfig> {
+    links.ids().zip(config.uplinks.iter().cloned()).collect()
 }
 
 /// Three renewals per lease: two may be late or fail.

@@ -4,8 +4,7 @@ use core::time::Duration;
 use std::collections::VecDeque;
 
 use super::health::Tracker;
-use super::renumbering::Renumbering;
-use super::{Action, Cause, Family, Health, Time, UplinkId, UplinkSet};
+use super::{Action, Cause, Family, Health, PerUplink, Time, UplinkId, UplinkSet, UplinkSettings};
 
 /// How one uplink stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,17 +21,16 @@ enum CutState {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Cutoff {
     family: Family,
-    /// In order of preference.
-    states: Vec<CutState>,
+    states: PerUplink<CutState>,
     /// The end of the next drain.
     deadline: Option<Time>,
 }
 
 impl Cutoff {
-    pub(super) fn new(family: Family, uplinks: usize) -> Self {
+    pub(super) fn new(family: Family, uplinks: &PerUplink<UplinkSettings>) -> Self {
         Cutoff {
             family,
-            states: vec![CutState::Passing; uplinks],
+            states: uplinks.map(|_, _| CutState::Passing),
             deadline: None,
         }
     }
@@ -43,7 +41,7 @@ impl Cutoff {
 
     /// When the drain of an uplink ends, if it has one.
     pub(super) fn draining(&self, uplink: UplinkId) -> Option<Time> {
-        match self.states.get(uplink.0)? {
+        match self.states.get(uplink)? {
             CutState::Leaving { due, .. } => Some(*due),
             CutState::Passing | CutState::Cut { .. } => None,
         }
@@ -51,7 +49,7 @@ impl Cutoff {
 
     /// Why an uplink was cut, if it is.
     pub(super) fn cut(&self, uplink: UplinkId) -> Option<Cause> {
-        match self.states.get(uplink.0)? {
+        match self.states.get(uplink)? {
             CutState::Cut { cause } => Some(*cause),
             CutState::Passing | CutState::Leaving { .. } => None,
         }
@@ -63,15 +61,15 @@ impl Cutoff {
         &mut self,
         to: UplinkSet,
         cause: Cause,
-        trackers: &[Tracker],
+        trackers: &PerUplink<Tracker>,
         now: Time,
     ) {
-        for (id, (state, tracker)) in self.states.iter_mut().zip(trackers).enumerate() {
-            if to.contains(UplinkId(id)) {
+        for (id, state) in self.states.iter_mut() {
+            if to.contains(id) {
                 *state = CutState::Passing;
             } else if *state == CutState::Passing {
                 let drain = match cause {
-                    Cause::Failback => tracker.drain(),
+                    Cause::Failback => trackers[id].drain(),
                     _ => Duration::ZERO,
                 };
                 let due = now + drain;
@@ -81,7 +79,13 @@ impl Cutoff {
     }
 
     /// The uplinks are others. A new one is cut like any other standby, if there are `standbys`.
-    pub(super) fn reconfigure(&mut self, uplinks: &Renumbering, standbys: bool, now: Time) {
+    pub(super) fn reconfigure(
+        &mut self,
+        uplinks: &PerUplink<UplinkSettings>,
+        kept: UplinkSet,
+        standbys: bool,
+        now: Time,
+    ) {
         let new = match standbys {
             true => CutState::Leaving {
                 due: now,
@@ -89,7 +93,7 @@ impl Cutoff {
             },
             false => CutState::Passing,
         };
-        self.states = uplinks.carry(&self.states, |_| new);
+        self.states = uplinks.carry(&self.states, kept, |_, _| new);
     }
 
     /// Orders what is due. Only while the active uplink is `proven`: nothing is ever cut in favour of another. `judges` knows
@@ -97,7 +101,7 @@ impl Cutoff {
     pub(super) fn decide(
         &mut self,
         proven: bool,
-        judges: &[Tracker],
+        judges: &PerUplink<Tracker>,
         now: Time,
         out: &mut VecDeque<Action>,
     ) {
@@ -105,16 +109,16 @@ impl Cutoff {
         if !proven {
             return;
         }
-        for (id, (state, judge)) in self.states.iter_mut().zip(judges).enumerate() {
+        for (uplink, state) in self.states.iter_mut() {
             let CutState::Leaving { due, cause } = *state else {
                 continue;
             };
             // On a Down uplink nothing can finish: its connections had better learn it now.
-            if due <= now || judge.health() == Health::Down {
+            if due <= now || judges[uplink].health() == Health::Down {
                 *state = CutState::Cut { cause };
                 out.push_back(Action::Cut {
                     family: self.family,
-                    uplink: UplinkId(id),
+                    uplink,
                     cause,
                 });
             } else {

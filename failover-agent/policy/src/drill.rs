@@ -12,15 +12,14 @@ impl Machine {
         begin: bool,
         now: Time,
     ) -> Result<(), Refusal> {
-        if uplink.0 >= self.families.v4.trackers.len() {
+        if !self.families.v4.trackers.contains(uplink) {
             return Err(Refusal::Unknown);
         }
         for (family, state) in self.families.iter() {
-            let needed = state.trackers[uplink.0].measured() == Health::Up
+            let needed = state.trackers[uplink].measured() == Health::Up
                 || state.election.active().contains(uplink);
-            let other =
-                |(id, tracker): (usize, &Tracker)| uplink != UplinkId(id) && tracker.reliable(now);
-            if begin && state.probed() && needed && !state.trackers.iter().enumerate().any(other) {
+            let other = |(id, tracker): (UplinkId, &Tracker)| uplink != id && tracker.reliable(now);
+            if begin && state.probed() && needed && !state.trackers.iter().any(other) {
                 return Err(Refusal::NoOther { family });
             }
         }
@@ -47,7 +46,7 @@ impl Machine {
                 self.actions.push_back(Action::Note(note));
             }
             for state in families.values_mut() {
-                state.trackers[uplink.0].set_drilled(drilled, now, &mut self.actions);
+                state.trackers[uplink].set_drilled(drilled, now, &mut self.actions);
             }
         }
     }
@@ -58,11 +57,11 @@ impl Machine {
             return;
         };
         let alone = |(family, state): (Family, &FamilyState)| {
-            let other = |(id, tracker): (usize, &Tracker)| {
-                uplink != UplinkId(id) && (tracker.health() == Health::Up || tracker.undecided())
+            let other = |(id, tracker): (UplinkId, &Tracker)| {
+                uplink != id && (tracker.health() == Health::Up || tracker.undecided())
             };
-            let last = state.trackers[uplink.0].measured() == Health::Up
-                && !state.trackers.iter().enumerate().any(other);
+            let last = state.trackers[uplink].measured() == Health::Up
+                && !state.trackers.iter().any(other);
             last.then_some(family)
         };
         let alone = self.families.iter().find_map(alone);

@@ -5,8 +5,9 @@ use std::collections::VecDeque;
 
 use super::health::Tracker;
 use super::pick::Pick;
-use super::renumbering::Renumbering;
-use super::{Action, Cause, Family, Health, Note, Time, UplinkId, UplinkSet};
+use super::{
+    Action, Cause, Family, Health, Note, PerUplink, Time, UplinkId, UplinkSet, UplinkSettings,
+};
 
 /// First and longest wait after a switch that could not be confirmed, before the same destination is tried again.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
@@ -43,7 +44,7 @@ pub(super) struct Election {
     pin: Option<UplinkId>,
     /// Whether it was told that there is nowhere to go.
     told_nowhere: bool,
-    pub(super) candidates: Vec<Candidate>,
+    pub(super) candidates: PerUplink<Candidate>,
     /// Whether a proof was asked for that may still come in time.
     pub(super) asking: bool,
     /// When to look again even if nothing happens.
@@ -53,11 +54,11 @@ pub(super) struct Election {
 impl Election {
     pub(super) fn new(
         family: Family,
-        uplinks: usize,
+        uplinks: &PerUplink<UplinkSettings>,
         adopted: UplinkSet,
         pin: Option<UplinkId>,
     ) -> Self {
-        let known = |id: &UplinkId| id.0 < uplinks;
+        let known = |id: &UplinkId| uplinks.contains(*id);
         Election {
             family,
             active: adopted.iter().filter(known).collect(),
@@ -68,7 +69,7 @@ impl Election {
             failback: None,
             pin: pin.filter(known),
             told_nowhere: false,
-            candidates: vec![Candidate::default(); uplinks],
+            candidates: uplinks.map(|_, _| Candidate::default()),
             asking: false,
             deadline: None,
         }
@@ -126,7 +127,7 @@ impl Election {
             return None;
         }
         for id in to.iter() {
-            let candidate = &mut self.candidates[id.0];
+            let candidate = &mut self.candidates[id];
             (candidate.refused, candidate.doubted) = (None, false);
         }
         let from = core::mem::replace(&mut self.active, to);
@@ -144,12 +145,12 @@ impl Election {
         let new = to.minus(self.active);
         if new.len() > 1 {
             for id in new.iter() {
-                self.candidates[id.0].doubted = true;
+                self.candidates[id].doubted = true;
             }
             return;
         }
         for id in if new.is_empty() { to } else { new }.iter() {
-            let candidate = &mut self.candidates[id.0];
+            let candidate = &mut self.candidates[id];
             let wait = candidate
                 .refused
                 .map_or(BACKOFF.0, |(_, wait)| (wait * 2).min(BACKOFF.1));
@@ -158,7 +159,12 @@ impl Election {
     }
 
     /// Looks at the family anew. Decides the same however often it is asked.
-    pub(super) fn decide(&mut self, trackers: &[Tracker], now: Time, out: &mut VecDeque<Action>) {
+    pub(super) fn decide(
+        &mut self,
+        trackers: &PerUplink<Tracker>,
+        now: Time,
+        out: &mut VecDeque<Action>,
+    ) {
         (self.deadline, self.asking) = (None, false);
         self.release(trackers, out);
         if self.in_flight.is_some() {
@@ -168,7 +174,7 @@ impl Election {
         if active.is_empty() {
             return self.start(trackers, now, out);
         }
-        let is_down = |id: &UplinkId| trackers[id.0].health() == Health::Down;
+        let is_down = |id: &UplinkId| trackers[*id].health() == Health::Down;
         let down: UplinkSet = active.iter().filter(is_down).collect();
         self.told_nowhere &= down == active;
         if self.obey(down, trackers, now, out) {
@@ -182,8 +188,8 @@ impl Election {
     }
 
     /// Forgets a choice by hand that is Down: it would otherwise move the traffic a second time when it comes back.
-    fn release(&mut self, trackers: &[Tracker], out: &mut VecDeque<Action>) {
-        let down = |pin: &mut UplinkId| trackers[pin.0].health() == Health::Down;
+    fn release(&mut self, trackers: &PerUplink<Tracker>, out: &mut VecDeque<Action>) {
+        let down = |pin: &mut UplinkId| trackers[*pin].health() == Health::Down;
         if let Some(uplink) = self.pin.take_if(down) {
             let family = self.family;
             out.push_back(Action::Note(Note::Released { uplink, family }));
@@ -194,7 +200,7 @@ impl Election {
     fn obey(
         &mut self,
         down: UplinkSet,
-        trackers: &[Tracker],
+        trackers: &PerUplink<Tracker>,
         now: Time,
         out: &mut VecDeque<Action>,
     ) -> bool {
@@ -221,12 +227,12 @@ impl Election {
     pub(super) fn follow(
         &mut self,
         leader: UplinkSet,
-        trackers: &[Tracker],
+        trackers: &PerUplink<Tracker>,
         now: Time,
         out: &mut VecDeque<Action>,
     ) {
         (self.deadline, self.asking) = (None, false);
-        let present = |id: &UplinkId| trackers[id.0].present();
+        let present = |id: &UplinkId| trackers[*id].present();
         let wanted: UplinkSet = leader.iter().filter(present).collect();
         if self.in_flight.is_some() || wanted.is_empty() || wanted == self.confirmed() {
             return;
@@ -249,7 +255,7 @@ impl Election {
     }
 
     /// All active uplinks are Down.
-    fn fail_over(&mut self, trackers: &[Tracker], now: Time, out: &mut VecDeque<Action>) {
+    fn fail_over(&mut self, trackers: &PerUplink<Tracker>, now: Time, out: &mut VecDeque<Action>) {
         let trouble = trouble(self.active, trackers);
         match self.pick(|_| true, trackers, trouble, now, out) {
             Pick::Take(to) => {
@@ -265,7 +271,7 @@ impl Election {
     fn leave(
         &mut self,
         down: UplinkSet,
-        trackers: &[Tracker],
+        trackers: &PerUplink<Tracker>,
         now: Time,
         out: &mut VecDeque<Action>,
     ) -> bool {
@@ -287,9 +293,9 @@ impl Election {
     ///
     /// The hold time runs from the start of the good rounds and, for a better group, from the last failback, so that neither
     /// one flapping uplink nor several coming back one after the other move the traffic more often than that.
-    fn fail_back(&mut self, trackers: &[Tracker], now: Time, out: &mut VecDeque<Action>) {
+    fn fail_back(&mut self, trackers: &PerUplink<Tracker>, now: Time, out: &mut VecDeque<Action>) {
         let (active, after) = (self.active, self.failback);
-        let ranks = || active.iter().map(|id| trackers[id.0].rank());
+        let ranks = || active.iter().map(|id| trackers[id].rank());
         let (Some(best), Some(worst)) = (ranks().min(), ranks().max()) else {
             return;
         };
@@ -303,7 +309,7 @@ impl Election {
             false => tracker.held_until(None),
         };
         for tracker in trackers
-            .iter()
+            .values()
             .filter(|tracker| better(tracker) || joins(tracker))
         {
             if let Some(until) = held_until(tracker).filter(|until| *until > now) {
@@ -327,7 +333,7 @@ impl Election {
     fn hold(&mut self, uplink: UplinkId, until: Time, out: &mut VecDeque<Action>) {
         self.wake(until);
         let family = self.family;
-        if self.candidates[uplink.0].told.replace(until) != Some(until) {
+        if self.candidates[uplink].told.replace(until) != Some(until) {
             out.push_back(Action::Note(Note::Holding {
                 uplink,
                 family,
@@ -372,13 +378,13 @@ impl Election {
     }
 
     /// The uplinks are others. Without any of the active ones left, the family elects anew.
-    pub(super) fn reconfigure(&mut self, uplinks: &Renumbering) {
-        self.candidates = uplinks.carry(&self.candidates, |_| Candidate::default());
-        self.active = uplinks.members(self.active);
-        self.pin = self.pin.and_then(|pin| uplinks.uplink(pin));
+    pub(super) fn reconfigure(&mut self, uplinks: &PerUplink<UplinkSettings>, kept: UplinkSet) {
+        self.candidates = uplinks.carry(&self.candidates, kept, |_, _| Candidate::default());
+        self.active = self.active.intersection(kept);
+        self.pin = self.pin.filter(|pin| kept.contains(*pin));
         let in_flight = self
             .in_flight
-            .map(|(to, cause)| (uplinks.members(to), cause));
+            .map(|(to, cause)| (to.intersection(kept), cause));
         self.in_flight = in_flight.filter(|(to, _)| !to.is_empty());
         if self.started && self.active.is_empty() {
             (self.started, self.bereft, self.told_nowhere) = (false, true, false);
@@ -387,19 +393,19 @@ impl Election {
 }
 
 /// The best rank among some uplinks.
-pub(super) fn rank(uplinks: UplinkSet, trackers: &[Tracker]) -> Option<u32> {
-    uplinks.iter().map(|id| trackers[id.0].rank()).min()
+pub(super) fn rank(uplinks: UplinkSet, trackers: &PerUplink<Tracker>) -> Option<u32> {
+    uplinks.iter().map(|id| trackers[id].rank()).min()
 }
 
 /// When the trouble began that made uplinks Down: what was sent before proves nothing.
-fn trouble(down: UplinkSet, trackers: &[Tracker]) -> Option<Time> {
-    let troubles = down.iter().filter_map(|id| trackers[id.0].trouble());
+fn trouble(down: UplinkSet, trackers: &PerUplink<Tracker>) -> Option<Time> {
+    let troubles = down.iter().filter_map(|id| trackers[id].trouble());
     troubles.max()
 }
 
 /// When it became possible to leave `left` for `to`: all of the ones were Down, and the first of the others was Up.
-pub(super) fn detected(left: UplinkSet, to: UplinkSet, trackers: &[Tracker]) -> Time {
-    let since = |id: UplinkId| trackers[id.0].since();
+pub(super) fn detected(left: UplinkSet, to: UplinkSet, trackers: &PerUplink<Tracker>) -> Time {
+    let since = |id: UplinkId| trackers[id].since();
     let down = left.iter().map(since).max().unwrap_or_default();
     down.max(to.iter().map(since).min().unwrap_or_default())
 }

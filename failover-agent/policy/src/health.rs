@@ -280,17 +280,15 @@ impl Tracker {
         }
     }
 
-    /// Other rules, and another place among the uplinks. What was measured holds as long as there is something to measure.
+    /// Other rules. What was measured holds as long as there is something to measure.
     pub(super) fn reconfigure(
         &mut self,
-        uplink: UplinkId,
         rules: &UplinkSettings,
         now: Time,
         out: &mut VecDeque<Action>,
     ) {
         let (health, probed) = (self.health(), self.probed());
         let old = core::mem::replace(&mut self.rules, rules.lasting());
-        self.uplink = uplink;
         let probing = |rules: &UplinkSettings| {
             let UplinkSettings {
                 targets,

@@ -53,9 +53,9 @@ mod family;
 mod health;
 mod input;
 mod machine;
+mod per_uplink;
 mod pick;
 mod reload;
-mod renumbering;
 mod reset;
 mod round;
 mod rules;
@@ -70,6 +70,7 @@ pub use command::{Command, Refusal};
 pub use family::{Family, PerFamily};
 pub use input::{Input, Outcome};
 pub use machine::Machine;
+pub use per_uplink::PerUplink;
 pub use rules::{MachineConfig, UplinkSettings};
 pub use uplink_set::{MAX_UPLINKS, UplinkSet};
 
@@ -94,7 +95,8 @@ impl core::ops::Add<Duration> for Time {
     }
 }
 
-/// Position of an uplink in the configuration: 0 is the most preferred, but for others of its rank.
+/// Identity of an uplink as long as it is configured, below [`MAX_UPLINKS`]: not its place in the order of preference, which a reload may
+/// change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UplinkId(pub usize);
 

@@ -9,15 +9,14 @@ use super::health::Tracker;
 use super::reset::Resets;
 use super::withdrawal::Withdrawal;
 use super::{
-    Action, Cause, Command, Family, Health, Input, MachineConfig, PerFamily, Refusal, Time,
-    UplinkId, UplinkSet,
+    Action, Cause, Command, Family, Health, Input, MachineConfig, PerFamily, PerUplink, Refusal,
+    Time, UplinkId, UplinkSet,
 };
 
 /// What one family knows and decides.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct FamilyState {
-    /// In order of preference.
-    pub(super) trackers: Vec<Tracker>,
+    pub(super) trackers: PerUplink<Tracker>,
     pub(super) election: Election,
     pub(super) cutoff: Cutoff,
     pub(super) withdrawal: Withdrawal,
@@ -26,7 +25,7 @@ pub(super) struct FamilyState {
 impl FamilyState {
     /// A family that is not probed follows the other one.
     pub(super) fn probed(&self) -> bool {
-        self.trackers.iter().any(Tracker::probed)
+        self.trackers.values().any(Tracker::probed)
     }
 }
 
@@ -58,11 +57,9 @@ impl Machine {
             withdraw,
         } = rules;
         let families = PerFamily::from_fn(|family| FamilyState {
-            trackers: (uplinks.iter().enumerate())
-                .map(|(id, uplink)| Tracker::new(UplinkId(id), family, uplink))
-                .collect(),
-            election: Election::new(family, uplinks.len(), active[family], pinned[family]),
-            cutoff: Cutoff::new(family, uplinks.len()),
+            trackers: uplinks.map(|id, settings| Tracker::new(id, family, settings)),
+            election: Election::new(family, &uplinks, active[family], pinned[family]),
+            cutoff: Cutoff::new(family, &uplinks),
             withdrawal: Withdrawal::new(family),
         });
         let mut machine = Machine {
@@ -72,7 +69,7 @@ impl Machine {
             resets: Resets::new(&uplinks),
             actions: VecDeque::new(),
         };
-        let drill = drill.filter(|(uplink, _)| uplink.0 < uplinks.len());
+        let drill = drill.filter(|(uplink, _)| uplinks.contains(*uplink));
         machine.set_drill(drill, None, Time::default());
         machine
     }
@@ -89,13 +86,13 @@ impl Machine {
                 target,
                 outcome,
             } => {
-                if let Some(tracker) = self.families[family].trackers.get_mut(uplink.0) {
+                if let Some(tracker) = self.families[family].trackers.get_mut(uplink) {
                     tracker.probe((round, sent), target, outcome, now, out);
                 }
             }
             Input::Carrier { uplink, up } => {
                 for state in self.families.values_mut() {
-                    if let Some(tracker) = state.trackers.get_mut(uplink.0) {
+                    if let Some(tracker) = state.trackers.get_mut(uplink) {
                         tracker.set_carrier(up, now, out);
                     }
                 }
@@ -105,7 +102,7 @@ impl Machine {
                 family,
                 usable,
             } => {
-                if let Some(tracker) = self.families[family].trackers.get_mut(uplink.0) {
+                if let Some(tracker) = self.families[family].trackers.get_mut(uplink) {
                     tracker.set_usable(usable, now, out);
                 }
             }
@@ -119,18 +116,18 @@ impl Machine {
                 family,
                 blind,
             } => {
-                if let Some(tracker) = self.families[family].trackers.get_mut(uplink.0) {
+                if let Some(tracker) = self.families[family].trackers.get_mut(uplink) {
                     tracker.examined(blind, now, out);
                 }
             }
             Input::Suspect { uplink, family } => {
                 let state = &mut self.families[family];
-                if let Some(tracker) = state.trackers.get(uplink.0) {
+                if let Some(tracker) = state.trackers.get(uplink) {
                     state.election.suspect(tracker, now, out);
                 }
             }
             Input::Moved { uplink, family } => {
-                if let Some(tracker) = self.families[family].trackers.get_mut(uplink.0) {
+                if let Some(tracker) = self.families[family].trackers.get_mut(uplink) {
                     tracker.moved(now);
                 }
             }
@@ -165,7 +162,7 @@ impl Machine {
     /// When [`handle_timeout`](Machine::handle_timeout) must be called; it may change with every call of the others.
     pub fn poll_timeout(&self) -> Option<Time> {
         let of_side = |state: &FamilyState| {
-            let rounds = state.trackers.iter().filter_map(Tracker::deadline).min();
+            let rounds = state.trackers.values().filter_map(Tracker::deadline).min();
             let decisions = state.election.deadline().into_iter();
             let decisions = decisions.chain(state.cutoff.deadline());
             rounds.into_iter().chain(decisions).min()
@@ -184,7 +181,7 @@ impl Machine {
         for tracker in self
             .families
             .values_mut()
-            .flat_map(|state| &mut state.trackers)
+            .flat_map(|state| state.trackers.values_mut())
         {
             tracker.expire(now, &mut self.actions);
         }
@@ -256,7 +253,7 @@ impl Machine {
     }
 
     fn tracker(&self, uplink: UplinkId, family: Family) -> Option<&Tracker> {
-        self.families[family].trackers.get(uplink.0)
+        self.families[family].trackers.get(uplink)
     }
 
     /// Takes the answer to a switch.
@@ -282,15 +279,12 @@ impl Machine {
 
     /// Chooses `uplink` by hand where it is Up.
     fn pin(&mut self, uplink: UplinkId) -> Result<(), Refusal> {
-        let up = |state: &FamilyState| state.trackers[uplink.0].health() == Health::Up;
-        if uplink.0 >= self.families.v4.trackers.len() {
+        let up = |state: &FamilyState| state.trackers[uplink].health() == Health::Up;
+        if !self.families.v4.trackers.contains(uplink) {
             return Err(Refusal::Unknown);
         }
         if !self.families.values().any(up) {
-            let mut trackers = self
-                .families
-                .values()
-                .map(|state| &state.trackers[uplink.0]);
+            let mut trackers = self.families.values().map(|state| &state.trackers[uplink]);
             let health = trackers
                 .find(|tracker| tracker.probed())
                 .map_or(Health::Unknown, Tracker::health);
@@ -350,7 +344,7 @@ impl Machine {
             false => &self.families[family.other()],
         };
         let down = |tracker: &&Tracker| tracker.health() == Health::Down;
-        let down = judge.trackers.iter().filter(down).map(Tracker::uplink);
+        let down = judge.trackers.values().filter(down).map(Tracker::uplink);
         let coming = state.election.in_flight().unwrap_or_default();
         down.collect::<UplinkSet>().minus(active).minus(coming)
     }
@@ -363,7 +357,7 @@ impl Machine {
         } else {
             &others.trackers
         };
-        let good = |active: UplinkId| judges[active.0].good() && state.trackers[active.0].present();
+        let good = |active: UplinkId| judges[active].good() && state.trackers[active].present();
         let in_flight = state.election.in_flight().is_some();
         let proven = !in_flight && state.election.confirmed().iter().any(good);
         state.cutoff.decide(proven, judges, now, &mut self.actions);
@@ -375,7 +369,7 @@ impl Machine {
             let idle = self.idle(family);
             let state = &mut self.families[family];
             state.withdrawal.tell(idle, &mut self.actions);
-            for tracker in &mut state.trackers {
+            for tracker in state.trackers.values_mut() {
                 if tracker.take_examination() {
                     let uplink = tracker.uplink();
                     self.actions.push_back(Action::Examine { uplink, family });
@@ -386,12 +380,16 @@ impl Machine {
             |state: &FamilyState| state.election.in_flight().is_some() || state.election.asking;
         let busy = self.families.values().any(busy);
         let PerFamily { v4, v6 } = &self.families;
-        let dead = v4.trackers.iter().zip(&v6.trackers).filter_map(|(v4, v6)| {
-            let down = [v4.found_down(), v6.found_down()];
-            let dead = down.contains(&Some(true)) && !down.contains(&Some(false));
-            let grace = v4.reset_grace().filter(|_| dead && !busy)?;
-            Some((v4.uplink(), grace))
-        });
+        let dead = v4
+            .trackers
+            .values()
+            .zip(v6.trackers.values())
+            .filter_map(|(v4, v6)| {
+                let down = [v4.found_down(), v6.found_down()];
+                let dead = down.contains(&Some(true)) && !down.contains(&Some(false));
+                let grace = v4.reset_grace().filter(|_| dead && !busy)?;
+                Some((v4.uplink(), grace))
+            });
         self.resets.decide(dead, now, &mut self.actions);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::election::Election;
 use super::health::Tracker;
-use super::{Action, Health, Time, UplinkId, UplinkSet};
+use super::{Action, Health, PerUplink, Time, UplinkId, UplinkSet};
 
 /// What a search for a destination found.
 pub(super) enum Pick {
@@ -25,18 +25,22 @@ impl Election {
     pub(super) fn pick(
         &mut self,
         fit: impl Fn(&Tracker) -> bool,
-        trackers: &[Tracker],
+        trackers: &PerUplink<Tracker>,
         trouble: Option<Time>,
         now: Time,
         out: &mut VecDeque<Action>,
     ) -> Pick {
         let mut nobody = Pick::Nobody;
         let mut asking = false;
-        for group in trackers.chunk_by(|one, next| one.rank() == next.rank()) {
+        let same_rank = |(_, one): &(UplinkId, Tracker), (_, next): &(UplinkId, Tracker)| {
+            one.rank() == next.rank()
+        };
+        for group in trackers.as_slice().chunk_by(same_rank) {
             let better_asked = asking;
             let mut proven = UplinkSet::NONE;
             for tracker in group
                 .iter()
+                .map(|(_, tracker)| tracker)
                 .filter(|tracker| tracker.good() && fit(tracker))
             {
                 let id = tracker.uplink();
@@ -66,9 +70,9 @@ impl Election {
     /// Those of `proven` that may be switched to at once: who was among several that could not be confirmed together is tried
     /// alone, so that one that cannot be routed to does not keep the others out.
     pub(super) fn together(&self, proven: UplinkSet) -> UplinkSet {
-        let doubted = |id: &UplinkId| self.candidates[id.0].doubted;
+        let doubted = |id: &UplinkId| self.candidates[*id].doubted;
         let sure: UplinkSet = proven.iter().filter(|id| !doubted(id)).collect();
-        match proven.first() {
+        match self.candidates.in_order(proven).next() {
             Some(first) if sure.is_empty() => UplinkSet::only(first),
             _ => sure,
         }
@@ -76,7 +80,7 @@ impl Election {
 
     /// When the proof was asked for that is still to come: now, if there is none.
     fn ask(&mut self, tracker: &Tracker, now: Time, out: &mut VecDeque<Action>) -> Time {
-        let asked = self.candidates[tracker.uplink().0].asked;
+        let asked = self.candidates[tracker.uplink()].asked;
         match asked.filter(|asked| !tracker.answered(*asked)) {
             Some(asked) => asked,
             None => {
@@ -88,7 +92,7 @@ impl Election {
 
     /// An uplink may be dead: asks it, unless that is known or was asked just now.
     pub(super) fn suspect(&mut self, tracker: &Tracker, now: Time, out: &mut VecDeque<Action>) {
-        let asked = self.candidates[tracker.uplink().0].asked;
+        let asked = self.candidates[tracker.uplink()].asked;
         let lately = asked.is_some_and(|asked| now.since(asked) * 2 < tracker.interval());
         let alive = tracker.present() && tracker.health() != Health::Down;
         if tracker.probed() && alive && !lately {
@@ -98,7 +102,7 @@ impl Election {
 
     fn probe_now(&mut self, tracker: &Tracker, now: Time, out: &mut VecDeque<Action>) {
         let uplink = tracker.uplink();
-        self.candidates[uplink.0].asked = Some(now);
+        self.candidates[uplink].asked = Some(now);
         out.push_back(Action::ProbeNow {
             uplink,
             family: self.family,
@@ -107,7 +111,7 @@ impl Election {
 
     /// Until when an uplink is passed over.
     pub(super) fn refused(&self, id: UplinkId, now: Time) -> Option<Time> {
-        let (until, _) = self.candidates[id.0].refused?;
+        let (until, _) = self.candidates[id].refused?;
         (now < until).then_some(until)
     }
 }

@@ -1,50 +1,48 @@
-//! Other rules for a machine that runs: what did not change is not touched.
+//! Another configuration for a machine that runs: what did not change is not touched.
 
 use super::health::Tracker;
 use super::machine::FamilyState;
-use super::renumbering::Renumbering;
-use super::{Machine, MachineConfig, Time, UplinkId};
+use super::{Machine, MachineConfig, PerUplink, Time, UplinkId, UplinkSet, UplinkSettings};
 
 impl Machine {
-    /// Takes other rules. `old` says by new uplink which one of before it is; `None`: a new one.
+    /// Takes another configuration. `kept` are the uplinks that are those of before; any other is a new one, although one that is gone
+    /// may have had its identity.
     ///
-    /// What the machine knows and has decided moves along with its uplink. Of known uplinks, [`UplinkSettings::earlier`] is
+    /// What the machine knows and has decided stays. Of kept uplinks, [`UplinkSettings::earlier`] is
     /// ignored, and [`MachineConfig::active`] and [`MachineConfig::drill`] altogether; `carrier` and `usable` are facts as of now. Changed
     /// thresholds apply from the next round. With other targets, interval, timeout or quorum the rounds begin anew, as after
     /// [`Input::Moved`]; with targets that are others, but as many as before, that must be sent after this.
     ///
-    /// All actions must have been polled before: from now on uplinks have their new numbers. So has the answer to a switch that
-    /// is still on its way; removed uplinks are left out of it.
+    /// All actions must have been polled before. Removed uplinks are left out of the answer to a switch that is still on its way.
     ///
-    /// [`UplinkSettings::earlier`]: super::UplinkRules::earlier
     /// [`Input::Moved`]: super::Input::Moved
-    pub fn reconfigure(&mut self, rules: &MachineConfig, old: &[Option<UplinkId>], now: Time) {
+    pub fn reconfigure(&mut self, config: &MachineConfig, kept: UplinkSet, now: Time) {
         debug_assert!(self.actions.is_empty(), "actions name uplinks of before");
-        let before = self.families.v4.trackers.len();
-        let uplinks = Renumbering::new(old, before, rules.uplinks.len());
+        let uplinks = &config.uplinks;
+        let before = &self.families.v4.trackers;
+        let known = |uplink: &UplinkId| before.contains(*uplink) && uplinks.contains(*uplink);
+        let kept: UplinkSet = kept.iter().filter(known).collect();
         for (family, state) in self.families.iter_mut() {
-            state.trackers = uplinks.carry(&state.trackers, |new| {
-                Tracker::new(new, family, &rules.uplinks[new.0])
+            state.trackers = uplinks.carry(&state.trackers, kept, |uplink, settings| {
+                Tracker::new(uplink, family, settings)
             });
-            for ((id, tracker), rules) in state.trackers.iter_mut().enumerate().zip(&rules.uplinks)
-            {
-                tracker.reconfigure(UplinkId(id), rules, now, &mut self.actions);
+            for (uplink, tracker) in state.trackers.iter_mut() {
+                tracker.reconfigure(&uplinks[uplink], now, &mut self.actions);
             }
-            state.reconfigure(&uplinks, now);
+            state.reconfigure(uplinks, kept, now);
         }
-        let drill = self.drill.take();
-        self.drill = drill.and_then(|(drilled, until)| Some((uplinks.uplink(drilled)?, until)));
-        self.resets.reconfigure(&uplinks, &rules.uplinks, now);
-        self.withdraw = rules.withdraw;
+        self.drill = self.drill.filter(|(drilled, _)| kept.contains(*drilled));
+        self.resets.reconfigure(uplinks, kept, now);
+        self.withdraw = config.withdraw;
         self.decide(now);
     }
 }
 
 impl FamilyState {
-    fn reconfigure(&mut self, uplinks: &Renumbering, now: Time) {
-        self.election.reconfigure(uplinks);
+    fn reconfigure(&mut self, uplinks: &PerUplink<UplinkSettings>, kept: UplinkSet, now: Time) {
+        self.election.reconfigure(uplinks, kept);
         let standbys = !self.election.confirmed().is_empty();
-        self.cutoff.reconfigure(uplinks, standbys, now);
-        self.withdrawal.reconfigure(uplinks);
+        self.cutoff.reconfigure(uplinks, kept, standbys, now);
+        self.withdrawal.reconfigure(kept);
     }
 }

@@ -2,23 +2,21 @@
 
 use std::collections::VecDeque;
 
-use super::renumbering::Renumbering;
-use super::{Action, Health, Time, UplinkId, UplinkSettings};
+use super::{Action, Health, PerUplink, Time, UplinkId, UplinkSet, UplinkSettings};
 
 /// The resets of all uplinks.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Resets {
     /// When each uplink was reset last.
-    last: Vec<Option<Time>>,
+    last: PerUplink<Option<Time>>,
     /// When the next reset is due.
     deadline: Option<Time>,
 }
 
 impl Resets {
-    pub(super) fn new(uplinks: &[UplinkSettings]) -> Self {
-        let at_start = |rules| reset_before(rules, Time::default());
+    pub(super) fn new(uplinks: &PerUplink<UplinkSettings>) -> Self {
         Resets {
-            last: uplinks.iter().map(at_start).collect(),
+            last: uplinks.map(|_, settings| reset_before(settings, Time::default())),
             deadline: None,
         }
     }
@@ -36,7 +34,7 @@ impl Resets {
     ) {
         self.deadline = None;
         for (uplink, grace) in dead {
-            let last = &mut self.last[uplink.0];
+            let last = &mut self.last[uplink];
             if last.is_none_or(|last| last + grace <= now) {
                 *last = Some(now);
                 out.push_back(Action::Reset { uplink });
@@ -49,11 +47,11 @@ impl Resets {
     /// The uplinks are others.
     pub(super) fn reconfigure(
         &mut self,
-        uplinks: &Renumbering,
-        rules: &[UplinkSettings],
+        uplinks: &PerUplink<UplinkSettings>,
+        kept: UplinkSet,
         now: Time,
     ) {
-        self.last = uplinks.carry(&self.last, |new| reset_before(&rules[new.0], now));
+        self.last = uplinks.carry(&self.last, kept, |_, settings| reset_before(settings, now));
     }
 }
 

@@ -4,7 +4,7 @@ use core::time::Duration;
 
 #[cfg(doc)]
 use super::Action;
-use super::{Health, PerFamily, Time, UplinkId, UplinkSet};
+use super::{Health, PerFamily, PerUplink, Time, UplinkId, UplinkSet};
 
 /// The rules for one uplink.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,8 +58,8 @@ impl UplinkSettings {
 /// Everything that the machine must know at the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MachineConfig {
-    /// In order of preference, at most [`MAX_UPLINKS`](super::MAX_UPLINKS).
-    pub uplinks: Vec<UplinkSettings>,
+    /// At most [`MAX_UPLINKS`](super::MAX_UPLINKS).
+    pub uplinks: PerUplink<UplinkSettings>,
     /// The uplinks that carry new traffic already: adopted from an earlier run of the agent.
     pub active: PerFamily<UplinkSet>,
     /// A drill that an earlier run of the agent has begun, and its end.

@@ -5,11 +5,16 @@ use std::collections::VecDeque;
 use super::election::{Election, detected, rank};
 use super::health::Tracker;
 use super::pick::Pick;
-use super::{Action, Cause, Health, Time, UplinkId, UplinkSet};
+use super::{Action, Cause, Health, PerUplink, Time, UplinkId, UplinkSet};
 
 impl Election {
     /// Waits until nobody better, and nobody of the same group, can turn up by its first round; then takes the best.
-    pub(super) fn start(&mut self, trackers: &[Tracker], now: Time, out: &mut VecDeque<Action>) {
+    pub(super) fn start(
+        &mut self,
+        trackers: &PerUplink<Tracker>,
+        now: Time,
+        out: &mut VecDeque<Action>,
+    ) {
         if self.await_pin(trackers, now, out) {
             return;
         }
@@ -18,9 +23,9 @@ impl Election {
         let blind = |tracker: &&Tracker| {
             tracker.health() == Health::Blind && tracker.probed() && tracker.present()
         };
-        let undecided = trackers.iter().find(|tracker| tracker.undecided());
+        let undecided = trackers.values().find(|tracker| tracker.undecided());
         let undecided = undecided.map(Tracker::rank);
-        let blind = trackers.iter().filter(adopted).find(blind);
+        let blind = trackers.values().filter(adopted).find(blind);
         let blind = blind.map(Tracker::rank);
         let bereft = self.bereft;
         let decided = |tracker: &Tracker| {
@@ -42,9 +47,14 @@ impl Election {
 
     /// Goes to the uplink that was chosen by hand before the agent was started anew; whether it does, or may still. One that is Down is
     /// forgotten before.
-    fn await_pin(&mut self, trackers: &[Tracker], now: Time, out: &mut VecDeque<Action>) -> bool {
+    fn await_pin(
+        &mut self,
+        trackers: &PerUplink<Tracker>,
+        now: Time,
+        out: &mut VecDeque<Action>,
+    ) -> bool {
         let Some(pin) = self.pin() else { return false };
-        let pinned = &trackers[pin.0];
+        let pinned = &trackers[pin];
         let blind = pinned.health() == Health::Blind && pinned.present();
         let wanted = |tracker: &Tracker| tracker.uplink() == pin;
         match self.pick(wanted, trackers, None, now, out) {
@@ -59,10 +69,10 @@ impl Election {
     }
 
     /// Adopted members of the group of `to` that are not proven, but have not failed either: they stay.
-    fn staying(&self, to: UplinkSet, trackers: &[Tracker]) -> UplinkSet {
+    fn staying(&self, to: UplinkSet, trackers: &PerUplink<Tracker>) -> UplinkSet {
         let rank = rank(to, trackers);
         let stays = |id: &UplinkId| {
-            let tracker = &trackers[id.0];
+            let tracker = &trackers[*id];
             let failed = matches!(tracker.health(), Health::Down | Health::Unknown);
             tracker.present() && !failed && Some(tracker.rank()) == rank
         };

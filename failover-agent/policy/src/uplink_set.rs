@@ -46,12 +46,12 @@ impl UplinkSet {
         self.0.count_ones() as usize
     }
 
-    /// The most preferred of them.
+    /// The one with the lowest identity.
     pub fn first(self) -> Option<UplinkId> {
         self.iter().next()
     }
 
-    /// In order of preference.
+    /// In order of identity; [`PerUplink::in_order`](super::PerUplink::in_order) has the order of preference.
     pub fn iter(self) -> impl Iterator<Item = UplinkId> {
         (0..MAX_UPLINKS)
             .map(UplinkId)
@@ -62,6 +62,12 @@ impl UplinkSet {
     #[must_use]
     pub fn union(self, others: UplinkSet) -> Self {
         UplinkSet(self.0 | others.0)
+    }
+
+    /// These as far as they are among `others`, too.
+    #[must_use]
+    pub fn intersection(self, others: UplinkSet) -> Self {
+        UplinkSet(self.0 & others.0)
     }
 
     /// These without `others`.

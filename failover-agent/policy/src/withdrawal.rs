@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 
-use super::renumbering::Renumbering;
 use super::{Action, Family, UplinkSet};
 
 /// The withdrawn uplinks of one family.
@@ -43,7 +42,7 @@ impl Withdrawal {
     }
 
     /// The uplinks are others.
-    pub(super) fn reconfigure(&mut self, uplinks: &Renumbering) {
-        self.told = uplinks.members(self.told);
+    pub(super) fn reconfigure(&mut self, kept: UplinkSet) {
+        self.told = self.told.intersection(kept);
     }
 }

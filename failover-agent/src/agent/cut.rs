@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use failover_ebpf::{CutMode, Gate};
-use failover_policy::{Cause, Family, Time, UplinkId};
+use failover_policy::{Cause, Family, PerUplink, Time, UplinkId};
 use tokio::{sync::oneshot::error::RecvError, task::JoinSet};
 use tracing::{info, warn};
 
@@ -89,7 +89,7 @@ impl Agent<'_> {
         let scope = Scope {
             addresses,
             spared,
-            spare_accepted: self.config.uplinks[uplink.0].inbound == Inbound::Keep,
+            spare_accepted: self.uplinks[uplink].inbound == Inbound::Keep,
         };
         let name = self.name(uplink).to_owned();
         let cutoff = self.beside.cutoff.clone();
@@ -153,15 +153,15 @@ impl Agent<'_> {
             false => Gate::Open,
         };
         // An interface that is gone has no gate.
-        self.links[uplink.0].ifindex == 0 || self.set_gate(uplink, family, gate)
+        self.links[uplink].ifindex == 0 || self.set_gate(uplink, family, gate)
     }
 
     /// Sets a family's gates as they should stand, whatever has become of them: open at the active uplinks, and at
     /// all if none is active; closed where one was cut.
     pub(super) fn align_gates(&mut self, family: Family) {
         let undecided = self.machine.active(family).is_empty();
-        for uplink in (0..self.links.len()).map(UplinkId) {
-            if self.links[uplink.0].ifindex == 0 {
+        for uplink in self.links.ids().collect::<Vec<_>>() {
+            if self.links[uplink].ifindex == 0 {
                 continue;
             }
             if undecided || self.machine.active(family).contains(uplink) {
@@ -184,7 +184,7 @@ impl Agent<'_> {
             },
             None => stale_mode(cutoff),
         };
-        let ifindex = self.links[uplink.0].ifindex;
+        let ifindex = self.links[uplink].ifindex;
         if let Err(error) = self.datapath.set_cut_mode(ifindex, family, mode) {
             let name = self.name(uplink);
             warn!(
@@ -200,12 +200,12 @@ fn total(ended: &Ended) -> u64 {
 }
 
 /// The addresses that only `uplink` has: one that another uplink has too (two modems of the same make) tells nothing.
-pub(super) fn own_addresses(links: &[Link], uplink: UplinkId) -> Vec<IpAddr> {
-    let others: Vec<IpAddr> = (links.iter().enumerate())
-        .filter(|(other, _)| *other != uplink.0)
+pub(super) fn own_addresses(links: &PerUplink<Link>, uplink: UplinkId) -> Vec<IpAddr> {
+    let others: Vec<IpAddr> = (links.iter())
+        .filter(|(other, _)| *other != uplink)
         .flat_map(|(_, link)| link.addresses.iter().copied())
         .collect();
-    let mut own = links[uplink.0].addresses.clone();
+    let mut own = links[uplink].addresses.clone();
     own.retain(|address| !others.contains(address));
     own
 }

@@ -16,16 +16,14 @@ impl Agent<'_> {
             let lost = self.datapath.lost_addresses();
             self.lost_used |= lost.contains(&flow.source.ip());
         }
-        let uplink = self
-            .links
-            .iter()
-            .position(|link| link.ifindex == flow.ifindex);
+        let mut links = self.links.iter();
+        let uplink = links.find(|(_, link)| link.ifindex == flow.ifindex);
         // An interface that has just gone.
-        let Some(uplink) = uplink else { return };
+        let Some((uplink, _)) = uplink else { return };
         let port = |port: u16| (port != 0).then_some(port);
         let event = control::Event {
             at: self.clock.wall(self.clock.now()),
-            uplink: self.config.uplinks[uplink].name.clone(),
+            uplink: self.name(uplink).to_owned(),
             family: match flow.source.is_ipv4() {
                 true => Family::V4,
                 false => Family::V6,

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, net::IpAddr};
 
-use failover_policy::{Family, Health, Input, PerFamily, UplinkId};
+use failover_policy::{Family, Health, Input, PerFamily, PerUplink, UplinkId};
 use tracing::{debug, warn};
 
 use super::{Agent, rules::targets};
@@ -19,8 +19,8 @@ pub(super) type Reasons = HashMap<(UplinkId, Family), String>;
 pub(super) type CutProbes = HashMap<u32, PerFamily<u64>>;
 
 /// The counts as they are: what was cut before says nothing about now.
-pub(super) fn cut_probes(datapath: &Datapath, links: &[Link]) -> CutProbes {
-    let links = links.iter().filter(|link| link.ifindex != 0);
+pub(super) fn cut_probes(datapath: &Datapath, links: &PerUplink<Link>) -> CutProbes {
+    let links = links.values().filter(|link| link.ifindex != 0);
     let count = |link: &Link| {
         let counters = datapath.counters(link.ifindex).unwrap_or_default();
         (link.ifindex, PerFamily::both(counters.probes_cut))
@@ -28,20 +28,13 @@ pub(super) fn cut_probes(datapath: &Datapath, links: &[Link]) -> CutProbes {
     links.map(count).collect()
 }
 
-/// After a reload: the same under the uplinks' new positions. `old` says where each one was.
-pub(super) fn renumbered(reasons: Reasons, old: &[Option<UplinkId>]) -> Reasons {
-    let place = |was: UplinkId| old.iter().position(|old| *old == Some(was)).map(UplinkId);
-    let moved = |((uplink, family), reason)| Some(((place(uplink)?, family), reason));
-    reasons.into_iter().filter_map(moved).collect()
-}
-
 impl Agent<'_> {
     /// Looks for a reason why the answers to probes cannot come, and tells the policy whether there is one.
     pub(super) fn examine(&mut self, uplink: UplinkId, family: Family) {
         let own_gate = self.own_gate(uplink, family);
-        let config = &self.config.uplinks[uplink.0];
+        let config = &self.uplinks[uplink];
         let targets: Vec<IpAddr> = targets(config, family).map(|(_, target)| target).collect();
-        let link = &self.links[uplink.0];
+        let link = &self.links[uplink];
         let reason = match own_gate {
             Some(reason) => Ok(Some(reason)),
             None => doctor::blindness(link, family, &targets, self.config.route.mark),
@@ -70,13 +63,13 @@ impl Agent<'_> {
 
     /// Whether the uplink's own gate has cut probes since that was last asked, and why.
     fn own_gate(&mut self, uplink: UplinkId, family: Family) -> Option<String> {
-        let link = &self.links[uplink.0];
+        let link = &self.links[uplink];
         let cut = self.datapath.counters(link.ifindex).ok()?.probes_cut;
         let known = self.cut_probes.entry(link.ifindex).or_default();
         let before = std::mem::replace(&mut known[family], cut);
         let closed = self.gate(uplink, family) == Gate::Closed;
         (cut > before && closed).then(|| {
-            let interface = &self.links[uplink.0].interface;
+            let interface = &self.links[uplink].interface;
             format!(
                 "the gate of {interface} cuts the agent's own probes, {cut} so far: something on this host takes them from their socket before \
                  they leave, by which the gate knows them (a rule of nft or iptables that copies or queues them): except echo requests from it"

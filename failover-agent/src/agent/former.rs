@@ -6,7 +6,7 @@ use std::{
     net::IpAddr,
 };
 
-use failover_policy::{Family, UplinkId};
+use failover_policy::{Family, PerUplink, UplinkId, UplinkSet};
 
 use super::cut::own_addresses;
 use crate::route::Link;
@@ -17,15 +17,15 @@ pub(super) struct Former(HashMap<(UplinkId, Family), BTreeSet<IpAddr>>);
 
 impl Former {
     /// Notes what is no longer there, and forgets what is there again.
-    pub(super) fn note(&mut self, known: &[Link], now: &[Link]) {
-        for uplink in (0..known.len()).map(UplinkId) {
+    pub(super) fn note(&mut self, known: &PerUplink<Link>, now: &PerUplink<Link>) {
+        for uplink in known.ids() {
             for address in own_addresses(known, uplink) {
                 let key = (uplink, family(address));
                 self.0.entry(key).or_default().insert(address);
             }
         }
         let there: BTreeSet<IpAddr> = now
-            .iter()
+            .values()
             .flat_map(|link| &link.addresses)
             .copied()
             .collect();
@@ -34,18 +34,9 @@ impl Former {
         }
     }
 
-    /// After a reload: the same under the uplinks' new positions. `old` says where each one was.
-    pub(super) fn renumbered(mut self, old: &[Option<UplinkId>]) -> Self {
-        let mut renumbered = HashMap::new();
-        for (uplink, old) in old.iter().enumerate() {
-            for family in Family::ALL {
-                let addresses = old.and_then(|old| self.0.remove(&(old, family)));
-                if let Some(addresses) = addresses {
-                    renumbered.insert((UplinkId(uplink), family), addresses);
-                }
-            }
-        }
-        Former(renumbered)
+    /// Those of other uplinks than these are forgotten.
+    pub(super) fn retain(&mut self, kept: UplinkSet) {
+        self.0.retain(|(uplink, _), _| kept.contains(*uplink));
     }
 
     /// Hands over those of an uplink, which is to be cut.

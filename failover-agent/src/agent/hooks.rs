@@ -53,7 +53,7 @@ impl Agent<'_> {
             active: (order.to.iter())
                 .map(|uplink| self.describe(uplink, order.family))
                 .collect(),
-            previous: (order.from.iter())
+            previous: (self.links.in_order(order.from))
                 .map(|uplink| self.name(uplink).to_owned())
                 .collect(),
         };
@@ -62,13 +62,13 @@ impl Agent<'_> {
 
     /// Has an uplink's `reset` run, if it has one.
     pub(super) fn run_reset(&mut self, uplink: UplinkId) {
-        let config = &self.config.uplinks[uplink.0];
+        let config = &self.uplinks[uplink];
         let program = reset(&self.config.hooks, config);
         self.hooks.reset(program, &config.name, &config.interface);
     }
 
     fn describe(&self, uplink: UplinkId, family: Family) -> Uplink {
-        let link = &self.links[uplink.0];
+        let link = &self.links[uplink];
         let path = link.families[family].as_ref();
         Uplink {
             name: self.name(uplink).to_owned(),

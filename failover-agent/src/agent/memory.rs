@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use failover_policy::{Family, Health, PerFamily, UplinkId};
+use failover_policy::{Family, Health, PerFamily};
 use serde::{Deserialize, Serialize};
 
 use super::Agent;
@@ -90,13 +90,13 @@ impl Agent<'_> {
     /// Puts down what is known now.
     pub(super) fn keep_health(&mut self) {
         let mut known = Known::default();
-        for (id, uplink) in self.config.uplinks.iter().enumerate() {
-            let health = |family| self.machine.measured(UplinkId(id), family);
+        for (id, uplink) in self.uplinks.iter() {
+            let health = |family| self.machine.measured(id, family);
             known.note(&uplink.interface, PerFamily::from_fn(health));
         }
         for family in Family::ALL {
             if let Some(pin) = self.machine.pinned(family) {
-                known.note_pinned(family, &self.config.uplinks[pin.0].interface);
+                known.note_pinned(family, &self.uplinks[pin].interface);
             }
         }
         self.memory.keep(known);

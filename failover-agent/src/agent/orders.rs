@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use failover_policy::{Command, Family, Health, Refusal, Time, UplinkId, UplinkSet};
+use failover_policy::{Command, Family, Health, PerUplink, Refusal, Time, UplinkId, UplinkSet};
 use tracing::{debug, info, warn};
 
 use super::{
@@ -11,19 +11,19 @@ use super::{
 };
 use crate::{
     clock::{self, Clock},
-    config::Config,
+    config::UplinkConfig,
     control::{MAX_DRILL, Response},
 };
 
 /// The drill that an earlier run has begun, in the terms of this one. What cannot be understood is no reason not to start.
 pub(super) fn earlier_drill(
     drills: &Drills,
-    config: &Config,
+    uplinks: &PerUplink<UplinkConfig>,
     clock: Clock,
 ) -> Option<(UplinkId, Time)> {
     let wall = SystemTime::now();
     let drill = drills.load(wall)?;
-    let Some(uplink) = find(config, &drill.uplink) else {
+    let Some(uplink) = find(uplinks, &drill.uplink) else {
         warn!("a drill of `{}` is forgotten: no such uplink", drill.uplink);
         return None;
     };
@@ -37,9 +37,10 @@ pub(super) fn earlier_drill(
     Some((uplink, clock.now() + left))
 }
 
-fn find(config: &Config, name: &str) -> Option<UplinkId> {
-    let mut uplinks = config.uplinks.iter();
-    uplinks.position(|uplink| uplink.name == name).map(UplinkId)
+fn find(uplinks: &PerUplink<UplinkConfig>, name: &str) -> Option<UplinkId> {
+    let mut uplinks = uplinks.iter();
+    let (uplink, _) = uplinks.find(|(_, uplink)| uplink.name == name)?;
+    Some(uplink)
 }
 
 impl Agent<'_> {
@@ -49,14 +50,14 @@ impl Agent<'_> {
                 "nothing is ordered by hand any more: the ranks decide".to_owned()
             });
         }
-        let Some(uplink) = find(&self.config, name) else {
+        let Some(uplink) = find(&self.uplinks, name) else {
             return self.unknown();
         };
         self.order(Command::Switch(uplink), |agent| agent.chosen(uplink))
     }
 
     pub(super) fn order_drill(&mut self, name: &str, for_ms: u64) -> Response {
-        let Some(uplink) = find(&self.config, name) else {
+        let Some(uplink) = find(&self.uplinks, name) else {
             return self.unknown();
         };
         let duration = Duration::from_millis(for_ms);

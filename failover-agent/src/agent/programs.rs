@@ -90,8 +90,8 @@ impl Agent<'_> {
         }
         self.programs.looked = Instant::now();
         self.programs.suspect = false;
-        for uplink in (0..self.links.len()).map(UplinkId) {
-            let link = &self.links[uplink.0];
+        for uplink in self.links.ids().collect::<Vec<_>>() {
+            let link = &self.links[uplink];
             if link.ifindex == 0 {
                 continue;
             }
@@ -113,7 +113,7 @@ impl Agent<'_> {
         }
         self.programs.removers.clear();
         let links = &self.links;
-        let there = |ifindex: &u32| links.iter().any(|link| link.ifindex == *ifindex);
+        let there = |ifindex: &u32| links.values().any(|link| link.ifindex == *ifindex);
         self.programs.told.retain(|ifindex, _| there(ifindex));
         if let Err(error) = self.datapath.pin_maps() {
             debug!("the programs' maps are not pinned, a restart will not adopt them: {error:#}");
@@ -122,9 +122,14 @@ impl Agent<'_> {
 
     /// Attaches an uplink's programs again, with its gates as they should stand.
     fn put_back(&mut self, uplink: UplinkId, missing: &str) {
-        let ifindex = self.links[uplink.0].ifindex;
+        let ifindex = self.links[uplink].ifindex;
         let known = self.datapath.obstacle(ifindex).is_some();
-        attach(self.datapath, &self.config, &self.links, uplink);
+        attach(
+            self.datapath,
+            &self.config.cutoff,
+            &self.uplinks[uplink],
+            &self.links[uplink],
+        );
         if self.datapath.obstacle(ifindex).is_some() {
             return;
         }

@@ -2,16 +2,21 @@
 //! change.
 
 use anyhow::{Context as _, bail};
-use failover_policy::{Family, Input, UplinkId};
+use failover_policy::{Family, Input, PerUplink, UplinkId, UplinkSet};
 use tracing::{info, warn};
 
 use super::{
-    Agent, examine,
+    Agent, configured,
     hooks::warn_of_missing_programs,
-    rules::{machine_rules, probe_specs},
+    rules::{machine_config, probe_specs},
     setup::{attach, describe, inbound, log_report, warn_of_duplicates},
 };
-use crate::{config::Config, control::Response, probe::Prober, route::Link};
+use crate::{
+    config::{Config, UplinkConfig},
+    control::Response,
+    probe::Prober,
+    route::Link,
+};
 
 impl Agent<'_> {
     /// Reads the file anew. What is wrong with it changes nothing.
@@ -45,24 +50,25 @@ impl Agent<'_> {
         }
 
         // Up to here nothing was changed; from here on nothing can be refused.
-        let old = origins(&self.config, &config);
-        let changes = changes(&self.config, &config, &old);
-        let uplinks = config.uplinks.iter().zip(&links).zip(&old);
-        for ((uplink, link), _) in uplinks.filter(|(_, old)| old.is_none()) {
-            warn_of_duplicates(&uplink.name, link, &[]);
+        let uplinks = configured(&config, &links);
+        let kept = self.router.kept(&links);
+        let changes = changes((&self.config, &self.uplinks), (&config, &uplinks), kept);
+        for (uplink, link) in links.iter().filter(|(uplink, _)| !kept.contains(*uplink)) {
+            warn_of_duplicates(&uplinks[uplink].name, link, &[]);
         }
-        let before = std::mem::replace(&mut self.config, config);
+        self.config = config;
+        let before = std::mem::replace(&mut self.uplinks, uplinks);
         let links_before = std::mem::replace(&mut self.links, links);
         self.machine.reconfigure(
-            &machine_rules(&self.config, &self.links, self.memory.known()),
-            &old,
+            &machine_config(&self.config, &self.links, self.memory.known()),
+            kept,
             self.clock.now(),
         );
         self.router.reconfigure(&self.config.route)?;
-        self.former = std::mem::take(&mut self.former).renumbered(&old);
-        self.replace_probers(&old);
-        self.reasons = examine::renumbered(std::mem::take(&mut self.reasons), &old);
-        if let Err(error) = self.tell_datapath(&before, &links_before, &old) {
+        self.former.retain(kept);
+        self.replace_probers(kept);
+        self.reasons.retain(|(uplink, _), _| kept.contains(*uplink));
+        if let Err(error) = self.tell_datapath(&before, &links_before, kept) {
             warn!("the programs were not told everything: {error:#}");
         }
         self.lease = super::lease_timer(self.config.cutoff.lease);
@@ -81,14 +87,14 @@ impl Agent<'_> {
         Ok(changes)
     }
 
-    /// Those whose uplink is still there go on, renumbered; the others begin or end.
-    fn replace_probers(&mut self, old: &[Option<UplinkId>]) {
+    /// Those whose uplink is still there go on; the others begin or end.
+    fn replace_probers(&mut self, kept: UplinkSet) {
         let mut known = std::mem::take(&mut self.probers);
         for spec in probe_specs(&self.config, &self.links) {
-            let uplink = old[spec.uplink.0];
             let position = known
                 .iter()
-                .position(|prober| uplink.is_some_and(|uplink| prober.probes(uplink, spec.family)));
+                .position(|prober| prober.probes(spec.uplink, spec.family))
+                .filter(|_| kept.contains(spec.uplink));
             let prober = match position {
                 Some(position) => {
                     let prober = known.swap_remove(position);
@@ -114,13 +120,13 @@ impl Agent<'_> {
     /// Uplinks that are gone lose their programs, new ones get them; settings that changed are set.
     fn tell_datapath(
         &mut self,
-        before: &Config,
-        links: &[Link],
-        old: &[Option<UplinkId>],
+        before: &PerUplink<UplinkConfig>,
+        links: &PerUplink<Link>,
+        kept: UplinkSet,
     ) -> anyhow::Result<()> {
-        let present = self.links.iter().map(|link| link.ifindex);
+        let present = self.links.values().map(|link| link.ifindex);
         let present: Vec<u32> = present.filter(|&ifindex| ifindex != 0).collect();
-        for link in links.iter().filter(|link| link.ifindex != 0) {
+        for link in links.values().filter(|link| link.ifindex != 0) {
             if !present.contains(&link.ifindex) {
                 self.datapath.forget_addresses(link.ifindex)?;
             }
@@ -130,26 +136,21 @@ impl Agent<'_> {
         self.datapath
             .set_allow_marks(&self.config.cutoff.allow_marks)?;
         self.datapath.renew_lease(self.config.cutoff.lease)?;
-        for (uplink, old) in old.iter().enumerate() {
-            let link = &self.links[uplink];
-            if link.ifindex == 0 {
+        for (uplink, link) in self.links.iter().filter(|(_, link)| link.ifindex != 0) {
+            let config = &self.uplinks[uplink];
+            if !kept.contains(uplink) || links[uplink].ifindex != link.ifindex {
+                attach(self.datapath, &self.config.cutoff, config, link);
                 continue;
             }
-            let attached = old.is_some_and(|old| links[old.0].ifindex == link.ifindex);
-            let uplink = UplinkId(uplink);
-            if !attached {
-                attach(self.datapath, &self.config, &self.links, uplink);
-                continue;
-            }
-            describe(self.datapath, &self.config, &self.links, uplink)?;
-            let kept = self.config.uplinks[uplink.0].inbound;
-            if old.is_some_and(|old| before.uplinks[old.0].inbound != kept) {
-                self.datapath.set_inbound(link.ifindex, inbound(kept))?;
+            describe(self.datapath, &self.config.cutoff, link)?;
+            if before[uplink].inbound != config.inbound {
+                self.datapath
+                    .set_inbound(link.ifindex, inbound(config.inbound))?;
             }
         }
         // The mode may be another one now, of what is cut already, too.
-        for uplink in (0..self.links.len()).map(UplinkId) {
-            if self.datapath.hook(self.links[uplink.0].ifindex)?.is_none() {
+        for uplink in self.links.ids().collect::<Vec<_>>() {
+            if self.datapath.hook(self.links[uplink].ifindex)?.is_none() {
                 continue;
             }
             for family in Family::ALL {
@@ -162,17 +163,6 @@ impl Agent<'_> {
         }
         Ok(())
     }
-}
-
-/// By new uplink: which of the old ones it is. An uplink is its interface, whatever it is called.
-fn origins(before: &Config, now: &Config) -> Vec<Option<UplinkId>> {
-    let find = |interface: &str| {
-        let mut old = before.uplinks.iter();
-        old.position(|uplink| uplink.interface == interface)
-            .map(UplinkId)
-    };
-    let now = now.uplinks.iter();
-    now.map(|uplink| find(&uplink.interface)).collect()
 }
 
 /// What cannot change while the agent runs: by these things it finds again what is its own.
@@ -203,45 +193,31 @@ pub(super) fn check_fixed(before: &Config, now: &Config) -> anyhow::Result<()> {
 }
 
 /// In words, for whoever reloads.
-fn changes(before: &Config, now: &Config, old: &[Option<UplinkId>]) -> String {
+fn changes(
+    (before, uplinks_before): (&Config, &PerUplink<UplinkConfig>),
+    (now, uplinks): (&Config, &PerUplink<UplinkConfig>),
+    kept: UplinkSet,
+) -> String {
     let mut words = Vec::new();
     let mut list = |what: &str, names: Vec<&str>| {
         if !names.is_empty() {
             words.push(format!("{what} {}", names.join(", ")));
         }
     };
-    let origin = || now.uplinks.iter().zip(old);
-    let added = origin().filter(|(_, old)| old.is_none());
-    list(
-        "added",
-        added.map(|(uplink, _)| uplink.name.as_str()).collect(),
-    );
-    let removed = before.uplinks.iter().enumerate();
-    let removed = removed.filter(|(id, _)| !old.contains(&Some(UplinkId(*id))));
+    let changed = |uplink: UplinkId, config: &UplinkConfig| {
+        kept.contains(uplink) && !config.means_the_same(&uplinks_before[uplink])
+    };
+    list("added", names(uplinks, |uplink, _| !kept.contains(uplink)));
     list(
         "removed",
-        removed.map(|(_, uplink)| uplink.name.as_str()).collect(),
+        names(uplinks_before, |uplink, _| !kept.contains(uplink)),
     );
-    let changed = origin().filter(|(uplink, old)| {
-        old.is_some_and(|old| !uplink.means_the_same(&before.uplinks[old.0]))
-    });
-    list(
-        "changed",
-        changed.map(|(uplink, _)| uplink.name.as_str()).collect(),
-    );
-    let kept: Vec<_> = old
-        .iter()
-        .enumerate()
-        .filter_map(|(new, old)| Some((new, (*old)?.0)))
-        .collect();
-    let same_order = kept.is_sorted_by(|one, other| {
-        let ranks = |config: &Config, one: usize, other: usize| {
-            config.uplinks[one].rank == config.uplinks[other].rank
-        };
-        one.1 < other.1 && ranks(before, one.1, other.1) == ranks(now, one.0, other.0)
-    });
+    list("changed", names(uplinks, changed));
     let common = [
-        ("the order of preference", same_order),
+        (
+            "the order of preference",
+            is_same_order(uplinks_before, uplinks, kept),
+        ),
         ("[route]", before.route == now.route),
         ("[cutoff]", before.cutoff == now.cutoff),
         ("[hooks]", before.hooks == now.hooks),
@@ -252,4 +228,29 @@ fn changes(before: &Config, now: &Config, old: &[Option<UplinkId>]) -> String {
         return "nothing has changed".to_owned();
     }
     words.join("; ")
+}
+
+/// The names of those uplinks that are `wanted`.
+fn names(
+    uplinks: &PerUplink<UplinkConfig>,
+    wanted: impl Fn(UplinkId, &UplinkConfig) -> bool,
+) -> Vec<&str> {
+    let wanted = uplinks
+        .iter()
+        .filter(|(uplink, config)| wanted(*uplink, config));
+    wanted.map(|(_, config)| config.name.as_str()).collect()
+}
+
+/// Whether the uplinks that are still there come in the same order, and the same of them share a rank.
+fn is_same_order(
+    before: &PerUplink<UplinkConfig>,
+    now: &PerUplink<UplinkConfig>,
+    kept: UplinkSet,
+) -> bool {
+    let order: Vec<UplinkId> = now.in_order(kept).collect();
+    let share = |uplinks: &PerUplink<UplinkConfig>, pair: &[UplinkId]| {
+        uplinks[pair[0]].rank == uplinks[pair[1]].rank
+    };
+    let shared = |pair: &[UplinkId]| share(before, pair) == share(now, pair);
+    before.in_order(kept).eq(order.iter().copied()) && order.windows(2).all(shared)
 }

@@ -84,7 +84,7 @@ impl Agent<'_> {
         fall: u32,
     ) {
         // Logged as `probed`: in JSON, `target` is the module that logs.
-        let target = self.config.uplinks[uplink.0].probe.targets[target.0];
+        let target = self.uplinks[uplink].probe.targets[target.0];
         let uplink = self.name(uplink);
         if failed <= fall {
             warn!(uplink, %family, probed = %target, failed, fall, "{uplink} ({family}): ping of {target} failed ({failed}/{fall})");

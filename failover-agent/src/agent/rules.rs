@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use failover_policy::{
-    Family, MachineConfig, PerFamily, TargetId, UplinkId, UplinkSet, UplinkSettings,
+    Family, MachineConfig, PerFamily, PerUplink, TargetId, UplinkSet, UplinkSettings,
 };
 
 use super::memory::Known;
@@ -16,14 +16,14 @@ use crate::{
 /// What each prober does: one for every uplink and family that has targets.
 pub(super) fn probe_specs<'a>(
     config: &'a Config,
-    links: &'a [Link],
+    links: &'a PerUplink<Link>,
 ) -> impl Iterator<Item = ProbeSpec> + 'a {
-    let uplinks = config.uplinks.iter().zip(links).enumerate();
-    uplinks.flat_map(move |(index, (uplink, link))| {
+    let uplinks = links.iter().zip(&config.uplinks);
+    uplinks.flat_map(move |((id, link), uplink)| {
         let of_family = move |family: Family| {
             let targets: Vec<_> = targets(uplink, family).collect();
             let spec = (!targets.is_empty()).then(|| ProbeSpec {
-                uplink: UplinkId(index),
+                uplink: id,
                 family,
                 interface: link.interface.clone(),
                 targets,
@@ -51,26 +51,30 @@ pub(super) fn targets(
 }
 
 /// What the policy must know, as long as nothing is active and no drill goes on. `known` is what an earlier run has found out.
-pub(super) fn machine_rules(config: &Config, links: &[Link], known: &Known) -> MachineConfig {
-    let uplinks = config.uplinks.iter().zip(links);
+pub(super) fn machine_config(
+    config: &Config,
+    links: &PerUplink<Link>,
+    known: &Known,
+) -> MachineConfig {
+    let uplinks = links.iter().zip(&config.uplinks);
     MachineConfig {
         uplinks: uplinks
-            .map(|(uplink, link)| rules(uplink, link, known))
+            .map(|((id, link), uplink)| (id, settings(uplink, link, known)))
             .collect(),
         active: PerFamily::both(UplinkSet::NONE),
         drill: None,
         pinned: PerFamily::from_fn(|family| {
             let interface = known.pinned(family)?;
-            let mut uplinks = config.uplinks.iter();
-            let position = uplinks.position(|uplink| uplink.interface == interface);
-            position.map(UplinkId)
+            let mut links = links.iter();
+            let pinned = links.find(|(_, link)| link.interface == interface);
+            pinned.map(|(id, _)| id)
         }),
         withdraw: config.route.on_down == OnDown::Withdraw,
     }
 }
 
 /// What the policy must know of one uplink.
-fn rules(uplink: &UplinkConfig, link: &Link, known: &Known) -> UplinkSettings {
+fn settings(uplink: &UplinkConfig, link: &Link, known: &Known) -> UplinkSettings {
     let probe = &uplink.probe;
     UplinkSettings {
         rank: uplink.rank,

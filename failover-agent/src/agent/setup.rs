@@ -2,11 +2,11 @@
 
 use std::{net::IpAddr, path::Path};
 
-use failover_policy::{Cause, Family, PerFamily, UplinkId, UplinkSet};
+use failover_policy::{Cause, Family, PerFamily, PerUplink, UplinkSet};
 use tracing::{debug, info, warn};
 
 use crate::{
-    config::{Config, CutoffConfig, CutoffMode, Inbound},
+    config::{Config, CutoffConfig, CutoffMode, Inbound, UplinkConfig},
     datapath::{self, CutMode, Datapath},
     route::{self, Link, Report, Router},
     store::Store,
@@ -15,23 +15,20 @@ use crate::{
 /// Puts everything in place that changes no traffic yet. Returns the active uplinks that an earlier run has left.
 pub(super) fn prepare(
     config: &Config,
-    links: &[Link],
+    links: &PerUplink<Link>,
     router: &mut Router,
     datapath: &mut Datapath,
 ) -> anyhow::Result<PerFamily<UplinkSet>> {
     datapath.renew_lease(config.cutoff.lease)?;
-    let present = (0..links.len())
-        .map(UplinkId)
-        .filter(|uplink| links[uplink.0].ifindex != 0);
-    let ifindexes: Vec<u32> = present
-        .clone()
-        .map(|uplink| links[uplink.0].ifindex)
-        .collect();
+    let present = links.values().filter(|link| link.ifindex != 0);
+    let ifindexes: Vec<u32> = present.map(|link| link.ifindex).collect();
     datapath.retain(&ifindexes)?;
     datapath.set_exempt(0, &config.cutoff.allow)?;
     datapath.set_allow_marks(&config.cutoff.allow_marks)?;
-    for uplink in present {
-        attach(datapath, config, links, uplink);
+    for (link, uplink) in links.values().zip(&config.uplinks) {
+        if link.ifindex != 0 {
+            attach(datapath, &config.cutoff, uplink, link);
+        }
     }
     log_report("routing tables", &router.prepare(links)?);
     let active = PerFamily::new(router.current(Family::V4)?, router.current(Family::V6)?);
@@ -45,14 +42,14 @@ pub(super) fn prepare(
 fn open_undecided(
     datapath: &mut Datapath,
     config: &Config,
-    links: &[Link],
+    links: &PerUplink<Link>,
     active: &PerFamily<UplinkSet>,
 ) {
-    for (uplink, link) in links.iter().enumerate() {
-        let name = &config.uplinks[uplink].name;
+    for ((uplink, link), config_of) in links.iter().zip(&config.uplinks) {
+        let name = &config_of.name;
         for family in Family::ALL {
             let active = active[family];
-            let undecided = active.is_empty() || active.contains(UplinkId(uplink));
+            let undecided = active.is_empty() || active.contains(uplink);
             let open = |datapath: &mut Datapath| -> anyhow::Result<bool> {
                 if datapath.gates(link.ifindex)?[family] == datapath::Gate::Open {
                     return Ok(false);
@@ -82,10 +79,15 @@ fn open_undecided(
 
 /// Attaches the programs to one uplink's interface and tells them what they must know of it. Without them the uplink is used all the
 /// same: its gates stand open, the status says why, and it is tried again.
-pub(super) fn attach(datapath: &mut Datapath, config: &Config, links: &[Link], uplink: UplinkId) {
-    let (link, name) = (&links[uplink.0], &config.uplinks[uplink.0].name);
+pub(super) fn attach(
+    datapath: &mut Datapath,
+    cutoff: &CutoffConfig,
+    uplink: &UplinkConfig,
+    link: &Link,
+) {
+    let name = &uplink.name;
     let known = datapath.obstacle(link.ifindex).map(str::to_owned);
-    match try_attach(datapath, config, links, uplink) {
+    match try_attach(datapath, cutoff, uplink, link) {
         Ok(attached) => info!(
             uplink = name,
             interface = link.interface,
@@ -108,7 +110,7 @@ pub(super) fn attach(datapath: &mut Datapath, config: &Config, links: &[Link], u
             }
             datapath.give_up(link.ifindex, obstacle);
             // The other uplinks' programs must know its addresses all the same.
-            if let Err(error) = describe(datapath, config, links, uplink) {
+            if let Err(error) = describe(datapath, cutoff, link) {
                 debug!("{name}: {error:#}");
             }
         }
@@ -117,21 +119,20 @@ pub(super) fn attach(datapath: &mut Datapath, config: &Config, links: &[Link], u
 
 fn try_attach(
     datapath: &mut Datapath,
-    config: &Config,
-    links: &[Link],
-    uplink: UplinkId,
+    cutoff: &CutoffConfig,
+    uplink: &UplinkConfig,
+    link: &Link,
 ) -> anyhow::Result<datapath::Attached> {
-    let (link, uplink_config) = (&links[uplink.0], &config.uplinks[uplink.0]);
     let attached = datapath.attach(link.ifindex, link.link_layer)?;
-    datapath.set_inbound(link.ifindex, inbound(uplink_config.inbound))?;
+    datapath.set_inbound(link.ifindex, inbound(uplink.inbound))?;
     let gates = datapath.gates(link.ifindex)?;
     for (family, &gate) in gates.iter() {
         // What a gate does that an earlier run has closed is not changed behind its back.
         if gate == datapath::Gate::Open {
-            datapath.set_cut_mode(link.ifindex, family, stale_mode(&config.cutoff))?;
+            datapath.set_cut_mode(link.ifindex, family, stale_mode(cutoff))?;
         }
     }
-    describe(datapath, config, links, uplink)?;
+    describe(datapath, cutoff, link)?;
     Ok(attached)
 }
 
@@ -162,13 +163,11 @@ pub(super) fn inbound(inbound: Inbound) -> datapath::Inbound {
 /// several uplinks have, as two modems of a kind, they tell apart by themselves.
 pub(super) fn describe(
     datapath: &mut Datapath,
-    config: &Config,
-    links: &[Link],
-    uplink: UplinkId,
+    cutoff: &CutoffConfig,
+    link: &Link,
 ) -> anyhow::Result<()> {
-    let link = &links[uplink.0];
     datapath.set_exempt(link.ifindex, &on_link_prefixes(link))?;
-    match config.cutoff.cuts() {
+    match cutoff.cuts() {
         true => datapath.set_addresses(link.ifindex, &link.addresses),
         false => datapath.forget_addresses(link.ifindex),
     }

@@ -49,8 +49,8 @@ impl Agent<'_> {
         let primary = self.primary();
         let log = logging::counts();
         let started = self.clock.wall(Time::default());
-        let uplinks = (0..self.links.len())
-            .map(|uplink| self.uplink_status(UplinkId(uplink), primary, started, monotonic_ns));
+        let uplinks = (self.links.ids())
+            .map(|uplink| self.uplink_status(uplink, primary, started, monotonic_ns));
         Ok(Status {
             version: status::VERSION,
             at: self.clock.wall(now),
@@ -105,8 +105,8 @@ impl Agent<'_> {
         started: SystemTime,
         monotonic_ns: u64,
     ) -> Result<status::Uplink> {
-        let config = &self.config.uplinks[uplink.0];
-        let link = &self.links[uplink.0];
+        let config = &self.uplinks[uplink];
+        let link = &self.links[uplink];
         let gates = self.datapath.gates(link.ifindex)?;
         let family = |family: Family| self.family_status(uplink, family, gates[family]);
         let parts = UplinkParts {
@@ -139,10 +139,8 @@ impl Agent<'_> {
 
     /// None where the family is not in use: it is not probed, and there is no way out.
     fn family_status(&self, uplink: UplinkId, family: Family, gate: Gate) -> Option<FamilyState> {
-        let path = self.links[uplink.0].families[family].as_ref();
-        let probed = targets(&self.config.uplinks[uplink.0], family)
-            .next()
-            .is_some();
+        let path = self.links[uplink].families[family].as_ref();
+        let probed = targets(&self.uplinks[uplink], family).next().is_some();
         (path.is_some() || probed).then(|| FamilyState {
             gateway: path.and_then(|path| path.gateway),
             source: path.map(|path| path.source),

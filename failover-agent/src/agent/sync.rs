@@ -34,17 +34,14 @@ impl Agent<'_> {
         } = change
         {
             self.programs.suspect();
-            let uplinks = self.config.uplinks.iter();
-            let uplink = uplinks
-                .map(|uplink| &uplink.interface)
-                .position(|known| known == name);
-            if let Some(uplink) = uplink.map(UplinkId) {
+            let links = &mut self.links;
+            let known = links.iter().find(|(_, link)| link.interface == *name);
+            if let Some(uplink) = known.map(|(uplink, _)| uplink) {
                 let up = *carrier && !*gone;
                 // A switch that follows at once must not count on it.
-                self.links[uplink.0].carrier = up;
+                links[uplink].carrier = up;
                 if !up {
-                    self.router
-                        .interrupted(&self.config.uplinks[uplink.0].interface);
+                    self.router.interrupted(&self.uplinks[uplink].interface);
                 }
                 let name = self.name(uplink);
                 let word = if up { "is back" } else { "lost" };
@@ -56,7 +53,7 @@ impl Agent<'_> {
         if *change == Change::Resync {
             self.programs.suspect();
             // Whatever is gone may have gone with its interface.
-            for link in &self.links {
+            for link in self.links.values() {
                 self.router.interrupted(&link.interface);
             }
         }
@@ -92,12 +89,12 @@ impl Agent<'_> {
         };
         let known = std::mem::replace(&mut self.links, links);
         self.former.note(&known, &self.links);
-        for (uplink, known) in known.iter().enumerate() {
-            self.follow(UplinkId(uplink), known);
+        for (uplink, known) in known.iter() {
+            self.follow(uplink, known);
         }
         let present = self
             .links
-            .iter()
+            .values()
             .map(|link| link.ifindex)
             .filter(|&ifindex| ifindex != 0);
         if let Err(error) = self.datapath.retain(&present.collect::<Vec<_>>()) {
@@ -148,9 +145,9 @@ impl Agent<'_> {
     /// Has the kernel find out the gateways' link-layer addresses before they are needed. Probes do that by the way; families without
     /// targets have none.
     pub(super) fn resolve_gateways(&mut self) {
-        for uplink in (0..self.links.len()).map(UplinkId) {
+        for uplink in self.links.ids().collect::<Vec<_>>() {
             for family in Family::ALL {
-                if !self.links[uplink.0].carrier {
+                if !self.links[uplink].carrier {
                     continue;
                 }
                 if let Err(error) = self.router.resolve(family, uplink) {
@@ -166,11 +163,12 @@ impl Agent<'_> {
             IpAddr::V4(_) => Family::V4,
             IpAddr::V6(_) => Family::V6,
         };
-        let uplink = self.links.iter().position(|link| {
+        let mut links = self.links.iter();
+        let uplink = links.find(|(_, link)| {
             let path = link.families[family].as_ref();
             link.ifindex == ifindex && path.is_some_and(|path| path.gateway == Some(address))
         });
-        let Some(uplink) = uplink.map(UplinkId) else {
+        let Some((uplink, _)) = uplink else {
             return;
         };
         let name = self.name(uplink);
@@ -191,12 +189,12 @@ impl Agent<'_> {
 
     /// Whether a route of ours that the kernel refuses is news.
     pub(super) fn expects_all_routes(&self) -> bool {
-        self.links.iter().all(|link| link.carrier) && !self.router.lingers()
+        self.links.values().all(|link| link.carrier) && !self.router.lingers()
     }
 
     /// Brings one uplink's programs, probes and policy in line with its link.
     fn follow(&mut self, uplink: UplinkId, known: &Link) {
-        let link = &self.links[uplink.0];
+        let link = &self.links[uplink];
         if link == known {
             return;
         }
@@ -209,10 +207,15 @@ impl Agent<'_> {
         self.machine.handle(carrier, self.clock.now());
         let appeared = link.ifindex != known.ifindex && link.ifindex != 0;
         let done = if appeared {
-            attach(self.datapath, &self.config, &self.links, uplink);
+            attach(
+                self.datapath,
+                &self.config.cutoff,
+                &self.uplinks[uplink],
+                &self.links[uplink],
+            );
             Ok(())
         } else if link.ifindex != 0 {
-            describe(self.datapath, &self.config, &self.links, uplink)
+            describe(self.datapath, &self.config.cutoff, &self.links[uplink])
         } else {
             Ok(())
         };
@@ -220,7 +223,7 @@ impl Agent<'_> {
             warn!(uplink = self.name(uplink), "{error:#}");
         }
         for family in Family::ALL {
-            let path = self.links[uplink.0].families[family].as_ref();
+            let path = self.links[uplink].families[family].as_ref();
             let usable = path.is_some();
             if let Some(prober) = self.prober(uplink, family) {
                 let (known, now) = (prober.spec(), prober.spec().by(path));

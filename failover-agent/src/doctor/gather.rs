@@ -38,9 +38,9 @@ pub(super) async fn facts(config: &Config) -> Result<Facts> {
     let routes = others::routes(&mut netlink, config.route.protocol)?;
     let sharing = inspect::sharing(&mut netlink, &config.route, &links)?;
     let mut uplinks = Vec::new();
-    for (uplink, link) in config.uplinks.iter().zip(links) {
+    for (uplink, link) in config.uplinks.iter().zip(links.values()) {
         let interface = interfaces.iter().find(|other| other.index == link.ifindex);
-        uplinks.push(self::uplink(config, uplink, link, interface));
+        uplinks.push(self::uplink(config, uplink, link.clone(), interface));
     }
     probe(config, &mut uplinks, &mut netlink).await?;
     // After the probes: they made the kernel ask for the gateways.

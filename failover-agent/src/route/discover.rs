@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Result;
 use failover_ebpf::LinkLayer;
-use failover_policy::{Family, PerFamily, UplinkId};
+use failover_policy::{Family, PerFamily, PerUplink, UplinkId, UplinkSet};
 use rtnetlink::packet_route::{link::LinkFlags, route::RouteProtocol};
 use tracing::warn;
 
@@ -34,10 +34,10 @@ const SWEPT: Duration = Duration::from_millis(50);
 /// What is not there (any more) on interfaces that are.
 #[derive(Debug, Default)]
 pub(super) struct Missing {
-    /// Since when, by rank and family.
-    since: HashMap<(usize, Family), Instant>,
-    /// Why an uplink has no way out, by rank and family.
-    reasons: HashMap<(usize, Family), String>,
+    /// Since when.
+    since: HashMap<(UplinkId, Family), Instant>,
+    /// Why an uplink has no way out.
+    reasons: HashMap<(UplinkId, Family), String>,
     look_again: Option<Instant>,
 }
 
@@ -45,6 +45,12 @@ impl Missing {
     /// A route has so much left of its lifetime.
     pub(super) fn ends_in(&mut self, left: Duration) {
         self.look_again_at(Instant::now() + left + SWEPT);
+    }
+
+    /// What is known of others than these uplinks is forgotten.
+    pub(super) fn retain(&mut self, kept: UplinkSet) {
+        self.since.retain(|(uplink, _), _| kept.contains(*uplink));
+        self.reasons.retain(|(uplink, _), _| kept.contains(*uplink));
     }
 
     fn look_again_at(&mut self, time: Instant) {
@@ -57,7 +63,7 @@ impl Router {
     ///
     /// # Errors
     /// A [`Failure`]: those of [`Router::await_uplinks`] and what it waits for. Or netlink fails.
-    pub fn discover(&mut self, config: &Config) -> Result<Vec<Link>> {
+    pub fn discover(&mut self, config: &Config) -> Result<PerUplink<Link>> {
         let survey = self.survey()?;
         let (links, missing) = self.look(&survey, config)?;
         if let Some(failure) = missing.into_iter().next() {
@@ -72,26 +78,31 @@ impl Router {
     /// of the uplinks, and one [`Failure`] for each that has to be waited for.
     ///
     /// # Errors
-    /// A [`Failure`] that no waiting cures: a gateway that is not on the link of an interface with a network; a target on an uplink's own link. Or netlink fails.
-    pub fn await_uplinks(&mut self, config: &Config) -> Result<(Vec<Link>, Vec<Failure>)> {
+    /// A [`Failure`] that no waiting cures: a gateway that is not on the link of an interface with a network; a target on an uplink's own
+    /// link. Or netlink fails.
+    pub fn await_uplinks(&mut self, config: &Config) -> Result<(PerUplink<Link>, Vec<Failure>)> {
         let survey = self.survey()?;
         let (links, missing) = self.look(&survey, config)?;
         check_targets(config, &links)?;
         Ok((links, missing))
     }
 
-    fn look(&mut self, survey: &Survey, config: &Config) -> Result<(Vec<Link>, Vec<Failure>)> {
+    fn look(
+        &mut self,
+        survey: &Survey,
+        config: &Config,
+    ) -> Result<(PerUplink<Link>, Vec<Failure>)> {
         let slots = self.slots_of(config)?;
         self.uplinks.note(survey, config);
         let mut links = Vec::new();
         let mut missing = Vec::new();
         for uplink in &config.uplinks {
-            let slot = slots.of(&uplink.interface);
-            let mut link = match survey.link(uplink, slot) {
+            let id = slots.of(&uplink.interface);
+            let mut link = match survey.link(uplink) {
                 Ok(link) => link,
                 Err(failure) => {
                     missing.push(failure);
-                    links.push(absent(uplink, slot));
+                    links.push((id, absent(uplink)));
                     continue;
                 }
             };
@@ -115,29 +126,29 @@ impl Router {
             } else {
                 missing.extend(failures.into_iter().next());
             }
-            links.push(link);
+            links.push((id, link));
         }
         self.take_foreign(survey);
-        Ok((links, missing))
+        Ok((links.into_iter().collect(), missing))
     }
 
     /// The same while the agent runs: what is missing is None. What was known of an uplink with carrier lingers a little.
     ///
     /// # Errors
     /// Netlink fails.
-    pub fn rediscover(&mut self, config: &Config) -> Result<Vec<Link>> {
+    pub fn rediscover(&mut self, config: &Config) -> Result<PerUplink<Link>> {
         self.missing.look_again = None;
         self.missing.reasons.clear();
         let slots = self.slots_of(config)?;
         let survey = self.survey()?;
         self.uplinks.note(&survey, config);
         let mut links = Vec::new();
-        for (rank, uplink) in config.uplinks.iter().enumerate() {
-            let slot = slots.of(&uplink.interface);
-            let Ok(mut link) = survey.link(uplink, slot) else {
+        for uplink in &config.uplinks {
+            let id = slots.of(&uplink.interface);
+            let Ok(mut link) = survey.link(uplink) else {
                 self.learned.interrupt(&uplink.interface);
-                self.missing.since.retain(|(other, _), _| *other != rank);
-                links.push(absent(uplink, slot));
+                self.missing.since.retain(|(other, _), _| *other != id);
+                links.push((id, absent(uplink)));
                 continue;
             };
             for family in Family::ALL {
@@ -145,17 +156,17 @@ impl Router {
                     Ok(path) => Some(path),
                     Err(failure) => {
                         let reason = failure.to_string();
-                        self.missing.reasons.insert((rank, family), reason);
+                        self.missing.reasons.insert((id, family), reason);
                         None
                     }
                 };
-                link.families[family] = self.lingering(rank, &link, family, path);
+                link.families[family] = self.lingering(id, &link, family, path);
             }
-            links.push(link);
+            links.push((id, link));
         }
         self.take_foreign(&survey);
         self.addresses = self.elsewhere(&survey);
-        Ok(links)
+        Ok(links.into_iter().collect())
     }
 
     /// Every address of this host but those of uplinks' interfaces that have another name by now: they are the same provider's as before.
@@ -175,7 +186,7 @@ impl Router {
 
     /// Why [`Router::rediscover`] has found no way out for a family of an uplink whose interface is there.
     pub fn why_lost(&self, uplink: UplinkId, family: Family) -> Option<&str> {
-        let reason = self.missing.reasons.get(&(uplink.0, family));
+        let reason = self.missing.reasons.get(&(uplink, family));
         reason.map(String::as_str)
     }
 
@@ -198,24 +209,24 @@ impl Router {
     /// The `path` that was found, or for a little while the known one.
     fn lingering(
         &mut self,
-        rank: usize,
+        uplink: UplinkId,
         link: &Link,
         family: Family,
         path: Option<Path>,
     ) -> Option<Path> {
         let known = self
             .links
-            .get(rank)
+            .get(uplink)
             .filter(|known| known.ifindex == link.ifindex);
         let known = known.and_then(|known| known.families[family].as_ref());
         let (None, Some(known), true) = (&path, known, link.carrier) else {
-            self.missing.since.remove(&(rank, family));
+            self.missing.since.remove(&(uplink, family));
             return path;
         };
         let now = Instant::now();
-        let until = *self.missing.since.entry((rank, family)).or_insert(now) + LINGER;
+        let until = *self.missing.since.entry((uplink, family)).or_insert(now) + LINGER;
         if until <= now {
-            self.missing.since.remove(&(rank, family));
+            self.missing.since.remove(&(uplink, family));
             return None;
         }
         self.missing.look_again_at(until);
@@ -259,8 +270,8 @@ fn has_targets(uplink: &UplinkConfig, family: Family) -> bool {
 }
 
 /// A target on an uplink's own link answers although everything beyond it is dead.
-fn check_targets(config: &Config, links: &[Link]) -> Result<(), Failure> {
-    for (uplink, link) in config.uplinks.iter().zip(links) {
+fn check_targets(config: &Config, links: &PerUplink<Link>) -> Result<(), Failure> {
+    for (uplink, link) in config.uplinks.iter().zip(links.values()) {
         for &target in &uplink.probe.targets {
             let mut paths = link.families.values().flatten();
             if let Some((network, length)) = paths.find_map(|path| path.on_link(target)) {
@@ -277,13 +288,12 @@ fn check_targets(config: &Config, links: &[Link]) -> Result<(), Failure> {
 }
 
 /// An uplink without an interface.
-fn absent(uplink: &UplinkConfig, slot: u32) -> Link {
+fn absent(uplink: &UplinkConfig) -> Link {
     Link {
         ifindex: 0,
         interface: uplink.interface.clone(),
         link_layer: LinkLayer::None,
         carrier: false,
-        slot,
         rank: uplink.rank,
         weight: uplink.weight,
         metric: uplink.metric,
@@ -294,14 +304,13 @@ fn absent(uplink: &UplinkConfig, slot: u32) -> Link {
 }
 
 impl Survey {
-    fn link(&self, uplink: &UplinkConfig, slot: u32) -> Result<Link, Failure> {
+    fn link(&self, uplink: &UplinkConfig) -> Result<Link, Failure> {
         let interface = self.interface(uplink)?;
         Ok(Link {
             ifindex: interface.index,
             interface: interface.name.clone(),
             link_layer: interface.layer,
             carrier: interface.flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
-            slot,
             rank: uplink.rank,
             weight: uplink.weight,
             metric: uplink.metric,

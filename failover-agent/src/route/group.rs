@@ -24,7 +24,7 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 use failover_ebpf::MAX_UPLINKS;
-use failover_policy::{Family, PerFamily, UplinkId, UplinkSet};
+use failover_policy::{Family, PerFamily, PerUplink, UplinkId, UplinkSet};
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 
 use super::{
@@ -93,13 +93,13 @@ impl Router {
         }
         let mut taken = UplinkSet::NONE;
         let mut weights = Vec::new();
-        for uplink in members.iter() {
-            let link = &self.links[uplink.0];
+        for uplink in self.links.in_order(members).collect::<Vec<_>>() {
+            let link = &self.links[uplink];
             let Some(path) = &link.families.v4 else {
                 continue;
             };
             let (hop, weight) = (own::hop(link, path), link.weight.clamp(1, MAX_WEIGHT));
-            let ids = member_ids(&self.config, link.slot);
+            let ids = member_ids(&self.config, uplink);
             let mut refusal = None;
             for id in ids {
                 refusal = refusal.or(self.lay_object(id, Kind::Hop(hop), confirmed)?.err());
@@ -181,8 +181,8 @@ impl Router {
     ) -> UplinkSet {
         let mut sharers = UplinkSet::NONE;
         let mut reasons = Vec::new();
-        for uplink in members.iter() {
-            let link = &self.links[uplink.0];
+        for uplink in self.links.in_order(members) {
+            let link = &self.links[uplink];
             let path = link.families[family].as_ref();
             let gateway = path.and_then(|path| path.gateway);
             if !link.carrier {
@@ -194,12 +194,13 @@ impl Router {
             }
         }
         if sharers.is_empty() {
-            return members.first().map_or(UplinkSet::NONE, UplinkSet::only);
+            let first = self.links.in_order(members).next();
+            return first.map_or(UplinkSet::NONE, UplinkSet::only);
         }
         let told = &mut self.groups.left_out[family];
         for (uplink, reason) in &reasons {
             if !told.contains(*uplink) {
-                let interface = &self.links[uplink.0].interface;
+                let interface = &self.links[*uplink].interface;
                 confirmed.problems.push(format!(
                     "no share of {family} for dev {interface}: it {reason}"
                 ));
@@ -299,8 +300,8 @@ impl Router {
         else {
             return Ok(UplinkSet::NONE);
         };
-        let uplinks = (0..self.links.len()).map(UplinkId).filter(|uplink| {
-            let ids = member_ids(&self.config, self.links[uplink.0].slot);
+        let uplinks = self.links.ids().filter(|uplink| {
+            let ids = member_ids(&self.config, *uplink);
             members.iter().any(|(member, _)| ids.contains(member))
         });
         Ok(uplinks.collect())
@@ -308,7 +309,8 @@ impl Router {
 }
 
 /// Numbers of an uplink's objects.
-fn member_ids(config: &RouteConfig, slot: u32) -> [u32; 2] {
+fn member_ids(config: &RouteConfig, uplink: UplinkId) -> [u32; 2] {
+    let slot = number(uplink.0);
     [config.table + slot, config.table + TWIN + slot]
 }
 
@@ -319,12 +321,18 @@ fn member_ids(config: &RouteConfig, slot: u32) -> [u32; 2] {
 pub(super) fn taken_numbers(
     netlink: &mut Netlink,
     config: &RouteConfig,
-    links: &[Link],
+    links: &PerUplink<Link>,
 ) -> Result<Vec<String>> {
-    let alike = |link: &&Link| links.iter().filter(|other| other.rank == link.rank).count() > 1;
+    let alike = |(_, link): &(UplinkId, &Link)| {
+        links
+            .values()
+            .filter(|other| other.rank == link.rank)
+            .count()
+            > 1
+    };
     let members = links.iter().filter(alike);
     let mut needed: Vec<u32> = members
-        .flat_map(|link| member_ids(config, link.slot))
+        .flat_map(|(uplink, _)| member_ids(config, uplink))
         .collect();
     if !needed.is_empty() {
         needed.push(config.table + GROUP);

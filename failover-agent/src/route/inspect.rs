@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use anyhow::{Context, Result};
-use failover_policy::{Family, PerFamily};
+use failover_policy::{Family, PerFamily, PerUplink};
 use rtnetlink::{
     packet_core::Parseable,
     packet_route::{
@@ -145,7 +145,7 @@ pub(crate) fn foreign_defaults(netlink: &mut Netlink, ours: u8) -> Result<Vec<De
 pub(crate) fn sharing(
     netlink: &mut Netlink,
     config: &RouteConfig,
-    links: &[Link],
+    links: &PerUplink<Link>,
 ) -> Result<Sharing> {
     let ours = RouteProtocol::from(config.protocol);
     let mut stands = PerFamily::both(false);

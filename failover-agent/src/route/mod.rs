@@ -73,7 +73,7 @@ use std::{net::IpAddr, time::Duration};
 
 use anyhow::{Result, bail};
 use failover_ebpf::LinkLayer;
-use failover_policy::{Family, PerFamily, UplinkId, UplinkSet};
+use failover_policy::{Family, PerFamily, PerUplink, UplinkId, UplinkSet};
 use rtnetlink::packet_route::route::{RouteHeader, RouteMessage, RouteMetric, RouteProtocol};
 
 use self::{
@@ -101,8 +101,6 @@ pub struct Link {
     pub link_layer: LinkLayer,
     /// Whether it is up and has carrier (`IFF_UP` and `IFF_LOWER_UP`).
     pub carrier: bool,
-    /// Its table, rules and nexthop objects are numbered by it; stays when its position changes.
-    pub slot: u32,
     /// Order of preference; uplinks of one rank are a balance group.
     pub rank: u32,
     /// Share of its balance group's new connections, 1 to 256 (which counts as 255 in IPv4).
@@ -177,7 +175,7 @@ pub struct Router {
     netlink: Netlink,
     config: RouteConfig,
     displaced: Displaced,
-    links: Vec<Link>,
+    links: PerUplink<Link>,
     groups: Groups,
     learned: Learned,
     /// The uplinks' interfaces.
@@ -210,7 +208,7 @@ impl Router {
             netlink: Netlink::open_route()?,
             config: config.clone(),
             displaced: Displaced::load(&store),
-            links: Vec::new(),
+            links: PerUplink::default(),
             groups: Groups::new(&store),
             learned: Learned::load(&store),
             uplinks: Uplinks::load(&store),
@@ -347,10 +345,10 @@ impl Router {
     }
 
     fn uplink(&self, ifindex: u32) -> Option<UplinkId> {
-        self.links
-            .iter()
-            .position(|link| link.ifindex == ifindex)
-            .map(UplinkId)
+        let mut links = self.links.iter();
+        links
+            .find(|(_, link)| link.ifindex == ifindex)
+            .map(|(uplink, _)| uplink)
     }
 }
 

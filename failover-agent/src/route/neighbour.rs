@@ -44,7 +44,7 @@ impl Router {
     /// # Errors
     /// The kernel refuses (the interface is gone), or netlink itself fails.
     pub fn resolve(&mut self, family: Family, uplink: UplinkId) -> Result<Neighbour> {
-        let link = self.links.get(uplink.0).context("no such uplink")?;
+        let link = self.links.get(uplink).context("no such uplink")?;
         let path = link.families[family].as_ref();
         let Some(gateway) = path.and_then(|path| path.gateway) else {
             return Ok(Neighbour::NotNeeded);

@@ -13,7 +13,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use failover_policy::Family;
+use failover_policy::{Family, PerUplink};
 use nix::net::if_::if_nametoindex;
 use rtnetlink::{
     MulticastGroup,
@@ -158,9 +158,9 @@ impl Observer {
 
     /// Takes over what was seen of the carriers by a look. The kernel tells late of a carrier, and not at all of one that came back in the
     /// meantime (`linkwatch_schedule_work` in `net/core/link_watch.c`): a look may have seen it gone, and its return must be a change.
-    pub fn saw(&mut self, links: &[Link]) {
+    pub fn saw(&mut self, links: &PerUplink<Link>) {
         for uplink in &mut self.uplinks {
-            let link = links.iter().find(|link| link.interface == uplink.name);
+            let link = links.values().find(|link| link.interface == uplink.name);
             if let Some(link) = link.filter(|link| uplink.ifindex == Some(link.ifindex)) {
                 uplink.carrier = Some(link.carrier);
             }

@@ -28,10 +28,9 @@ impl Router {
             Way::One(uplink) => UplinkSet::only(uplink),
             Way::Group(_) => carriers,
         };
-        let paths: Vec<(&Link, &Path)> = members
-            .iter()
+        let paths: Vec<(&Link, &Path)> = (self.links.in_order(members))
             .filter_map(|uplink| {
-                let link = self.links.get(uplink.0)?;
+                let link = &self.links[uplink];
                 Some((link, link.families[family].as_ref()?))
             })
             .collect();

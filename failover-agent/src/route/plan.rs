@@ -1,6 +1,6 @@
 //! Which default routes of ours are wanted in the main table. Pure.
 
-use failover_policy::{Family, UplinkId, UplinkSet};
+use failover_policy::{Family, PerUplink, UplinkId, UplinkSet};
 
 use super::Link;
 use crate::config::RouteConfig;
@@ -33,22 +33,22 @@ pub(super) enum Way {
 /// `taken` are the metrics of foreign default routes that are not ours to displace. A standby gives way to them. So does the active one
 /// in IPv6, where routes of one metric share the traffic; in IPv4 it stands in front of them.
 pub(super) fn plan(
-    links: &[Link],
+    links: &PerUplink<Link>,
     family: Family,
     config: &RouteConfig,
     active: UplinkSet,
     withdrawn: UplinkSet,
     taken: &[u32],
 ) -> Vec<Wanted> {
-    let usable: UplinkSet = (0..links.len())
-        .map(UplinkId)
-        .filter(|uplink| links[uplink.0].families[family].is_some())
+    let usable: UplinkSet = (links.iter())
+        .filter(|(_, link)| link.families[family].is_some())
+        .map(|(uplink, _)| uplink)
         .collect();
     let carriers: UplinkSet = active
         .iter()
         .filter(|uplink| usable.contains(*uplink))
         .collect();
-    let Some(first) = carriers.first() else {
+    let Some(first) = links.in_order(carriers).next() else {
         return Vec::new();
     };
     let way = match carriers.len() > 1 || in_group(links, first) {
@@ -65,7 +65,7 @@ pub(super) fn plan(
         intended,
         way,
     }];
-    for standby in usable.iter() {
+    for standby in links.in_order(usable) {
         if active.contains(standby) || withdrawn.contains(standby) {
             continue;
         }
@@ -73,12 +73,12 @@ pub(super) fn plan(
             // Members of one group have the same: it can be only one's.
             candidate > metric && !wanted.iter().any(|other| other.metric == candidate)
         };
-        let common = standby_metric(config, standby);
-        let own = links[standby.0].metric.filter(|own| free(*own));
+        let common = standby_metric(config, links.position(standby).unwrap_or(0));
+        let own = links[standby].metric.filter(|own| free(*own));
         let intended = own.unwrap_or(common);
         let untaken = |candidate: &u32| free(*candidate) && !taken.contains(candidate);
         // Not at another uplink's, which would have to give way in its turn.
-        let behind_all = standby_metric(config, UplinkId(links.len()))..;
+        let behind_all = standby_metric(config, links.len())..;
         let metric = [intended, common]
             .into_iter()
             .chain(behind_all)
@@ -109,28 +109,31 @@ fn beside(intended: u32, taken: &[u32]) -> u32 {
 }
 
 /// The metric at which these are active.
-pub(super) fn active_metric(links: &[Link], config: &RouteConfig, members: UplinkSet) -> u32 {
-    members
-        .iter()
-        .find_map(|uplink| links.get(uplink.0)?.metric)
+pub(super) fn active_metric(
+    links: &PerUplink<Link>,
+    config: &RouteConfig,
+    members: UplinkSet,
+) -> u32 {
+    (links.in_order(members))
+        .find_map(|uplink| links[uplink].metric)
         .unwrap_or(config.active_metric)
 }
 
 /// Whether it is one of our metrics, in use just now or not.
-pub(super) fn is_ours(links: &[Link], config: &RouteConfig, metric: u32) -> bool {
+pub(super) fn is_ours(links: &PerUplink<Link>, config: &RouteConfig, metric: u32) -> bool {
     metric == config.active_metric
-        || (0..links.len()).any(|uplink| metric == standby_metric(config, UplinkId(uplink)))
-        || links.iter().any(|link| link.metric == Some(metric))
+        || (0..links.len()).any(|position| metric == standby_metric(config, position))
+        || links.values().any(|link| link.metric == Some(metric))
 }
 
-fn standby_metric(config: &RouteConfig, uplink: UplinkId) -> u32 {
-    config.standby_metric + super::table::number(uplink.0)
+fn standby_metric(config: &RouteConfig, position: usize) -> u32 {
+    config.standby_metric + super::table::number(position)
 }
 
 /// Whether another uplink has the same rank.
-fn in_group(links: &[Link], uplink: UplinkId) -> bool {
-    let same = |link: &&Link| link.rank == links[uplink.0].rank;
-    links.iter().filter(same).count() > 1
+fn in_group(links: &PerUplink<Link>, uplink: UplinkId) -> bool {
+    let same = |link: &&Link| link.rank == links[uplink].rank;
+    links.values().filter(same).count() > 1
 }
 
 #[cfg(test)]
@@ -142,7 +145,7 @@ mod tests {
     use crate::route::{Path, Template};
 
     /// Uplinks with a way out, of these ranks and own metrics.
-    fn links(uplinks: &[(u32, Option<u32>)]) -> Vec<Link> {
+    fn links(uplinks: &[(u32, Option<u32>)]) -> PerUplink<Link> {
         let path = Path {
             source: [192, 0, 2, 1].into(),
             prefixes: Vec::new(),
@@ -154,7 +157,6 @@ mod tests {
             interface: format!("up{slot}"),
             link_layer: LinkLayer::Ethernet,
             carrier: true,
-            slot,
             rank: *rank,
             weight: 1,
             metric: *metric,
@@ -162,14 +164,15 @@ mod tests {
             duplicates: Vec::new(),
             families: PerFamily::new(Some(path.clone()), None),
         };
-        (0..).zip(uplinks).map(uplink).collect()
+        let ids = (0..).map(UplinkId);
+        ids.zip((0..).zip(uplinks).map(uplink)).collect()
     }
 
     fn set(uplinks: &[usize]) -> UplinkSet {
         uplinks.iter().copied().map(UplinkId).collect()
     }
 
-    fn planned(links: &[Link], active: &[usize], withdrawn: &[usize]) -> Vec<(u32, Way)> {
+    fn planned(links: &PerUplink<Link>, active: &[usize], withdrawn: &[usize]) -> Vec<(u32, Way)> {
         let config = RouteConfig::default();
         let plan = plan(links, Family::V4, &config, set(active), set(withdrawn), &[]);
         plan.iter()
@@ -181,7 +184,7 @@ mod tests {
     fn beside_foreign(family: Family, own: &[Option<u32>], taken: &[u32]) -> Vec<u32> {
         let uplinks: Vec<_> = (1..).zip(own.iter().copied()).collect();
         let mut links = links(&uplinks);
-        for link in &mut links {
+        for link in links.values_mut() {
             link.families.v6 = link.families.v4.clone();
         }
         let config = RouteConfig::default();
@@ -296,7 +299,7 @@ mod tests {
     #[test]
     fn uplinks_without_a_way_out_are_left_out() {
         let mut links = links(&[(1, None), (1, None), (2, None)]);
-        links[0].families.v4 = None;
+        links[UplinkId(0)].families.v4 = None;
         assert_eq!(
             planned(&links, &[0, 1], &[]),
             [group(80, &[1]), one(5002, 2)]

@@ -57,7 +57,7 @@ impl Router {
         let routes = self.displaced.routes();
         let back: Vec<bool> = (self.displaced.interfaces().zip(&routes))
             .map(|(mut interfaces, route)| {
-                let of_uplink = |name| self.links.iter().any(|link| link.interface == name);
+                let of_uplink = |name| self.links.values().any(|link| link.interface == name);
                 !interfaces.any(of_uplink) && !self.disturbs(route)
             })
             .collect();

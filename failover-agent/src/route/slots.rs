@@ -1,4 +1,4 @@
-//! Which number each uplink's table, rules and nexthop objects have.
+//! Which identity each uplink has: its table, rules and nexthop objects are numbered by it.
 //!
 //! Not the uplink's position: a configuration that puts an uplink in front of the others must not renumber what they have.
 
@@ -6,22 +6,22 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use failover_ebpf::MAX_UPLINKS;
-use failover_policy::Family;
+use failover_policy::{Family, PerUplink, UplinkId};
 
 use super::{Link, Router, table};
 use crate::config::Config;
 
 /// Slots by interface name.
 #[derive(Debug, Default)]
-pub(super) struct Slots(BTreeMap<String, u32>);
+pub(super) struct Slots(BTreeMap<String, UplinkId>);
 
 impl Slots {
     /// Those that are handed out.
-    fn taken(links: &[Link]) -> Slots {
+    fn taken(links: &PerUplink<Link>) -> Slots {
         let slots = links.iter();
         Slots(
             slots
-                .map(|link| (link.interface.clone(), link.slot))
+                .map(|(slot, link)| (link.interface.clone(), slot))
                 .collect(),
         )
     }
@@ -32,15 +32,16 @@ impl Slots {
             .retain(|known, _| interfaces.clone().any(|interface| interface == known));
         for interface in interfaces {
             if !self.0.contains_key(interface) {
-                let free = (0..).find(|slot| !self.0.values().any(|taken| taken == slot));
-                self.0.insert(interface.to_owned(), free.unwrap_or(0));
+                let mut slots = (0..).map(UplinkId);
+                let free = slots.find(|slot| !self.0.values().any(|taken| taken == slot));
+                self.0.extend(free.map(|slot| (interface.to_owned(), slot)));
             }
         }
     }
 
     /// The slot of an interface that has got one.
-    pub(super) fn of(&self, interface: &str) -> u32 {
-        self.0.get(interface).copied().unwrap_or(0)
+    pub(super) fn of(&self, interface: &str) -> UplinkId {
+        self.0.get(interface).copied().unwrap_or(UplinkId(0))
     }
 }
 
@@ -66,8 +67,9 @@ impl Router {
         for family in Family::ALL {
             for rule in table::rules_of(&mut self.netlink, family, &self.config)? {
                 let slot = rule.table.checked_sub(self.config.table);
-                if let (Some(interface), Some(slot)) = (rule.interface, slot)
-                    && slot < table::number(MAX_UPLINKS)
+                let slot = slot.and_then(|slot| usize::try_from(slot).ok());
+                if let (Some(interface), Some(slot)) = (rule.interface, slot.map(UplinkId))
+                    && slot.0 < MAX_UPLINKS
                     && !slots.0.values().any(|taken| *taken == slot)
                 {
                     slots.0.entry(interface).or_insert(slot);
@@ -82,11 +84,11 @@ impl Router {
 mod tests {
     use super::*;
 
-    fn numbers(slots: &mut Slots, interfaces: &[&str]) -> Vec<u32> {
+    fn numbers(slots: &mut Slots, interfaces: &[&str]) -> Vec<usize> {
         slots.assign(interfaces.iter().copied());
         interfaces
             .iter()
-            .map(|interface| slots.of(interface))
+            .map(|interface| slots.of(interface).0)
             .collect()
     }
 

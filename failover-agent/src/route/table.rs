@@ -17,7 +17,7 @@ use std::net::IpAddr;
 
 use anyhow::Result;
 use failover_ebpf::MAX_UPLINKS;
-use failover_policy::{Family, UplinkId, UplinkSet};
+use failover_policy::{Family, PerUplink, UplinkId, UplinkSet};
 use rtnetlink::{
     packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE},
     packet_route::{
@@ -56,9 +56,12 @@ impl Router {
     ///
     /// # Errors
     /// Netlink itself fails. What the kernel refuses (a route over an interface that is down) is in the report.
-    pub fn prepare(&mut self, links: &[Link]) -> Result<Report> {
-        self.follow_positions(links);
-        self.links = links.to_vec();
+    pub fn prepare(&mut self, links: &PerUplink<Link>) -> Result<Report> {
+        let kept = self.kept(links);
+        self.active = self.active.map(|active| active.intersection(kept));
+        self.withdrawn = self.withdrawn.map(|withdrawn| withdrawn.intersection(kept));
+        self.missing.retain(kept);
+        self.links = links.clone();
         self.part_foreign();
         let mut attempts = 1;
         let mut report = loop {
@@ -77,16 +80,13 @@ impl Router {
         Ok(report)
     }
 
-    /// Active and withdrawn uplinks are the same interfaces as before, wherever the configuration has put them.
-    fn follow_positions(&mut self, links: &[Link]) {
-        let position = |uplink: UplinkId| {
-            let interface = &self.links.get(uplink.0)?.interface;
-            links.iter().position(|link| link.interface == *interface)
+    /// The uplinks whose interfaces are the same among `links` as now. Another one may have the identity of one that is gone.
+    pub fn kept(&self, links: &PerUplink<Link>) -> UplinkSet {
+        let same = |(uplink, link): (UplinkId, &Link)| {
+            let known = self.links.get(uplink)?;
+            (known.interface == link.interface).then_some(uplink)
         };
-        let moved =
-            |members: UplinkSet| members.iter().filter_map(position).map(UplinkId).collect();
-        self.active = self.active.map(moved);
-        self.withdrawn = self.withdrawn.map(moved);
+        links.iter().filter_map(same).collect()
     }
 
     /// Makes tables and rules agree with the links.
@@ -101,7 +101,7 @@ impl Router {
     }
 
     fn lay_routes(&mut self, family: Family, report: &mut Report) -> Result<()> {
-        let wanted: Vec<RouteMessage> = (0..self.links.len())
+        let wanted: Vec<RouteMessage> = (self.links.ids())
             .flat_map(|uplink| self.table_routes(uplink, family))
             .collect();
         let standing: Vec<RouteMessage> =
@@ -132,12 +132,12 @@ impl Router {
     }
 
     /// What belongs into the table of one uplink.
-    fn table_routes(&self, uplink: usize, family: Family) -> Vec<RouteMessage> {
+    fn table_routes(&self, uplink: UplinkId, family: Family) -> Vec<RouteMessage> {
         let link = &self.links[uplink];
         let Some(path) = &link.families[family] else {
             return Vec::new();
         };
-        let table = uplink_table(&self.config, link.slot);
+        let table = uplink_table(&self.config, uplink);
         let on_link = Hop {
             ifindex: link.ifindex,
             gateway: None,
@@ -162,7 +162,7 @@ impl Router {
     }
 
     fn lay_rules(&mut self, family: Family, report: &mut Report) -> Result<()> {
-        let wanted: Vec<Rule> = (0..self.links.len())
+        let wanted: Vec<Rule> = (self.links.ids())
             .flat_map(|uplink| self.uplink_rules(uplink, family))
             .collect();
         let standing = rules_of(&mut self.netlink, family, &self.config)?;
@@ -184,14 +184,14 @@ impl Router {
         commit(&mut self.netlink, requests, lines, report)
     }
 
-    fn uplink_rules(&self, uplink: usize, family: Family) -> Vec<Rule> {
+    fn uplink_rules(&self, uplink: UplinkId, family: Family) -> Vec<Rule> {
         let link = &self.links[uplink];
         if link.families[family].is_none() {
             return Vec::new();
         }
-        let table = uplink_table(&self.config, link.slot);
-        let probes = self.config.rule_priority + link.slot;
-        let others = self.config.rule_priority + number(MAX_UPLINKS) + 2 * link.slot;
+        let table = uplink_table(&self.config, uplink);
+        let probes = self.config.rule_priority + number(uplink.0);
+        let others = self.config.rule_priority + number(MAX_UPLINKS) + 2 * number(uplink.0);
         let mut rules = vec![Rule {
             priority: probes,
             source: None,
@@ -222,8 +222,8 @@ impl Router {
     }
 
     /// Whether another uplink has the address, too.
-    fn is_shared(&self, uplink: usize, address: IpAddr) -> bool {
-        let mut others = (self.links.iter().enumerate()).filter(|(other, _)| *other != uplink);
+    fn is_shared(&self, uplink: UplinkId, address: IpAddr) -> bool {
+        let mut others = self.links.iter().filter(|(other, _)| *other != uplink);
         others.any(|(_, link)| link.addresses.contains(&address))
     }
 }
@@ -232,11 +232,11 @@ impl Router {
 const TABLE_METRIC: u32 = 1024;
 
 /// Number of an uplink's own routing table.
-pub(super) fn uplink_table(config: &RouteConfig, slot: u32) -> u32 {
-    config.table + slot
+pub(super) fn uplink_table(config: &RouteConfig, uplink: UplinkId) -> u32 {
+    config.table + number(uplink.0)
 }
 
-/// A position among the uplinks, or their number, in netlink messages.
+/// An uplink's identity or position, or the number of uplinks, in netlink messages.
 #[expect(
     clippy::cast_possible_truncation,
     reason = "there are at most MAX_UPLINKS (64) uplinks"

@@ -256,7 +256,7 @@ fn routes_that_lead_nowhere_are_no_obstacle() {
                     assert_eq!(told, usize::from(metric < 400 && metric != 101), "{route}");
                     assert!(standing(option).contains(&format!("{kind} {metric}")));
                     // Whatever the main table says, a probe leaves by its uplink.
-                    for (link, far) in links.iter().zip(["up0", "up1"]) {
+                    for (link, far) in links.values().zip(["up0", "up1"]) {
                         let target = match family {
                             Family::V4 => "192.0.2.1",
                             Family::V6 => "2001:db8:ffff::1",

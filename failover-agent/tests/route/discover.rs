@@ -1,6 +1,6 @@
 //! What is found, what is refused, and what is prepared.
 
-use failover_policy::Family;
+use failover_policy::{Family, UplinkId};
 
 use failover_agent::{
     config::{Config, Gateway},
@@ -38,40 +38,40 @@ fn discovers_ethernet_tunnel_advertised_and_explicit() {
             .discover(&config)
             .unwrap();
 
-        let path = |rank: usize, family: Family| links[rank].families[family].clone();
-        let v4 = path(0, Family::V4).unwrap();
+        let path = |uplink: UplinkId, family: Family| links[uplink].families[family].clone();
+        let v4 = path(A, Family::V4).unwrap();
         assert_eq!(
             (v4.source, v4.gateway),
             (address("10.0.0.2"), Some(address("10.0.0.1")))
         );
-        assert_eq!(links[0].addresses[..2], targets(&["10.0.0.2", "10.0.0.3"]));
+        assert_eq!(links[A].addresses[..2], targets(&["10.0.0.2", "10.0.0.3"]));
         assert_eq!(v4.prefixes, vec![(address("10.0.0.0"), 24)]);
-        let v6 = path(0, Family::V6).unwrap();
+        let v6 = path(A, Family::V6).unwrap();
         assert_eq!(
             (v6.source, v6.gateway),
             (address("2001:db8::2"), Some(address("fe80::1")))
         );
         assert_eq!(v6.prefixes, vec![(address("2001:db8::"), 64)]);
-        assert_eq!(links[0].link_layer, LinkLayer::Ethernet);
-        assert!(links[0].carrier);
+        assert_eq!(links[A].link_layer, LinkLayer::Ethernet);
+        assert!(links[A].carrier);
 
         assert_eq!(
-            path(1, Family::V4).unwrap().gateway,
+            path(B, Family::V4).unwrap().gateway,
             Some(address("10.0.1.254"))
         );
         assert_eq!(
-            path(1, Family::V6).unwrap().gateway,
+            path(B, Family::V6).unwrap().gateway,
             Some(address("2001:db8:1::254"))
         );
         assert_eq!(
-            path(2, Family::V4).unwrap().gateway,
+            path(C, Family::V4).unwrap().gateway,
             Some(address("10.9.9.9"))
         );
-        assert_eq!(path(2, Family::V6), None);
+        assert_eq!(path(C, Family::V6), None);
 
-        assert_eq!(links[3].link_layer, LinkLayer::None);
-        assert!(!links[3].carrier, "nobody holds the tun device open");
-        let tunnel = path(3, Family::V4).unwrap();
+        assert_eq!(links[D].link_layer, LinkLayer::None);
+        assert!(!links[D].carrier, "nobody holds the tun device open");
+        let tunnel = path(D, Family::V4).unwrap();
         assert_eq!(
             (tunnel.source, tunnel.gateway),
             (address("10.64.0.2"), None)
@@ -95,10 +95,10 @@ fn prefers_permanent_addresses_that_are_ready() {
             .unwrap()
             .discover(&config)
             .unwrap();
-        let path = links[0].families.v6.clone().unwrap();
+        let path = links[A].families.v6.clone().unwrap();
         assert_eq!(path.source, address("2001:db8::2"));
         assert_eq!(
-            v6_addresses(&links[0]),
+            v6_addresses(&links[A]),
             targets(&["2001:db8::2", "2001:db8::bad"]),
             "connections may have the deprecated one, and none the link-local one"
         );
@@ -268,7 +268,8 @@ fn prepares_tables_and_rules_once() {
         assert_eq!(ip_json("route show table 13601 default").len(), 1);
 
         // Fewer uplinks: what is stale goes.
-        router.prepare(&links[..1]).unwrap();
+        let first = [(A, links[A].clone())].into_iter().collect();
+        router.prepare(&first).unwrap();
         assert!(!ip("rule show").contains("lookup 13601"));
         assert_eq!(ip_json("route show table 13601").len(), 0);
 

@@ -1,6 +1,6 @@
 //! What is learned of ways out that come, change and go.
 
-use failover_policy::{Family, PerFamily};
+use failover_policy::{Family, PerFamily, PerUplink, UplinkId};
 
 use failover_agent::{
     config::{Config, Gateway},
@@ -10,8 +10,8 @@ use failover_agent::{
 
 use crate::{netns::*, scene::*};
 
-fn v6(links: &[Link], rank: usize) -> Option<&Path> {
-    links[rank].families.v6.as_ref()
+fn v6(links: &PerUplink<Link>, uplink: UplinkId) -> Option<&Path> {
+    links[uplink].families.v6.as_ref()
 }
 
 /// Looks again until the family's way out by the first uplink is gone, and tells whether it lingered first.
@@ -21,7 +21,7 @@ fn wait_until_lost(router: &mut Router, config: &Config, family: Family) -> bool
         let links = router.rediscover(config).unwrap();
         router.prepare(&links).unwrap();
         lingered |= router.lingers();
-        links[0].families[family].is_none()
+        links[A].families[family].is_none()
     });
     assert!(!router.lingers());
     lingered
@@ -40,8 +40,8 @@ fn what_is_missing_is_waited_for_and_what_is_wrong_is_not() {
                 .await_uplinks(config)
         };
         let (links, missing) = look(&config(&["up0", "upp1"])).unwrap();
-        assert_eq!((links[1].ifindex, links[1].carrier), (0, false));
-        assert!(links[0].families.v4.is_some());
+        assert_eq!((links[B].ifindex, links[B].carrier), (0, false));
+        assert!(links[A].families.v4.is_some());
         assert!(
             matches!(&missing[..], [Failure::UnknownInterface { cure, .. }] if cure.contains("did you mean")),
             "{missing:?}"
@@ -54,7 +54,7 @@ fn what_is_missing_is_waited_for_and_what_is_wrong_is_not() {
         assert!(matches!(wrong, Failure::GatewayOffLink { .. }), "{wrong}");
         ip("addr flush dev up1 scope global");
         let (links, missing) = look(&given).unwrap();
-        assert_eq!(links[1].families, PerFamily::default());
+        assert_eq!(links[B].families, PerFamily::default());
         assert!(
             matches!(&missing[..], [Failure::NoSourceAddress { .. }]),
             "{missing:?}"
@@ -97,20 +97,20 @@ fn probes_never_leave_from_an_address_that_is_not_unique_yet() {
         std::fs::write("/proc/sys/net/ipv6/conf/up0/dad_transmits", "600").unwrap();
         ip("-6 addr add 2001:db8::77/64 dev up0");
         let links = router.rediscover(&config).unwrap();
-        let path = v6(&links, 0).unwrap();
+        let path = v6(&links, A).unwrap();
         assert_eq!(path.source, address("2001:db8::2"));
-        assert_eq!(v6_addresses(&links[0]), targets(&["2001:db8::2"]));
+        assert_eq!(v6_addresses(&links[A]), targets(&["2001:db8::2"]));
 
         // Better a deprecated one than none (RFC 6724, 5, rule 3).
         ip("-6 addr change 2001:db8::2/64 dev up0 preferred_lft 0");
         let links = router.rediscover(&config).unwrap();
-        assert_eq!(v6(&links, 0).unwrap().source, address("2001:db8::2"));
+        assert_eq!(v6(&links, A).unwrap().source, address("2001:db8::2"));
         ip("-6 addr add 2001:db8::78/64 dev up0 nodad");
         let links = router.rediscover(&config).unwrap();
-        let path = v6(&links, 0).unwrap();
+        let path = v6(&links, A).unwrap();
         assert_eq!(path.source, address("2001:db8::78"));
         assert_eq!(
-            v6_addresses(&links[0]),
+            v6_addresses(&links[A]),
             targets(&["2001:db8::78", "2001:db8::2"])
         );
     });
@@ -129,8 +129,8 @@ fn a_metric_goes_before_what_routers_say_of_themselves() {
             .unwrap()
             .discover(&config)
             .unwrap();
-        assert_eq!(v6(&links, 0).unwrap().gateway, Some(address("2001:db8::1")));
-        assert_eq!(v6(&links, 1).unwrap().gateway, Some(address("fe80::8")));
+        assert_eq!(v6(&links, A).unwrap().gateway, Some(address("2001:db8::1")));
+        assert_eq!(v6(&links, B).unwrap().gateway, Some(address("fe80::8")));
     });
 }
 
@@ -159,7 +159,24 @@ fn what_is_withdrawn_lingers_and_goes() {
         assert!(wait_until_lost(&mut router, &config, Family::V4));
         let mut later = Router::connect(&config.route, state.path()).unwrap();
         let (links, _) = later.await_uplinks(&config).unwrap();
-        assert_eq!(links[0].families.v4, None);
+        assert_eq!(links[A].families.v4, None);
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn what_lingers_is_forgotten_with_its_uplink() {
+    isolated(|| {
+        ethernet_uplinks(2);
+        default_routes(2, 500);
+        let both = config(&["up0", "up1"]);
+        let (mut router, links) = router(&both, state().path());
+        ip("route del default dev up1 proto dhcp");
+        assert_eq!(router.rediscover(&both).unwrap(), links);
+        assert!(router.lingers());
+        let (one, _) = router.await_uplinks(&config(&["up0"])).unwrap();
+        router.prepare(&one).unwrap();
+        assert!(!router.lingers());
     });
 }
 
@@ -177,7 +194,7 @@ fn what_went_with_its_interface_is_remembered() {
         // The kernel has dropped the IPv6 address, too: that is lost in the end.
         assert!(wait_until_lost(&mut router, &config, Family::V6));
         let now = router.rediscover(&config).unwrap();
-        assert_eq!(now[0].families.v4, links[0].families.v4);
+        assert_eq!(now[A].families.v4, links[A].families.v4);
         assert!(
             !ip("route show default").contains("up0"),
             "the kernel has dropped it"
@@ -195,7 +212,7 @@ fn a_displaced_advertisement_counts_for_its_lifetime() {
         ip("-6 route add default via fe80::1 dev up0 proto ra metric 50 expires 2");
         let config = config(&["up0", "up1"]);
         let (mut router, links) = router(&config, state().path());
-        assert_eq!(v6(&links, 0).unwrap().gateway, Some(address("fe80::1")));
+        assert_eq!(v6(&links, A).unwrap().gateway, Some(address("fe80::1")));
         router.activate(Family::V6, only(A)).unwrap();
         assert!(!ip("-6 route show default").contains("proto ra"));
         router.rediscover(&config).unwrap();
@@ -229,14 +246,14 @@ fn a_shared_address_has_no_rules_and_a_borrowed_one_is_nobodys() {
         };
         // The kernel would take another uplink's address for the third one.
         let (links, missing) = look();
-        assert_eq!((links[2].families.v4.as_ref(), missing), (None, 1));
+        assert_eq!((links[C].families.v4.as_ref(), missing), (None, 1));
         assert!(!ip("rule show").contains("from 10.0.0.2"));
 
         ip("addr add 198.51.100.7/32 dev lo");
         let (links, missing) = look();
-        let path = links[2].families.v4.clone().unwrap();
+        let path = links[C].families.v4.clone().unwrap();
         assert_eq!((path.source, missing), (address("198.51.100.7"), 0));
-        assert!(links[2].addresses.is_empty());
+        assert!(links[C].addresses.is_empty());
         assert!(!ip("rule show").contains("from 198.51.100.7"));
     });
 }

@@ -127,7 +127,7 @@ fn refused_route_leaves_other_metrics_as_they_were() {
             router.activate(family, only(A)).unwrap();
         }
         for (family, wrong) in [(Family::V4, "10.77.0.1"), (Family::V6, "2001:db8:77::1")] {
-            links[2].families[family].as_mut().unwrap().gateway = Some(address(wrong));
+            links[C].families[family].as_mut().unwrap().gateway = Some(address(wrong));
         }
         router.prepare(&links).unwrap();
         let before = snapshot();

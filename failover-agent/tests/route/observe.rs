@@ -1,6 +1,6 @@
 //! What others change, and how it is put right.
 
-use failover_policy::Family;
+use failover_policy::{Family, PerUplink};
 use std::{
     io::Write as _,
     process::{Child, Command, Stdio},
@@ -222,8 +222,8 @@ fn a_carrier_that_only_a_look_saw_gone_is_back() {
         runtime().block_on(async {
             let (mut router, links) = router(&config, state.path());
             let mut observer = Observer::open(&router, &["up0"]).unwrap();
-            let up0 = links[0].ifindex;
-            let mut expect = async |command: &str, links: &[Link], expected: Seen| {
+            let up0 = links[A].ifindex;
+            let mut expect = async |command: &str, links: &PerUplink<Link>, expected: Seen| {
                 observer.saw(links);
                 ip(command);
                 assert_eq!(seen(&next(&mut observer, command).await), expected);
@@ -233,7 +233,7 @@ fn a_carrier_that_only_a_look_saw_gone_is_back() {
             let address = "addr add 10.9.1.1/24 dev up0";
             expect(address, &links, Seen::Address(up0)).await;
             let mut gone = router.rediscover(&config).unwrap();
-            gone[0].carrier = false;
+            gone[A].carrier = false;
             let back = Seen::Link(up0, true, false);
             expect("link set up0 txqueuelen 501", &gone, back).await;
         });
@@ -251,7 +251,7 @@ fn hears_of_qdiscs_and_filters_that_go_from_uplinks() {
         runtime().block_on(async {
             let (router, links) = router(&config, state.path());
             let mut observer = Observer::open(&router, &["up0"]).unwrap();
-            let up0 = links[0].ifindex;
+            let up0 = links[A].ifindex;
             let tc = |arguments: &str| {
                 let done = Command::new("tc").args(arguments.split(' ')).status();
                 assert!(done.unwrap().success(), "{arguments}");

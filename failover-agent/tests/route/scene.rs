@@ -1,6 +1,6 @@
 //! What the tests of the routing edge share.
 
-use failover_policy::{UplinkId, UplinkSet};
+use failover_policy::{PerUplink, UplinkId, UplinkSet};
 use std::{net::IpAddr, path::Path};
 
 use failover_agent::{
@@ -12,6 +12,7 @@ use failover_agent::{
 pub(crate) const A: UplinkId = UplinkId(0);
 pub(crate) const B: UplinkId = UplinkId(1);
 pub(crate) const C: UplinkId = UplinkId(2);
+pub(crate) const D: UplinkId = UplinkId(3);
 
 pub(crate) fn only(uplink: UplinkId) -> UplinkSet {
     UplinkSet::only(uplink)
@@ -26,7 +27,7 @@ pub(crate) fn state() -> tempfile::TempDir {
 }
 
 /// Discovered and prepared.
-pub(crate) fn router(config: &Config, state: &Path) -> (Router, Vec<Link>) {
+pub(crate) fn router(config: &Config, state: &Path) -> (Router, PerUplink<Link>) {
     let mut router = Router::connect(&config.route, state).unwrap();
     let links = router.discover(config).unwrap();
     let report = router.prepare(&links).unwrap();
@@ -45,7 +46,7 @@ pub(crate) fn look(router: &mut Router, config: &Config) -> Report {
     report
 }
 
-pub(crate) fn failure(result: anyhow::Result<Vec<Link>>) -> Failure {
+pub(crate) fn failure(result: anyhow::Result<PerUplink<Link>>) -> Failure {
     result.unwrap_err().downcast::<Failure>().unwrap()
 }
 

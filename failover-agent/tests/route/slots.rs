@@ -23,7 +23,10 @@ fn an_uplink_in_front_leaves_the_others_alone() {
         let two = config(&["up1", "up2"]);
         let state = state();
         let (mut router, links) = router(&two, state.path());
-        assert_eq!((links[0].slot, links[1].slot), (0, 1));
+        assert_eq!(
+            links.ids().map(|uplink| uplink.0).collect::<Vec<_>>(),
+            [0, 1]
+        );
         for family in Family::ALL {
             router.activate(family, only(A)).unwrap();
         }
@@ -31,7 +34,7 @@ fn an_uplink_in_front_leaves_the_others_alone() {
 
         let three = config(&["up0", "up1", "up2"]);
         let links = router.rediscover(&three).unwrap();
-        let slots: Vec<u32> = links.iter().map(|link| link.slot).collect();
+        let slots: Vec<usize> = links.ids().map(|uplink| uplink.0).collect();
         assert_eq!(slots, [2, 0, 1]);
         let report = router.prepare(&links).unwrap();
         assert_eq!(report.problems, Vec::<String>::new());
@@ -80,7 +83,10 @@ fn an_uplink_in_front_leaves_the_others_alone() {
         // One that is taken out leaves its number to the next.
         let other = config(&["up1", "up3"]);
         let links = second.rediscover(&other).unwrap();
-        assert_eq!((links[0].slot, links[1].slot), (0, 1));
+        assert_eq!(
+            links.ids().map(|uplink| uplink.0).collect::<Vec<_>>(),
+            [0, 1]
+        );
         second.prepare(&links).unwrap();
         assert_eq!(of_slot(&snapshot(), 2), Vec::<String>::new());
         look(&mut second, &other);

@@ -62,10 +62,10 @@ fn an_address_that_somebody_else_has_is_never_used() {
         ip("-6 addr add 2001:db8::66/64 dev up0");
         wait_for_state("dadfailed", true);
         let links = router.rediscover(&config).unwrap();
-        assert_eq!(source(&links[0]), Some(address("2001:db8::2")));
-        assert_eq!(v6_addresses(&links[0]), targets(&["2001:db8::2"]));
-        assert_eq!(links[0].duplicates, targets(&["2001:db8::66"]));
-        assert!(links[1].duplicates.is_empty());
+        assert_eq!(source(&links[A]), Some(address("2001:db8::2")));
+        assert_eq!(v6_addresses(&links[A]), targets(&["2001:db8::2"]));
+        assert_eq!(links[A].duplicates, targets(&["2001:db8::66"]));
+        assert!(links[B].duplicates.is_empty());
         router.prepare(&links).unwrap();
         assert!(!ip("-6 rule show").contains("2001:db8::66"));
 
@@ -75,7 +75,7 @@ fn an_address_that_somebody_else_has_is_never_used() {
             .unwrap()
             .await_uplinks(&config)
             .unwrap();
-        assert_eq!(source(&alone[0]), None);
+        assert_eq!(source(&alone[A]), None);
         assert!(
             matches!(&missing[..], [Failure::NoSourceAddress { missing, .. }] if missing == "IPv6 address"),
             "{missing:?}"
@@ -85,9 +85,9 @@ fn an_address_that_somebody_else_has_is_never_used() {
         ip("-6 addr add 2001:db8::67/64 dev up0");
         wait_for_state("tentative -dadfailed", false);
         let links = router.rediscover(&config).unwrap();
-        assert_eq!(source(&links[0]), Some(address("2001:db8::67")));
+        assert_eq!(source(&links[A]), Some(address("2001:db8::67")));
         ip("-6 addr del 2001:db8::66/64 dev up0");
-        assert!(router.rediscover(&config).unwrap()[0].duplicates.is_empty());
+        assert!(router.rediscover(&config).unwrap()[A].duplicates.is_empty());
     });
 }
 
@@ -106,16 +106,16 @@ fn an_optimistic_address_is_used_where_there_is_no_other() {
         ip("-6 addr add 2001:db8::77/64 dev up0 optimistic");
         wait_for_state("tentative", true);
         let links = router.rediscover(&config).unwrap();
-        assert_eq!(source(&links[0]), Some(address("2001:db8::2")));
+        assert_eq!(source(&links[A]), Some(address("2001:db8::2")));
         // Connections may have it already.
         assert_eq!(
-            v6_addresses(&links[0]),
+            v6_addresses(&links[A]),
             targets(&["2001:db8::2", "2001:db8::77"])
         );
 
         ip("-6 addr del 2001:db8::2/64 dev up0");
         let links = router.rediscover(&config).unwrap();
-        assert_eq!(source(&links[0]), Some(address("2001:db8::77")));
+        assert_eq!(source(&links[A]), Some(address("2001:db8::77")));
         // The kernel, too, sends from it.
         ip("-6 route del default dev up1");
         assert_eq!(kernels_source("2001:db8:ffff::1"), address("2001:db8::77"));
@@ -141,8 +141,8 @@ fn an_unnumbered_link_borrows_an_address_that_is_no_uplinks() {
             let rules = ip("-6 rule show");
             router.restore();
             (
-                source(&links[1]),
-                links[1].addresses.clone(),
+                source(&links[B]),
+                links[B].addresses.clone(),
                 missing,
                 rules,
             )

@@ -91,7 +91,7 @@ fn leaves_everything_when_the_new_route_is_refused() {
         let untouched = snapshot();
         for (family, wrong) in [(Family::V4, "10.77.0.1"), (Family::V6, "2001:db8:77::1")] {
             let mut broken = links.clone();
-            broken[1].families[family].as_mut().unwrap().gateway = Some(address(wrong));
+            broken[B].families[family].as_mut().unwrap().gateway = Some(address(wrong));
             router.prepare(&broken).unwrap();
             let error = router.activate(family, only(B)).unwrap_err();
             assert!(
@@ -110,7 +110,7 @@ fn leaves_everything_when_the_new_route_is_refused() {
         let displaced = record();
         assert!(displaced.is_some());
         for (family, wrong) in [(Family::V4, "10.77.0.1"), (Family::V6, "2001:db8:77::1")] {
-            links[1].families[family].as_mut().unwrap().gateway = Some(address(wrong));
+            links[B].families[family].as_mut().unwrap().gateway = Some(address(wrong));
         }
         router.prepare(&links).unwrap();
         for family in Family::ALL {
@@ -243,7 +243,7 @@ fn takes_in_a_multipath_route_of_the_uplinks() {
         let state = state();
         let (mut router, links) = router(&config, state.path());
         assert_eq!(
-            links[1].families.v4.as_ref().unwrap().gateway,
+            links[B].families.v4.as_ref().unwrap().gateway,
             Some(address("10.0.1.1"))
         );
         for family in Family::ALL {

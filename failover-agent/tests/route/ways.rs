@@ -1,6 +1,6 @@
 //! Sources, gateways and networks on the link that are not as simple as a lease of a /24.
 
-use failover_policy::Family;
+use failover_policy::{Family, PerUplink, UplinkId};
 
 use failover_agent::{
     config::{Config, Gateway},
@@ -10,13 +10,13 @@ use failover_agent::{
 
 use crate::{netns::*, scene::*};
 
-fn discover(config: &Config) -> anyhow::Result<Vec<Link>> {
+fn discover(config: &Config) -> anyhow::Result<PerUplink<Link>> {
     Router::connect(&config.route, state().path())
         .unwrap()
         .discover(config)
 }
 
-fn path(links: &[Link], uplink: usize, family: Family) -> &Path {
+fn path(links: &PerUplink<Link>, uplink: UplinkId, family: Family) -> &Path {
     links[uplink].families[family].as_ref().unwrap()
 }
 
@@ -34,18 +34,18 @@ fn the_source_suits_the_target() {
         config.uplinks[1].probe.targets = targets(&["192.0.2.1", "fd00:99::1"]);
         let links = discover(&config).unwrap();
         let source = |uplink| path(&links, uplink, Family::V6).source;
-        assert_eq!(source(0), address("2001:db8::2"));
-        assert_eq!(source(1), address("fd00:1::2"), "for a target of a site");
+        assert_eq!(source(A), address("2001:db8::2"));
+        assert_eq!(source(B), address("fd00:1::2"), "for a target of a site");
         // The kernel has the last word.
-        for (uplink, target) in [(0, "2001:db8:ffff::1"), (1, "fd00:99::1")] {
-            let chosen = ip(&format!("-6 route get {target} oif up{uplink}"));
+        for (uplink, target) in [(A, "2001:db8:ffff::1"), (B, "fd00:99::1")] {
+            let chosen = ip(&format!("-6 route get {target} oif up{}", uplink.0));
             assert!(
                 chosen.contains(&format!("src {}", source(uplink))),
                 "{chosen}"
             );
         }
         assert_eq!(
-            v6_addresses(&links[0]),
+            v6_addresses(&links[A]),
             targets(&["2001:db8::2", "fd00::2"]),
             "connections may have both"
         );
@@ -65,8 +65,8 @@ fn a_given_source_is_used_and_preferred_or_missed() {
         config.uplinks[0].source6 = Some(address("2001:db8::77"));
         let state = state();
         let (mut router, links) = router(&config, state.path());
-        assert_eq!(path(&links, 0, Family::V4).source, address("10.0.0.77"));
-        assert_eq!(path(&links, 0, Family::V6).source, address("2001:db8::77"));
+        assert_eq!(path(&links, A, Family::V4).source, address("10.0.0.77"));
+        assert_eq!(path(&links, A, Family::V6).source, address("2001:db8::77"));
         for family in Family::ALL {
             router.activate(family, only(A)).unwrap();
         }
@@ -76,8 +76,8 @@ fn a_given_source_is_used_and_preferred_or_missed() {
         // Another's address is not the uplink's.
         config.uplinks[0].source = Some(address("10.0.1.2"));
         let (links, missing) = router.await_uplinks(&config).unwrap();
-        assert_eq!(links[0].families.v4, None);
-        assert!(links[0].families.v6.is_some(), "IPv6 goes on");
+        assert_eq!(links[A].families.v4, None);
+        assert!(links[A].families.v6.is_some(), "IPv6 goes on");
         assert!(missing.is_empty(), "{missing:?}");
         config.uplinks[0].probe.targets = targets(&["192.0.2.1"]);
         let (_, missing) = router.await_uplinks(&config).unwrap();
@@ -108,7 +108,7 @@ fn a_gateway_that_a_host_route_reaches_is_learned_and_kept() {
             (Family::V4, "10.9.0.1", 32, "-4"),
             (Family::V6, "2001:db8:9::1", 128, "-6"),
         ] {
-            let path = path(&links, 1, family);
+            let path = path(&links, B, family);
             assert_eq!(path.gateway, Some(address(gateway)));
             assert!(path.prefixes.contains(&(address(gateway), length)));
             let table = ip(&format!("{word} route show table 13601"));
@@ -139,7 +139,7 @@ fn a_given_gateway_may_be_reached_by_a_host_route_or_be_the_only_neighbour() {
         config.uplinks[1].probe.targets = targets(&["192.0.2.1"]);
         // Nothing else is on the link.
         let (_, links) = router(&config, state().path());
-        assert_eq!(path(&links, 1, Family::V4).source, address("10.77.1.5"));
+        assert_eq!(path(&links, B, Family::V4).source, address("10.77.1.5"));
         assert!(ip("route show table 13601").contains("default via 10.9.0.1 dev up1"));
 
         // A second network does not make it wrong, as long as there is a route to it.
@@ -148,7 +148,7 @@ fn a_given_gateway_may_be_reached_by_a_host_route_or_be_the_only_neighbour() {
         assert!(matches!(wrong, Failure::GatewayOffLink { .. }), "{wrong}");
         ip("route add 10.9.0.1 dev up1 scope link");
         let (_, links) = router(&config, state().path());
-        let path = path(&links, 1, Family::V4);
+        let path = path(&links, B, Family::V4);
         assert_eq!(
             path.prefixes,
             [(address("192.168.8.0"), 24), (address("10.9.0.1"), 32)]
@@ -170,9 +170,9 @@ fn half_of_the_internet_is_not_on_the_link() {
         config.uplinks[0].probe.targets = targets(&["192.0.2.1", "2001:db8:1:1::1"]);
         let links = discover(&config).unwrap();
         let prefixes = |uplink, family| path(&links, uplink, family).prefixes.clone();
-        assert_eq!(prefixes(0, Family::V6), [(address("2001:db8::"), 64)]);
-        assert_eq!(prefixes(1, Family::V6), [(address("2001:db8:1::"), 64)]);
-        assert_eq!(prefixes(1, Family::V4), [(address("10.0.1.0"), 24)]);
+        assert_eq!(prefixes(A, Family::V6), [(address("2001:db8::"), 64)]);
+        assert_eq!(prefixes(B, Family::V6), [(address("2001:db8:1::"), 64)]);
+        assert_eq!(prefixes(B, Family::V4), [(address("10.0.1.0"), 24)]);
     });
 }
 
@@ -196,10 +196,10 @@ fn a_default_route_for_one_source_tells_the_gateway() {
         }
         let state = state();
         let (mut router, links) = router(&config, state.path());
-        let gateway = |links: &[Link], uplink| path(links, uplink, Family::V6).gateway;
-        assert_eq!(gateway(&links, 0), Some(address("fe80::1")));
+        let gateway = |links: &PerUplink<Link>, uplink| path(links, uplink, Family::V6).gateway;
+        assert_eq!(gateway(&links, A), Some(address("fe80::1")));
         assert_eq!(
-            gateway(&links, 1),
+            gateway(&links, B),
             Some(address("fe80::99")),
             "one for every source goes first"
         );
@@ -214,7 +214,7 @@ fn a_default_route_for_one_source_tells_the_gateway() {
         wait_for("the gateway is gone", || {
             let links = router.rediscover(&config).unwrap();
             router.prepare(&links).unwrap();
-            links[0].families.v6.is_none()
+            links[A].families.v6.is_none()
         });
     });
 }

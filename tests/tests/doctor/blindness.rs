@@ -12,7 +12,7 @@ use failover_agent::{
     route::{Link, Router},
     store::Store,
 };
-use failover_policy::Family;
+use failover_policy::{Family, PerUplink, UplinkId};
 use failover_tests::{
     lab::{AgentProcess, Lab, TARGET_V4, TARGET_V6},
     scene::SOON,
@@ -33,7 +33,7 @@ fn running() -> Result<(Lab, AgentProcess)> {
     Ok((lab, agent))
 }
 
-fn links(lab: &Lab) -> Result<(Config, Vec<Link>)> {
+fn links(lab: &Lab) -> Result<(Config, PerUplink<Link>)> {
     let config = Config::from_file(&lab.write_config(&lab.config(PROBE_BOTH))?)?;
     let dirs = lab.agent_dirs();
     let dirs = Dirs {
@@ -54,7 +54,7 @@ fn reason(lab: &Lab, family: Family, targets: &[IpAddr]) -> Result<Option<String
     let mark = config.route.mark;
     lab.host()
         .namespace()
-        .run(|| blindness(&links[LTE], family, targets, mark))
+        .run(|| blindness(&links[UplinkId(LTE)], family, targets, mark))
 }
 
 #[test]
@@ -74,7 +74,12 @@ fn a_seeing_uplink_is_not_blind_and_that_is_found_quickly() -> Result<()> {
         let mut quickest = Duration::MAX;
         for _ in 0..50 {
             let begun = Instant::now();
-            blindness(&links[LTE], Family::V4, &[TARGET_V4], config.route.mark)?;
+            blindness(
+                &links[UplinkId(LTE)],
+                Family::V4,
+                &[TARGET_V4],
+                config.route.mark,
+            )?;
             quickest = quickest.min(begun.elapsed());
         }
         Ok(quickest)
@@ -131,7 +136,7 @@ fn a_missing_route_blinds_and_an_unreachable_one_does_not() -> Result<()> {
         host.exec("ip", &[flag, "route", "flush", "table", "13601"])?;
         host.exec("ip", &[flag, "route", "del", "default", "dev", "lte"])?;
         let mark = 0xfa11;
-        let told = host.run(|| blindness(&links[LTE], family, &[target], mark))?;
+        let told = host.run(|| blindness(&links[UplinkId(LTE)], family, &[target], mark))?;
         let told = told.unwrap_or_default();
         assert!(
             told.starts_with(&format!("no route to {target} by lte: ")),

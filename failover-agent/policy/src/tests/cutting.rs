@@ -9,7 +9,7 @@ fn drain() -> Duration {
 /// A is back after a failover to B, and B drains.
 fn failed_back() -> Play {
     let mut quick = rules(3);
-    quick.uplinks[0].hold = Duration::ZERO;
+    quick.uplinks[A].hold = Duration::ZERO;
     let mut play = Play::started(quick);
     play.ticks(3, "-++");
     play.confirm(B);
@@ -113,8 +113,8 @@ fn second_failover_leaves_a_drain_alone() {
 #[test]
 fn follower_cuts_as_its_leader_does() {
     let mut dual = rules(2);
-    dual.uplinks[0].hold = Duration::ZERO;
-    for uplink in &mut dual.uplinks {
+    dual.uplinks[A].hold = Duration::ZERO;
+    for uplink in dual.uplinks.values_mut() {
         uplink.usable = PerFamily::both(true);
     }
     let mut play = Play::new(dual);

@@ -41,7 +41,7 @@ fn reason_is_looked_for_at_the_first_failure_and_after_each_fall() {
 #[test]
 fn one_failure_alone_waits_for_the_answer() {
     let mut quick = rules(2);
-    quick.uplinks[0].fall = 1;
+    quick.uplinks[A].fall = 1;
     for blind in [false, true] {
         let mut play = unanswered(quick.clone());
         play.tick("-+");
@@ -81,14 +81,14 @@ fn rounds_under_way_when_the_reason_goes_are_explained() {
     play.input(examined(true));
     play.ticks(3, "-+");
     assert_eq!(play.health(A), Health::Blind);
-    let (open, sent) = (play.next[0], play.now);
+    let (open, sent) = (play.next[A], play.now);
     play.pass(1);
     play.input(examined(false));
     for round in open..open + 3 {
         play.probe(A, (round, sent), 0, Outcome::Lost);
     }
     assert_eq!(play.health(A), Health::Blind);
-    play.next[0] = open + 3;
+    play.next[A] = open + 3;
     play.ticks(3, "-+");
     assert_eq!(play.health(A), Health::Down);
 }
@@ -177,13 +177,13 @@ fn probes_from_the_old_address_do_not_count() {
     play.ticks(2, "-+");
     // Two more are on their way when the address changes, a third was never heard of.
     let sent = play.now - 1;
-    let open = play.next[0];
+    let open = play.next[A];
     play.probe(A, (open + 1, sent), 0, REPLY);
     play.input(moved);
     play.probe(A, (open, sent), 0, Outcome::Lost);
     play.actions();
     // The prober that takes over counts from the start.
-    play.next[0] = 0;
+    play.next[A] = 0;
     play.ticks(2, "-+");
     assert_eq!((play.health(A), play.switches()), (Health::Up, vec![]));
     play.tick("-+");

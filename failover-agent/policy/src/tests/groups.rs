@@ -209,9 +209,9 @@ fn adopted_member_that_cannot_be_probed_stays() {
 fn follower_takes_who_can_carry_it() {
     let mut dual = pair();
     for id in [A, B, C] {
-        dual.uplinks[id.0].usable = PerFamily::both(true);
+        dual.uplinks[id].usable = PerFamily::both(true);
     }
-    dual.uplinks[B.0].usable = PerFamily::new(true, false);
+    dual.uplinks[B].usable = PerFamily::new(true, false);
     let mut play = Play::new(dual);
     let follow = |play: &mut Play, to: &[UplinkId]| {
         let v6 = |action| match action {

@@ -31,7 +31,7 @@ fn first_round_decides_then_fall_and_rise_count() {
 #[test]
 fn round_is_decided_as_soon_as_it_can_be() {
     let mut rules = rules(1);
-    rules.uplinks[0] = UplinkSettings {
+    rules.uplinks[A] = UplinkSettings {
         targets: PerFamily::new(3, 0),
         quorum: 2,
         ..uplink()
@@ -80,7 +80,7 @@ fn rounds_count_in_the_order_in_which_they_were_sent() {
     );
     play.probe(A, (1, 1000), 0, Outcome::Lost);
     assert_eq!(play.machine.loss(A, Family::V4), Some(0.5));
-    play.next[0] = 4;
+    play.next[A] = 4;
     play.ticks(2, "-");
     assert_eq!(
         play.health(A),
@@ -96,7 +96,7 @@ fn rounds_count_in_the_order_in_which_they_were_sent() {
 fn outage_that_is_over_before_it_is_noticed_makes_nothing_down() {
     for fall in [1, 3] {
         let mut rules = rules(2);
-        for uplink in &mut rules.uplinks {
+        for uplink in rules.uplinks.values_mut() {
             (uplink.interval, uplink.timeout) =
                 (Duration::from_millis(100), Duration::from_secs(2));
             uplink.fall = fall;
@@ -123,7 +123,7 @@ fn outage_that_is_over_before_it_is_noticed_makes_nothing_down() {
 #[test]
 fn younger_answer_comes_before_the_verdict_that_waits_for_an_examination() {
     let mut quick = rules(2);
-    quick.uplinks[0].fall = 1;
+    quick.uplinks[A].fall = 1;
     let mut play = Play::started(quick);
     play.answers = false;
     play.probe(A, (1, 1000), 0, Outcome::Lost);
@@ -137,10 +137,10 @@ fn younger_answer_comes_before_the_verdict_that_waits_for_an_examination() {
 #[test]
 fn younger_answer_proves_an_uplink_whose_older_rounds_are_open() {
     let mut rules = rules(2);
-    rules.uplinks[1].timeout = Duration::from_secs(20);
+    rules.uplinks[B].timeout = Duration::from_secs(20);
     let mut play = Play::started(rules);
     // Round 1 of B is lost, which takes 20 s to be known.
-    play.next[1] = 2;
+    play.next[B] = 2;
     play.tick("-+");
     play.tick("-+");
     play.tick("-+");
@@ -165,8 +165,8 @@ fn only_rounds_in_the_order_of_sending_make_it_up_again() {
 #[test]
 fn late_notice_of_a_timeout_leaves_its_time_to_the_result() {
     let mut rules = rules(1);
-    rules.uplinks[0].targets = PerFamily::new(2, 0);
-    rules.uplinks[0].quorum = 2;
+    rules.uplinks[A].targets = PerFamily::new(2, 0);
+    rules.uplinks[A].quorum = 2;
     let mut play = Play::started(rules);
     play.probe(A, (1, 1000), 0, REPLY);
     // The whole agent sleeps for a minute.
@@ -186,8 +186,8 @@ fn late_notice_of_a_timeout_leaves_its_time_to_the_result() {
 #[test]
 fn missing_results_are_lost_after_timeout_and_interval() {
     let mut rules = rules(1);
-    rules.uplinks[0].targets = PerFamily::new(2, 0);
-    rules.uplinks[0].quorum = 2;
+    rules.uplinks[A].targets = PerFamily::new(2, 0);
+    rules.uplinks[A].quorum = 2;
     let mut play = Play::new(rules);
     play.probe(A, (0, 0), 0, REPLY);
     assert_eq!(play.machine.poll_timeout(), Some(at(1000)), "overdue");
@@ -298,8 +298,8 @@ fn carrier_and_address_make_it_down_at_once_and_rise_brings_it_back() {
         let sent = play.now - 1;
         play.input(back);
         for _ in 0..4 {
-            play.probe(A, (play.next[0], sent), 0, REPLY);
-            play.next[0] += 1;
+            play.probe(A, (play.next[A], sent), 0, REPLY);
+            play.next[A] += 1;
         }
         assert_eq!(play.health(A), Health::Down, "sent before it came back");
         play.ticks(3, "+");
@@ -313,8 +313,8 @@ fn carrier_and_address_make_it_down_at_once_and_rise_brings_it_back() {
 #[test]
 fn carrier_concerns_both_families_and_usable_one() {
     let mut rules = rules(1);
-    rules.uplinks[0].targets = PerFamily::both(1);
-    rules.uplinks[0].usable = PerFamily::both(true);
+    rules.uplinks[A].targets = PerFamily::both(1);
+    rules.uplinks[A].usable = PerFamily::both(true);
     let mut play = Play::new(rules);
     let both = |play: &Play| PerFamily::from_fn(|family| play.machine.health(A, family));
     play.input(Input::Usable {
@@ -333,7 +333,7 @@ fn carrier_concerns_both_families_and_usable_one() {
 #[test]
 fn failures_are_told_until_the_uplink_is_down() {
     let mut rules = rules(1);
-    rules.uplinks[0].targets = PerFamily::new(2, 0);
+    rules.uplinks[A].targets = PerFamily::new(2, 0);
     let mut play = Play::new(rules);
     play.tick("+");
     play.actions();
@@ -346,7 +346,7 @@ fn failures_are_told_until_the_uplink_is_down() {
     };
     play.probe(A, (1, 1000), 0, Outcome::Lost);
     play.probe(A, (1, 1000), 1, REPLY);
-    play.next[0] = 2;
+    play.next[A] = 2;
     play.ticks(3, "-");
     let health = |from, to| Note::Health {
         uplink: A,

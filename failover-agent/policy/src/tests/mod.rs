@@ -20,12 +20,13 @@ use core::time::Duration;
 
 use super::{
     Action, Cause, Command, Family, Health, Input, Machine, MachineConfig, Note, Outcome,
-    PerFamily, Refusal, TargetId, Time, UplinkId, UplinkSet, UplinkSettings,
+    PerFamily, PerUplink, Refusal, TargetId, Time, UplinkId, UplinkSet, UplinkSettings,
 };
 
 const A: UplinkId = UplinkId(0);
 const B: UplinkId = UplinkId(1);
 const C: UplinkId = UplinkId(2);
+const D: UplinkId = UplinkId(3);
 
 const REPLY: Outcome = Outcome::Reply {
     rtt: Some(Duration::from_millis(20)),
@@ -78,14 +79,21 @@ fn rules(uplinks: u32) -> MachineConfig {
     ranked(&(0..uplinks).collect::<Vec<_>>())
 }
 
-/// Uplinks of these ranks.
+/// Uplinks A, B, C and so on, of these ranks.
 fn ranked(ranks: &[u32]) -> MachineConfig {
-    let of_rank = |rank: &u32| UplinkSettings {
-        rank: *rank,
-        ..uplink()
+    let ids = (0..).map(UplinkId);
+    let pairs: Vec<_> = ids.zip(ranks.iter().copied()).collect();
+    these(&pairs)
+}
+
+/// These uplinks, of these ranks, in order of preference.
+fn these(uplinks: &[(UplinkId, u32)]) -> MachineConfig {
+    let of_rank = |(id, rank): &(UplinkId, u32)| {
+        let rank = *rank;
+        (*id, UplinkSettings { rank, ..uplink() })
     };
     MachineConfig {
-        uplinks: ranks.iter().map(of_rank).collect(),
+        uplinks: uplinks.iter().map(of_rank).collect(),
         active: PerFamily::both(UplinkSet::NONE),
         drill: None,
         pinned: PerFamily::both(None),
@@ -98,8 +106,8 @@ struct Play {
     machine: Machine,
     now: u64,
     /// Number of the next round, by uplink.
-    next: Vec<u64>,
-    targets: Vec<u32>,
+    next: PerUplink<u64>,
+    targets: PerUplink<u32>,
     /// Whether somebody answers at once that nothing explains a failure.
     answers: bool,
 }
@@ -107,12 +115,8 @@ struct Play {
 impl Play {
     fn new(rules: MachineConfig) -> Self {
         Play {
-            next: vec![0; rules.uplinks.len()],
-            targets: rules
-                .uplinks
-                .iter()
-                .map(|uplink| uplink.targets.v4)
-                .collect(),
+            next: rules.uplinks.map(|_, _| 0),
+            targets: rules.uplinks.map(|_, uplink| uplink.targets.v4),
             machine: Machine::new(rules),
             now: 0,
             answers: true,
@@ -122,12 +126,12 @@ impl Play {
     /// Start-up is over: all Up, the first group confirmed as active.
     fn started(rules: MachineConfig) -> Self {
         let all_good = "+".repeat(rules.uplinks.len());
-        let first = rules.uplinks[0].rank;
+        let first = rules.uplinks[A].rank;
         let group = rules
             .uplinks
             .iter()
-            .take_while(|uplink| uplink.rank == first);
-        let group: UplinkSet = (0..group.count()).map(UplinkId).collect();
+            .take_while(|(_, uplink)| uplink.rank == first);
+        let group: UplinkSet = group.map(|(id, _)| id).collect();
         let mut play = Play::new(rules);
         play.tick(&all_good);
         assert_eq!(play.moves(), [(UplinkSet::NONE, group, Cause::Startup)]);
@@ -144,7 +148,7 @@ impl Play {
     }
 
     fn answer_examinations(&mut self, now: Time) {
-        for uplink in (0..self.targets.len()).map(UplinkId) {
+        for uplink in self.targets.ids() {
             for family in Family::ALL.into_iter().filter(|_| self.answers) {
                 let blind = false;
                 let answer = Input::Examined {
@@ -177,20 +181,21 @@ impl Play {
 
     /// A whole round that is sent and answered now.
     fn round(&mut self, uplink: UplinkId, outcome: Outcome) {
-        let round = (self.next[uplink.0], self.now);
-        self.next[uplink.0] += 1;
-        for target in 0..self.targets[uplink.0] as usize {
+        let round = (self.next[uplink], self.now);
+        self.next[uplink] += 1;
+        for target in 0..self.targets[uplink] as usize {
             self.probe(uplink, round, target, outcome);
         }
     }
 
     /// One round of each uplink in the order of rank (`+` good, `-` bad, `o` blind, ` ` none), then a second passes.
     fn tick(&mut self, rounds: &str) {
-        for (id, round) in rounds.chars().enumerate() {
+        let uplinks: Vec<UplinkId> = self.targets.ids().collect();
+        for (round, uplink) in rounds.chars().zip(uplinks) {
             match round {
-                '+' => self.round(UplinkId(id), REPLY),
-                '-' => self.round(UplinkId(id), Outcome::Lost),
-                'o' => self.round(UplinkId(id), Outcome::Blind),
+                '+' => self.round(uplink, REPLY),
+                '-' => self.round(uplink, Outcome::Lost),
+                'o' => self.round(uplink, Outcome::Blind),
                 _ => {}
             }
         }

@@ -85,7 +85,7 @@ fn what_is_not_up_cannot_be_chosen() {
 #[test]
 fn drill_fails_over_and_back() {
     let mut quick = rules(2);
-    quick.uplinks[0].hold = Duration::from_secs(2);
+    quick.uplinks[A].hold = Duration::from_secs(2);
     let mut play = Play::started(quick);
     play.tick("++");
     let end = play.now + 10_000;

@@ -39,7 +39,7 @@ fn stuck(world: &World, family: Family) -> Option<UplinkId> {
         })
     };
     let waiting = |id: usize| {
-        let timeout = ms(world.rules.uplinks[id].timeout);
+        let timeout = ms(world.rules.uplinks[UplinkId(id)].timeout);
         open(id).is_some_and(|asked| world.now() < asked + timeout)
     };
     if (0..references.len()).any(waiting) {
@@ -142,7 +142,7 @@ proptest! {
     ) {
         let mut script = script;
         script.rules.drill = None;
-        for uplink in &mut script.rules.uplinks {
+        for uplink in script.rules.uplinks.values_mut() {
             (uplink.carrier, uplink.earlier) = (true, PerFamily::both(Health::Unknown));
         }
         script.changes = pauses.into_iter().map(|(wait, time)| (wait, Change::Pause(time))).collect();
@@ -160,7 +160,7 @@ proptest! {
     fn every_switch_has_its_reason(script in script()) {
         let world = World::play(&script, |_| {});
         for switch in &world.switches {
-            let group = |id: UplinkId| Some(world.rules.uplinks[id.0].rank) == world.rank(switch.to);
+            let group = |id: UplinkId| Some(world.rules.uplinks[id].rank) == world.rank(switch.to);
             prop_assert!(switch.cause == Cause::Follow || switch.to.iter().all(group), "{switch:?}");
             let others_rank = world.rank(switch.from);
             let all_down = switch.down == switch.from;
@@ -179,7 +179,7 @@ proptest! {
                     let better = others_rank.is_some_and(|from| world.rank(switch.to) < Some(from));
                     prop_assert!(!switch.from.is_empty() && (joins || better), "{switch:?}");
                     for new in switch.arrivals.iter().filter(|arrival| !arrival.stays) {
-                        let rules = &world.rules.uplinks[new.id.0];
+                        let rules = &world.rules.uplinks[new.id];
                         prop_assert!(new.good_run.len() >= rules.rise as usize, "{switch:?}");
                         let since = new.good_run[0].at;
                         prop_assert!(switch.at >= since + ms(rules.hold), "{switch:?}");
@@ -240,7 +240,7 @@ proptest! {
                 switch.cause == Cause::Failback && !switch.from.within(switch.to)
             }).collect();
             for (index, later) in failbacks.iter().enumerate() {
-                let holds = later.to.iter().map(|id| ms(world.rules.uplinks[id.0].hold));
+                let holds = later.to.iter().map(|id| ms(world.rules.uplinks[id].hold));
                 let hold = holds.max().unwrap();
                 let mut earlier = failbacks[..index].iter().filter(|switch| switch.confirmed == Some(true));
                 prop_assert!(earlier.all(|earlier| earlier.at + hold <= later.at), "{failbacks:?}");
@@ -254,7 +254,7 @@ proptest! {
         flaps in prop::collection::vec((wait(), weather(), prop::option::weighted(0.2, any::<bool>())), 0..40),
     ) {
         let mut rules = rules(2);
-        for uplink in &mut rules.uplinks {
+        for uplink in rules.uplinks.values_mut() {
             // The hold time alone must do it: without it, one bad and one good round would make a pair of switches.
             (uplink.fall, uplink.rise, uplink.hold) = (1, 1, Duration::from_secs(6));
         }
@@ -304,7 +304,7 @@ proptest! {
         for switch in &world.switches {
             let trouble = switch.trouble.filter(|_| switch.cause == Cause::Failover);
             let proven = |arrival: &&Arrival| {
-                let rules = &world.rules.uplinks[arrival.id.0];
+                let rules = &world.rules.uplinks[arrival.id];
                 arrival.health == Health::Up && arrival.newest.is_some_and(|(verdict, sent)| {
                     let recent = switch.at - sent <= ms(rules.interval + rules.timeout);
                     verdict == Verdict::Good && recent && trouble.is_none_or(|at| sent >= at)

@@ -7,33 +7,25 @@ use super::world::World;
 use super::*;
 
 impl Play {
-    /// `old`: which uplink of before each one is.
-    fn reload(&mut self, rules: &MachineConfig, old: &[Option<UplinkId>]) {
+    /// `kept` are those of before; others are new, whoever had their identity.
+    fn reload(&mut self, rules: &MachineConfig, kept: &[UplinkId]) {
         self.actions();
-        let next = |old: &Option<UplinkId>| old.map_or(0, |old| self.next[old.0]);
-        self.next = old.iter().map(next).collect();
-        self.targets = rules
-            .uplinks
-            .iter()
-            .map(|uplink| uplink.targets.v4)
-            .collect();
-        self.machine.reconfigure(rules, old, at(self.now));
+        let kept = set(kept);
+        self.next = rules.uplinks.carry(&self.next, kept, |_, _| 0);
+        self.targets = rules.uplinks.map(|_, uplink| uplink.targets.v4);
+        self.machine.reconfigure(rules, kept, at(self.now));
     }
 }
 
 /// The rules as a reload would give them: facts are those of now.
 fn as_of_now(world: &World) -> MachineConfig {
     let mut rules = world.rules.clone();
-    for (id, uplink) in rules.uplinks.iter_mut().enumerate() {
-        let of = |family: Family| &world.references[family][id];
+    for (id, uplink) in rules.uplinks.iter_mut() {
+        let of = |family: Family| &world.references[family][id.0];
         uplink.carrier = of(Family::V4).carrier;
         uplink.usable = PerFamily::from_fn(|family| of(family).usable);
     }
     rules
-}
-
-fn all(uplinks: usize) -> Vec<Option<UplinkId>> {
-    (0..uplinks).map(|id| Some(UplinkId(id))).collect()
 }
 
 proptest! {
@@ -53,10 +45,10 @@ proptest! {
             let mut rules = as_of_now(world);
             rules.active = PerFamily::both(UplinkSet::NONE);
             rules.drill = None;
-            for uplink in &mut rules.uplinks {
+            for uplink in rules.uplinks.values_mut() {
                 uplink.earlier = PerFamily::both(Health::Down);
             }
-            machine.reconfigure(&rules, &all(world.rules.uplinks.len()), at(world.now()));
+            machine.reconfigure(&rules, rules.uplinks.ids().collect(), at(world.now()));
             assert_eq!(machine, before);
         });
     }
@@ -90,20 +82,20 @@ proptest! {
 }
 
 fn check_removal(world: &World, keep: [bool; 4]) {
-    let uplinks = (0..world.rules.uplinks.len()).map(UplinkId);
-    let kept: Vec<UplinkId> = uplinks.filter(|id| keep[id.0]).collect();
-    let now_as = |old: UplinkSet| -> UplinkSet {
-        let place = |id| kept.iter().position(|kept| *kept == id).map(UplinkId);
-        old.iter().filter_map(place).collect()
-    };
     let mut rules = as_of_now(world);
-    let known = |id: &UplinkId| rules.uplinks[id.0].clone();
-    rules.uplinks = kept.iter().map(known).collect();
-    let old: Vec<_> = kept.iter().copied().map(Some).collect();
+    let known = rules
+        .uplinks
+        .iter()
+        .map(|(id, uplink)| (id, uplink.clone()));
+    rules.uplinks = known.filter(|(id, _)| keep[id.0]).collect();
+    let kept: UplinkSet = rules.uplinks.ids().collect();
     let mut machine = world.machine.clone();
-    machine.reconfigure(&rules, &old, at(world.now()));
+    machine.reconfigure(&rules, kept, at(world.now()));
     for family in Family::ALL {
-        assert_eq!(machine.active(family), now_as(world.machine.active(family)));
+        assert_eq!(
+            machine.active(family),
+            world.machine.active(family).intersection(kept)
+        );
         let cuts =
             |action: &Action| matches!(action, Action::Cut { family: of, .. } if *of == family);
         let actions: Vec<_> = core::iter::from_fn(|| machine.poll_action()).collect();
@@ -112,15 +104,11 @@ fn check_removal(world: &World, keep: [bool; 4]) {
             !machine.active(family).is_empty() || !actions.iter().any(cuts),
             "{actions:?}"
         );
-        for (new, old) in kept.iter().enumerate() {
-            let id = UplinkId(new);
+        for id in kept.iter() {
             if world.drill.is_none() {
-                assert_eq!(
-                    machine.health(id, family),
-                    world.machine.health(*old, family)
-                );
+                assert_eq!(machine.health(id, family), world.machine.health(id, family));
             }
-            assert_eq!(machine.loss(id, family), world.machine.loss(*old, family));
+            assert_eq!(machine.loss(id, family), world.machine.loss(id, family));
         }
     }
 }
@@ -130,50 +118,51 @@ fn removed_active_uplink_is_replaced_at_once() {
     let mut play = Play::started(rules(3));
     play.tick("+ +");
     // A new one is more preferred, but nothing is known of it.
-    play.reload(&rules(2), &[None, Some(C)]);
-    assert_eq!(play.switches(), [(None, B, Cause::Startup)]);
-    play.confirm(B);
+    // It has the identity of the one that is gone.
+    play.reload(&these(&[(A, 0), (C, 1)]), &[C]);
+    assert_eq!(play.switches(), [(None, C, Cause::Startup)]);
+    play.confirm(C);
     assert_eq!(play.cuts(), [(A, Cause::Startup)]);
-    assert_eq!(play.machine.cut(B, Family::V4), None);
+    assert_eq!(play.machine.cut(C, Family::V4), None);
 }
 
 #[test]
 fn removed_member_leaves_the_others_active() {
     let mut play = Play::started(ranked(&[0, 0, 1]));
-    play.reload(&ranked(&[0, 1]), &[Some(B), Some(C)]);
+    play.reload(&these(&[(B, 0), (C, 1)]), &[B, C]);
     assert_eq!((play.moves(), play.cuts()), (vec![], vec![]));
-    assert_eq!(play.machine.active(Family::V4), only(A));
+    assert_eq!(play.machine.active(Family::V4), only(B));
     assert_eq!(
-        play.machine.cut(B, Family::V4),
+        play.machine.cut(C, Family::V4),
         Some(Cause::Startup),
-        "as C was"
+        "as before"
     );
 }
 
 #[test]
 fn new_uplink_is_cut_like_any_standby() {
     let mut play = Play::started(rules(2));
-    play.reload(&rules(3), &[Some(A), None, Some(B)]);
-    assert_eq!(play.cuts(), [(B, Cause::Startup)]);
-    assert_eq!(play.machine.cut(C, Family::V4), Some(Cause::Startup));
+    play.reload(&these(&[(A, 0), (C, 1), (B, 2)]), &[A, B]);
+    assert_eq!(play.cuts(), [(C, Cause::Startup)]);
+    assert_eq!(play.machine.cut(B, Family::V4), Some(Cause::Startup));
     play.tick("-+-");
     assert_eq!(
         (play.health(A), play.health(B), play.health(C)),
         (Health::Up, Health::Up, Health::Up)
     );
     play.ticks(2, "-+-");
-    assert_eq!(play.switches(), [(Some(A), B, Cause::Failover)]);
+    assert_eq!(play.switches(), [(Some(A), C, Cause::Failover)]);
 }
 
 #[test]
 fn new_member_joins_by_rise_and_hold() {
     let mut play = Play::started(ranked(&[0, 1]));
-    play.reload(&ranked(&[0, 0, 1]), &[Some(A), None, Some(B)]);
-    assert_eq!(play.cuts(), [(B, Cause::Startup)]);
+    play.reload(&these(&[(A, 0), (C, 0), (B, 1)]), &[A, B]);
+    assert_eq!(play.cuts(), [(C, Cause::Startup)]);
     play.ticks(59, "+++");
     assert_eq!(play.moves(), []);
     play.ticks(2, "+++");
-    assert_eq!(play.moves(), [(only(A), set(&[A, B]), Cause::Failback)]);
+    assert_eq!(play.moves(), [(only(A), set(&[A, C]), Cause::Failback)]);
 }
 
 #[test]
@@ -181,8 +170,8 @@ fn thresholds_count_from_the_next_round_on() {
     let mut play = Play::started(rules(2));
     play.ticks(2, "-+");
     let mut quick = rules(2);
-    quick.uplinks[0].fall = 2;
-    play.reload(&quick, &all(2));
+    quick.uplinks[A].fall = 2;
+    play.reload(&quick, &[A, B]);
     assert_eq!(play.health(A), Health::Up);
     play.tick("-+");
     assert_eq!(play.health(A), Health::Down);
@@ -193,9 +182,9 @@ fn other_targets_begin_anew_but_keep_the_health() {
     let mut play = Play::started(rules(2));
     play.ticks(2, "-+");
     let mut more = rules(2);
-    more.uplinks[0].targets = PerFamily::new(2, 0);
-    play.reload(&more, &all(2));
-    play.next[0] = 0;
+    more.uplinks[A].targets = PerFamily::new(2, 0);
+    play.reload(&more, &[A, B]);
+    play.next[A] = 0;
     assert_eq!(
         (play.health(A), play.machine.loss(A, Family::V4)),
         (Health::Up, None)
@@ -205,8 +194,8 @@ fn other_targets_begin_anew_but_keep_the_health() {
     play.tick("-+");
     assert_eq!(play.health(A), Health::Down);
 
-    more.uplinks[0].targets = PerFamily::both(0);
-    play.reload(&more, &all(2));
+    more.uplinks[A].targets = PerFamily::both(0);
+    play.reload(&more, &[A, B]);
     assert_eq!(play.health(A), Health::Unknown, "it is not probed any more");
 }
 
@@ -214,39 +203,39 @@ fn other_targets_begin_anew_but_keep_the_health() {
 fn other_ranks_move_the_traffic_as_a_failback_does() {
     let mut play = Play::started(rules(2));
     play.ticks(60, "++");
-    play.reload(&rules(2), &[Some(B), Some(A)]);
-    assert_eq!(play.machine.active(Family::V4), only(B));
+    play.reload(&these(&[(B, 0), (A, 1)]), &[A, B]);
+    assert_eq!(play.machine.active(Family::V4), only(A));
     play.tick("++");
-    assert_eq!(play.switches(), [(Some(B), A, Cause::Failback)]);
-    play.confirm(A);
-    assert!(play.machine.draining(B, Family::V4).is_some());
+    assert_eq!(play.switches(), [(Some(A), B, Cause::Failback)]);
+    play.confirm(B);
+    assert!(play.machine.draining(A, Family::V4).is_some());
 
     // A pair that is one no more goes back to its better half.
     let mut play = Play::started(ranked(&[0, 0]));
     play.ticks(60, "++");
-    play.reload(&ranked(&[0, 1]), &all(2));
+    play.reload(&ranked(&[0, 1]), &[A, B]);
     play.tick("++");
     assert_eq!(play.moves(), [(set(&[A, B]), only(A), Cause::Failback)]);
 }
 
 #[test]
-fn answer_to_a_switch_in_flight_is_taken_in_the_new_numbers() {
+fn answer_to_a_switch_in_flight_is_taken_after_a_reload() {
     let mut play = Play::started(rules(3));
     play.ticks(3, "-++");
-    play.reload(&rules(3), &[None, Some(A), Some(B)]);
+    play.reload(&these(&[(D, 0), (A, 1), (B, 2)]), &[A, B]);
     assert_eq!(play.switches(), []);
-    play.confirm(C);
+    play.confirm(B);
     assert_eq!(play.cuts().len(), 2, "the new one, and A");
 
     // The destination is gone: there is no answer to wait for.
     let mut play = Play::started(rules(3));
     play.ticks(3, "-++");
-    play.reload(&rules(2), &[Some(A), Some(C)]);
-    assert_eq!(play.switches(), [(Some(A), B, Cause::Failover)]);
+    play.reload(&these(&[(A, 0), (C, 1)]), &[A, C]);
+    assert_eq!(play.switches(), [(Some(A), C, Cause::Failover)]);
 }
 
 #[test]
-fn orders_and_graces_move_along() {
+fn orders_and_graces_stay() {
     let mut play = Play::started(rules(3));
     play.tick("+++");
     assert_eq!(play.command(Command::Switch(C)), Ok(()));
@@ -255,21 +244,22 @@ fn orders_and_graces_move_along() {
     let until = at(play.now + 60_000);
     let drill = Command::Drill { uplink: B, until };
     assert_eq!(play.command(drill), Ok(()));
-    play.reload(&rules(2), &[Some(B), Some(C)]);
-    assert_eq!(play.machine.drill(), Some((A, until)));
-    assert_eq!(play.machine.pinned(Family::V4), Some(B));
-    assert_eq!(play.health(A), Health::Down);
-    play.reload(&rules(1), &[Some(B)]);
+    play.reload(&these(&[(B, 0), (C, 1)]), &[B, C]);
+    assert_eq!(play.machine.drill(), Some((B, until)));
+    assert_eq!(play.machine.pinned(Family::V4), Some(C));
+    assert_eq!(play.health(B), Health::Down);
+    play.reload(&these(&[(C, 0)]), &[C]);
     assert_eq!(play.machine.drill(), None);
 
     let mut resetting = rules(2);
-    resetting.uplinks[1].reset_grace = Some(Duration::from_secs(10));
+    resetting.uplinks[B].reset_grace = Some(Duration::from_secs(10));
     let mut play = Play::started(resetting.clone());
     play.ticks(3, "+-");
     let reset = |action: &Action| matches!(action, Action::Reset { .. });
     assert!(play.actions().iter().any(reset));
-    resetting.uplinks.remove(0);
-    play.reload(&resetting, &[Some(B)]);
+    let left = (B, resetting.uplinks[B].clone());
+    resetting.uplinks = [left].into_iter().collect();
+    play.reload(&resetting, &[B]);
     play.pass(8_000);
     assert!(!play.actions().iter().any(reset), "the grace goes on");
     play.pass(1_000);

@@ -5,7 +5,7 @@ use super::*;
 /// The grace is 10 s.
 fn resetting(ranks: &[u32]) -> MachineConfig {
     let mut rules = ranked(ranks);
-    for uplink in &mut rules.uplinks {
+    for uplink in rules.uplinks.values_mut() {
         uplink.reset_grace = Some(Duration::from_secs(10));
     }
     rules
@@ -75,8 +75,8 @@ fn drill_and_blindness_are_no_reason() {
 #[test]
 fn one_family_that_works_is_reason_enough_not_to() {
     let mut dual = resetting(&[0]);
-    dual.uplinks[0].targets = PerFamily::both(1);
-    dual.uplinks[0].usable = PerFamily::both(true);
+    dual.uplinks[A].targets = PerFamily::both(1);
+    dual.uplinks[A].usable = PerFamily::both(true);
     let v6 = |play: &mut Play, round, outcome| {
         let (sent, target) = (at(play.now), TargetId(1));
         play.input(Input::Probe {
@@ -103,7 +103,7 @@ fn one_family_that_works_is_reason_enough_not_to() {
     assert_eq!(resets(&mut play), [A]);
 
     // A family that it cannot carry has nothing to say.
-    dual.uplinks[0].usable = PerFamily::new(true, false);
+    dual.uplinks[A].usable = PerFamily::new(true, false);
     let mut play = Play::new(dual);
     play.tick("-");
     assert_eq!(resets(&mut play), [A]);
@@ -112,8 +112,8 @@ fn one_family_that_works_is_reason_enough_not_to() {
 #[test]
 fn uplink_that_starts_as_down_is_not_reset_at_once() {
     let mut found_down = resetting(&[0, 1]);
-    found_down.uplinks[0].earlier = PerFamily::both(Health::Down);
-    found_down.uplinks[1].carrier = false;
+    found_down.uplinks[A].earlier = PerFamily::both(Health::Down);
+    found_down.uplinks[B].carrier = false;
     let mut play = Play::new(found_down);
     play.ticks(10, "-");
     assert_eq!(resets(&mut play), [A, B], "ten seconds after the start");

@@ -124,7 +124,7 @@ pub(super) fn script() -> impl Strategy<Value = Script> {
                 Script {
                     rules: MachineConfig {
                         pinned: PerFamily::both(None),
-                        uplinks,
+                        uplinks: (0..).map(UplinkId).zip(uplinks).collect(),
                         active: active.into(),
                         drill: drill.map(|(id, end)| (id, at(end))),
                         withdraw,
@@ -155,7 +155,7 @@ pub(super) fn tides() -> impl Strategy<Value = Script> {
             ..uplink()
         };
         let mut rules = rules(3);
-        for (rank, rules) in (0..).zip(&mut rules.uplinks) {
+        for (rank, rules) in (0..).zip(rules.uplinks.values_mut()) {
             *rules = UplinkSettings {
                 rank,
                 ..uplink.clone()

@@ -19,8 +19,8 @@ fn start_waits_for_the_better_ones_only() {
     );
 
     let mut rules = rules(3);
-    rules.uplinks[0].usable = PerFamily::both(false);
-    rules.uplinks[1].targets = PerFamily::both(0);
+    rules.uplinks[A].usable = PerFamily::both(false);
+    rules.uplinks[B].targets = PerFamily::both(0);
     let mut play = Play::new(rules);
     play.round(C, REPLY);
     assert_eq!(
@@ -89,7 +89,7 @@ fn family_without_targets_follows() {
         decided: at(3000),
     };
     let mut dual = rules(3);
-    for id in [0, 2] {
+    for id in [A, C] {
         dual.uplinks[id].usable = PerFamily::both(true);
     }
     dual.active = PerFamily::new(UplinkSet::NONE, only(A));
@@ -128,8 +128,8 @@ fn family_without_targets_follows() {
 #[test]
 fn what_was_down_before_a_restart_has_to_come_back_as_usual() {
     let mut again = rules(2);
-    again.uplinks[0].earlier = PerFamily::new(Health::Down, Health::Unknown);
-    again.uplinks[0].hold = Duration::from_secs(10);
+    again.uplinks[A].earlier = PerFamily::new(Health::Down, Health::Unknown);
+    again.uplinks[A].hold = Duration::from_secs(10);
     again.active = PerFamily::new(only(B), UplinkSet::NONE);
     let mut play = Play::new(again);
     assert_eq!(play.health(A), Health::Down);
@@ -145,8 +145,8 @@ fn what_was_down_before_a_restart_has_to_come_back_as_usual() {
 #[test]
 fn uplink_without_carrier_is_not_waited_for() {
     let mut unplugged = rules(2);
-    unplugged.uplinks[0].carrier = false;
-    unplugged.uplinks[0].hold = Duration::ZERO;
+    unplugged.uplinks[A].carrier = false;
+    unplugged.uplinks[A].hold = Duration::ZERO;
     let mut play = Play::new(unplugged);
     assert_eq!(play.health(A), Health::Down);
     play.tick(" +");
@@ -166,7 +166,7 @@ fn uplink_without_carrier_is_not_waited_for() {
 fn other_findings_of_an_earlier_run_are_found_anew() {
     for earlier in [Health::Up, Health::Blind, Health::Unknown] {
         let mut again = rules(1);
-        again.uplinks[0].earlier = PerFamily::both(earlier);
+        again.uplinks[A].earlier = PerFamily::both(earlier);
         assert_eq!(Play::new(again).health(A), Health::Unknown);
     }
 }

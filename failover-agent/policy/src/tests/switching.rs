@@ -117,7 +117,7 @@ fn stale_proof_is_renewed_before_a_failover() {
 #[test]
 fn proof_must_be_younger_than_the_trouble() {
     let mut slow = rules(2);
-    slow.uplinks[1].interval = Duration::from_secs(60);
+    slow.uplinks[B].interval = Duration::from_secs(60);
     let mut play = Play::started(slow);
     // B's last good round is recent as its rounds go, but A was fine then too: both may have died since.
     play.ticks(3, "-");
@@ -198,8 +198,8 @@ fn failback_waits_for_rise_and_hold() {
 #[test]
 fn first_good_round_is_not_enough_for_a_failback() {
     let mut late = rules(2);
-    late.uplinks[0].usable = PerFamily::both(false);
-    late.uplinks[0].hold = Duration::ZERO;
+    late.uplinks[A].usable = PerFamily::both(false);
+    late.uplinks[A].hold = Duration::ZERO;
     let mut play = Play::new(late);
     play.tick(" +");
     play.confirm(B);
@@ -220,7 +220,7 @@ fn first_good_round_is_not_enough_for_a_failback() {
 #[test]
 fn hold_ends_by_the_clock_and_a_stale_proof_is_renewed() {
     let mut short = rules(2);
-    short.uplinks[0].hold = Duration::from_millis(3500);
+    short.uplinks[A].hold = Duration::from_millis(3500);
     let mut play = Play::started(short);
     play.ticks(3, "-+");
     play.confirm(B);

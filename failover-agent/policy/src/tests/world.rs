@@ -98,7 +98,7 @@ impl World {
             references: PerFamily::from_fn(|family| {
                 rules
                     .uplinks
-                    .iter()
+                    .values()
                     .map(|uplink| Reference::new(uplink, family))
                     .collect()
             }),
@@ -118,7 +118,7 @@ impl World {
             drill: script.rules.drill,
             left: PerFamily::both(vec![None; uplinks]),
             withdrawn: PerFamily::both(UplinkSet::NONE),
-            reset: (script.rules.uplinks.iter())
+            reset: (script.rules.uplinks.values())
                 .map(|uplink| {
                     (!uplink.carrier
                         || uplink
@@ -130,11 +130,11 @@ impl World {
                 .collect(),
             reasons: PerFamily::both(vec![false; uplinks]),
         };
-        for (id, uplink) in script.rules.uplinks.iter().enumerate() {
+        for (id, uplink) in script.rules.uplinks.iter() {
             for family in Family::ALL {
                 if uplink.targets[family] > 0 {
                     let offset = 1 + world.random(ms(uplink.interval));
-                    world.schedule(offset, Event::Send(UplinkId(id), family, true));
+                    world.schedule(offset, Event::Send(id, family, true));
                 }
             }
         }

@@ -150,7 +150,7 @@ fn members_whose_interfaces_go_and_come() {
             wait_for("everything is as before", || {
                 let links = router.rediscover(&config).unwrap();
                 look(router, &config).problems.is_empty()
-                    && links.iter().all(|link| link.families.v6.is_some())
+                    && links.values().all(|link| link.families.v6.is_some())
             });
         };
         for (family, option) in [(Family::V4, "-4"), (Family::V6, "-6")] {

@@ -67,9 +67,9 @@ impl World {
         let lately = |id: UplinkId| {
             self.refused[family][id.0].is_some_and(|at| self.now <= at + LONGEST_BACKOFF)
         };
-        let group = to.first().map(|id| self.rules.uplinks[id.0].rank);
+        let group = to.first().map(|id| self.rules.uplinks[id].rank);
         let ready = |id: &UplinkId| {
-            let rules = &self.rules.uplinks[id.0];
+            let rules = &self.rules.uplinks[*id];
             let proven = references[id.0].newest().is_some_and(|(verdict, sent)| {
                 let recent = self.now - sent <= ms(rules.interval + rules.timeout);
                 verdict == Verdict::Good && recent && trouble.is_none_or(|at| sent >= at)

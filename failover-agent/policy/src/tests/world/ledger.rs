@@ -78,13 +78,13 @@ impl World {
 
     /// The best rank of some uplinks.
     pub(in super::super) fn rank(&self, uplinks: UplinkSet) -> Option<u32> {
-        uplinks.iter().map(|id| self.rules.uplinks[id.0].rank).min()
+        uplinks.iter().map(|id| self.rules.uplinks[id].rank).min()
     }
 
     /// When an uplink that was left is to be cut.
     pub(super) fn due(&self, uplink: usize, left: Left) -> u64 {
         match left.cause {
-            Cause::Failback => left.at + ms(self.rules.uplinks[uplink].drain),
+            Cause::Failback => left.at + ms(self.rules.uplinks[UplinkId(uplink)].drain),
             _ => left.at,
         }
     }

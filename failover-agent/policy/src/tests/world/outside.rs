@@ -55,7 +55,7 @@ impl World {
     }
 
     fn grace(&self, uplink: UplinkId) -> Option<u64> {
-        self.rules.uplinks[uplink.0].reset_grace.map(ms)
+        self.rules.uplinks[uplink].reset_grace.map(ms)
     }
 
     pub(super) fn reset(&mut self, uplink: UplinkId) {
@@ -75,7 +75,7 @@ impl World {
         let timer = self.machine.poll_timeout();
         let busy = |family: Family| {
             let asked = &self.asked[family];
-            let waiting = asked.iter().zip(&self.rules.uplinks);
+            let waiting = asked.iter().zip(self.rules.uplinks.values());
             self.in_flight(family)
                 || waiting.into_iter().any(|(asked, rules)| {
                     asked.is_some_and(|asked| self.now <= asked + ms(rules.timeout))

@@ -19,7 +19,7 @@ impl World {
     /// A round leaves; its results are on their way.
     pub(super) fn send(&mut self, uplink: UplinkId, family: Family, regular: bool) {
         let sent = self.now;
-        let rules = self.rules.uplinks[uplink.0].clone();
+        let rules = self.rules.uplinks[uplink].clone();
         if regular {
             self.schedule(ms(rules.interval), Event::Send(uplink, family, true));
         }
