@@ -37,7 +37,7 @@ fn nothing_of_a_group_is_left_after_reset() {
         let (mut second, links) = router(&other, state.path());
         assert_eq!(
             links.ids().map(|uplink| uplink.0).collect::<Vec<_>>(),
-            [1, 0]
+            [1, 0, 2]
         );
         for family in Family::ALL {
             assert_eq!(second.current(family).unwrap(), both);
