@@ -49,7 +49,6 @@ use self::{
     setup::{clean_up, prepare, take_away, warn_of_duplicates},
     signals::{Asked, Signals},
     survive::survive,
-    switch::SwitchOrder,
 };
 pub(crate) use self::{drill::remove as remove_drill, memory::forget};
 use crate::{
@@ -426,24 +425,10 @@ impl<'a> Agent<'a> {
     fn act(&mut self) {
         while let Some(action) = self.machine.poll_action() {
             match action {
-                Action::Switch {
-                    family,
-                    from,
-                    to,
-                    cause,
-                    detected,
-                    decided,
-                } => {
-                    self.switch(&SwitchOrder {
-                        family,
-                        from,
-                        to,
-                        cause,
-                        detected,
-                        decided,
-                    });
+                Action::Switch(switch) => {
+                    self.switch(&switch);
                     // Those that were cut in favour of an uplink that is no more stood open as long as none was active.
-                    self.align_gates(family);
+                    self.align_gates(switch.family);
                 }
                 Action::Cut {
                     family,

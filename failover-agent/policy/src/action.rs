@@ -31,24 +31,28 @@ impl core::fmt::Display for Cause {
     }
 }
 
+/// A decision about who carries a family's new traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Switch {
+    /// Which family.
+    pub family: Family,
+    /// The active uplinks until now; empty: none.
+    pub from: UplinkSet,
+    /// The new ones; some of them may be among the old. Never empty.
+    pub to: UplinkSet,
+    /// Why.
+    pub cause: Cause,
+    /// When the fact came in that made the decision possible: the end of the round that made the old uplink Down, or the new one Up.
+    pub detected: Time,
+    /// When the decision fell.
+    pub decided: Time,
+}
+
 /// What should be done, or should be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Make `to` the active uplinks of `family`: routes first, then gates. Must be answered with [`Input::Switched`].
-    Switch {
-        /// Which family.
-        family: Family,
-        /// The active uplinks until now; empty: none.
-        from: UplinkSet,
-        /// The new ones; some of them may be among the old. Never empty.
-        to: UplinkSet,
-        /// Why.
-        cause: Cause,
-        /// When the fact came in that made the decision possible: the end of the round that made the old uplink Down, or the new one Up.
-        detected: Time,
-        /// When the decision fell.
-        decided: Time,
-    },
+    /// Make [`Switch::to`] the active uplinks of the family: routes first, then gates. Must be answered with [`Input::Switched`].
+    Switch(Switch),
     /// End what is still going on by an uplink that is no longer active: close its gate, then see to connections.
     Cut {
         /// In which family.

@@ -6,7 +6,8 @@ use std::collections::VecDeque;
 use super::health::Tracker;
 use super::pick::Pick;
 use super::{
-    Action, Cause, Family, Health, Note, PerUplink, Time, UplinkId, UplinkSet, UplinkSettings,
+    Action, Cause, Family, Health, Note, PerUplink, Switch, Time, UplinkId, UplinkSet,
+    UplinkSettings,
 };
 
 /// First and longest wait after a switch that could not be confirmed, before the same destination is tried again.
@@ -367,14 +368,14 @@ impl Election {
         self.in_flight = Some((to, cause));
         // Nobody is waited for until it is carried out.
         (self.deadline, self.asking) = (None, false);
-        out.push_back(Action::Switch {
+        out.push_back(Action::Switch(Switch {
             family: self.family,
             from: self.active,
             to,
             cause,
             detected,
             decided: now,
-        });
+        }));
     }
 
     /// The uplinks are others. Without any of the active ones left, the family elects anew.

@@ -71,7 +71,7 @@ impl Agent<'_> {
         let record = self.history.latest(family);
         let decided = record.map(|record| {
             record.gated(gated, now);
-            record.decided
+            record.decision.decided
         });
         let mut addresses = own_addresses(&self.links, uplink);
         addresses.retain(|address| address.is_ipv4() == (family == Family::V4));

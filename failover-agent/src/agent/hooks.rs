@@ -1,12 +1,12 @@
 //! Has the user's programs run.
 
-use failover_policy::{Family, UplinkId};
+use failover_policy::{Family, Switch, UplinkId};
 use tracing::warn;
 
-use super::{Agent, switch::SwitchOrder};
+use super::Agent;
 use crate::{
     config::{Config, HooksConfig, UplinkConfig},
-    hook::{Program, Switch, Uplink},
+    hook::{self, Program, Uplink},
 };
 
 /// Warns of every configured program that cannot be run just now. That is no reason to refuse the configuration: it may be there
@@ -40,20 +40,20 @@ fn reset(hooks: &HooksConfig, uplink: &UplinkConfig) -> Program {
 
 impl Agent<'_> {
     /// Has `hooks.on_switch` run for a switch that is carried out.
-    pub(super) fn run_on_switch(&mut self, order: &SwitchOrder) {
+    pub(super) fn run_on_switch(&mut self, decision: &Switch) {
         if self.config.hooks.on_switch.is_empty() {
             return;
         }
-        let switch = Switch {
-            family: match order.family {
+        let switch = hook::Switch {
+            family: match decision.family {
                 Family::V4 => "ipv4",
                 Family::V6 => "ipv6",
             },
-            reason: order.cause.to_string(),
-            active: (order.to.iter())
-                .map(|uplink| self.describe(uplink, order.family))
+            reason: decision.cause.to_string(),
+            active: (self.links.in_order(decision.to))
+                .map(|uplink| self.describe(uplink, decision.family))
                 .collect(),
-            previous: (self.links.in_order(order.from))
+            previous: (self.links.in_order(decision.from))
                 .map(|uplink| self.name(uplink).to_owned())
                 .collect(),
         };

@@ -163,20 +163,21 @@ impl Agent<'_> {
     }
 
     fn switch_status(&self, record: &SwitchRecord) -> status::Switch {
-        let micros =
-            |time: Time| u64::try_from(time.since(record.detected).as_micros()).unwrap_or(u64::MAX);
+        let micros = |time: Time| {
+            u64::try_from(time.since(record.decision.detected).as_micros()).unwrap_or(u64::MAX)
+        };
         status::Switch {
-            at: self.clock.wall(record.detected),
-            family: record.family,
+            at: self.clock.wall(record.decision.detected),
+            family: record.decision.family,
             from: record.from.clone(),
             to: record.to.clone(),
-            cause: record.cause,
+            cause: record.decision.cause,
             confirmed: record.routed.is_some(),
             sockets_ended: record.sockets_ended,
             flows_deleted: record.flows_deleted,
             timeline: Timeline {
                 detected_us: 0,
-                decided_us: micros(record.decided),
+                decided_us: micros(record.decision.decided),
                 routed_us: record.routed.map(micros),
                 gated_us: record.gated.map(micros),
                 cut_us: record.cut.map(micros),

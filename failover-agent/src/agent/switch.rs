@@ -3,40 +3,21 @@
 use std::collections::VecDeque;
 
 use failover_ebpf::Gate;
-use failover_policy::{Cause, Family, Input, Time, UplinkId, UplinkSet};
+use failover_policy::{Family, Input, Switch, Time, UplinkId, UplinkSet};
 use tracing::{debug, error, info, warn};
 
 use super::Agent;
 use crate::control::status::{MAX_SWITCHES, joined};
 
-/// A switch that the policy has ordered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct SwitchOrder {
-    pub(super) family: Family,
-    /// The active uplinks before.
-    pub(super) from: UplinkSet,
-    /// The new ones.
-    pub(super) to: UplinkSet,
-    pub(super) cause: Cause,
-    /// When the fact that made it necessary came in.
-    pub(super) detected: Time,
-    /// When the policy decided.
-    pub(super) decided: Time,
-}
-
 /// One switch, with the time of each step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SwitchRecord {
-    pub(super) family: Family,
-    /// The active uplinks before, by name: a reload may give their positions to others.
+    /// What the policy has decided.
+    pub(super) decision: Switch,
+    /// The active uplinks before, by name: a reload may remove them.
     pub(super) from: Option<String>,
     /// The new ones.
     pub(super) to: String,
-    pub(super) cause: Cause,
-    /// When the fact that made it necessary came in.
-    pub(super) detected: Time,
-    /// When the policy decided.
-    pub(super) decided: Time,
     /// When the new route stood and was confirmed; none if that failed.
     pub(super) routed: Option<Time>,
     /// When the gates stood as they should that were closed so far; none if that failed or the mode is `off`.
@@ -49,8 +30,7 @@ pub(super) struct SwitchRecord {
     pub(super) sockets_ended: Option<u64>,
     /// Tracked flows that were deleted; none: not looked at.
     pub(super) flows_deleted: Option<u64>,
-    /// What was ordered, as long as it is not in the log.
-    order: Option<SwitchOrder>,
+    logged: bool,
 }
 
 impl SwitchRecord {
@@ -76,7 +56,7 @@ impl History {
     /// The last confirmed switch of a family.
     pub(super) fn latest(&mut self, family: Family) -> Option<&mut SwitchRecord> {
         let mut records = self.0.iter_mut().rev();
-        records.find(|record| record.family == family && record.routed.is_some())
+        records.find(|record| record.decision.family == family && record.routed.is_some())
     }
 
     /// The one of a family that was decided at `decided`.
@@ -86,14 +66,18 @@ impl History {
         decided: Time,
     ) -> Option<&mut SwitchRecord> {
         let mut records = self.0.iter_mut().rev();
-        records.find(|record| record.family == family && record.decided == decided)
+        records
+            .find(|record| record.decision.family == family && record.decision.decided == decided)
     }
 
     /// Those that are not in the log yet, oldest first.
-    fn unlogged(&mut self) -> Vec<(SwitchOrder, SwitchRecord)> {
-        let records = self.0.iter_mut();
-        records
-            .filter_map(|record| Some((record.order.take()?, record.clone())))
+    fn unlogged(&mut self) -> Vec<SwitchRecord> {
+        let unlogged = self.0.iter_mut().filter(|record| !record.logged);
+        unlogged
+            .map(|record| {
+                record.logged = true;
+                record.clone()
+            })
             .collect()
     }
 
@@ -104,9 +88,9 @@ impl History {
 
 impl Agent<'_> {
     /// Carries out what the policy ordered, records it, and tells the policy how it ended.
-    pub(super) fn switch(&mut self, order: &SwitchOrder) {
-        let SwitchOrder { family, to, .. } = *order;
-        let mut record = self.record(order);
+    pub(super) fn switch(&mut self, decision: &Switch) {
+        let Switch { family, to, .. } = *decision;
+        let mut record = self.record(decision);
 
         // Opening cuts nothing, and the new route must not lead to a closed gate for an instant. If the switch fails, gates follow the
         // routes as the kernel shows them then.
@@ -181,21 +165,18 @@ impl Agent<'_> {
         self.pace.schedule(false);
     }
 
-    fn record(&self, order: &SwitchOrder) -> SwitchRecord {
+    fn record(&self, decision: &Switch) -> SwitchRecord {
         SwitchRecord {
-            family: order.family,
-            from: self.names(order.from),
-            to: self.names(order.to).unwrap_or_default(),
-            cause: order.cause,
-            detected: order.detected,
-            decided: order.decided,
+            decision: *decision,
+            from: self.names(decision.from),
+            to: self.names(decision.to).unwrap_or_default(),
             routed: None,
             gated: None,
             ungated: false,
             cut: None,
             sockets_ended: None,
             flows_deleted: None,
-            order: Some(*order),
+            logged: false,
         }
     }
 
@@ -206,11 +187,11 @@ impl Agent<'_> {
 
     /// Logs the switches that are carried out, with what was cut at once, and has the user's program told.
     pub(super) fn log_switches(&mut self) {
-        for (order, record) in self.history.unlogged() {
+        for record in self.history.unlogged() {
             self.log(&record);
             if record.routed.is_some() {
-                self.log_drains(order.family, order.from);
-                self.run_on_switch(&order);
+                self.log_drains(record.decision.family, record.decision.from);
+                self.run_on_switch(&record.decision);
             }
         }
     }
@@ -263,21 +244,26 @@ impl Agent<'_> {
 
     fn log(&self, record: &SwitchRecord) {
         let Some(routed) = record.routed else { return };
+        let Switch {
+            family,
+            cause,
+            detected,
+            decided,
+            ..
+        } = record.decision;
         let micros =
-            |time: Time| u64::try_from(time.since(record.detected).as_micros()).unwrap_or(u64::MAX);
+            |time: Time| u64::try_from(time.since(detected).as_micros()).unwrap_or(u64::MAX);
         info!(
-            family = %record.family,
+            %family,
             from = record.from,
             to = record.to,
-            cause = %record.cause,
-            decided_us = micros(record.decided),
+            %cause,
+            decided_us = micros(decided),
             routed_us = micros(routed),
             gated_us = record.gated.map(micros),
             logged_us = micros(self.clock.now()),
-            "{}: {} is the active uplink for {}",
-            record.cause,
+            "{cause}: {} is the active uplink for {family}",
             record.to,
-            record.family,
         );
     }
 

@@ -215,11 +215,11 @@ fn follower_takes_who_can_carry_it() {
     let mut play = Play::new(dual);
     let follow = |play: &mut Play, to: &[UplinkId]| {
         let v6 = |action| match action {
-            Action::Switch {
+            Action::Switch(Switch {
                 family: Family::V6,
                 to,
                 ..
-            } => Some(to),
+            }) => Some(to),
             _ => None,
         };
         let switches: Vec<_> = play.actions().into_iter().filter_map(v6).collect();

@@ -20,7 +20,7 @@ use core::time::Duration;
 
 use super::{
     Action, Cause, Command, Family, Health, Input, Machine, MachineConfig, Note, Outcome,
-    PerFamily, PerUplink, Refusal, TargetId, Time, UplinkId, UplinkSet, UplinkSettings,
+    PerFamily, PerUplink, Refusal, Switch, TargetId, Time, UplinkId, UplinkSet, UplinkSettings,
 };
 
 const A: UplinkId = UplinkId(0);
@@ -266,9 +266,9 @@ impl Play {
 
     fn moves(&mut self) -> Vec<(UplinkSet, UplinkSet, Cause)> {
         let switch = |action| match action {
-            Action::Switch {
+            Action::Switch(Switch {
                 from, to, cause, ..
-            } => Some((from, to, cause)),
+            }) => Some((from, to, cause)),
             _ => None,
         };
         self.actions().into_iter().filter_map(switch).collect()

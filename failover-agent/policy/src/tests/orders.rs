@@ -140,7 +140,7 @@ fn drill_ends_when_the_last_other_uplink_goes_down() {
     assert!(
         actions
             .iter()
-            .any(|action| matches!(action, Action::Switch { to, .. } if *to == only(A)))
+            .any(|action| matches!(action, Action::Switch(Switch { to, .. }) if *to == only(A)))
     );
 }
 

@@ -353,7 +353,7 @@ proptest! {
         for (_, action) in &world.actions {
             match *action {
                 Action::Withdraw { family, uplinks } => withdrawn[family] = uplinks,
-                Action::Switch { family, to, .. } => {
+                Action::Switch(crate::Switch { family, to, .. }) => {
                     prop_assert_eq!(to.minus(withdrawn[family]), to);
                 }
                 _ => {}
@@ -367,7 +367,7 @@ proptest! {
         for pair in world.actions.windows(2) {
             if let [(at, Action::Reset { .. }), (later, action)] = pair {
                 let last = at < later || matches!(action, Action::Reset { .. });
-                prop_assert!(last || !matches!(action, Action::Switch { .. } | Action::Cut { .. }), "{pair:?}");
+                prop_assert!(last || !matches!(action, Action::Switch(_) | Action::Cut { .. }), "{pair:?}");
             }
         }
     }

@@ -80,13 +80,15 @@ fn adopted_uplink_is_switched_to_once() {
 
 #[test]
 fn family_without_targets_follows() {
-    let follow = |to, from| Action::Switch {
-        family: Family::V6,
-        from: only(from),
-        to: only(to),
-        cause: Cause::Follow,
-        detected: at(3000),
-        decided: at(3000),
+    let follow = |to, from| {
+        Action::Switch(Switch {
+            family: Family::V6,
+            from: only(from),
+            to: only(to),
+            cause: Cause::Follow,
+            detected: at(3000),
+            decided: at(3000),
+        })
     };
     let mut dual = rules(3);
     for id in [A, C] {
@@ -106,7 +108,7 @@ fn family_without_targets_follows() {
     play.actions();
     play.confirm(A);
     let mut actions = play.actions();
-    actions.retain(|action| matches!(action, Action::Switch { .. }));
+    actions.retain(|action| matches!(action, Action::Switch(_)));
     assert_eq!(actions, [follow(A, A)], "once, though adopted");
     play.input(switched_v6(A));
 

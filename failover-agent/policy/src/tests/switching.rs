@@ -11,14 +11,14 @@ fn failover_to_the_best_proven_tells_when_and_why() {
     play.pass(700);
     play.round(A, Outcome::Lost);
     let decided = at(play.now);
-    let switch = Action::Switch {
+    let switch = Action::Switch(Switch {
         family: Family::V4,
         from: only(A),
         to: only(B),
         cause: Cause::Failover,
         detected: decided,
         decided,
-    };
+    });
     assert!(play.actions().contains(&switch));
     assert_eq!(
         play.machine.active(Family::V4),
@@ -61,7 +61,7 @@ fn nothing_changes_while_nobody_is_proven() {
     let actions = play.actions();
     let came_up = play.machine.since(B, Family::V4);
     let detected = actions.iter().find_map(|action| match action {
-        Action::Switch { to, detected, .. } if *to == only(B) => Some(*detected),
+        Action::Switch(Switch { to, detected, .. }) if *to == only(B) => Some(*detected),
         _ => None,
     });
     assert_eq!(detected, Some(came_up), "the fact that made it possible");

@@ -342,13 +342,13 @@ impl World {
 
     fn act(&mut self, action: &Action) {
         match *action {
-            Action::Switch {
+            Action::Switch(crate::Switch {
                 family,
                 from,
                 to,
                 cause,
                 ..
-            } => {
+            }) => {
                 assert!(!self.in_flight(family), "one switch at a time");
                 assert_eq!(from, self.machine.active(family));
                 self.remember(family, from, to, cause);
