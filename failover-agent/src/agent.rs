@@ -442,7 +442,7 @@ impl<'a> Agent<'a> {
                 }
                 Action::Withdraw { family, uplinks } => self.withdraw(family, uplinks),
                 Action::Examine { uplink, family } => self.examine(uplink, family),
-                Action::Reset { uplink } => self.run_reset(uplink),
+                Action::Recover { uplink } => self.recover(uplink),
                 Action::Note(note) => self.report(&note),
             }
         }

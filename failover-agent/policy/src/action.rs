@@ -85,7 +85,7 @@ pub enum Action {
         family: Family,
     },
     /// Run the program that may bring a dead uplink back (a modem that must be switched off and on).
-    Reset {
+    Recover {
         /// Which uplink.
         uplink: UplinkId,
     },

@@ -122,9 +122,9 @@ impl Tracker {
         self.rules.interval
     }
 
-    /// Least time between two resets.
-    pub(super) fn reset_grace(&self) -> Option<Duration> {
-        self.rules.reset_grace
+    /// Least time between two recoveries.
+    pub(super) fn recover_interval(&self) -> Option<Duration> {
+        self.rules.recover_interval
     }
 
     /// Whether the uplink is probed in this family.

@@ -37,7 +37,7 @@
 //! * An uplink chosen by hand is active alone as long as it is Up, over a new start of the agent too; Down, it is left as usual and the
 //!   choice is forgotten.
 //! * An uplink in a drill counts as Down. The drill ends by its time, or as soon as no other uplink is left that could be Up.
-//! * An uplink that measurement has found Down in every family is reset, and again after each `reset_grace`; never sooner after the
+//! * An uplink that measurement has found Down in every family is to be recovered, and again after each `recover_interval`; never sooner after the
 //!   last time, and not while a switch or the proof for one is on its way. One that starts as Down is so after its first grace.
 //! * A family without targets of its own is where the other one is, as far as the uplinks can carry it.
 //! * Other rules (a reload) leave alone what they do not change. A new uplink is a standby and cut like one; when nothing of what was
@@ -55,8 +55,8 @@ mod input;
 mod machine;
 mod per_uplink;
 mod pick;
+mod recovery;
 mod reload;
-mod reset;
 mod round;
 mod rules;
 mod start;

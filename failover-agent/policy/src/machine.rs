@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use super::cutoff::Cutoff;
 use super::election::{Election, rank};
 use super::health::Tracker;
-use super::reset::Resets;
+use super::recovery::Recoveries;
 use super::withdrawal::Withdrawal;
 use super::{
     Action, Cause, Command, Family, Health, Input, MachineConfig, PerFamily, PerUplink, Refusal,
@@ -42,7 +42,7 @@ pub struct Machine {
     pub(super) drill: Option<(UplinkId, Time)>,
     /// Whether an uplink that is Down loses its default routes.
     pub(super) withdraw: bool,
-    pub(super) resets: Resets,
+    pub(super) recoveries: Recoveries,
     pub(super) actions: VecDeque<Action>,
 }
 
@@ -66,7 +66,7 @@ impl Machine {
             families,
             drill: None,
             withdraw,
-            resets: Resets::new(&uplinks),
+            recoveries: Recoveries::new(&uplinks),
             actions: VecDeque::new(),
         };
         let drill = drill.filter(|(uplink, _)| uplinks.contains(*uplink));
@@ -168,7 +168,7 @@ impl Machine {
             rounds.into_iter().chain(decisions).min()
         };
         let drill = self.drill.map(|(_, until)| until);
-        let others = drill.into_iter().chain(self.resets.deadline());
+        let others = drill.into_iter().chain(self.recoveries.deadline());
         self.families
             .values()
             .filter_map(of_side)
@@ -387,9 +387,9 @@ impl Machine {
             .filter_map(|(v4, v6)| {
                 let down = [v4.found_down(), v6.found_down()];
                 let dead = down.contains(&Some(true)) && !down.contains(&Some(false));
-                let grace = v4.reset_grace().filter(|_| dead && !busy)?;
+                let grace = v4.recover_interval().filter(|_| dead && !busy)?;
                 Some((v4.uplink(), grace))
             });
-        self.resets.decide(dead, now, &mut self.actions);
+        self.recoveries.decide(dead, now, &mut self.actions);
     }
 }

@@ -32,7 +32,7 @@ impl Machine {
             state.reconfigure(uplinks, kept, now);
         }
         self.drill = self.drill.filter(|(drilled, _)| kept.contains(*drilled));
-        self.resets.reconfigure(uplinks, kept, now);
+        self.recoveries.reconfigure(uplinks, kept, now);
         self.withdraw = config.withdraw;
         self.decide(now);
     }

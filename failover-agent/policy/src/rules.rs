@@ -34,8 +34,8 @@ pub struct UplinkSettings {
     pub carrier: bool,
     /// What an earlier run of the agent has found: what was [`Health::Down`] starts as Down.
     pub earlier: PerFamily<Health>,
-    /// Least time between two [`Action::Reset`]s; `None`: there is no program for that.
-    pub reset_grace: Option<Duration>,
+    /// Least time between two [`Action::Recover`]s; `None`: there is no program for that.
+    pub recover_interval: Option<Duration>,
 }
 
 impl UplinkSettings {

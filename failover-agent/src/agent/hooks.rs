@@ -12,11 +12,11 @@ use crate::{
 /// Warns of every configured program that cannot be run just now. That is no reason to refuse the configuration: it may be there
 /// when it is needed.
 pub(crate) fn warn_of_missing_programs(config: &Config) {
-    let resets = config
+    let recoveries = config
         .uplinks
         .iter()
-        .map(|uplink| reset(&config.hooks, uplink));
-    let programs = std::iter::once(on_switch(&config.hooks)).chain(resets);
+        .map(|uplink| recovery(&config.hooks, uplink));
+    let programs = std::iter::once(on_switch(&config.hooks)).chain(recoveries);
     for problem in programs.filter_map(|program| program.problem()) {
         warn!("{problem}");
     }
@@ -30,10 +30,10 @@ fn on_switch(hooks: &HooksConfig) -> Program {
     }
 }
 
-fn reset(hooks: &HooksConfig, uplink: &UplinkConfig) -> Program {
+fn recovery(hooks: &HooksConfig, uplink: &UplinkConfig) -> Program {
     Program {
-        name: format!("reset of {}", uplink.name),
-        command: uplink.reset.clone(),
+        name: format!("recover of {}", uplink.name),
+        command: uplink.recover.clone(),
         timeout: hooks.timeout,
     }
 }
@@ -60,11 +60,11 @@ impl Agent<'_> {
         self.hooks.on_switch(on_switch(&self.config.hooks), switch);
     }
 
-    /// Has an uplink's `reset` run, if it has one.
-    pub(super) fn run_reset(&mut self, uplink: UplinkId) {
+    /// Has an uplink's `recover` run, if it has one.
+    pub(super) fn recover(&mut self, uplink: UplinkId) {
         let config = &self.uplinks[uplink];
-        let program = reset(&self.config.hooks, config);
-        self.hooks.reset(program, &config.name, &config.interface);
+        let program = recovery(&self.config.hooks, config);
+        self.hooks.recover(program, &config.name, &config.interface);
     }
 
     fn describe(&self, uplink: UplinkId, family: Family) -> Uplink {

@@ -80,7 +80,7 @@ fn settings(uplink: &UplinkConfig, link: &Link, known: &Known) -> UplinkSettings
         rank: uplink.rank,
         carrier: link.carrier,
         earlier: known.health(&uplink.interface),
-        reset_grace: (!uplink.reset.is_empty()).then_some(uplink.reset_grace),
+        recover_interval: (!uplink.recover.is_empty()).then_some(uplink.recover_interval),
         fall: probe.fall,
         rise: probe.rise,
         quorum: probe.quorum,

@@ -17,8 +17,8 @@ const MAX_TARGETS: usize = 32;
 /// Most rounds of one uplink that can be under way at once.
 const MAX_ROUNDS_IN_FLIGHT: u32 = 100;
 
-/// Least time between two runs of an uplink's `reset`, as long as nothing else is configured.
-const RESET_GRACE: Duration = Duration::from_secs(300);
+/// Least time between two runs of an uplink's `recover`, as long as nothing else is configured.
+const RECOVER_INTERVAL: Duration = Duration::from_secs(300);
 
 /// Everything, each value in its range.
 pub(super) struct Draft {
@@ -64,8 +64,8 @@ pub(super) struct UplinkDraft {
     pub(super) rank: Placed<Option<u32>>,
     pub(super) weight: Placed<Option<u32>>,
     pub(super) metric: Placed<Option<u32>>,
-    pub(super) reset: Placed<Vec<String>>,
-    pub(super) reset_grace: Placed<Duration>,
+    pub(super) recover: Placed<Vec<String>>,
+    pub(super) recover_interval: Placed<Duration>,
     pub(super) probe: ProbeDraft,
 }
 
@@ -177,8 +177,8 @@ impl UplinkDraft {
             rank: Placed::default_value(None),
             weight: Placed::default_value(None),
             metric: Placed::default_value(None),
-            reset: Placed::default_value(Vec::new()),
-            reset_grace: Placed::default_value(RESET_GRACE),
+            recover: Placed::default_value(Vec::new()),
+            recover_interval: Placed::default_value(RECOVER_INTERVAL),
             probe: defaults.probe.clone(),
         }
     }
@@ -198,8 +198,8 @@ impl UplinkDraft {
             rank,
             weight: self.weight.value.unwrap_or(1),
             metric: self.metric.value,
-            reset_grace: self.reset_grace.value,
-            reset: self.reset.value,
+            recover_interval: self.recover_interval.value,
+            recover: self.recover.value,
             name,
             interface: self.interface,
             gateway: self.gateway.value,

@@ -122,8 +122,8 @@ fn uplink_draft(table: &Table<'_>, defaults: &Draft) -> Result<UplinkDraft, Fail
     table.read(&uplink_keys::RANK, &mut uplink.rank)?;
     table.read(&uplink_keys::WEIGHT, &mut uplink.weight)?;
     table.read(&uplink_keys::METRIC_OF, &mut uplink.metric)?;
-    table.read(&uplink_keys::RESET, &mut uplink.reset)?;
-    table.read(&uplink_keys::RESET_GRACE, &mut uplink.reset_grace)?;
+    table.read(&uplink_keys::RECOVER, &mut uplink.recover)?;
+    table.read(&uplink_keys::RECOVER_INTERVAL, &mut uplink.recover_interval)?;
     read_probe(table, &mut uplink.probe)?;
     Ok(uplink)
 }

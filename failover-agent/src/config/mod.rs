@@ -129,9 +129,9 @@ pub struct UplinkConfig {
     /// Metric of its default route, if it has one of its own.
     pub metric: Option<u32>,
     /// Program and arguments that bring it back to life; empty: none.
-    pub reset: Vec<String>,
-    /// Least time between two runs of `reset`.
-    pub reset_grace: Duration,
+    pub recover: Vec<String>,
+    /// Least time between two runs of `recover`.
+    pub recover_interval: Duration,
     /// How it is probed.
     pub probe: ProbeConfig,
     /// `file:line:column` or flag where it was configured, for errors found later.

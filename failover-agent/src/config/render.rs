@@ -158,8 +158,8 @@ fn write_uplink(f: &mut fmt::Formatter<'_>, uplink: &UplinkConfig) -> fmt::Resul
         rank,
         weight,
         metric,
-        reset,
-        reset_grace,
+        recover,
+        recover_interval,
         probe,
         place: _,
     } = uplink;
@@ -184,8 +184,8 @@ fn write_uplink(f: &mut fmt::Formatter<'_>, uplink: &UplinkConfig) -> fmt::Resul
     if let Some(metric) = metric {
         writeln!(f, "metric = {metric}")?;
     }
-    writeln!(f, "reset = {}", command(reset))?;
-    writeln!(f, "reset_grace = {}", duration(*reset_grace))?;
+    writeln!(f, "recover = {}", command(recover))?;
+    writeln!(f, "recover_interval = {}", duration(*recover_interval))?;
     let ProbeConfig {
         targets,
         interval,

@@ -194,7 +194,7 @@ pub(super) static HOOK_TIMEOUT: Key<Span> = Key {
         max: seconds(3600),
     },
     default: "`\"30s\"`",
-    about: "how long such a program, or an uplink's `reset`, may run before it and its children are ended",
+    about: "how long such a program, or an uplink's `recover`, may run before it and its children are ended",
 };
 
 /// What else is run.

@@ -94,20 +94,20 @@ pub(super) static METRIC_OF: Key<Optional<Number>> = Key {
     default: "that of `[route]`",
     about: "a metric of its own for its default route, as active uplink and as standby; less than `standby_metric`. A standby whose own metric would beat the active uplink's stands at `standby_metric` as long",
 };
-pub(super) static RESET: Key<Command> = Key {
-    name: "reset",
+pub(super) static RECOVER: Key<Command> = Key {
+    name: "recover",
     kind: Command,
     default: "`[]`",
-    about: "program and arguments that bring a faulty uplink back to life (power-cycle a modem), without a shell; run when it is Down, and again each `reset_grace` while it stays so",
+    about: "program and arguments that bring a faulty uplink back to life (power-cycle a modem), without a shell; run when it is Down, and again each `recover_interval` while it stays so",
 };
-pub(super) static RESET_GRACE: Key<Span> = Key {
-    name: "reset_grace",
+pub(super) static RECOVER_INTERVAL: Key<Span> = Key {
+    name: "recover_interval",
     kind: Span {
         min: seconds(1),
         max: seconds(86_400),
     },
     default: "`\"5m\"`",
-    about: "least time between two runs of `reset`",
+    about: "least time between two runs of `recover`",
 };
 
 /// One uplink; the order of these tables is the order of preference.
@@ -127,8 +127,8 @@ pub(super) static UPLINK: Section = Section {
         &RANK,
         &WEIGHT,
         &METRIC_OF,
-        &RESET,
-        &RESET_GRACE,
+        &RECOVER,
+        &RECOVER_INTERVAL,
     ],
     inherits: Some(&PROBE),
 };

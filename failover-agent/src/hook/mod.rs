@@ -1,7 +1,7 @@
 //! Edge: programs that the user wants run when something has happened.
 //!
 //! A program of one kind runs at a time, in the order of what happened, and nobody waits for it. Switches that come while it runs are told
-//! to it afterwards, of each family the newest only: what it is to react to is the state, not its history. A reset that is still
+//! to it afterwards, of each family the newest only: what it is to react to is the state, not its history. A recovery that is still
 //! running is not begun again.
 //!
 //! What a program finds: no shell in between; standard input is empty; of the agent's environment `PATH`, `HOME` and `LANG`; `/` as
@@ -128,16 +128,16 @@ impl Runner {
         );
     }
 
-    /// Has `program` bring a faulty uplink back to life: `UPLINK`, `INTERFACE` and `REASON=reset` in its environment. Returns at once.
-    pub fn reset(&mut self, program: Program, uplink: &str, interface: &str) {
+    /// Has `program` bring a faulty uplink back to life: `UPLINK`, `INTERFACE` and `REASON=recover` in its environment. Returns at once.
+    pub fn recover(&mut self, program: Program, uplink: &str, interface: &str) {
         self.order(
-            &format!("reset {uplink}"),
+            &format!("recover {uplink}"),
             Job {
                 program,
                 variables: vec![
                     ("UPLINK", uplink.to_owned()),
                     ("INTERFACE", interface.to_owned()),
-                    ("REASON", "reset".to_owned()),
+                    ("REASON", "recover".to_owned()),
                 ],
                 meanwhile: Meanwhile::Nothing,
             },

@@ -147,23 +147,23 @@ async fn the_newest_switch_of_each_family_is_told() {
 }
 
 #[tokio::test]
-async fn a_reset_never_overlaps_itself_but_others() {
+async fn a_recovery_never_overlaps_itself_but_others() {
     let scene = Scene::new();
     let script = "echo $UPLINK $INTERFACE $REASON >> $1/runs; while ! test -e $1/go; do sleep 0.01; done; echo end >> $1/ends";
     let mut runner = Runner::new();
-    runner.reset(scene.program(script), "lte", "wwan0");
-    scene.wait_for("runs", "lte wwan0 reset").await;
-    runner.reset(scene.program(script), "lte", "wwan0");
-    runner.reset(scene.program(script), "dsl", "ppp0");
-    scene.wait_for("runs", "dsl ppp0 reset").await;
+    runner.recover(scene.program(script), "lte", "wwan0");
+    scene.wait_for("runs", "lte wwan0 recover").await;
+    runner.recover(scene.program(script), "lte", "wwan0");
+    runner.recover(scene.program(script), "dsl", "ppp0");
+    scene.wait_for("runs", "dsl ppp0 recover").await;
     fs::write(scene.path("go"), "").unwrap();
     scene.wait_for("ends", "end\nend").await;
     sleep(WHILE).await;
-    assert_eq!(scene.read("runs"), "lte wwan0 reset\ndsl ppp0 reset\n");
+    assert_eq!(scene.read("runs"), "lte wwan0 recover\ndsl ppp0 recover\n");
     // Now that it has ended, it may run again.
-    runner.reset(scene.program(script), "lte", "wwan0");
+    runner.recover(scene.program(script), "lte", "wwan0");
     scene
-        .wait_for("runs", "dsl ppp0 reset\nlte wwan0 reset")
+        .wait_for("runs", "dsl ppp0 recover\nlte wwan0 recover")
         .await;
     runner.stop().await;
 }

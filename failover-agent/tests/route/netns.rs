@@ -129,8 +129,8 @@ pub(crate) fn config(interfaces: &[&str]) -> Config {
         rank,
         weight: 1,
         metric: None,
-        reset: Vec::new(),
-        reset_grace: Duration::from_secs(300),
+        recover: Vec::new(),
+        recover_interval: Duration::from_secs(300),
         probe: ProbeConfig {
             targets: targets(&["192.0.2.1", "2001:db8:ffff::1"]),
             interval: Duration::from_secs(1),

@@ -6,7 +6,7 @@ mod families;
 mod lost;
 mod marks;
 mod moved;
+mod recovering;
 mod reloads;
-mod resets;
 mod restarts;
 mod scene;

@@ -7,9 +7,9 @@ mod health;
 mod orders;
 mod properties;
 mod purity;
+mod recovering;
 mod reference;
 mod reload;
-mod resets;
 mod scripts;
 mod startup;
 mod switching;
@@ -51,7 +51,7 @@ fn uplink() -> UplinkSettings {
         usable: PerFamily::new(true, false),
         carrier: true,
         earlier: PerFamily::both(Health::Unknown),
-        reset_grace: None,
+        recover_interval: None,
     }
 }
 

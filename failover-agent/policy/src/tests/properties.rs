@@ -363,10 +363,10 @@ proptest! {
 
     #[test]
     fn dead_uplinks_are_reset_last_and_not_too_often(script in script()) {
-        let world = World::play(&script, World::check_resets);
+        let world = World::play(&script, World::check_recoveries);
         for pair in world.actions.windows(2) {
-            if let [(at, Action::Reset { .. }), (later, action)] = pair {
-                let last = at < later || matches!(action, Action::Reset { .. });
+            if let [(at, Action::Recover { .. }), (later, action)] = pair {
+                let last = at < later || matches!(action, Action::Recover { .. });
                 prop_assert!(last || !matches!(action, Action::Switch(_) | Action::Cut { .. }), "{pair:?}");
             }
         }
@@ -389,7 +389,7 @@ fn worlds_are_eventful() {
     let (mut causes, mut refused, mut asked) = ([0; 5], 0, 0);
     let (mut drained, mut cut, mut alone) = (0, 0, 0);
     let (mut left, mut joined, mut groups) = (0, 0, 0);
-    let (mut withdrawn, mut examined, mut reset) = (0, 0, 0);
+    let (mut withdrawn, mut examined, mut recovered) = (0, 0, 0);
     for _ in 0..500 {
         let world = World::play(&script().new_tree(&mut runner).unwrap().current(), |_| {});
         for switch in &world.switches {
@@ -406,7 +406,7 @@ fn worlds_are_eventful() {
                 Action::ProbeNow { .. } => asked += 1,
                 Action::Withdraw { .. } => withdrawn += 1,
                 Action::Examine { .. } => examined += 1,
-                Action::Reset { .. } => reset += 1,
+                Action::Recover { .. } => recovered += 1,
                 Action::Cut { cause, .. } if *cause == Cause::Failback => drained += 1,
                 Action::Cut { .. } => cut += 1,
                 Action::Note(Note::DrillEnded { alone: Some(_), .. }) => alone += 1,
@@ -415,7 +415,7 @@ fn worlds_are_eventful() {
         }
     }
     let counts = [
-        refused, asked, drained, cut, alone, left, joined, groups, withdrawn, examined, reset,
+        refused, asked, drained, cut, alone, left, joined, groups, withdrawn, examined, recovered,
     ];
     let least = causes.into_iter().chain(counts).min();
     assert!(least >= Some(20), "{causes:?} {counts:?}");

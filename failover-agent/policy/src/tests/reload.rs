@@ -251,17 +251,17 @@ fn orders_and_graces_stay() {
     play.reload(&these(&[(C, 0)]), &[C]);
     assert_eq!(play.machine.drill(), None);
 
-    let mut resetting = rules(2);
-    resetting.uplinks[B].reset_grace = Some(Duration::from_secs(10));
-    let mut play = Play::started(resetting.clone());
+    let mut recovering = rules(2);
+    recovering.uplinks[B].recover_interval = Some(Duration::from_secs(10));
+    let mut play = Play::started(recovering.clone());
     play.ticks(3, "+-");
-    let reset = |action: &Action| matches!(action, Action::Reset { .. });
-    assert!(play.actions().iter().any(reset));
-    let left = (B, resetting.uplinks[B].clone());
-    resetting.uplinks = [left].into_iter().collect();
-    play.reload(&resetting, &[B]);
+    let recover = |action: &Action| matches!(action, Action::Recover { .. });
+    assert!(play.actions().iter().any(recover));
+    let left = (B, recovering.uplinks[B].clone());
+    recovering.uplinks = [left].into_iter().collect();
+    play.reload(&recovering, &[B]);
     play.pass(8_000);
-    assert!(!play.actions().iter().any(reset), "the grace goes on");
+    assert!(!play.actions().iter().any(recover), "the interval goes on");
     play.pass(1_000);
-    assert!(play.actions().iter().any(reset));
+    assert!(play.actions().iter().any(recover));
 }

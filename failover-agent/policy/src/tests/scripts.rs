@@ -20,15 +20,15 @@ fn uplink_rules() -> impl Strategy<Value = UplinkSettings> {
     let earlier =
         || prop_oneof![4 => Just(Health::Unknown), 1 => Just(Health::Down), 1 => Just(Health::Up)];
     let start = (prop::bool::weighted(0.9), [earlier(), earlier()]);
-    let reset = prop::option::of(1000..8000_u64);
-    (counts, times, targets, usable, start, reset).prop_map(
+    let recover = prop::option::of(1000..8000_u64);
+    (counts, times, targets, usable, start, recover).prop_map(
         |(
             (fall, rise, quorum),
             (interval, timeout, hold, drain),
             targets,
             usable,
             (carrier, earlier),
-            reset,
+            recover,
         )| {
             let most = targets
                 .values()
@@ -49,7 +49,7 @@ fn uplink_rules() -> impl Strategy<Value = UplinkSettings> {
                 usable: usable.into(),
                 carrier,
                 earlier: earlier.into(),
-                reset_grace: reset.map(Duration::from_millis),
+                recover_interval: recover.map(Duration::from_millis),
             }
         },
     )

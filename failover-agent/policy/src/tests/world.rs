@@ -77,8 +77,8 @@ pub(super) struct World {
     pub(super) drill: Option<(UplinkId, Time)>,
     left: PerFamily<Vec<Option<Left>>>,
     pub(super) withdrawn: PerFamily<UplinkSet>,
-    /// Times of the last reset.
-    pub(super) reset: Vec<Option<u64>>,
+    /// Times of the last recovery.
+    pub(super) recovered: Vec<Option<u64>>,
     reasons: PerFamily<Vec<bool>>,
 }
 
@@ -118,7 +118,7 @@ impl World {
             drill: script.rules.drill,
             left: PerFamily::both(vec![None; uplinks]),
             withdrawn: PerFamily::both(UplinkSet::NONE),
-            reset: (script.rules.uplinks.values())
+            recovered: (script.rules.uplinks.values())
                 .map(|uplink| {
                     (!uplink.carrier
                         || uplink
@@ -386,7 +386,7 @@ impl World {
                 };
                 self.schedule(wait, Event::Input(answer));
             }
-            Action::Reset { uplink } => self.reset(uplink),
+            Action::Recover { uplink } => self.recover(uplink),
             Action::Note(Note::DrillEnded { uplink, alone }) => self.drill_ended(uplink, alone),
             Action::Note(_) => {}
         }

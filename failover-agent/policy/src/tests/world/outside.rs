@@ -1,4 +1,4 @@
-//! What the world expects of withdrawn routes and of resets.
+//! What the world expects of withdrawn routes and of recoveries.
 
 use super::*;
 
@@ -55,23 +55,23 @@ impl World {
     }
 
     fn grace(&self, uplink: UplinkId) -> Option<u64> {
-        self.rules.uplinks[uplink].reset_grace.map(ms)
+        self.rules.uplinks[uplink].recover_interval.map(ms)
     }
 
-    pub(super) fn reset(&mut self, uplink: UplinkId) {
-        assert!(self.dead(uplink), "reset though it lives");
-        let grace = self.grace(uplink).expect("reset without a program");
-        let last = self.reset[uplink.0].replace(self.now);
+    pub(super) fn recover(&mut self, uplink: UplinkId) {
+        assert!(self.dead(uplink), "recovered though it lives");
+        let grace = self.grace(uplink).expect("recovered without a program");
+        let last = self.recovered[uplink.0].replace(self.now);
         assert!(
             last.is_none_or(|last| last + grace <= self.now),
-            "reset too soon"
+            "recovered too soon"
         );
         let flying = Family::ALL.into_iter().any(|family| self.in_flight(family));
-        assert!(!flying, "reset before the switch was over");
+        assert!(!flying, "recovered before the switch was over");
     }
 
-    /// The dead are reset, unless that happened just now or a switch needs its time.
-    pub(in super::super) fn check_resets(&self) {
+    /// The dead are recovered, unless that happened just now or a switch needs its time.
+    pub(in super::super) fn check_recoveries(&self) {
         let timer = self.machine.poll_timeout();
         let busy = |family: Family| {
             let asked = &self.asked[family];
@@ -86,8 +86,8 @@ impl World {
         }
         for uplink in (0..self.rules.uplinks.len()).map(UplinkId) {
             if let Some(grace) = self.grace(uplink).filter(|_| self.dead(uplink)) {
-                let last = self.reset[uplink.0].expect("dead and not reset");
-                assert!(self.now < last + grace, "not reset again");
+                let last = self.recovered[uplink.0].expect("dead and not recovered");
+                assert!(self.now < last + grace, "not recovered again");
             }
         }
     }

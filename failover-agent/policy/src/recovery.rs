@@ -4,19 +4,19 @@ use std::collections::VecDeque;
 
 use super::{Action, Health, PerUplink, Time, UplinkId, UplinkSet, UplinkSettings};
 
-/// The resets of all uplinks.
+/// The recoveries of all uplinks.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Resets {
-    /// When each uplink was reset last.
+pub(super) struct Recoveries {
+    /// When each uplink was tried last.
     last: PerUplink<Option<Time>>,
-    /// When the next reset is due.
+    /// When the next recovery is due.
     deadline: Option<Time>,
 }
 
-impl Resets {
+impl Recoveries {
     pub(super) fn new(uplinks: &PerUplink<UplinkSettings>) -> Self {
-        Resets {
-            last: uplinks.map(|_, settings| reset_before(settings, Time::default())),
+        Recoveries {
+            last: uplinks.map(|_, settings| tried_before(settings, Time::default())),
             deadline: None,
         }
     }
@@ -37,7 +37,7 @@ impl Resets {
             let last = &mut self.last[uplink];
             if last.is_none_or(|last| last + grace <= now) {
                 *last = Some(now);
-                out.push_back(Action::Reset { uplink });
+                out.push_back(Action::Recover { uplink });
             }
             let next = last.map(|last| last + grace);
             self.deadline = self.deadline.into_iter().chain(next).min();
@@ -51,13 +51,13 @@ impl Resets {
         kept: UplinkSet,
         now: Time,
     ) {
-        self.last = uplinks.carry(&self.last, kept, |_, settings| reset_before(settings, now));
+        self.last = uplinks.carry(&self.last, kept, |_, settings| tried_before(settings, now));
     }
 }
 
-/// An uplink that starts as Down may have been reset a moment ago by an earlier run, or may be on its way: its grace begins
+/// An uplink that starts as Down may have been recovered a moment ago by an earlier run, or may be on its way: its grace begins
 /// with the start.
-fn reset_before(rules: &UplinkSettings, start: Time) -> Option<Time> {
+fn tried_before(rules: &UplinkSettings, start: Time) -> Option<Time> {
     let down = !rules.carrier
         || rules
             .earlier

@@ -9,16 +9,19 @@ use super::scene::*;
 
 #[test]
 #[ignore = "needs root"]
-fn only_an_uplink_that_stays_down_is_reset() -> Result<()> {
+fn only_an_uplink_that_stays_down_is_recovered() -> Result<()> {
     let lab = Lab::builder().build()?;
     let program = script(
         &lab,
         "power-cycle",
-        "echo \"$1 $UPLINK $INTERFACE $REASON\" >> $DIR/env; date +%s%3N >> $DIR/resets; echo 'cycling'",
+        "echo \"$1 $UPLINK $INTERFACE $REASON\" >> $DIR/env; date +%s%3N >> $DIR/recoveries; echo 'cycling'",
     )?;
-    let reset =
-        format!("interface = \"cable\"\nreset = [{program:?}, \"port 3\"]\nreset_grace = \"1s\"\n");
-    let config = lab.config(PROBE).replace("interface = \"cable\"\n", &reset);
+    let recover = format!(
+        "interface = \"cable\"\nrecover = [{program:?}, \"port 3\"]\nrecover_interval = \"1s\"\n"
+    );
+    let config = lab
+        .config(PROBE)
+        .replace("interface = \"cable\"\n", &recover);
     let agent = lab.start_agent(&config)?;
     wait_active(&agent, "cable", &[])?;
 
@@ -34,16 +37,16 @@ fn only_an_uplink_that_stays_down_is_reset() -> Result<()> {
     longer();
     unblock(&lab)?;
     wait_active(&agent, "cable", &[])?;
-    assert_eq!(written(&lab, "resets"), [""; 0], "without need");
+    assert_eq!(written(&lab, "recoveries"), [""; 0], "without need");
 
     let fault = lab.uplink("cable").blackhole()?;
-    let resets = wait_written(&lab, "resets", 3)?;
+    let recoveries = wait_written(&lab, "recoveries", 3)?;
     fault.repair()?;
     wait_active(&agent, "cable", &[])?;
-    let before = written(&lab, "resets");
+    let before = written(&lab, "recoveries");
     longer();
-    assert_eq!(written(&lab, "resets"), before, "it is Up");
-    let times: Vec<i64> = resets
+    assert_eq!(written(&lab, "recoveries"), before, "it is Up");
+    let times: Vec<i64> = recoveries
         .iter()
         .map(|line| line.parse())
         .collect::<Result<_, _>>()?;
@@ -53,16 +56,16 @@ fn only_an_uplink_that_stays_down_is_reset() -> Result<()> {
     }
     let told = written(&lab, "env");
     assert!(
-        told.iter().all(|line| line == "port 3 cable cable reset"),
+        told.iter().all(|line| line == "port 3 cable cable recover"),
         "{told:?}"
     );
     let log = agent.log();
     let said: Vec<&str> = log
         .iter()
-        .filter(|line| text(line, "hook") == "reset of cable")
+        .filter(|line| text(line, "hook") == "recover of cable")
         .map(|line| text(line, "message"))
         .collect();
-    assert!(said.contains(&"reset of cable: cycling"), "{said:?}");
+    assert!(said.contains(&"recover of cable: cycling"), "{said:?}");
     let ended = said.iter().filter(|line| line.contains("exit status: 0"));
     assert!(ended.count() >= 3, "{said:?}");
     Ok(())
@@ -70,16 +73,16 @@ fn only_an_uplink_that_stays_down_is_reset() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn with_nowhere_to_go_it_is_reset_too() -> Result<()> {
+fn with_nowhere_to_go_it_is_recovered_too() -> Result<()> {
     let lab = Lab::builder().build()?;
     let program = script(&lab, "power-cycle", "echo $UPLINK >> $DIR/$UPLINK")?;
-    let reset = |name: &str| {
+    let recover = |name: &str| {
         let line = format!("interface = \"{name}\"\n");
-        let keys = format!("reset = [{program:?}]\nreset_grace = \"1s\"\n");
+        let keys = format!("recover = [{program:?}]\nrecover_interval = \"1s\"\n");
         (line.clone(), line + &keys)
     };
     let mut config = lab.config(PROBE);
-    for (old, new) in ["cable", "lte"].map(reset) {
+    for (old, new) in ["cable", "lte"].map(recover) {
         config = config.replace(&old, &new);
     }
     let agent = lab.start_agent(&config)?;

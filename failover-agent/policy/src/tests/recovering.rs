@@ -3,65 +3,68 @@
 use super::*;
 
 /// The grace is 10 s.
-fn resetting(ranks: &[u32]) -> MachineConfig {
+fn recovering(ranks: &[u32]) -> MachineConfig {
     let mut rules = ranked(ranks);
     for uplink in rules.uplinks.values_mut() {
-        uplink.reset_grace = Some(Duration::from_secs(10));
+        uplink.recover_interval = Some(Duration::from_secs(10));
     }
     rules
 }
 
-/// Resets since the last look.
-fn resets(play: &mut Play) -> Vec<UplinkId> {
+/// Recoveries since the last look.
+fn recoveries(play: &mut Play) -> Vec<UplinkId> {
     let actions = play.actions();
-    let reset = |action: &Action| match action {
-        Action::Reset { uplink } => Some(*uplink),
+    let recover = |action: &Action| match action {
+        Action::Recover { uplink } => Some(*uplink),
         _ => None,
     };
-    actions.iter().filter_map(reset).collect()
+    actions.iter().filter_map(recover).collect()
 }
 
 #[test]
-fn reset_comes_after_the_whole_failover_and_again_after_each_grace() {
-    let mut play = Play::started(resetting(&[0, 1]));
+fn recovery_comes_after_the_whole_failover_and_again_after_each_grace() {
+    let mut play = Play::started(recovering(&[0, 1]));
     play.ticks(2, "-+");
     play.round(B, REPLY);
     play.round(A, Outcome::Lost);
-    assert_eq!(resets(&mut play), [], "the switch is on its way");
+    assert_eq!(recoveries(&mut play), [], "the switch is on its way");
     play.confirm(B);
     let actions = play.actions();
     let cut = actions
         .iter()
         .position(|action| matches!(action, Action::Cut { .. }));
-    let reset = actions
+    let recover = actions
         .iter()
-        .position(|action| matches!(action, Action::Reset { .. }));
+        .position(|action| matches!(action, Action::Recover { .. }));
     assert!(
-        cut < reset && reset == Some(actions.len() - 1),
+        cut < recover && recover == Some(actions.len() - 1),
         "{actions:?}"
     );
     play.pass(9_999);
-    assert_eq!(resets(&mut play), []);
+    assert_eq!(recoveries(&mut play), []);
     play.pass(1);
-    assert_eq!(resets(&mut play), [A]);
+    assert_eq!(recoveries(&mut play), [A]);
 }
 
 #[test]
 fn grace_lasts_over_a_time_of_being_up() {
-    let mut play = Play::started(resetting(&[0]));
+    let mut play = Play::started(recovering(&[0]));
     play.ticks(3, "-");
-    assert_eq!(resets(&mut play), [A], "also without any other uplink");
+    assert_eq!(recoveries(&mut play), [A], "also without any other uplink");
     play.ticks(4, "+");
     assert_eq!(play.health(A), Health::Up);
     play.ticks(4, "-");
-    assert_eq!((play.health(A), resets(&mut play)), (Health::Down, vec![]));
+    assert_eq!(
+        (play.health(A), recoveries(&mut play)),
+        (Health::Down, vec![])
+    );
     play.ticks(1, "-");
-    assert_eq!(resets(&mut play), [A]);
+    assert_eq!(recoveries(&mut play), [A]);
 }
 
 #[test]
 fn drill_and_blindness_are_no_reason() {
-    let mut play = Play::started(resetting(&[0, 1]));
+    let mut play = Play::started(recovering(&[0, 1]));
     play.tick("++");
     let until = at(play.now + 60_000);
     let drill = Command::Drill { uplink: A, until };
@@ -69,12 +72,12 @@ fn drill_and_blindness_are_no_reason() {
     assert_eq!(play.health(A), Health::Down);
     play.confirm(B);
     play.ticks(5, "+o");
-    assert_eq!(resets(&mut play), []);
+    assert_eq!(recoveries(&mut play), []);
 }
 
 #[test]
 fn one_family_that_works_is_reason_enough_not_to() {
-    let mut dual = resetting(&[0]);
+    let mut dual = recovering(&[0]);
     dual.uplinks[A].targets = PerFamily::both(1);
     dual.uplinks[A].usable = PerFamily::both(true);
     let v6 = |play: &mut Play, round, outcome| {
@@ -96,25 +99,25 @@ fn one_family_that_works_is_reason_enough_not_to() {
         confirmed: true,
     });
     play.ticks(5, "-");
-    assert_eq!(resets(&mut play), []);
+    assert_eq!(recoveries(&mut play), []);
     for round in 1..=3 {
         v6(&mut play, round, Outcome::Lost);
     }
-    assert_eq!(resets(&mut play), [A]);
+    assert_eq!(recoveries(&mut play), [A]);
 
     // A family that it cannot carry has nothing to say.
     dual.uplinks[A].usable = PerFamily::new(true, false);
     let mut play = Play::new(dual);
     play.tick("-");
-    assert_eq!(resets(&mut play), [A]);
+    assert_eq!(recoveries(&mut play), [A]);
 }
 
 #[test]
 fn uplink_that_starts_as_down_is_not_reset_at_once() {
-    let mut found_down = resetting(&[0, 1]);
+    let mut found_down = recovering(&[0, 1]);
     found_down.uplinks[A].earlier = PerFamily::both(Health::Down);
     found_down.uplinks[B].carrier = false;
     let mut play = Play::new(found_down);
     play.ticks(10, "-");
-    assert_eq!(resets(&mut play), [A, B], "ten seconds after the start");
+    assert_eq!(recoveries(&mut play), [A, B], "ten seconds after the start");
 }
