@@ -29,8 +29,8 @@ const LEASE: Duration = Duration::from_secs(1);
 const DETECTION: Duration = Duration::from_millis(700);
 /// What a busy machine adds to any of these.
 const MARGIN: Duration = Duration::from_millis(1500);
-/// How long it may take until the status shows what it should, hangs included. A start stops for the tracer at hundreds of calls, on a busy
-/// machine for 30 ms and more each time; how long the host may be offline is not measured by this.
+/// How long it may take until the status shows what it should, hangs included. A start has its programs verified and stops for the tracer at
+/// hundreds of calls, which takes 15 s on a busy machine; how long the host may be offline is not measured by this.
 const SOON: Duration = Duration::from_secs(45);
 /// How long it may take after the end of a process until the kernel has let go of what it had.
 const GONE: Duration = Duration::from_secs(2);
