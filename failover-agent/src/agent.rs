@@ -13,7 +13,6 @@ mod memory;
 mod orders;
 mod pace;
 mod programs;
-mod quarrel;
 mod reload;
 mod repairs;
 mod report;

@@ -37,7 +37,7 @@ pub enum Verb {
     /// Validate a configuration file and whether this host is ready for it, and print the effective configuration; needs no root and changes nothing
     #[command(after_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
-    /// Show what the running agent knows: the active uplink, health, loss, gates, counters, last switches, quarrels
+    /// Show what the running agent knows: the active uplink, health, loss, gates, counters, last switches, route conflicts
     #[command(after_help = STATUS_EXAMPLES)]
     Status(StatusArgs),
     /// Keep an uplink active by hand as long as it is Up, or let the ranks decide again

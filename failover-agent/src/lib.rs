@@ -25,6 +25,7 @@
 //! | [`route`] | edge: discovery, tables and rules, the switch, displaced routes, netlink notifications |
 //! | [`datapath`] | edge: the eBPF programs and their maps; the only place that knows aya |
 //! | [`cutoff`] | edge: local sockets and tracked flows that no packet reaches |
+//! | [`conflict`] | other programs that change our routes and rules: who, how often, the remedy |
 //! | [`control`] | edge: lock, unix socket, status model, events |
 //! | [`hook`] | edge: programs that the user wants run |
 //! | [`store`] | edge: files that outlive the process, written by one of their own |
@@ -57,6 +58,7 @@ mod aside;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod conflict;
 pub mod control;
 pub mod cutoff;
 pub mod datapath;

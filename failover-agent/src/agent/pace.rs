@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 const SETTLE: Duration = Duration::from_millis(50);
 
 /// Least time from a look that changed the main table to a look at routes that others have changed since: that may be the answer to
-/// what we did, and a quarrel with another program must cost neither of us much.
+/// what we did, and a conflict with another program must cost neither of us much.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Where a look takes long (a full routing table), looks because of routes may take this part of our time; the pause ends after

@@ -1,162 +1,160 @@
-//! Says who did what has been put right.
+//! Reports who did what the agent has restored.
 
 use std::collections::VecDeque;
 
 use failover_policy::Family;
 use tracing::{debug, info, warn};
 
-use super::{
-    Agent,
-    quarrel::{Matter, Quarrels},
-};
+use super::Agent;
 use crate::{
+    conflict::{ConflictKey, ConflictKind, Conflicts, Contender},
     control::status,
-    route::{Actor, Change, Offence, Opponent, Origin, protocol_name},
+    route::{Actor, Change, Done, Object, Origin, protocol_name},
 };
 
-/// Deeds of others that are remembered until routes are looked at again; in a flood the last ones tell.
-const DEEDS: usize = 64;
+/// Foreign changes that are remembered until the next scan; in a flood the last ones are.
+const MOST_CHANGES: usize = 64;
 
-/// What somebody else did to routes or rules.
+/// What another program did to routes or rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Deed {
-    offence: Offence,
+struct ForeignChange {
+    kind: ConflictKind,
     family: Family,
     removed: bool,
     by: Actor,
-    what: String,
+    object: Object,
 }
 
-/// What others did since routes were last looked at, and with whom we quarrel.
+/// What other programs did since the last scan, and the conflicts with them.
 #[derive(Debug, Default)]
 pub(super) struct Repairs {
-    deeds: VecDeque<Deed>,
-    quarrels: Quarrels,
+    foreign: VecDeque<ForeignChange>,
+    conflicts: Conflicts,
 }
 
 impl Repairs {
-    /// Takes note of what may have to be put right.
+    /// Takes note of what may have to be restored.
     pub(super) fn note(&mut self, change: &Change) {
-        let deed = match change {
+        let change = match change {
             Change::Route {
                 family,
                 ours,
                 removed,
                 by,
-                what,
-            } if *ours || !*removed => Deed {
-                offence: if *ours {
-                    Offence::Route
+                object,
+            } if *ours || !*removed => ForeignChange {
+                kind: if *ours {
+                    ConflictKind::Route
                 } else {
-                    Offence::Outbid
+                    ConflictKind::Preempt
                 },
                 family: *family,
                 removed: *removed,
                 by: by.clone(),
-                what: what.clone(),
+                object: object.clone(),
             },
-            Change::Rule { family, by, what } => Deed {
-                offence: Offence::Rule,
+            Change::Rule { family, by, object } => ForeignChange {
+                kind: ConflictKind::Rule,
                 family: *family,
                 removed: true,
                 by: by.clone(),
-                what: what.clone(),
+                object: object.clone(),
             },
             // What stands behind an IPv4 route.
-            Change::Nexthop { by, what } => Deed {
-                offence: Offence::Route,
+            Change::Nexthop { by, object } => ForeignChange {
+                kind: ConflictKind::Route,
                 family: Family::V4,
                 removed: true,
                 by: by.clone(),
-                what: what.clone(),
+                object: object.clone(),
             },
             _ => return,
         };
         // The same again: by many short-lived processes, perhaps.
-        self.deeds
-            .retain(|known| (known.family, &known.what) != (deed.family, &deed.what));
-        if self.deeds.len() == DEEDS {
-            self.deeds.pop_front();
+        self.foreign
+            .retain(|known| (known.family, &known.object) != (change.family, &change.object));
+        if self.foreign.len() == MOST_CHANGES {
+            self.foreign.pop_front();
         }
-        self.deeds.push_back(deed);
+        self.foreign.push_back(change);
     }
 
-    /// The deeds that these changes have undone, and the matter of each; what the kernel does by itself has none.
-    fn undone(&mut self, changes: &[String]) -> Vec<(Option<Matter>, Deed)> {
-        let deeds = std::mem::take(&mut self.deeds).into_iter();
-        deeds
-            // Both in the words of the routing edge.
-            .filter(|deed| changes.iter().any(|change| change.ends_with(&deed.what)))
-            .map(|deed| {
-                let with = Opponent::of(&deed.by, deed.offence != Offence::Outbid);
-                let matter = with.map(|with| Matter {
-                    offence: deed.offence,
-                    family: deed.family,
-                    with,
+    /// The foreign changes that these repairs have undone, and the key of each; what the kernel does by itself has none.
+    fn undone(&mut self, repairs: &[Done]) -> Vec<(Option<ConflictKey>, ForeignChange)> {
+        let foreign = std::mem::take(&mut self.foreign).into_iter();
+        foreign
+            .filter(|change| repairs.iter().any(|done| done.object == change.object))
+            .map(|change| {
+                let contender = Contender::of(&change.by, change.kind != ConflictKind::Preempt);
+                let key = contender.map(|contender| ConflictKey {
+                    kind: change.kind,
+                    family: change.family,
+                    contender,
                 });
-                (matter, deed)
+                (key, change)
             })
             .collect()
     }
 }
 
 impl Agent<'_> {
-    /// Logs who made the repairs necessary that are in `changes`, and whether that is a quarrel.
-    pub(super) fn tell_repairs(&mut self, changes: &[String]) {
+    /// Logs who made the repairs necessary that are in `changes`, and whether that is a conflict.
+    pub(super) fn report_repairs(&mut self, changes: &[Done]) {
         let now = self.clock.now();
         let mut undone = self.repairs.undone(changes);
         // Many routes or rules at one time are one repair, told by the last of them.
-        while let Some((matter, deed)) = undone.pop() {
+        while let Some((key, change)) = undone.pop() {
             let before = undone.len();
-            undone.retain(|(other, _)| *other != matter);
+            undone.retain(|(other, _)| *other != key);
             let more = match before - undone.len() {
                 0 => String::new(),
                 more => format!(" and {more} more"),
             };
-            let line = format!("{}{more}: {}", deed.told(), deed.answer());
-            let Some(matter) = matter else {
+            let line = format!("{}{more}: {}", change.report(), change.answer());
+            let Some(key) = key else {
                 debug!("{line}");
                 continue;
             };
-            let told = self.repairs.quarrels.repaired(&matter, now);
-            if let Some(repairs) = told.line {
-                let (protocol, process) = (deed.by.protocol, deed.by.process());
-                info!(family = %matter.family, protocol, process, repairs, "{line}");
+            let report = self.repairs.conflicts.repaired(&key, now);
+            if let Some(repairs) = report.line {
+                let (protocol, process) = (change.by.protocol, change.by.process());
+                info!(family = %key.family, protocol, process, repairs, "{line}");
             }
-            if told.quarrel {
-                let (with, cure) = (matter.with.to_string(), matter.with.cure(matter.offence));
+            if report.conflict {
+                let (contender, remedy) =
+                    (key.contender.to_string(), key.contender.remedy(key.kind));
                 warn!(
-                    family = %matter.family,
-                    with,
-                    cure,
-                    "quarrel: {with} {} again and again, and we undo it; cure: {cure}",
-                    matter.offence.words(),
+                    family = %key.family,
+                    contender,
+                    remedy,
+                    "route conflict: {contender} {} again and again, and the agent undoes it; remedy: {remedy}",
+                    key.kind.words(),
                 );
             }
         }
     }
 
-    /// The quarrels that go on, for the status.
-    pub(super) fn quarrels_status(&self) -> Vec<status::Quarrel> {
-        let quarrels = self.repairs.quarrels.ongoing(self.clock.now());
-        quarrels
-            .map(|quarrel| status::Quarrel {
-                with: quarrel.matter.with.to_string(),
-                family: quarrel.matter.family,
-                what: quarrel.matter.offence.words().to_owned(),
-                repairs: quarrel.repairs,
-                since: self.clock.wall(quarrel.since),
-                cure: quarrel.matter.with.cure(quarrel.matter.offence).to_owned(),
+    /// The conflicts that go on, for the status.
+    pub(super) fn conflicts_status(&self) -> Vec<status::Conflict> {
+        let conflicts = self.repairs.conflicts.ongoing(self.clock.now());
+        conflicts
+            .map(|conflict| status::Conflict {
+                contender: conflict.key.contender.to_string(),
+                family: conflict.key.family,
+                what: conflict.key.kind.words().to_owned(),
+                repairs: conflict.repairs,
+                since: self.clock.wall(conflict.since),
+                remedy: conflict.key.contender.remedy(conflict.key.kind).to_owned(),
             })
             .collect()
     }
 }
 
-impl Deed {
-    fn told(&self) -> String {
+impl ForeignChange {
+    fn report(&self) -> String {
         let verb = if self.removed { "removed" } else { "put" };
-        let (who, what) = (&self.by.origin, &self.what);
-        if self.offence != Offence::Outbid {
+        let (who, what) = (&self.by.origin, &self.object);
+        if self.kind != ConflictKind::Preempt {
             return format!("{who} {verb} {what}");
         }
         let number = self.by.protocol;
@@ -167,8 +165,8 @@ impl Deed {
     }
 
     fn answer(&self) -> &'static str {
-        match (self.offence, self.removed) {
-            (Offence::Outbid, _) => "displaced",
+        match (self.kind, self.removed) {
+            (ConflictKind::Preempt, _) => "displaced",
             (_, true) => "put back",
             (_, false) => "removed",
         }

@@ -62,7 +62,7 @@ impl Agent<'_> {
                 .newest_first()
                 .map(|record| self.switch_status(record))
                 .collect(),
-            quarrels: self.quarrels_status(),
+            conflicts: self.conflicts_status(),
             foreign_defaults: self.foreign_status(),
             lease: status::Lease {
                 duration_ms: millis(self.config.cutoff.lease),

@@ -126,7 +126,7 @@ impl Agent<'_> {
         self.pace.note_displaced(report.displaced);
         self.log_report(&report);
         changes.extend(report.changes);
-        self.tell_repairs(&changes);
+        self.report_repairs(&changes);
         self.tell_foreign();
         self.resolve_gateways();
         if let Some(time) = self.router.look_again() {

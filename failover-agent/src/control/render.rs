@@ -12,7 +12,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use failover_ebpf::Gate;
 use failover_policy::{Family, Health};
 
-use super::status::{Counters, FamilyState, Log, Quarrel, Status, Switch};
+use super::status::{Conflict, Counters, FamilyState, Log, Status, Switch};
 
 /// Columns that a terminal surely has; longer names and addresses are wrapped.
 const WIDTH: u16 = 100;
@@ -43,9 +43,9 @@ pub fn render(status: &Status) -> String {
     let foreign = status.foreign_defaults.iter();
     let foreign =
         foreign.map(|foreign| wrapped(&format!("Foreign default route: {}", foreign.words())));
-    let quarrels = status.quarrels.iter();
-    let quarrels = quarrels.map(|quarrel| quarrel_lines(quarrel, status.at));
-    for lines in obstacles.chain(foreign).chain(quarrels) {
+    let conflicts = status.conflicts.iter();
+    let conflicts = conflicts.map(|conflict| conflict_lines(conflict, status.at));
+    for lines in obstacles.chain(foreign).chain(conflicts) {
         text.push('\n');
         for line in lines {
             text.push_str(&line);
@@ -55,15 +55,15 @@ pub fn render(status: &Status) -> String {
     text
 }
 
-fn quarrel_lines(quarrel: &Quarrel, now: SystemTime) -> Vec<String> {
+fn conflict_lines(conflict: &Conflict, now: SystemTime) -> Vec<String> {
     wrapped(&format!(
-        "Quarrel: {} {} ({}), put right {} times in {}; cure: {}",
-        quarrel.with,
-        quarrel.what,
-        quarrel.family,
-        quarrel.repairs,
-        rough(now.duration_since(quarrel.since).unwrap_or_default()),
-        quarrel.cure,
+        "Route conflict: {} {} ({}), restored {} times in {}; remedy: {}",
+        conflict.contender,
+        conflict.what,
+        conflict.family,
+        conflict.repairs,
+        rough(now.duration_since(conflict.since).unwrap_or_default()),
+        conflict.remedy,
     ))
 }
 

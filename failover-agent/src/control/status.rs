@@ -41,7 +41,7 @@ pub struct Status {
     /// The last [`MAX_SWITCHES`] switches, newest first.
     pub switches: Vec<Switch>,
     /// Programs that undo again and again what the agent does.
-    pub quarrels: Vec<Quarrel>,
+    pub conflicts: Vec<Conflict>,
     /// Default routes of others, not on uplinks, that stand in front of the agent's or have a metric of them.
     #[serde(default)]
     pub foreign_defaults: Vec<ForeignDefault>,
@@ -260,9 +260,9 @@ pub struct Timeline {
 
 /// A program that undoes again and again what the agent does to routes or rules, which repairs it each time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Quarrel {
-    /// Its name, or its protocol number, or `somebody`.
-    pub with: String,
+pub struct Conflict {
+    /// Its name, or its protocol number, or `an unknown program`.
+    pub contender: String,
     /// `ipv4` or `ipv6`.
     #[serde(with = "FamilyWord")]
     pub family: Family,
@@ -274,7 +274,7 @@ pub struct Quarrel {
     #[serde(with = "rfc3339")]
     pub since: SystemTime,
     /// What the user can do about it.
-    pub cure: String,
+    pub remedy: String,
 }
 
 /// A default route of somebody else's that is not displaced, because its interface is no uplink or it has none.

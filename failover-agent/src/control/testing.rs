@@ -7,8 +7,8 @@ use failover_policy::{Cause, Family, Health};
 
 use super::events::{Answer, Event, Reason};
 use super::status::{
-    Agent, Counters, Families, FamilyState, ForeignDefault, ForeignEffect, Hook, Lease, Log,
-    Programs, Quarrel, Status, Switch, Timeline, Uplink, UplinkParts, VERSION,
+    Agent, Conflict, Counters, Families, FamilyState, ForeignDefault, ForeignEffect, Hook, Lease,
+    Log, Programs, Status, Switch, Timeline, Uplink, UplinkParts, VERSION,
 };
 
 /// 2026-01-02T03:04:05.000006Z.
@@ -116,13 +116,13 @@ pub(super) fn status() -> Status {
             .map(|parts| Uplink::new(parts, Family::V4, started))
             .into(),
         switches: vec![failover, startup],
-        quarrels: vec![Quarrel {
-            with: "NetworkManager".to_owned(),
+        conflicts: vec![Conflict {
+            contender: "NetworkManager".to_owned(),
             family: Family::V4,
             what: "puts default routes that beat ours".to_owned(),
             repairs: 17,
             since: now() - Duration::from_secs(60),
-            cure: "`nmcli connection modify ID ipv4.route-metric 700`".to_owned(),
+            remedy: "`nmcli connection modify ID ipv4.route-metric 700`".to_owned(),
         }],
         foreign_defaults: vec![ForeignDefault {
             family: Family::V4,

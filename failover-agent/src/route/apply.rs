@@ -22,7 +22,7 @@ use rtnetlink::packet_route::route::RouteMessage;
 use tracing::debug;
 
 use super::{
-    Confirmed, Report, Router,
+    Confirmed, Done, Report, Router, Verb,
     foreign::{self, Fixed},
     group::Laid,
     message::{self, metric, same},
@@ -152,7 +152,7 @@ impl Router {
             let line = message::describe(route);
             match answer {
                 _ if !decides => {}
-                Ok(()) => confirmed.changes.push(format!("added {line}")),
+                Ok(()) => confirmed.changes.push(Done::added(message::object(route))),
                 Err(refused) if refused.exists() => return Ok(Attempt::Taken(metric(route))),
                 Err(refused) if std::ptr::eq(route, active) => {
                     refusal = Some(format!("the kernel refused {line}: {refused}"));
@@ -240,40 +240,43 @@ impl Router {
         let superfluous = after
             .iter()
             .filter(|route| !wanted.iter().any(|other| same(route, other)))
-            .map(|route| ("removed", route));
-        let mut leaving: Vec<(&str, &RouteMessage)> = superfluous
-            .chain(former.rivals.iter().map(|route| ("displaced", route)))
+            .map(|route| (Verb::Removed, route));
+        let mut leaving: Vec<(Verb, &RouteMessage)> = superfluous
+            .chain(former.rivals.iter().map(|route| (Verb::Displaced, route)))
             .collect();
         leaving.sort_by_key(|(_, route)| Reverse(metric(route)));
         let requests = leaving
             .iter()
-            .map(|(done, route)| match *done {
-                "displaced" => removal_of_foreign(route),
+            .map(|(verb, route)| match *verb {
+                Verb::Displaced => removal_of_foreign(route),
                 _ => removal(route),
             })
             .collect();
-        for ((done, route), answer) in leaving.iter().zip(self.netlink.commit(requests)?) {
-            let merged = *done == "removed" && self.is_merged(route);
+        for ((verb, route), answer) in leaving.iter().zip(self.netlink.commit(requests)?) {
+            let merged = *verb == Verb::Removed && self.is_merged(route);
             // What was in the kernel's list as a part of ours stands for itself now.
             confirmed.displaced |= merged;
-            let line = match merged {
-                true => message::describe(&self.own_legs(route)),
-                false => message::describe(route),
+            let object = match merged {
+                true => message::object(&self.own_legs(route)),
+                false => message::object(route),
             };
-            let line = format!("{done} {line}");
+            let done = Done {
+                verb: *verb,
+                object,
+            };
             let beats = metric(route) < best;
             match answer {
                 Err(refused) if !refused.missing() => {
-                    let line = format!("not {line}: {refused}");
-                    if beats && *done == "removed" {
+                    let line = format!("not {done}: {refused}");
+                    if beats && *verb == Verb::Removed {
                         return Ok(Some(line));
                     }
                     confirmed.problems.push(line);
                 }
                 // A rival that tied in IPv6 has been replaced already.
                 answer => {
-                    confirmed.changes.push(line);
-                    if answer.is_ok() && *done == "displaced" {
+                    confirmed.changes.push(done);
+                    if answer.is_ok() && *verb == Verb::Displaced {
                         former.gone.push((*route).clone());
                     }
                 }

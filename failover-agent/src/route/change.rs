@@ -4,7 +4,10 @@ use std::net::IpAddr;
 
 use failover_policy::Family;
 
-use super::actor::{Actor, Origin};
+use super::{
+    actor::{Actor, Origin},
+    done::Object,
+};
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,8 +47,8 @@ pub enum Change {
         removed: bool,
         /// Who did it.
         by: Actor,
-        /// The route, in the words of a [`Report`](super::Report).
-        what: String,
+        /// The route.
+        object: Object,
     },
     /// Someone else removed a rule with our protocol number.
     Rule {
@@ -53,16 +56,16 @@ pub enum Change {
         family: Family,
         /// Who did it.
         by: Actor,
-        /// The rule, in the words of a [`Report`](super::Report).
-        what: String,
+        /// The rule.
+        object: Object,
     },
     /// Someone else removed a nexthop object with our protocol number. The IPv4 routes by it go with it, without a notification of
     /// their own (`fib_table_flush` in `net/ipv4/fib_trie.c`).
     Nexthop {
         /// Who did it.
         by: Actor,
-        /// The object, in the words of a [`Report`](super::Report).
-        what: String,
+        /// The object.
+        object: Object,
     },
     /// A neighbour on an uplink does not answer: the kernel has given up asking for its link-layer address (`NUD_FAILED`).
     Neighbour {

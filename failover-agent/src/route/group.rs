@@ -28,7 +28,7 @@ use failover_policy::{Family, PerFamily, PerUplink, UplinkId, UplinkSet};
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 
 use super::{
-    Confirmed, Link, Report, Router,
+    Confirmed, Done, Link, Object, Report, Router,
     hash::HashPolicy,
     message,
     nexthop::{self, Kind, MAX_WEIGHT, Nexthop},
@@ -163,7 +163,8 @@ impl Router {
         };
         match commit_one(&mut self.netlink, (object.message(), flags))? {
             Ok(()) => {
-                confirmed.changes.push(format!("added {object}"));
+                let added = Object::Nexthop(object.to_string());
+                confirmed.changes.push(Done::added(added));
                 self.groups.objects.get_or_insert_default().insert(id);
                 Ok(Ok(object))
             }
@@ -370,7 +371,10 @@ pub(super) fn delete(netlink: &mut Netlink, ids: &[u32], report: &mut Report) ->
     let requests = ids.iter().map(|id| (nexthop::deletion(*id), 0)).collect();
     for (id, answer) in ids.iter().zip(netlink.commit(requests)?) {
         match answer {
-            Ok(()) => report.changes.push(format!("removed nexthop {id}")),
+            Ok(()) => {
+                let object = Object::Nexthop(format!("nexthop {id}"));
+                report.changes.push(Done::removed(object));
+            }
             // The kernel has removed it together with its interface or its last member.
             Err(refused) if refused.missing() => {}
             Err(refused) => report

@@ -11,7 +11,7 @@ use failover_policy::{Family, PerFamily};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use super::Report;
+use super::{Done, Report};
 use crate::store::{Life, Patience, Store, StoredFile, per_family};
 
 const FILE: &str = "hash_policy.json";
@@ -92,7 +92,7 @@ impl HashPolicy {
     ///
     /// # Errors
     /// The setting cannot be changed, in a container for example. The error says what to do.
-    pub(super) fn set(&mut self, family: Family) -> Result<Option<String>> {
+    pub(super) fn set(&mut self, family: Family) -> Result<Option<Done>> {
         if std::mem::replace(&mut self.looked_at[family], true) {
             return Ok(None);
         }
@@ -123,7 +123,8 @@ impl HashPolicy {
             self.keep();
             return Err(error).with_context(|| cure(family));
         }
-        Ok(Some(format!("set {} from {value} to 1", path(family))))
+        let change = format!("{} from {value} to 1", path(family));
+        Ok(Some(Done::set(change)))
     }
 
     /// Puts the former values back where ours still stand.
@@ -142,7 +143,7 @@ impl HashPolicy {
                 Ok(LAYER_4) => write(family, value).map(|()| {
                     report
                         .changes
-                        .push(format!("set {} back to {value}", path(family)));
+                        .push(Done::set(format!("{} back to {value}", path(family))));
                 }),
                 // Somebody else has set it since.
                 Ok(_) => Ok(()),

@@ -8,6 +8,7 @@ use rtnetlink::packet_route::route::{
     RouteNextHopFlags, RoutePreference, RouteProtocol, RouteScope, RouteType, RouteVia,
 };
 
+use super::done::Object;
 use super::list::address_family;
 use crate::interface;
 
@@ -443,6 +444,11 @@ pub(super) fn deletion(route: &RouteMessage) -> RouteMessage {
         )
     });
     route
+}
+
+/// A route as what something was done to.
+pub(super) fn object(route: &RouteMessage) -> Object {
+    Object::Route(describe(route))
 }
 
 /// The route as `ip route` prints it, as far as a person needs it.

@@ -27,6 +27,7 @@
 //! | `group.rs`, `nexthop.rs` | balance groups, and the nexthop objects that they are made of |
 //! | `hash.rs` | what a group's connections are told apart by |
 //! | `neighbour.rs` | the gateways' link-layer addresses, before they are needed |
+//! | `done.rs` | what was done, as a value |
 //! | `displaced.rs`, `entry.rs` | the record of foreign routes that made way, and when it is outdated |
 //! | `restore.rs` | giving everything back |
 //! | `observe.rs`, `change.rs` | the kernel's notifications |
@@ -34,13 +35,13 @@
 //! | `inspect.rs`, `others.rs` | what the diagnosis wants to know |
 //! | `filter.rs` | which of them wake the agent |
 //! | `actor.rs` | who made a change |
-//! | `manager.rs` | what ends a quarrel with another program about routes |
 
 mod actor;
 mod apply;
 mod change;
 mod discover;
 mod displaced;
+mod done;
 mod entry;
 mod filter;
 mod foreign;
@@ -52,7 +53,6 @@ mod lender;
 mod link;
 mod list;
 pub(crate) mod lookup;
-mod manager;
 mod message;
 mod neighbour;
 mod nexthop;
@@ -83,8 +83,8 @@ use crate::{config::RouteConfig, netlink::Netlink, store::Store};
 
 pub use actor::{Actor, Origin, protocol_name};
 pub use change::Change;
+pub use done::{Done, Object, Verb};
 pub use foreign::{Effect, ForeignDefault};
-pub use manager::{Offence, Opponent};
 pub use neighbour::Neighbour;
 pub use observe::Observer;
 pub use restore::reset;
@@ -150,18 +150,18 @@ pub struct Confirmed {
     /// Others' routes had to make way: look again. Between the legs of an IPv6 multipath route may be one without a gateway, which the
     /// kernel does not list as long as they stand (`fib6_dump_node` in `net/ipv6/ip6_fib.c` goes on behind the last leg).
     pub displaced: bool,
-    /// What was changed, one line each.
-    pub changes: Vec<String>,
+    /// What was changed.
+    pub changes: Vec<Done>,
     /// What could not be done without endangering the switch itself, one line each: a standby whose interface is down, a group
     /// that the kernel does not take (told once).
     pub problems: Vec<String>,
 }
 
-/// What was done, and what could not be done. One line each.
+/// What was done, and what could not be done, one line each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// Done.
-    pub changes: Vec<String>,
+    pub changes: Vec<Done>,
     /// Not done, and why.
     pub problems: Vec<String>,
     /// Displaced routes that cannot come back, because what they led to is gone: nothing that could be done.

@@ -33,7 +33,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
 use super::{
-    Link, Router,
+    Link, Object, Router,
     actor::{Actor, Finder},
     change::Change,
     filter, message,
@@ -375,7 +375,7 @@ impl Observer {
                 protocol: u8::from(route.header.protocol),
                 origin: self.actors.find(port),
             },
-            what: message::describe(route),
+            object: message::object(route),
         })
     }
 
@@ -402,7 +402,7 @@ impl Observer {
                 protocol: self.protocol,
                 origin: self.actors.find(port),
             },
-            what: table::Rule::read(rule).to_string(),
+            object: Object::Rule(table::Rule::read(rule).to_string()),
         })
     }
 
@@ -413,7 +413,7 @@ impl Observer {
                 protocol: self.protocol,
                 origin: self.actors.find(port),
             },
-            what: object.to_string(),
+            object: Object::Nexthop(object.to_string()),
         }))
     }
 

@@ -8,7 +8,7 @@ use rtnetlink::{
 };
 
 use super::{
-    Report, Router,
+    Done, Object, Report, Router, Verb,
     displaced::{Displaced, Restorable},
     foreign_of, group,
     hash::HashPolicy,
@@ -99,14 +99,14 @@ pub fn reset(config: &RouteConfig, store: impl Into<Store>) -> Result<Report> {
         &mut HashPolicy::load(&store),
     );
     if learned::remove(&store) {
-        report
-            .changes
-            .push("removed the gateways that were learned".to_owned());
+        report.changes.push(Done::removed(Object::Record(
+            "the gateways that were learned",
+        )));
     }
     if lender::remove(&store) {
-        report
-            .changes
-            .push("removed the record of the uplinks' interfaces".to_owned());
+        report.changes.push(Done::removed(Object::Record(
+            "the record of the uplinks' interfaces",
+        )));
     }
     Ok(report)
 }
@@ -208,9 +208,9 @@ fn remove_routes(
     report: &mut Report,
 ) -> Result<()> {
     let requests = routes.iter().map(removal).collect();
-    let lines = routes.iter().map(message::describe);
-    let lines = lines.map(|line| format!("removed {line}")).collect();
-    table::commit(netlink, requests, lines, report)
+    let removed = |route| Done::removed(message::object(route));
+    let changes = routes.iter().map(removed).collect();
+    table::commit(netlink, requests, changes, report)
 }
 
 fn remove_rules(
@@ -227,8 +227,9 @@ fn remove_rules(
         )
     };
     let requests = rules.iter().map(removal).collect();
-    let lines = rules.iter().map(|rule| format!("removed {rule}")).collect();
-    table::commit(netlink, requests, lines, report)
+    let removed = |rule: &table::Rule| Done::removed(Object::Rule(rule.to_string()));
+    let changes = rules.iter().map(removed).collect();
+    table::commit(netlink, requests, changes, report)
 }
 
 /// Puts the displaced routes back, or those of them, by position, that `back` says yes to, while ours still stand.
@@ -301,7 +302,10 @@ fn put_back(
     }
     for ((position, line), answer) in positions.into_iter().zip(lines).zip(answers) {
         match answer {
-            Ok(()) => report.changes.push(format!("restored {line}")),
+            Ok(()) => report.changes.push(Done {
+                verb: Verb::Restored,
+                object: Object::Route(line),
+            }),
             // Its owner has put it back already.
             Err(refused) if refused.exists() => {}
             Err(refused) => {

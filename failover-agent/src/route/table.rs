@@ -28,7 +28,7 @@ use rtnetlink::{
 };
 
 use super::{
-    Link, Report, Router,
+    Done, Link, Object, Report, Router,
     list::{Request, address_family},
     message::{self, Hop, MAIN_TABLE},
 };
@@ -110,11 +110,11 @@ impl Router {
                 .filter(|route| message::table(route) != MAIN_TABLE)
                 .collect();
 
-        let mut lines = Vec::new();
+        let mut changes = Vec::new();
         let mut requests: Vec<Request> = Vec::new();
         for route in &wanted {
             if !standing.iter().any(|other| message::same(route, other)) {
-                lines.push(format!("added {}", message::describe(route)));
+                changes.push(Done::added(message::object(route)));
                 requests.push((
                     RouteNetlinkMessage::NewRoute(route.clone()),
                     NLM_F_CREATE | NLM_F_REPLACE,
@@ -124,11 +124,11 @@ impl Router {
         for route in &standing {
             let replaced = || wanted.iter().any(|other| place(other) == place(route));
             if !wanted.iter().any(|other| message::same(route, other)) && !replaced() {
-                lines.push(format!("removed {}", message::describe(route)));
+                changes.push(Done::removed(message::object(route)));
                 requests.push((RouteNetlinkMessage::DelRoute(message::deletion(route)), 0));
             }
         }
-        commit(&mut self.netlink, requests, lines, report)
+        commit(&mut self.netlink, requests, changes, report)
     }
 
     /// What belongs into the table of one uplink.
@@ -166,10 +166,10 @@ impl Router {
             .flat_map(|uplink| self.uplink_rules(uplink, family))
             .collect();
         let standing = rules_of(&mut self.netlink, family, &self.config)?;
-        let mut lines = Vec::new();
+        let mut changes = Vec::new();
         let mut requests: Vec<Request> = Vec::new();
         for rule in wanted.iter().filter(|rule| !standing.contains(rule)) {
-            lines.push(format!("added {rule}"));
+            changes.push(Done::added(Object::Rule(rule.to_string())));
             let message = rule.message(family, self.config.protocol);
             requests.push((
                 RouteNetlinkMessage::NewRule(message),
@@ -177,11 +177,11 @@ impl Router {
             ));
         }
         for rule in standing.iter().filter(|rule| !wanted.contains(rule)) {
-            lines.push(format!("removed {rule}"));
+            changes.push(Done::removed(Object::Rule(rule.to_string())));
             let message = rule.message(family, self.config.protocol);
             requests.push((RouteNetlinkMessage::DelRule(message), 0));
         }
-        commit(&mut self.netlink, requests, lines, report)
+        commit(&mut self.netlink, requests, changes, report)
     }
 
     fn uplink_rules(&self, uplink: UplinkId, family: Family) -> Vec<Rule> {
@@ -290,7 +290,7 @@ pub(super) fn rules_of(
 pub(super) fn commit(
     netlink: &mut Netlink,
     requests: Vec<Request>,
-    lines: Vec<String>,
+    changes: Vec<Done>,
     report: &mut Report,
 ) -> Result<()> {
     let removals: Vec<bool> = requests
@@ -302,17 +302,17 @@ pub(super) fn commit(
             )
         })
         .collect();
-    for ((result, line), removal) in netlink
+    for ((result, change), removal) in netlink
         .commit(requests)?
         .into_iter()
-        .zip(lines)
+        .zip(changes)
         .zip(removals)
     {
         match result {
-            Ok(()) => report.changes.push(line),
+            Ok(()) => report.changes.push(change),
             // Somebody was faster: what we wanted is so.
             Err(refused) if removal && refused.missing() || !removal && refused.exists() => {}
-            Err(refused) => report.problems.push(format!("not {line}: {refused}")),
+            Err(refused) => report.problems.push(format!("not {change}: {refused}")),
         }
     }
     Ok(())

@@ -8,7 +8,7 @@ use rtnetlink::{
 };
 
 use super::{
-    Report, Router, displaced,
+    Done, Report, Router, displaced,
     list::Request,
     message::{self, metric, same},
     nexthop::Nexthop,
@@ -69,7 +69,7 @@ impl Router {
         let fixed = self.fixed(family, &now);
         let taken: Vec<u32> = fixed.iter().map(|fixed| fixed.metric).collect();
         let mut requests: Vec<Request> = Vec::new();
-        let mut lines = Vec::new();
+        let mut done = Vec::new();
         for route in former
             .routes
             .iter()
@@ -77,7 +77,7 @@ impl Router {
         {
             let route = message::reinstall(&self.own_legs(route));
             for (request, _) in in_place(family, &route, &now, &now, &taken, false) {
-                lines.push(format!("added {}", message::describe(&route)));
+                done.push(Done::added(message::object(&route)));
                 requests.push(request);
             }
         }
@@ -85,7 +85,7 @@ impl Router {
             .iter()
             .filter(|route| !former.routes.iter().any(|other| same(route, other)))
         {
-            lines.push(format!("removed {}", message::describe(route)));
+            done.push(Done::removed(message::object(route)));
             requests.push(removal(route));
         }
         // An IPv6 one that tied with ours was replaced by it.
@@ -93,14 +93,14 @@ impl Router {
             family == Family::V6 && plan::is_ours(&self.links, &self.config, metric(route))
         });
         for route in former.gone.iter().chain(replaced) {
-            lines.push(format!("added {}", message::describe(route)));
+            done.push(Done::added(message::object(route)));
             requests.push((
                 RouteNetlinkMessage::NewRoute(message::reinstall(route)),
                 NLM_F_CREATE | NLM_F_APPEND,
             ));
         }
         let mut report = Report::default();
-        table::commit(&mut self.netlink, requests, lines, &mut report)?;
+        table::commit(&mut self.netlink, requests, done, &mut report)?;
         self.displaced.rollback(&former.displaced);
         if family == Family::V4 {
             self.tidy_objects(former.group.as_ref(), &mut report)?;

@@ -32,7 +32,8 @@ pub(super) fn reset(args: &ResetArgs, flags: &DirFlags) -> Result<()> {
     );
     match route::reset(&route, &store) {
         Ok(report) => {
-            done.changes.extend(report.changes);
+            done.changes
+                .extend(report.changes.iter().map(ToString::to_string));
             done.changes.extend(report.obsolete);
             done.problems.extend(report.problems);
         }

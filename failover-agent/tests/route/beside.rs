@@ -123,7 +123,7 @@ fn switches_go_on_beside_foreign_routes_with_every_metric_of_ours() {
         for family in Family::ALL {
             assert_eq!(second.current(family).unwrap(), only(A));
         }
-        assert_eq!(crate::scene::look(&mut second, &config).changes, [""; 0]);
+        assert_eq!(crate::scene::look(&mut second, &config).changes, []);
         second.restore();
         assert_eq!(snapshot(), before);
     });
@@ -180,7 +180,7 @@ fn what_is_put_in_front_of_ours_with_its_metric_falls_behind() {
             assert_eq!(standing("-4")[0], "up0 50");
             let best = ip("route get 192.0.2.1");
             assert!(best.contains("up0"), "{best}");
-            assert_eq!(look(&mut router, &config).changes, [""; 0]);
+            assert_eq!(look(&mut router, &config).changes, []);
         }
         ip("route prepend unreachable default metric 50");
         look(&mut router, &config);

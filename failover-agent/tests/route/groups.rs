@@ -111,7 +111,7 @@ fn new_connections_are_shared_by_weight() {
         assert_eq!(hash_policies(), ["1", "1"]);
         for family in Family::ALL {
             let again = router.activate(family, members(&[A, B])).unwrap();
-            assert_eq!(again.changes, Vec::<String>::new());
+            assert_eq!(again.changes, []);
         }
     });
 }

@@ -41,8 +41,7 @@ fn puts_right_what_others_undo() {
         let report = look(&mut router, &config);
         assert_eq!(report.problems, Vec::<String>::new());
         assert!(
-            report
-                .changes
+            lines(&report.changes)
                 .contains(&"displaced default via 10.0.0.1 dev up0 proto dhcp metric 0".to_owned()),
             "{report:?}"
         );
@@ -303,10 +302,13 @@ fn seen(change: &Change) -> Seen {
         Change::Address { ifindex, .. } => Seen::Address(ifindex),
         Change::Near { ifindex, family } => Seen::Near(ifindex, family),
         Change::Route {
-            family, ours, what, ..
-        } => Seen::Route(family, ours, what),
-        Change::Rule { what, .. } => Seen::Rule(what),
-        Change::Nexthop { what, .. } => Seen::Nexthop(what),
+            family,
+            ours,
+            object,
+            ..
+        } => Seen::Route(family, ours, object.to_string()),
+        Change::Rule { object, .. } => Seen::Rule(object.to_string()),
+        Change::Nexthop { object, .. } => Seen::Nexthop(object.to_string()),
         Change::Neighbour { address, .. } => Seen::Neighbour(address.to_string()),
         Change::Programs { ifindex, .. } => Seen::Programs(ifindex),
         Change::Resync => Seen::Resync,

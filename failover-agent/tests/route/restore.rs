@@ -2,7 +2,7 @@
 
 use failover_policy::Family;
 
-use failover_agent::route::{Router, reset};
+use failover_agent::route::{Router, Verb, reset};
 
 use crate::{netns::*, scene::*};
 
@@ -102,10 +102,7 @@ fn resets_after_a_kill() {
         );
         for family in Family::ALL {
             assert_eq!(second.current(family).unwrap(), only(B));
-            assert_eq!(
-                second.activate(family, only(B)).unwrap().changes,
-                Vec::<String>::new()
-            );
+            assert_eq!(second.activate(family, only(B)).unwrap().changes, []);
         }
         assert_eq!(snapshot(), left);
         drop(second);
@@ -113,8 +110,7 @@ fn resets_after_a_kill() {
         let report = reset(&config.route, state.path()).unwrap();
         assert_eq!(report.problems, Vec::<String>::new());
         assert!(
-            report
-                .changes
+            lines(&report.changes)
                 .contains(&"restored default via 10.0.0.1 dev up0 proto dhcp metric 10".to_owned()),
             "{report:?}"
         );
@@ -221,7 +217,7 @@ fn ignores_a_record_from_before_the_boot() {
                 .unwrap()
                 .changes
                 .iter()
-                .any(|line| line.starts_with("restored"))
+                .any(|done| done.verb == Verb::Restored)
         );
 
         let foreign = state.path().join("displaced.json.foreign");

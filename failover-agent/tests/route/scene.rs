@@ -6,7 +6,7 @@ use std::{net::IpAddr, path::Path};
 use failover_agent::{
     config::Config,
     failure::Failure,
-    route::{Link, Report, Router},
+    route::{Done, Link, Report, Router},
 };
 
 pub(crate) const A: UplinkId = UplinkId(0);
@@ -75,4 +75,9 @@ pub(crate) fn foreign(
         metric,
         protocol.to_owned(),
     )
+}
+
+/// What was done, one line each.
+pub(crate) fn lines(changes: &[Done]) -> Vec<String> {
+    changes.iter().map(ToString::to_string).collect()
 }

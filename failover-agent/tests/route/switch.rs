@@ -193,8 +193,7 @@ fn notices_a_route_that_has_just_come() {
         for family in Family::ALL {
             let confirmed = router.activate(family, only(B)).unwrap();
             assert!(
-                confirmed
-                    .changes
+                lines(&confirmed.changes)
                     .iter()
                     .any(|line| line.starts_with("displaced default")),
                 "{confirmed:?}"

@@ -84,7 +84,7 @@ fn a_dhcp_client_that_insists_is_displaced_again_without_a_fight() -> Result<()>
     const PAUSE: Duration = Duration::from_secs(1);
 
     // Several of them.
-    let quarrel = paced(3500);
+    let conflict = paced(3500);
     let lab = Lab::builder().build()?;
     let agent = lab.start_agent(&Settings::default().config(&lab))?;
     wait_for_history(&agent, Family::V4, &["start-up cable"])?;
@@ -118,7 +118,7 @@ fn a_dhcp_client_that_insists_is_displaced_again_without_a_fight() -> Result<()>
     let is_dhcp = |route: &DefaultRoute| route.protocol == "dhcp";
     let begun = Instant::now();
     let mut added = 0;
-    while begun.elapsed() < quarrel {
+    while begun.elapsed() < conflict {
         if !lab.host().default_routes_v4()?.iter().any(is_dhcp) {
             lease("lte", 10)?;
             added += 1;

@@ -17,8 +17,8 @@ use failover_tests::{
 
 use super::scene::{start_agent, wait_for_routes};
 
-/// How long they quarrel: longer than several of the pauses that the agent makes between two looks at contested routes.
-const QUARREL: Duration = Duration::from_secs(6);
+/// How long the conflict lasts: longer than several of the pauses that the agent makes between two looks at contested routes.
+const CONFLICT: Duration = Duration::from_secs(6);
 
 /// At most so many changes a second: the other's route comes and goes, ours are confirmed or put back.
 const CHANGES_PER_SECOND: usize = 6;
@@ -27,19 +27,19 @@ const CHANGES_PER_SECOND: usize = 6;
 #[ignore = "needs root"]
 fn dhcpcd_that_puts_its_route_back_at_each_renewal_does_not_win() -> Result<()> {
     // It renews every 3 s by itself.
-    quarrel(ClientKind::Dhcpcd, |_| Ok(()))
+    conflict(ClientKind::Dhcpcd, |_| Ok(()))
 }
 
 #[test]
 #[ignore = "needs root"]
 fn network_manager_that_is_told_to_reapply_does_not_win() -> Result<()> {
-    quarrel(ClientKind::NetworkManager, |client| {
+    conflict(ClientKind::NetworkManager, |client| {
         client.network_manager().reapply("lte")
     })
 }
 
 /// `insist` has the client put its routes back, again and again.
-fn quarrel(kind: ClientKind, insist: impl Fn(&DhcpClient) -> Result<()>) -> Result<()> {
+fn conflict(kind: ClientKind, insist: impl Fn(&DhcpClient) -> Result<()>) -> Result<()> {
     let uplinks = [
         UplinkSpec::veth("cable"),
         // An interface with an address NetworkManager leaves to whoever gave it that.
@@ -70,7 +70,7 @@ fn quarrel(kind: ClientKind, insist: impl Fn(&DhcpClient) -> Result<()>) -> Resu
     stream.wait_for_echo_by("cable", Instant::now(), SOON)?;
     let monitor = lab.host().watch_default_routes_v4()?;
     let begun = Instant::now();
-    while begun.elapsed() < QUARREL {
+    while begun.elapsed() < CONFLICT {
         insist(&client)?;
         thread::sleep(Duration::from_millis(200));
     }

@@ -65,14 +65,14 @@ IPv6: active uplink cable
     );
     assert!(text.contains("7 / 4.2 kB"), "{text}");
     assert!(text.contains("0.2 s ago"), "{text}");
-    let quarrel = "\
+    let conflict = "\
 Foreign default route: IPv4: `default via 10.9.0.1 dev vpn0 proto static metric 50` stands in front
   of lte's default route (metric 80), and decides where new traffic leaves
 
-Quarrel: NetworkManager puts default routes that beat ours (IPv4), put right 17 times in 1 min 0 s;
-  cure: `nmcli connection modify ID ipv4.route-metric 700`
+Route conflict: NetworkManager puts default routes that beat ours (IPv4), restored 17 times in 1 min
+  0 s; remedy: `nmcli connection modify ID ipv4.route-metric 700`
 ";
-    assert!(text.ends_with(quarrel), "{text}");
+    assert!(text.ends_with(conflict), "{text}");
     assert!(
         text.contains("IPv4 failover cable -> lte: routed after 812 us, gated after 830 us\n"),
         "{text}"

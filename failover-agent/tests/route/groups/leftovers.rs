@@ -43,7 +43,7 @@ fn nothing_of_a_group_is_left_after_reset() {
             assert_eq!(second.current(family).unwrap(), both);
             let confirmed = second.activate(family, both).unwrap();
             let of_active = |line: &&String| line.contains("13728") || line.contains("metric 50");
-            assert_eq!(confirmed.changes.iter().find(of_active), None);
+            assert_eq!(lines(&confirmed.changes).iter().find(of_active), None);
         }
         assert_eq!(objects(), numbers);
         let main_route = |entries: &std::collections::BTreeSet<String>| -> Vec<String> {

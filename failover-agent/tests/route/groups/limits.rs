@@ -48,10 +48,7 @@ fn plain_multipath_route_where_there_can_be_no_group() {
             (240..=360).contains(&shares[&address("10.0.0.2")]),
             "{shares:?}"
         );
-        assert_eq!(
-            router.activate(Family::V4, both).unwrap().changes,
-            Vec::<String>::new()
-        );
+        assert_eq!(router.activate(Family::V4, both).unwrap().changes, []);
         ip("nexthop del id 13728");
         router.restore();
         assert_eq!(objects(), Vec::<u64>::new());

@@ -35,27 +35,35 @@ fn a_script_that_puts_its_default_route_again_and_again_is_reported_with_a_cure(
         ),
     )?;
 
-    let is_quarrel = |line: &&failover_tests::lab::LogLine| line.field("cure").is_some();
-    let line = agent.wait_for_line("a quarrel", 3 * SOON, |line| is_quarrel(&line))?;
+    let is_conflict = |line: &&failover_tests::lab::LogLine| line.field("remedy").is_some();
+    let line = agent.wait_for_line("a conflict", 3 * SOON, |line| is_conflict(&line))?;
     let text = message(&line);
     assert!(
-        text.starts_with("quarrel: protocol dhcp (16) puts default routes that beat ours"),
+        text.starts_with("route conflict: protocol dhcp (16) puts default routes that beat ours"),
         "{text}"
     );
     assert!(text.contains("dhcpcd `metric 700`"), "{text}");
     assert_eq!(line.field("level").and_then(Value::as_str), Some("WARN"));
-    let status = agent.wait_for_status("the quarrel", SOON, |status| {
-        status["quarrels"][0]["repairs"].as_u64() > Some(6)
+    let status = agent.wait_for_status("the conflict", SOON, |status| {
+        status["conflicts"][0]["repairs"].as_u64() > Some(6)
     })?;
-    let quarrel = &status["quarrels"][0];
-    assert_eq!(quarrel["with"], "protocol dhcp (16)");
-    assert_eq!(quarrel["family"], "ipv4");
-    assert_eq!(quarrel["what"], "puts default routes that beat ours");
-    assert!(quarrel["cure"].as_str().context("no cure")?.contains("700"));
-    assert_eq!(status["quarrels"].as_array().map(Vec::len), Some(1));
+    let conflict = &status["conflicts"][0];
+    assert_eq!(conflict["contender"], "protocol dhcp (16)");
+    assert_eq!(conflict["family"], "ipv4");
+    assert_eq!(conflict["what"], "puts default routes that beat ours");
+    assert!(
+        conflict["remedy"]
+            .as_str()
+            .context("no remedy")?
+            .contains("700")
+    );
+    assert_eq!(status["conflicts"].as_array().map(Vec::len), Some(1));
     // For people, too.
     let text = agent.verb(&["status"])?;
-    assert!(text.contains("Quarrel: protocol dhcp (16)"), "{text}");
+    assert!(
+        text.contains("Route conflict: protocol dhcp (16)"),
+        "{text}"
+    );
 
     // It is put right as long as it goes on, but not at any rate; said once; and the policy is not drawn into it.
     thread::sleep(2 * PAUSE);
@@ -69,7 +77,7 @@ fn a_script_that_puts_its_default_route_again_and_again_is_reported_with_a_cure(
     assert!((7..=most).contains(&repairs), "{repairs} of at most {most}");
     let told = log.iter().filter(|line| line.field("repairs").is_some());
     assert!(told.count() as u128 <= most);
-    assert_eq!(log.iter().filter(is_quarrel).count(), 1);
+    assert_eq!(log.iter().filter(is_conflict).count(), 1);
     assert_eq!(history(&agent, Family::V4), ["start-up cable"]);
 
     drop(script);
@@ -88,12 +96,13 @@ fn a_script_that_flushes_our_rules_is_no_match_for_us() -> Result<()> {
         lab.host().namespace(),
         "while :; do for pref in 13600 13664 13665 13666; do ip rule del pref $pref; done; sleep 0.2; done",
     )?;
-    agent.wait_for_status("a quarrel about rules", 3 * SOON, |status| {
-        let quarrels = status["quarrels"].as_array().into_iter().flatten();
-        let mut rules = quarrels.filter(|quarrel| quarrel["what"] == "removes our rules");
-        rules.any(|quarrel| {
-            let cure = quarrel["cure"].as_str().unwrap_or_default();
-            quarrel["with"] == "somebody" && cure.contains("ManageForeignRoutingPolicyRules=no")
+    agent.wait_for_status("a conflict about rules", 3 * SOON, |status| {
+        let conflicts = status["conflicts"].as_array().into_iter().flatten();
+        let mut rules = conflicts.filter(|conflict| conflict["what"] == "removes our rules");
+        rules.any(|conflict| {
+            let remedy = conflict["remedy"].as_str().unwrap_or_default();
+            conflict["contender"] == "an unknown program"
+                && remedy.contains("ManageForeignRoutingPolicyRules=no")
         })
     })?;
     drop(script);
@@ -123,23 +132,23 @@ fn a_program_that_removes_our_route_is_named_with_its_own_cure() -> Result<()> {
     )?;
 
     let named = format!("dhcpcd (process {}) removed default via", client.pid());
-    let quarrel = |status: &Value| {
-        status["quarrels"]
+    let conflict = |status: &Value| {
+        status["conflicts"]
             .as_array()
             .is_some_and(|all| !all.is_empty())
     };
     let deadline = Instant::now() + 3 * SOON;
-    while !quarrel(&agent.status_json()?) {
-        ensure!(Instant::now() < deadline, "no quarrel");
+    while !conflict(&agent.status_json()?) {
+        ensure!(Instant::now() < deadline, "no conflict");
         client.feed("route del default dev cable metric 80")?;
         thread::sleep(Duration::from_millis(200));
     }
     let status = agent.status_json()?;
-    let quarrel = &status["quarrels"][0];
-    assert_eq!(quarrel["with"], "dhcpcd");
-    assert_eq!(quarrel["what"], "removes or replaces our routes");
-    let cure = quarrel["cure"].as_str().context("no cure")?;
-    assert!(cure.contains("/etc/dhcpcd.conf"), "{cure}");
+    let conflict = &status["conflicts"][0];
+    assert_eq!(conflict["contender"], "dhcpcd");
+    assert_eq!(conflict["what"], "removes or replaces our routes");
+    let remedy = conflict["remedy"].as_str().context("no remedy")?;
+    assert!(remedy.contains("/etc/dhcpcd.conf"), "{remedy}");
     let line = agent.wait_for_line("who did it", SOON, |line| message(line).contains(&named))?;
     assert!(message(&line).ends_with("put back"), "{}", line.text);
     let process = line.field("process").and_then(Value::as_u64);

@@ -1,29 +1,29 @@
 //! Programs that manage routes too, and how each is told to leave ours alone. Pure data.
 //!
-//! The metric that the cures name, 700, stands for any above `route.active_metric` that is none of the standbys'.
+//! The metric that the remedies name, 700, stands for any above `route.active_metric` that is none of the standbys'.
 
 use std::fmt;
 
-use super::actor::{Actor, Origin, protocol_name};
+use crate::route::{Actor, Origin, protocol_name};
 
-/// What somebody did that had to be undone.
+/// What another program did that had to be undone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Offence {
+pub enum ConflictKind {
     /// Put a default route that beats or ties with ours.
-    Outbid,
+    Preempt,
     /// Removed or replaced a route of ours.
     Route,
     /// Removed a rule of ours.
     Rule,
 }
 
-impl Offence {
-    /// What the opponent does, to follow its name.
+impl ConflictKind {
+    /// What the contender does, to follow its name.
     pub fn words(self) -> &'static str {
         match self {
-            Offence::Outbid => "puts default routes that beat ours",
-            Offence::Route => "removes or replaces our routes",
-            Offence::Rule => "removes our rules",
+            ConflictKind::Preempt => "puts default routes that beat ours",
+            ConflictKind::Route => "removes or replaces our routes",
+            ConflictKind::Rule => "removes our rules",
         }
     }
 }
@@ -35,8 +35,8 @@ struct Manager {
     processes: &'static [&'static str],
     /// Protocol numbers of its routes that nobody else uses.
     protocols: &'static [u8],
-    /// Against [`Offence::Outbid`].
-    outbid: &'static str,
+    /// Against [`ConflictKind::Preempt`].
+    preempt: &'static str,
     /// Against the others.
     remove: &'static str,
 }
@@ -46,7 +46,7 @@ const MANAGERS: &[Manager] = &[
         name: "NetworkManager",
         processes: &["NetworkManager"],
         protocols: &[],
-        outbid: "`nmcli connection modify ID ipv4.route-metric 700 ipv6.route-metric 700`, or `… ipv4.never-default yes ipv6.never-default yes` \
+        preempt: "`nmcli connection modify ID ipv4.route-metric 700 ipv6.route-metric 700`, or `… ipv4.never-default yes ipv6.never-default yes` \
                  with the gateway in our configuration; then `nmcli connection up ID`",
         remove: "`nmcli device set INTERFACE managed no`, if something else gives the interface its address",
     },
@@ -54,7 +54,7 @@ const MANAGERS: &[Manager] = &[
         name: "systemd-networkd",
         processes: &["systemd-network"],
         protocols: &[],
-        outbid: "`RouteMetric=700` in [DHCPv4] and [IPv6AcceptRA], `Metric=700` in [Route] of the .network file; then `networkctl reload`",
+        preempt: "`RouteMetric=700` in [DHCPv4] and [IPv6AcceptRA], `Metric=700` in [Route] of the .network file; then `networkctl reload`",
         remove: "`ManageForeignRoutes=no` and `ManageForeignRoutingPolicyRules=no` in [Network] of /etc/systemd/networkd.conf; then \
                  `systemctl restart systemd-networkd`",
     },
@@ -62,7 +62,7 @@ const MANAGERS: &[Manager] = &[
         name: "dhcpcd",
         processes: &["dhcpcd"],
         protocols: &[],
-        outbid: "`metric 700` below `interface INTERFACE` in /etc/dhcpcd.conf, or `nogateway` with the gateway in our configuration; then \
+        preempt: "`metric 700` below `interface INTERFACE` in /etc/dhcpcd.conf, or `nogateway` with the gateway in our configuration; then \
                  `dhcpcd --rebind INTERFACE`",
         remove: "`metric 700` below `interface INTERFACE` in /etc/dhcpcd.conf, so that its routes and ours do not meet; then \
                  `dhcpcd --rebind INTERFACE`",
@@ -71,42 +71,42 @@ const MANAGERS: &[Manager] = &[
         name: "dhclient",
         processes: &["dhclient", "dhclient-script"],
         protocols: &[],
-        outbid: "`metric 700` in the interface's stanza of /etc/network/interfaces; without ifupdown `dhclient -e IF_METRIC=700`",
+        preempt: "`metric 700` in the interface's stanza of /etc/network/interfaces; without ifupdown `dhclient -e IF_METRIC=700`",
         remove: "`metric 700` in the interface's stanza of /etc/network/interfaces; without ifupdown `dhclient -e IF_METRIC=700`",
     },
     Manager {
         name: "udhcpc",
         processes: &["udhcpc"],
         protocols: &[],
-        outbid: "let its script put the route with metric 700 (on OpenWrt: `option metric 700` in /etc/config/network)",
+        preempt: "let its script put the route with metric 700 (on OpenWrt: `option metric 700` in /etc/config/network)",
         remove: "let its script remove no routes but its own (`ip route flush proto dhcp`, or `ip route del … metric 700`)",
     },
     Manager {
         name: "OpenWrt's netifd",
         processes: &["netifd"],
         protocols: &[],
-        outbid: "`option metric 700` in the interface's section of /etc/config/network; then `/etc/init.d/network reload`",
+        preempt: "`option metric 700` in the interface's section of /etc/config/network; then `/etc/init.d/network reload`",
         remove: "`option metric 700` in the interface's section of /etc/config/network; then `/etc/init.d/network reload`",
     },
     Manager {
         name: "ConnMan",
         processes: &["connmand"],
         protocols: &[],
-        outbid: "`NetworkInterfaceBlacklist=INTERFACE` in [General] of /etc/connman/main.conf, if something else gives it its address",
+        preempt: "`NetworkInterfaceBlacklist=INTERFACE` in [General] of /etc/connman/main.conf, if something else gives it its address",
         remove: "`NetworkInterfaceBlacklist=INTERFACE` in [General] of /etc/connman/main.conf, if something else gives it its address",
     },
     Manager {
         name: "iwd",
         processes: &["iwd"],
         protocols: &[],
-        outbid: "`RoutePriorityOffset=700` in [Network] of /etc/iwd/main.conf; then restart iwd",
+        preempt: "`RoutePriorityOffset=700` in [Network] of /etc/iwd/main.conf; then restart iwd",
         remove: "`EnableNetworkConfiguration=false` in [General] of /etc/iwd/main.conf, if something else gives the interface its address",
     },
     Manager {
         name: "keepalived",
         processes: &["keepalived"],
         protocols: &[18],
-        outbid: "`metric 700` at the route in `virtual_routes` or `static_routes` of keepalived.conf",
+        preempt: "`metric 700` at the route in `virtual_routes` or `static_routes` of keepalived.conf",
         remove: "take our routes and rules out of `virtual_routes`, `virtual_rules`, `static_routes` and `static_rules` of keepalived.conf",
     },
     Manager {
@@ -116,7 +116,7 @@ const MANAGERS: &[Manager] = &[
         protocols: &[
             11, 186, 187, 188, 189, 190, 191, 192, 193, 194, 195, 196, 197, 198,
         ],
-        outbid: "zebra installs every route with metric 20: set our `route.active_metric` below 20, or keep its default route out of the \
+        preempt: "zebra installs every route with metric 20: set our `route.active_metric` below 20, or keep its default route out of the \
                  kernel with a route-map that denies 0.0.0.0/0 and `ip protocol any route-map NAME` (IPv6: `ipv6 protocol …`)",
         remove: "set `route.protocol` to a number that FRR does not take for its own (not 11, 42 or 186 to 198)",
     },
@@ -124,28 +124,28 @@ const MANAGERS: &[Manager] = &[
         name: "BIRD",
         processes: &["bird", "bird6"],
         protocols: &[12],
-        outbid: "`metric 700;` in `protocol kernel` of bird.conf, or an export filter there that rejects 0.0.0.0/0 and ::/0",
+        preempt: "`metric 700;` in `protocol kernel` of bird.conf, or an export filter there that rejects 0.0.0.0/0 and ::/0",
         remove: "another number than 12 as `route.protocol`, and `learn off;` in `protocol kernel` of bird.conf",
     },
     Manager {
         name: "pppd",
         processes: &["pppd"],
         protocols: &[],
-        outbid: "`defaultroute-metric 700` in /etc/ppp/peers/NAME (pppd 2.4.8 or newer), or `nodefaultroute` with `gateway = \"none\"` in our configuration",
+        preempt: "`defaultroute-metric 700` in /etc/ppp/peers/NAME (pppd 2.4.8 or newer), or `nodefaultroute` with `gateway = \"none\"` in our configuration",
         remove: "`noreplacedefaultroute` in /etc/ppp/peers/NAME",
     },
     Manager {
         name: "another failover-agent",
         processes: &["failover-agent"],
         protocols: &[],
-        outbid: "end one of the two: a network namespace has room for one",
+        preempt: "end one of the two: a network namespace has room for one",
         remove: "end one of the two: a network namespace has room for one",
     },
 ];
 
-/// Whom a quarrel is with. Not a single process: a script that runs `ip` again and again is one opponent.
+/// Whom a conflict is with. Not a single process: a script that runs `ip` again and again is one contender.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Opponent {
+pub enum Contender {
     /// One of the programs that we know.
     Known(&'static str),
     /// Whoever puts routes with this protocol number.
@@ -156,46 +156,46 @@ pub enum Opponent {
     Unknown,
 }
 
-impl Opponent {
+impl Contender {
     /// Who it is. `ours` says that the actor's protocol number is that of our route or rule, which tells nothing. None: the kernel
     /// itself, which removes routes when an interface goes down.
-    pub fn of(actor: &Actor, ours: bool) -> Option<Opponent> {
+    pub fn of(actor: &Actor, ours: bool) -> Option<Contender> {
         if let Origin::Process { name, .. } = &actor.origin
             && let Some(manager) = by_process(name)
         {
-            return Some(Opponent::Known(manager.name));
+            return Some(Contender::Known(manager.name));
         }
         if !ours {
             let manager = by_protocol(actor.protocol);
-            let known = manager.map(|manager| Opponent::Known(manager.name));
-            return Some(known.unwrap_or(Opponent::Protocol(actor.protocol)));
+            let known = manager.map(|manager| Contender::Known(manager.name));
+            return Some(known.unwrap_or(Contender::Protocol(actor.protocol)));
         }
         match &actor.origin {
             Origin::Kernel => None,
-            Origin::Process { name, .. } if name != "ip" => Some(Opponent::Process(name.clone())),
-            Origin::Process { .. } | Origin::Unknown => Some(Opponent::Unknown),
+            Origin::Process { name, .. } if name != "ip" => Some(Contender::Process(name.clone())),
+            Origin::Process { .. } | Origin::Unknown => Some(Contender::Unknown),
         }
     }
 
     /// What the user can do about it.
-    pub fn cure(&self, offence: Offence) -> &'static str {
-        match (self, offence) {
-            (Opponent::Known(name), _) => {
+    pub fn remedy(&self, kind: ConflictKind) -> &'static str {
+        match (self, kind) {
+            (Contender::Known(name), _) => {
                 let manager = MANAGERS.iter().find(|manager| manager.name == *name);
-                manager.map_or(UNKNOWN, |manager| match offence {
-                    Offence::Outbid => manager.outbid,
-                    Offence::Route | Offence::Rule => manager.remove,
+                manager.map_or(UNKNOWN, |manager| match kind {
+                    ConflictKind::Preempt => manager.preempt,
+                    ConflictKind::Route | ConflictKind::Rule => manager.remove,
                 })
             }
-            (Opponent::Protocol(number), Offence::Outbid) => match number {
+            (Contender::Protocol(number), ConflictKind::Preempt) => match number {
                 3 => BOOT,
                 4 => STATIC,
                 9 => ROUTER_ADVERTISEMENTS,
                 16 => DHCP,
-                _ => UNKNOWN_OUTBIDS,
+                _ => UNKNOWN_PREEMPTS,
             },
-            (Opponent::Process(_) | Opponent::Unknown, Offence::Outbid) => UNKNOWN_OUTBIDS,
-            (_, Offence::Route | Offence::Rule) => UNKNOWN,
+            (Contender::Process(_) | Contender::Unknown, ConflictKind::Preempt) => UNKNOWN_PREEMPTS,
+            (_, ConflictKind::Route | ConflictKind::Rule) => UNKNOWN,
         }
     }
 }
@@ -208,20 +208,20 @@ const STATIC: &str = "give the static route a metric of 700 where it is configur
                       `Metric=700` in [Route]";
 const ROUTER_ADVERTISEMENTS: &str = "`sysctl net.ipv6.conf.INTERFACE.ra_defrtr_metric=1024` for the kernel, `RouteMetric=1024` in [IPv6AcceptRA] for \
                                      systemd-networkd, `ipv6.route-metric 1024` for NetworkManager";
-const UNKNOWN_OUTBIDS: &str = "find out who puts the route and give it a metric of 700 there, or set our `route.active_metric` below it";
+const UNKNOWN_PREEMPTS: &str = "find out who puts the route and give it a metric of 700 there, or set our `route.active_metric` below it";
 const UNKNOWN: &str = "find out who does it (systemd-networkd needs `ManageForeignRoutes=no` and `ManageForeignRoutingPolicyRules=no`; a script may \
                        flush routes or rules that are not its own)";
 
-impl fmt::Display for Opponent {
+impl fmt::Display for Contender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Opponent::Known(name) => write!(f, "{name}"),
-            Opponent::Protocol(number) => match protocol_name(*number) {
+            Contender::Known(name) => write!(f, "{name}"),
+            Contender::Protocol(number) => match protocol_name(*number) {
                 Some(name) => write!(f, "protocol {name} ({number})"),
                 None => write!(f, "protocol {number}"),
             },
-            Opponent::Process(name) => write!(f, "{name}"),
-            Opponent::Unknown => write!(f, "somebody"),
+            Contender::Process(name) => write!(f, "{name}"),
+            Contender::Unknown => write!(f, "an unknown program"),
         }
     }
 }
@@ -263,15 +263,15 @@ mod tests {
                     (1..=15).contains(&process.len()),
                     "{process}: the kernel cuts names off after 15 bytes"
                 );
-                let opponent = Opponent::of(&actor(Some(process), 4), false);
-                assert_eq!(opponent, Some(Opponent::Known(manager.name)));
-                let opponent = Opponent::of(&actor(Some(process), 136), true);
-                assert_eq!(opponent, Some(Opponent::Known(manager.name)));
+                let contender = Contender::of(&actor(Some(process), 4), false);
+                assert_eq!(contender, Some(Contender::Known(manager.name)));
+                let contender = Contender::of(&actor(Some(process), 136), true);
+                assert_eq!(contender, Some(Contender::Known(manager.name)));
             }
             for protocol in manager.protocols {
                 assert!(protocols.insert(protocol), "{protocol} twice");
-                let opponent = Opponent::of(&actor(None, *protocol), false);
-                assert_eq!(opponent, Some(Opponent::Known(manager.name)));
+                let contender = Contender::of(&actor(None, *protocol), false);
+                assert_eq!(contender, Some(Contender::Known(manager.name)));
             }
         }
     }
@@ -280,54 +280,54 @@ mod tests {
     fn the_protocol_of_our_own_route_says_nothing_of_who_removed_it() {
         // As if ours were keepalived's number.
         assert_eq!(
-            Opponent::of(&actor(None, 18), true),
-            Some(Opponent::Unknown)
+            Contender::of(&actor(None, 18), true),
+            Some(Contender::Unknown)
         );
         assert_eq!(
-            Opponent::of(&actor(Some("ip"), 136), true),
-            Some(Opponent::Unknown)
+            Contender::of(&actor(Some("ip"), 136), true),
+            Some(Contender::Unknown)
         );
         assert_eq!(
-            Opponent::of(&actor(Some("flusher"), 136), true),
-            Some(Opponent::Process("flusher".to_owned()))
+            Contender::of(&actor(Some("flusher"), 136), true),
+            Some(Contender::Process("flusher".to_owned()))
         );
         let kernel = Actor {
             protocol: 136,
             origin: Origin::Kernel,
         };
-        assert_eq!(Opponent::of(&kernel, true), None);
+        assert_eq!(Contender::of(&kernel, true), None);
         // pppd and route(8) ask by ioctl.
         let by_ioctl = Actor {
             protocol: 3,
             ..kernel
         };
-        let opponent = Opponent::of(&by_ioctl, false);
-        assert_eq!(opponent, Some(Opponent::Protocol(3)));
+        let contender = Contender::of(&by_ioctl, false);
+        assert_eq!(contender, Some(Contender::Protocol(3)));
     }
 
     #[test]
-    fn opponents_have_names_and_cures() {
-        let cure = |process, protocol, offence: Offence| {
-            let opponent = Opponent::of(&actor(process, protocol), offence != Offence::Outbid);
-            let opponent = opponent.unwrap();
-            (opponent.to_string(), opponent.cure(offence))
+    fn contenders_have_names_and_remedies() {
+        let remedy = |process, protocol, kind: ConflictKind| {
+            let contender = Contender::of(&actor(process, protocol), kind != ConflictKind::Preempt);
+            let contender = contender.unwrap();
+            (contender.to_string(), contender.remedy(kind))
         };
-        let (name, text) = cure(Some("systemd-network"), 16, Offence::Route);
+        let (name, text) = remedy(Some("systemd-network"), 16, ConflictKind::Route);
         assert_eq!(name, "systemd-networkd");
         assert!(text.contains("ManageForeignRoutes=no"));
-        let (name, text) = cure(None, 16, Offence::Outbid);
+        let (name, text) = remedy(None, 16, ConflictKind::Preempt);
         assert_eq!(name, "protocol dhcp (16)");
         assert!(text.contains("dhcpcd `metric 700`"));
-        let (name, text) = cure(Some("NetworkManager"), 16, Offence::Outbid);
+        let (name, text) = remedy(Some("NetworkManager"), 16, ConflictKind::Preempt);
         assert_eq!(name, "NetworkManager");
         assert!(text.contains("ipv4.route-metric 700"));
         assert_eq!(
-            cure(None, 200, Offence::Outbid),
-            ("protocol 200".to_owned(), UNKNOWN_OUTBIDS)
+            remedy(None, 200, ConflictKind::Preempt),
+            ("protocol 200".to_owned(), UNKNOWN_PREEMPTS)
         );
         assert_eq!(
-            cure(Some("ip"), 136, Offence::Rule),
-            ("somebody".to_owned(), UNKNOWN)
+            remedy(Some("ip"), 136, ConflictKind::Rule),
+            ("an unknown program".to_owned(), UNKNOWN)
         );
     }
 }

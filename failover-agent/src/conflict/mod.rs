@@ -1,0 +1,12 @@
+//! Route conflicts: another program changes again and again what the agent has done to routes and rules.
+//!
+//! | file | concern |
+//! |---|---|
+//! | `contender.rs` | who the other program is, and the remedy: the setting that makes it leave ours alone |
+//! | `history.rs` | how often it happened, when that is a conflict, and how often it is reported: pure |
+
+mod contender;
+mod history;
+
+pub use self::contender::{ConflictKind, Contender};
+pub(crate) use self::history::{ConflictKey, Conflicts};
