@@ -11,13 +11,13 @@ mod hooks;
 mod lost;
 mod memory;
 mod orders;
-mod pace;
 mod programs;
 mod reload;
 mod repairs;
 mod report;
 mod restart;
 mod rules;
+mod schedule;
 mod setup;
 mod signals;
 mod status;
@@ -43,8 +43,8 @@ use self::{
     again::again,
     drill::Drills,
     memory::Memory,
-    pace::Pace,
     rules::{machine_config, probe_specs, targets},
+    schedule::ScanSchedule,
     setup::{clean_up, prepare, take_away, warn_of_duplicates},
     signals::{Asked, Signals},
     survive::survive,
@@ -105,7 +105,7 @@ pub async fn run(
     let lock = Lock::acquire(&config.dirs.run)?;
     let namespace_lock = NamespaceLock::acquire(&config.dirs.run)?;
     let (mut router, observer, links, missing) =
-        match again("looking at the uplinks", || look(&config, store)) {
+        match again("scanning the uplinks", || survey(&config, store)) {
             // Nobody else would take away what the program before this one has left in place.
             Err(error) if lock.was_handed_over() => {
                 return Err(unless_left(take_away(&config, store), error));
@@ -168,7 +168,7 @@ pub async fn run(
 }
 
 /// Looks at everything that the agent begins with, and changes nothing.
-fn look(
+fn survey(
     config: &Config,
     store: &Store,
 ) -> anyhow::Result<(Router, Observer, PerUplink<Link>, Vec<Failure>)> {
@@ -232,7 +232,7 @@ struct Agent<'a> {
     memory: Memory,
     /// Health changed since it was put down.
     health_unsaved: bool,
-    pace: Pace,
+    scans: ScanSchedule,
     lease: Interval,
     /// The observer does not know the uplinks of a new configuration yet.
     rewatch: bool,
@@ -318,7 +318,7 @@ impl<'a> Agent<'a> {
             drill_unsaved: false,
             memory,
             health_unsaved: false,
-            pace: Pace::new(),
+            scans: ScanSchedule::new(),
             rewatch: false,
             restart: None,
             repairs: repairs::Repairs::default(),
@@ -388,9 +388,9 @@ impl<'a> Agent<'a> {
                     self.machine.handle_timeout(self.clock.now());
                 }
                 change = observer.next() => self.changed(&change),
-                () = sleep_until(Some(self.pace.due())) => {
-                    self.synchronize();
-                    observer.saw(&self.links);
+                () = sleep_until(Some(self.scans.due())) => {
+                    self.scan();
+                    observer.note_scan(&self.links);
                 }
                 () = sleep_until(self.restart) => return Ok(Ended::Restarting),
                 Some((request, reply)) = requests.recv() => {

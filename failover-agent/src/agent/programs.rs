@@ -11,10 +11,10 @@ use tracing::{debug, warn};
 use super::{Agent, setup::attach};
 use crate::{interface, route::Origin};
 
-/// Least time from one look at the programs to the next: some are wanted by each scan and each status.
+/// Least time from one verification of the programs to the next: some are wanted by each scan and each status.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Longest time without a look. The kernel tells nobody of a TCX link that is detached, nor of a map entry that is deleted.
+/// Longest time without one. The kernel tells nobody of a TCX link that is detached, nor of a map entry that is deleted.
 const REST: Duration = Duration::from_secs(5);
 
 /// Least time from one line about an uplink's programs to the next.
@@ -72,7 +72,7 @@ impl Watch {
 }
 
 impl Agent<'_> {
-    /// Looks whether a look at the programs is due.
+    /// Verifies the programs if that is due.
     pub(super) fn watch_programs(&mut self) {
         if self.programs.looked.elapsed() >= REST {
             self.verify_programs();
@@ -84,7 +84,7 @@ impl Agent<'_> {
         let due = self.programs.looked + PAUSE;
         if Instant::now() < due {
             if self.programs.suspect {
-                self.pace.schedule_at(due);
+                self.scans.by(due);
             }
             return;
         }
@@ -97,7 +97,7 @@ impl Agent<'_> {
             }
             // The interface is not the one that was looked at last: a scan must come first.
             if interface::name(link.ifindex).as_ref() != Some(&link.interface) {
-                self.pace.schedule(false);
+                self.scans.soon(false);
                 continue;
             }
             match self.datapath.missing(link.ifindex) {

@@ -77,7 +77,7 @@ impl Agent<'_> {
         self.drill_unsaved = true;
         self.health_unsaved = true;
         // The observer has not heard of what new uplinks did until now.
-        self.pace.schedule(false);
+        self.scans.soon(false);
         self.align_routes();
         match self.router.release() {
             Ok(report) => log_report("routes", &report),

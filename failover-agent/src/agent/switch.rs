@@ -105,7 +105,7 @@ impl Agent<'_> {
             Ok(confirmed) => {
                 record.routed = Some(self.clock.now());
                 if confirmed.displaced {
-                    self.pace.schedule(true);
+                    self.scans.soon(true);
                 }
                 for change in &confirmed.changes {
                     debug!("routes: {change}");
@@ -149,7 +149,7 @@ impl Agent<'_> {
             Ok(standing) => standing,
             Err(error) => {
                 warn!(%family, "gates stay open, because the default routes cannot be read: {error:#}");
-                self.pace.schedule(false);
+                self.scans.soon(false);
                 return;
             }
         };
@@ -162,7 +162,7 @@ impl Agent<'_> {
             self.set_gate(uplink, family, Gate::Open);
         }
         // What the switch has left behind is put right.
-        self.pace.schedule(false);
+        self.scans.soon(false);
     }
 
     fn record(&self, decision: &Switch) -> SwitchRecord {
@@ -235,8 +235,8 @@ impl Agent<'_> {
             }
             Err(error) => {
                 error!(uplink = name, %family, "{name}: gate could not be set: {error:#}");
-                // The next look tries again.
-                self.pace.failed();
+                // The next scan tries again.
+                self.scans.failed();
                 false
             }
         }

@@ -12,7 +12,7 @@ use super::{
 use crate::route::{Change, Link, Path, Report};
 
 impl Agent<'_> {
-    /// Takes note of a change; what follows from it is done by [`Agent::synchronize`] a little later, except for the carrier, which
+    /// Takes note of a change; what follows from it is done by [`Agent::scan`] a little later, except for the carrier, which
     /// the policy must know at once.
     pub(super) fn changed(&mut self, change: &Change) {
         debug!("netlink: {change:?}");
@@ -22,7 +22,7 @@ impl Agent<'_> {
         }
         if let Change::Programs { ifindex, by } = change {
             self.programs.removed(*ifindex, by);
-            self.pace.schedule(true);
+            self.scans.soon(true);
             return;
         }
         self.repairs.note(change);
@@ -64,26 +64,26 @@ impl Agent<'_> {
                 | Change::Rule { .. }
                 | Change::Nexthop { .. }
         );
-        self.pace.schedule(contested);
+        self.scans.soon(contested);
     }
 
     /// Looks at all uplinks again and brings programs, tables, routes, probes and policy in line with what is there now.
-    pub(super) fn synchronize(&mut self) {
-        let begun = self.pace.begin();
+    pub(super) fn scan(&mut self) {
+        let begun = self.scans.begin();
         self.bring_in_line();
-        self.pace.looked(begun);
+        self.scans.end(begun);
         debug!(
-            took_us = u64::try_from(self.pace.took().as_micros()).unwrap_or(u64::MAX),
-            "looked at uplinks and routes"
+            took_us = u64::try_from(self.scans.took().as_micros()).unwrap_or(u64::MAX),
+            "scanned uplinks and routes"
         );
     }
 
     fn bring_in_line(&mut self) {
-        let links = match self.router.rediscover(&self.config) {
+        let links = match self.router.scan(&self.config) {
             Ok(links) => links,
             Err(error) => {
-                warn!("cannot look at the uplinks: {error:#}");
-                self.pace.failed();
+                warn!("cannot scan the uplinks: {error:#}");
+                self.scans.failed();
                 return;
             }
         };
@@ -118,19 +118,19 @@ impl Agent<'_> {
             }
             Err(error) => {
                 warn!("tables and rules could not be brought in line: {error:#}");
-                self.pace.failed();
+                self.scans.failed();
             }
         }
         let report = self.router.settle();
-        self.pace.note_changed(!report.changes.is_empty());
-        self.pace.note_displaced(report.displaced);
+        self.scans.note_changed(!report.changes.is_empty());
+        self.scans.note_displaced(report.displaced);
         self.log_report(&report);
         changes.extend(report.changes);
         self.report_repairs(&changes);
         self.tell_foreign();
         self.resolve_gateways();
-        if let Some(time) = self.router.look_again() {
-            self.pace.schedule_at(time);
+        if let Some(time) = self.router.next_scan() {
+            self.scans.by(time);
         }
     }
 

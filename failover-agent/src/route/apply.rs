@@ -50,7 +50,7 @@ impl Router {
         let started = Instant::now();
         let mut former = self.former(family)?;
         let mut ours = Some(former.routes.clone());
-        // Where the kernel has a route, although it lists none; after one look for what has just come.
+        // Where the kernel has a route, although it lists none; after one scan for what has just come.
         let (mut surprises, mut unlisted) = (Vec::new(), Vec::new());
         let mut failures = 0;
         loop {

@@ -38,13 +38,13 @@ pub(super) struct Missing {
     since: HashMap<(UplinkId, Family), Instant>,
     /// Why an uplink has no way out.
     reasons: HashMap<(UplinkId, Family), String>,
-    look_again: Option<Instant>,
+    next_scan: Option<Instant>,
 }
 
 impl Missing {
     /// A route has so much left of its lifetime.
     pub(super) fn ends_in(&mut self, left: Duration) {
-        self.look_again_at(Instant::now() + left + SWEPT);
+        self.scan_by(Instant::now() + left + SWEPT);
     }
 
     /// What is known of others than these uplinks is forgotten.
@@ -53,8 +53,8 @@ impl Missing {
         self.reasons.retain(|(uplink, _), _| kept.contains(*uplink));
     }
 
-    fn look_again_at(&mut self, time: Instant) {
-        self.look_again = Some(self.look_again.map_or(time, |earlier| earlier.min(time)));
+    fn scan_by(&mut self, time: Instant) {
+        self.next_scan = Some(self.next_scan.map_or(time, |earlier| earlier.min(time)));
     }
 }
 
@@ -65,7 +65,7 @@ impl Router {
     /// A [`Failure`]: those of [`Router::await_uplinks`] and what it waits for. Or netlink fails.
     pub fn discover(&mut self, config: &Config) -> Result<PerUplink<Link>> {
         let survey = self.survey()?;
-        let (links, missing) = self.look(&survey, config)?;
+        let (links, missing) = self.read(&survey, config)?;
         if let Some(failure) = missing.into_iter().next() {
             return Err(failure.into());
         }
@@ -82,12 +82,12 @@ impl Router {
     /// link. Or netlink fails.
     pub fn await_uplinks(&mut self, config: &Config) -> Result<(PerUplink<Link>, Vec<Failure>)> {
         let survey = self.survey()?;
-        let (links, missing) = self.look(&survey, config)?;
+        let (links, missing) = self.read(&survey, config)?;
         check_targets(config, &links)?;
         Ok((links, missing))
     }
 
-    fn look(
+    fn read(
         &mut self,
         survey: &Survey,
         config: &Config,
@@ -136,8 +136,8 @@ impl Router {
     ///
     /// # Errors
     /// Netlink fails.
-    pub fn rediscover(&mut self, config: &Config) -> Result<PerUplink<Link>> {
-        self.missing.look_again = None;
+    pub fn scan(&mut self, config: &Config) -> Result<PerUplink<Link>> {
+        self.missing.next_scan = None;
         self.missing.reasons.clear();
         let slots = self.slots_of(config)?;
         let survey = self.survey()?;
@@ -179,24 +179,24 @@ impl Router {
         elsewhere.map(|address| address.ip).collect()
     }
 
-    /// Every address that this host had at the last [`Router::rediscover`], but for those of uplinks' interfaces that have another name.
+    /// Every address that this host had at the last [`Router::scan`], but for those of uplinks' interfaces that have another name.
     pub fn addresses(&self) -> &[IpAddr] {
         &self.addresses
     }
 
-    /// Why [`Router::rediscover`] has found no way out for a family of an uplink whose interface is there.
+    /// Why [`Router::scan`] has found no way out for a family of an uplink whose interface is there.
     pub fn why_lost(&self, uplink: UplinkId, family: Family) -> Option<&str> {
         let reason = self.missing.reasons.get(&(uplink, family));
         reason.map(String::as_str)
     }
 
-    /// When [`Router::rediscover`] may find something else although the kernel tells of no change: what lingers is gone, or an
+    /// When [`Router::scan`] may find something else although the kernel tells of no change: what lingers is gone, or an
     /// advertised route's lifetime is over.
-    pub fn look_again(&self) -> Option<Instant> {
-        self.missing.look_again
+    pub fn next_scan(&self) -> Option<Instant> {
+        self.missing.next_scan
     }
 
-    /// Whether what [`Router::rediscover`] has returned is what was known of an uplink before it lost its address or gateway.
+    /// Whether what [`Router::scan`] has returned is what was known of an uplink before it lost its address or gateway.
     pub fn lingers(&self) -> bool {
         !self.missing.since.is_empty()
     }
@@ -229,7 +229,7 @@ impl Router {
             self.missing.since.remove(&(uplink, family));
             return None;
         }
-        self.missing.look_again_at(until);
+        self.missing.scan_by(until);
         Some(known.clone())
     }
 

@@ -163,13 +163,13 @@ impl Router {
         };
     }
 
-    /// Whether such a route stood at the last look, as `ip route` prints it.
+    /// Whether such a route stood at the last scan, as `ip route` prints it.
     pub fn foreign_stands(&self, family: Family, route: &str) -> bool {
         let mut foreign = self.foreign[family].iter();
         foreign.any(|other| message::describe(other) == route)
     }
 
-    /// The foreign default routes that concern ours, as the last switch or look has found them.
+    /// The foreign default routes that concern ours, as the last switch or scan has found them.
     pub fn foreign_defaults(&self) -> impl Iterator<Item = &ForeignDefault> {
         self.concerning.values().flatten()
     }

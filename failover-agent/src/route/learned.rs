@@ -60,7 +60,7 @@ pub(super) struct Learned {
 #[derive(Debug)]
 struct Known {
     way: WayOut,
-    /// The route stood at the last look, and its interface has been up since.
+    /// The route stood at the last scan, and its interface has been up since.
     stands: bool,
     entry: Entry,
 }

@@ -147,7 +147,7 @@ pub struct Confirmed {
     pub confirmed: Duration,
     /// Superfluous and displaced routes are gone.
     pub settled: Duration,
-    /// Others' routes had to make way: look again. Between the legs of an IPv6 multipath route may be one without a gateway, which the
+    /// Others' routes had to make way: scan again. Between the legs of an IPv6 multipath route may be one without a gateway, which the
     /// kernel does not list as long as they stand (`fib6_dump_node` in `net/ipv6/ip6_fib.c` goes on behind the last leg).
     pub displaced: bool,
     /// What was changed.
@@ -185,7 +185,7 @@ pub struct Router {
     active: PerFamily<UplinkSet>,
     /// Whose default routes do not stand.
     withdrawn: PerFamily<UplinkSet>,
-    /// Every address of this host at the last look.
+    /// Every address of this host at the last scan.
     addresses: Vec<IpAddr>,
     /// Default routes in the main table that are not ours. Kept, because finding them
     /// means walking the whole table, which must not happen in the middle of a switch.
@@ -253,7 +253,7 @@ impl Router {
         Ok(members)
     }
 
-    /// Does again in the main table what is missing or was undone, as [`Router::rediscover`] has just found it: routes that the kernel
+    /// Does again in the main table what is missing or was undone, as [`Router::scan`] has just found it: routes that the kernel
     /// removed with the interface, a better default route that a DHCP client has put back. To be called after [`Router::prepare`], which
     /// does the same for tables and rules. How often is the caller's decision.
     pub fn settle(&mut self) -> Report {

@@ -156,9 +156,9 @@ impl Observer {
         }
     }
 
-    /// Takes over what was seen of the carriers by a look. The kernel tells late of a carrier, and not at all of one that came back in the
-    /// meantime (`linkwatch_schedule_work` in `net/core/link_watch.c`): a look may have seen it gone, and its return must be a change.
-    pub fn saw(&mut self, links: &PerUplink<Link>) {
+    /// Takes over what was seen of the carriers by a scan. The kernel tells late of a carrier, and not at all of one that came back in the
+    /// meantime (`linkwatch_schedule_work` in `net/core/link_watch.c`): a scan may have seen it gone, and its return must be a change.
+    pub fn note_scan(&mut self, links: &PerUplink<Link>) {
         for uplink in &mut self.uplinks {
             let link = links.values().find(|link| link.interface == uplink.name);
             if let Some(link) = link.filter(|link| uplink.ifindex == Some(link.ifindex)) {

@@ -242,7 +242,7 @@ fn routes_that_lead_nowhere_are_no_obstacle() {
                     ip(&format!("{option} route append {route}"));
                     // Known, or new to a switch.
                     if metric != 400 {
-                        router.rediscover(&config).unwrap();
+                        router.scan(&config).unwrap();
                     }
                     for to in [A, B] {
                         router.activate(family, only(to)).unwrap();
@@ -266,7 +266,7 @@ fn routes_that_lead_nowhere_are_no_obstacle() {
                         assert!(way.contains(&link.interface), "{way}");
                     }
                     ip(&format!("{option} route del {route}"));
-                    router.rediscover(&config).unwrap();
+                    router.scan(&config).unwrap();
                     router.settle();
                 }
             }

@@ -83,15 +83,15 @@ fn finds_what_the_kernel_does_not_list() {
         ip("-6 route append default dev up2 metric 7");
         ip("-6 route append default via 2001:db8:1::1 dev up1 metric 7");
         assert!(!ip("-6 route show default").contains("dev up2"));
-        let links = router.rediscover(&config).unwrap();
+        let links = router.scan(&config).unwrap();
         router.prepare(&links).unwrap();
         assert!(router.activate(Family::V6, only(A)).unwrap().displaced);
         assert!(ip("-6 route show default").contains("dev up2 metric 7"));
 
-        router.rediscover(&config).unwrap();
+        router.scan(&config).unwrap();
         assert!(router.settle().displaced);
         assert!(!ip("-6 route show default").contains("metric 7"));
-        router.rediscover(&config).unwrap();
+        router.scan(&config).unwrap();
         assert!(!router.settle().displaced);
     });
 }
@@ -223,7 +223,7 @@ fn a_carrier_that_only_a_look_saw_gone_is_back() {
             let mut observer = Observer::open(&router, &["up0"]).unwrap();
             let up0 = links[A].ifindex;
             let mut expect = async |command: &str, links: &PerUplink<Link>, expected: Seen| {
-                observer.saw(links);
+                observer.note_scan(links);
                 ip(command);
                 assert_eq!(seen(&next(&mut observer, command).await), expected);
             };
@@ -231,7 +231,7 @@ fn a_carrier_that_only_a_look_saw_gone_is_back() {
             ip("link set up0 txqueuelen 500");
             let address = "addr add 10.9.1.1/24 dev up0";
             expect(address, &links, Seen::Address(up0)).await;
-            let mut gone = router.rediscover(&config).unwrap();
+            let mut gone = router.scan(&config).unwrap();
             gone[A].carrier = false;
             let back = Seen::Link(up0, true, false);
             expect("link set up0 txqueuelen 501", &gone, back).await;

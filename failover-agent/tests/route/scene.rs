@@ -37,7 +37,7 @@ pub(crate) fn router(config: &Config, state: &Path) -> (Router, PerUplink<Link>)
 
 /// Looks again and puts right what was undone, as the agent does after a change.
 pub(crate) fn look(router: &mut Router, config: &Config) -> Report {
-    let links = router.rediscover(config).unwrap();
+    let links = router.scan(config).unwrap();
     let mut report = router.prepare(&links).unwrap();
     let settled = router.settle();
     report.changes.extend(settled.changes);

@@ -33,7 +33,7 @@ fn an_uplink_in_front_leaves_the_others_alone() {
         let before = snapshot();
 
         let three = config(&["up0", "up1", "up2"]);
-        let links = router.rediscover(&three).unwrap();
+        let links = router.scan(&three).unwrap();
         let slots: Vec<usize> = links.ids().map(|uplink| uplink.0).collect();
         assert_eq!(slots, [2, 0, 1]);
         let report = router.prepare(&links).unwrap();
@@ -81,7 +81,7 @@ fn an_uplink_in_front_leaves_the_others_alone() {
 
         // One that is taken out leaves its number to the next.
         let other = config(&["up1", "up3"]);
-        let links = second.rediscover(&other).unwrap();
+        let links = second.scan(&other).unwrap();
         assert_eq!(
             links.ids().map(|uplink| uplink.0).collect::<Vec<_>>(),
             [0, 1]

@@ -94,7 +94,7 @@ impl Overruns {
             let mut log = agent.log().into_iter().skip(earlier);
             log.find(|line| says(line, "netlink: Resync"))
                 .ok_or("it has not lost notifications")?;
-            log.find(|line| says(line, "looked at uplinks and routes"))
+            log.find(|line| says(line, "scanned uplinks and routes"))
                 .ok_or("it has not looked again")
         })?;
         self.took.push_ms(looked.at - begun);
