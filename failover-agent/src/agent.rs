@@ -1,6 +1,7 @@
 //! The one select! loop: inputs in, actions out.
 
 mod again;
+mod commands;
 mod cut;
 mod drill;
 mod events;
@@ -10,7 +11,6 @@ mod former;
 mod hooks;
 mod lost;
 mod memory;
-mod orders;
 mod programs;
 mod reload;
 mod repairs;
@@ -288,7 +288,7 @@ impl<'a> Agent<'a> {
         let memory = Memory::load(store);
         let machine = Machine::new(MachineConfig {
             active,
-            drill: orders::earlier_drill(&drills, &configured(&config, &links), clock),
+            drill: commands::earlier_drill(&drills, &configured(&config, &links), clock),
             ..machine_config(&config, &links, memory.known())
         });
         let (sender, inputs) = mpsc::channel(INPUTS);

@@ -40,7 +40,7 @@ pub enum Verb {
     /// Show what the running agent knows: the active uplink, health, loss, gates, counters, last switches, route conflicts
     #[command(after_help = STATUS_EXAMPLES)]
     Status(StatusArgs),
-    /// Keep an uplink active by hand as long as it is Up, or let the ranks decide again
+    /// Keep an uplink active as long as it is Up (a manual override), or let the ranks decide again
     #[command(after_help = SWITCH_EXAMPLES)]
     Switch(SwitchArgs),
     /// Treat an uplink as Down for a while, to see that everything goes on by another

@@ -1,4 +1,4 @@
-//! Orders by hand, given to a running agent by its own verbs: switches, drills, and what is refused.
+//! Commands, given to a running agent by its own verbs: switches, drills, and what is refused.
 
 use std::process::Output;
 
@@ -54,7 +54,10 @@ fn a_switch_by_hand_holds_and_a_switch_back_drains() -> Result<()> {
     assert!(answer.contains("lte"), "{answer}");
     let status = wait_active(&agent, "lte")?;
     assert_eq!(last_switch(&status)["cause"], "manual");
-    assert_eq!(status["uplinks"][1]["families"]["ipv4"]["pinned"], true);
+    assert_eq!(
+        status["uplinks"][1]["families"]["ipv4"]["manual_override"],
+        true
+    );
     // To a less preferred one: cut at once. Its sockets are ended beside the loop that answers.
     assert_eq!(status["uplinks"][0]["gate"], "closed");
     agent.wait_for_status("cable is cut", SOON, |status| {

@@ -136,7 +136,7 @@ pub enum Note {
         /// When the failback is due.
         until: Time,
     },
-    /// An uplink that was chosen by hand is Down: the ranks decide again.
+    /// The uplink of a manual override is Down: the ranks decide again.
     Released {
         /// Which uplink.
         uplink: UplinkId,

@@ -5,9 +5,9 @@ use super::{Family, Health, Time, UplinkId};
 /// An order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Keep this uplink active by hand in each family in which it is Up, until it is Down there.
+    /// Keep this uplink active (a manual override) in each family in which it is Up, until it is Down there.
     Switch(UplinkId),
-    /// End everything that was ordered by hand, also a drill: the ranks decide again.
+    /// End the manual override, and a drill: the ranks decide again.
     Auto,
     /// Treat an uplink as Down until then. Takes the place of an earlier drill; ends one if the time is past.
     Drill {

@@ -41,8 +41,8 @@ pub(super) struct Election {
     cause: Option<Cause>,
     /// The last confirmed failback to a better group.
     failback: Option<Time>,
-    /// The uplink that was chosen by hand.
-    pin: Option<UplinkId>,
+    /// The manual override.
+    manual_override: Option<UplinkId>,
     /// Whether it was told that there is nowhere to go.
     told_nowhere: bool,
     pub(super) candidates: PerUplink<Candidate>,
@@ -57,7 +57,7 @@ impl Election {
         family: Family,
         uplinks: &PerUplink<UplinkSettings>,
         adopted: UplinkSet,
-        pin: Option<UplinkId>,
+        manual_override: Option<UplinkId>,
     ) -> Self {
         let known = |id: &UplinkId| uplinks.contains(*id);
         Election {
@@ -68,7 +68,7 @@ impl Election {
             in_flight: None,
             cause: None,
             failback: None,
-            pin: pin.filter(known),
+            manual_override: manual_override.filter(known),
             told_nowhere: false,
             candidates: uplinks.map(|_, _| Candidate::default()),
             asking: false,
@@ -102,14 +102,14 @@ impl Election {
         self.cause
     }
 
-    /// The uplink that was chosen by hand.
-    pub(super) fn pin(&self) -> Option<UplinkId> {
-        self.pin
+    /// The manual override.
+    pub(super) fn manual_override(&self) -> Option<UplinkId> {
+        self.manual_override
     }
 
-    /// Chooses an uplink by hand, or none.
-    pub(super) fn set_pin(&mut self, pin: Option<UplinkId>) {
-        self.pin = pin;
+    /// Sets the manual override, or ends it.
+    pub(super) fn set_override(&mut self, uplink: Option<UplinkId>) {
+        self.manual_override = uplink;
     }
 
     /// Takes the answer to a switch; one that does not belong to the switch in flight says nothing. If it was confirmed:
@@ -183,15 +183,15 @@ impl Election {
         }
         if down == active {
             self.fail_over(trackers, now, out);
-        } else if !self.leave(down, trackers, now, out) && self.pin.is_none() {
+        } else if !self.leave(down, trackers, now, out) && self.manual_override.is_none() {
             self.fail_back(trackers, now, out);
         }
     }
 
-    /// Forgets a choice by hand that is Down: it would otherwise move the traffic a second time when it comes back.
+    /// Ends a manual override whose uplink is Down: it would otherwise move the traffic a second time when it comes back.
     fn release(&mut self, trackers: &PerUplink<Tracker>, out: &mut VecDeque<Action>) {
-        let down = |pin: &mut UplinkId| trackers[*pin].health() == Health::Down;
-        if let Some(uplink) = self.pin.take_if(down) {
+        let down = |uplink: &mut UplinkId| trackers[*uplink].health() == Health::Down;
+        if let Some(uplink) = self.manual_override.take_if(down) {
             let family = self.family;
             out.push_back(Action::Note(Note::Released { uplink, family }));
         }
@@ -205,13 +205,13 @@ impl Election {
         now: Time,
         out: &mut VecDeque<Action>,
     ) -> bool {
-        let elsewhere = |pin: &UplinkId| self.active != UplinkSet::only(*pin);
-        let Some(pin) = self.pin.filter(elsewhere) else {
+        let elsewhere = |uplink: &UplinkId| self.active != UplinkSet::only(*uplink);
+        let Some(chosen) = self.manual_override.filter(elsewhere) else {
             return false;
         };
         let all_down = down == self.active;
         let trouble = trouble(down, trackers).filter(|_| all_down);
-        let wanted = |tracker: &Tracker| tracker.uplink() == pin;
+        let wanted = |tracker: &Tracker| tracker.uplink() == chosen;
         let Pick::Take(to) = self.pick(wanted, trackers, trouble, now, out) else {
             return false;
         };
@@ -382,7 +382,7 @@ impl Election {
     pub(super) fn reconfigure(&mut self, uplinks: &PerUplink<UplinkSettings>, kept: UplinkSet) {
         self.candidates = uplinks.carry(&self.candidates, kept, |_, _| Candidate::default());
         self.active = self.active.intersection(kept);
-        self.pin = self.pin.filter(|pin| kept.contains(*pin));
+        self.manual_override = self.manual_override.filter(|uplink| kept.contains(*uplink));
         let in_flight = self
             .in_flight
             .map(|(to, cause)| (to.intersection(kept), cause));

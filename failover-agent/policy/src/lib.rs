@@ -34,8 +34,8 @@
 //! * Where that is wanted, an uplink that is Down and not active has no default route (it is withdrawn), as long as there is an active
 //!   one: from after the switch until it is Up again, before anything is switched to it. For a family without targets the other
 //!   one tells.
-//! * An uplink chosen by hand is active alone as long as it is Up, over a new start of the agent too; Down, it is left as usual and the
-//!   choice is forgotten.
+//! * The uplink of a manual override is active alone as long as it is Up, over a new start of the agent too; Down, it is left as usual and the
+//!   override ends.
 //! * An uplink in a drill counts as Down. The drill ends by its time, or as soon as no other uplink is left that could be Up.
 //! * An uplink that measurement has found Down in every family is to be recovered, and again after each `recover_interval`; never sooner after the
 //!   last time, and not while a switch or the proof for one is on its way. One that starts as Down is so after its first grace.

@@ -53,12 +53,12 @@ impl Machine {
             uplinks,
             active,
             drill,
-            pinned,
+            manual_override,
             withdraw,
         } = rules;
         let families = PerFamily::from_fn(|family| FamilyState {
             trackers: uplinks.map(|id, settings| Tracker::new(id, family, settings)),
-            election: Election::new(family, &uplinks, active[family], pinned[family]),
+            election: Election::new(family, &uplinks, active[family], manual_override[family]),
             cutoff: Cutoff::new(family, &uplinks),
             withdrawal: Withdrawal::new(family),
         });
@@ -142,10 +142,10 @@ impl Machine {
     /// Why it is not carried out; nothing has changed then.
     pub fn command(&mut self, command: Command, now: Time) -> Result<(), Refusal> {
         match command {
-            Command::Switch(uplink) => self.pin(uplink)?,
+            Command::Switch(uplink) => self.override_with(uplink)?,
             Command::Auto => {
                 for state in self.families.values_mut() {
-                    state.election.set_pin(None);
+                    state.election.set_override(None);
                 }
                 self.set_drill(None, None, now);
             }
@@ -216,9 +216,9 @@ impl Machine {
             .map_or(Time::default(), Tracker::since)
     }
 
-    /// The uplink that was chosen by hand in a family.
-    pub fn pinned(&self, family: Family) -> Option<UplinkId> {
-        self.families[family].election.pin()
+    /// The manual override in a family.
+    pub fn manual_override(&self, family: Family) -> Option<UplinkId> {
+        self.families[family].election.manual_override()
     }
 
     /// The uplink in a drill, and the end of it.
@@ -277,8 +277,8 @@ impl Machine {
         state.cutoff.switched(to, cause, &state.trackers, now);
     }
 
-    /// Chooses `uplink` by hand where it is Up.
-    fn pin(&mut self, uplink: UplinkId) -> Result<(), Refusal> {
+    /// Makes `uplink` the manual override where it is Up.
+    fn override_with(&mut self, uplink: UplinkId) -> Result<(), Refusal> {
         let up = |state: &FamilyState| state.trackers[uplink].health() == Health::Up;
         if !self.families.v4.trackers.contains(uplink) {
             return Err(Refusal::Unknown);
@@ -292,8 +292,7 @@ impl Machine {
             return Err(Refusal::NotUp { health, drill });
         }
         for state in self.families.values_mut() {
-            let pin = up(state).then_some(uplink);
-            state.election.set_pin(pin);
+            state.election.set_override(up(state).then_some(uplink));
         }
         Ok(())
     }

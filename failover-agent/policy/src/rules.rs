@@ -64,8 +64,8 @@ pub struct MachineConfig {
     pub active: PerFamily<UplinkSet>,
     /// A drill that an earlier run of the agent has begun, and its end.
     pub drill: Option<(UplinkId, Time)>,
-    /// The uplinks that an earlier run was told by hand to keep active.
-    pub pinned: PerFamily<Option<UplinkId>>,
+    /// The manual overrides of an earlier run.
+    pub manual_override: PerFamily<Option<UplinkId>>,
     /// Whether the default routes of an uplink that is Down are withdrawn ([`Action::Withdraw`]).
     pub withdraw: bool,
 }

@@ -15,7 +15,7 @@ impl Election {
         now: Time,
         out: &mut VecDeque<Action>,
     ) {
-        if self.await_pin(trackers, now, out) {
+        if self.await_override(trackers, now, out) {
             return;
         }
         let adopted = |tracker: &&Tracker| self.active.contains(tracker.uplink());
@@ -45,18 +45,20 @@ impl Election {
         }
     }
 
-    /// Goes to the uplink that was chosen by hand before the agent was started anew; whether it does, or may still. One that is Down is
+    /// Goes to the uplink of a manual override of before the agent was started anew; whether it does, or may still. One that is Down is
     /// forgotten before.
-    fn await_pin(
+    fn await_override(
         &mut self,
         trackers: &PerUplink<Tracker>,
         now: Time,
         out: &mut VecDeque<Action>,
     ) -> bool {
-        let Some(pin) = self.pin() else { return false };
-        let pinned = &trackers[pin];
-        let blind = pinned.health() == Health::Blind && pinned.present();
-        let wanted = |tracker: &Tracker| tracker.uplink() == pin;
+        let Some(chosen) = self.manual_override() else {
+            return false;
+        };
+        let tracker = &trackers[chosen];
+        let blind = tracker.health() == Health::Blind && tracker.present();
+        let wanted = |tracker: &Tracker| tracker.uplink() == chosen;
         match self.pick(wanted, trackers, None, now, out) {
             Pick::Take(to) => {
                 let detected = detected(UplinkSet::NONE, to, trackers);
@@ -64,7 +66,7 @@ impl Election {
                 true
             }
             Pick::Wait => true,
-            Pick::Nobody => pinned.undecided() || blind && self.active.contains(pin),
+            Pick::Nobody => tracker.undecided() || blind && self.active.contains(chosen),
         }
     }
 

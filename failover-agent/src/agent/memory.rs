@@ -1,5 +1,5 @@
 //! What a run has found out and the next one should know: an uplink that was Down when the agent ended is not preferred again
-//! merely because the agent was started anew, and what was chosen by hand stays chosen.
+//! merely because the agent was started anew, and a manual override stays.
 
 use std::collections::BTreeMap;
 
@@ -11,13 +11,13 @@ use crate::store::{Life, Store, StoredFile, per_family};
 
 const FILE: &str = "health.json";
 
-/// What was known: which uplinks were Down, by interface, and which were chosen by hand.
+/// What was known: which uplinks were Down, by interface, and the manual overrides.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Known {
     down: BTreeMap<String, Families>,
-    /// Interfaces of the uplinks that were chosen by hand.
+    /// Interfaces of the uplinks of manual overrides.
     #[serde(default, with = "per_family")]
-    pinned: PerFamily<Option<String>>,
+    manual_override: PerFamily<Option<String>>,
 }
 
 /// In which families an uplink is Down.
@@ -37,14 +37,14 @@ impl Known {
         }
     }
 
-    /// Takes in which uplink was chosen by hand in a family.
-    pub(super) fn note_pinned(&mut self, family: Family, interface: &str) {
-        self.pinned[family] = Some(interface.to_owned());
+    /// Takes in a family's manual override.
+    pub(super) fn note_override(&mut self, family: Family, interface: &str) {
+        self.manual_override[family] = Some(interface.to_owned());
     }
 
-    /// The interface of the uplink that was chosen by hand.
-    pub(super) fn pinned(&self, family: Family) -> Option<&str> {
-        self.pinned[family].as_deref()
+    /// The interface of the uplink of a manual override.
+    pub(super) fn manual_override(&self, family: Family) -> Option<&str> {
+        self.manual_override[family].as_deref()
     }
 
     /// What an earlier run has noted of an uplink.
@@ -95,8 +95,8 @@ impl Agent<'_> {
             known.note(&uplink.interface, PerFamily::from_fn(health));
         }
         for family in Family::ALL {
-            if let Some(pin) = self.machine.pinned(family) {
-                known.note_pinned(family, &self.uplinks[pin].interface);
+            if let Some(uplink) = self.machine.manual_override(family) {
+                known.note_override(family, &self.uplinks[uplink].interface);
             }
         }
         self.memory.keep(known);
@@ -120,7 +120,7 @@ mod tests {
         let mut known = Known::default();
         known.note("eth0", PerFamily::new(Health::Down, Health::Up));
         known.note("eth1", PerFamily::new(Health::Up, Health::Blind));
-        known.note_pinned(Family::V6, "eth1");
+        known.note_override(Family::V6, "eth1");
         memory.keep(known);
         let memory = Memory::load(&store());
         let health = |interface| memory.known().health(interface);
@@ -130,8 +130,8 @@ mod tests {
         );
         assert_eq!(health("eth1"), PerFamily::both(Health::Unknown));
         assert_eq!(health("eth2"), PerFamily::both(Health::Unknown));
-        let pinned = PerFamily::from_fn(|family| memory.known().pinned(family));
-        assert_eq!(pinned, PerFamily::new(None, Some("eth1")));
+        let manual_override = PerFamily::from_fn(|family| memory.known().manual_override(family));
+        assert_eq!(manual_override, PerFamily::new(None, Some("eth1")));
         assert!(forget(&store()));
         assert!(!forget(&store()));
         assert_eq!(Memory::load(&store()).known(), &Known::default());

@@ -56,7 +56,7 @@ impl Agent<'_> {
             Note::Released { uplink, family } => {
                 self.health_unsaved = true;
                 let name = self.name(uplink);
-                warn!(uplink = name, %family, "{name} ({family}) was chosen by hand and is Down: the ranks decide again");
+                warn!(uplink = name, %family, "{name} ({family}) is Down: its manual override ends, the ranks decide again");
             }
             Note::DrillEnded { uplink, alone } => {
                 self.drill_unsaved = true;

@@ -63,11 +63,11 @@ pub(super) fn machine_config(
             .collect(),
         active: PerFamily::both(UplinkSet::NONE),
         drill: None,
-        pinned: PerFamily::from_fn(|family| {
-            let interface = known.pinned(family)?;
+        manual_override: PerFamily::from_fn(|family| {
+            let interface = known.manual_override(family)?;
             let mut links = links.iter();
-            let pinned = links.find(|(_, link)| link.interface == interface);
-            pinned.map(|(id, _)| id)
+            let found = links.find(|(_, link)| link.interface == interface);
+            found.map(|(id, _)| id)
         }),
         withdraw: config.route.on_down == OnDown::Withdraw,
     }

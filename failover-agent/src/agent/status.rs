@@ -32,8 +32,8 @@ impl Agent<'_> {
                     Err(error) => Response::Error(format!("{error:#}")),
                 }
             }
-            Request::Switch { uplink } => self.order_switch(uplink),
-            Request::Drill { uplink, for_ms } => self.order_drill(uplink, *for_ms),
+            Request::Switch { uplink } => self.command_switch(uplink),
+            Request::Drill { uplink, for_ms } => self.command_drill(uplink, *for_ms),
             Request::Reload => self.reload(),
             Request::Restart => self.order_restart(),
             Request::Events { .. } => {
@@ -154,7 +154,7 @@ impl Agent<'_> {
                 .map(|loss| (loss * 1000.0).round() / 10.0),
             gate,
             active: self.machine.active(family).contains(uplink),
-            pinned: self.machine.pinned(family) == Some(uplink),
+            manual_override: self.machine.manual_override(family) == Some(uplink),
             draining_s: self
                 .machine
                 .draining(uplink, family)

@@ -108,7 +108,7 @@ pub(super) static FAILOVER: Key<Word<Option<CutoffMode>>> = Key {
     name: "failover",
     kind: OWN_MODE,
     default: "as `mode`",
-    about: "the mode for uplinks that are left because they are Down, at the start, and by hand for a less preferred one",
+    about: "the mode for uplinks that are left because they are Down, at the start, and by a manual override with a less preferred one",
 };
 pub(super) static FAILBACK: Key<Word<Option<CutoffMode>>> = Key {
     name: "failback",

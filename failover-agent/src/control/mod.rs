@@ -43,9 +43,9 @@ pub const MAX_DRILL: Duration = Duration::from_secs(86_400);
 pub enum Request {
     /// Everything that the agent knows.
     Status,
-    /// Keep an uplink active by hand.
+    /// Keep an uplink active: a manual override.
     Switch {
-        /// Its name; `auto` ends everything that was ordered by hand.
+        /// Its name; `auto` ends the manual override, and a drill.
         uplink: String,
     },
     /// Treat an uplink as Down.

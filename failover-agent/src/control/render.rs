@@ -102,11 +102,13 @@ fn header(status: &Status) -> Vec<String> {
         }
         let active = status.uplinks.iter().filter_map(|uplink| {
             let state = uplink.families.get(family)?;
-            state.active.then_some((uplink.name.as_str(), state.pinned))
+            state
+                .active
+                .then_some((uplink.name.as_str(), state.manual_override))
         });
         let active = match active.collect::<Vec<_>>().as_slice() {
             [] => "no active uplink".to_owned(),
-            [(name, true)] => format!("active uplink {name}, by hand"),
+            [(name, true)] => format!("active uplink {name}, manual override"),
             [(name, false)] => format!("active uplink {name}"),
             group => {
                 let names: Vec<&str> = group.iter().map(|(name, _)| *name).collect();

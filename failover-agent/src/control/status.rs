@@ -158,8 +158,8 @@ pub struct FamilyState {
     pub gate: Gate,
     /// Whether it carries new traffic of this family.
     pub active: bool,
-    /// Whether it was chosen by hand.
-    pub pinned: bool,
+    /// Whether a manual override keeps it active.
+    pub manual_override: bool,
     /// Seconds for which old connections may still finish on it before it is cut; null if they need not, or may no longer.
     pub draining_s: Option<f64>,
 }

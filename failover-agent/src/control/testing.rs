@@ -27,7 +27,7 @@ fn state(health: Health, seconds: u64, active: bool) -> FamilyState {
         loss_pct: Some(1.7),
         gate: Gate::Open,
         active,
-        pinned: false,
+        manual_override: false,
         draining_s: None,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// Writes in a row: a switch of both families, an order by hand and what follows from it.
+/// Writes in a row: a switch of both families, a command and what follows from it.
 const BURST: u32 = 4;
 
 /// Then one in this time. What is not written yet is in memory, and only a kill -9 loses it.

@@ -1,4 +1,4 @@
-//! Orders by hand, and another configuration, while a group is active.
+//! Manual overrides, and another configuration, while a group is active.
 
 use anyhow::Result;
 use failover_policy::Family;

@@ -260,7 +260,7 @@ fn what_was_chosen_by_hand_stays_chosen_over_a_restart() -> Result<()> {
     assert_eq!(status["active"], "lte");
     assert_eq!(uplink(&status, "cable")["health"], "Up");
     assert_eq!(
-        uplink(&status, "lte")["families"]["ipv4"]["pinned"],
+        uplink(&status, "lte")["families"]["ipv4"]["manual_override"],
         Value::Bool(true)
     );
     agent.verb(&["switch", "auto"])?;

@@ -96,7 +96,7 @@ fn these(uplinks: &[(UplinkId, u32)]) -> MachineConfig {
         uplinks: uplinks.iter().map(of_rank).collect(),
         active: PerFamily::both(UplinkSet::NONE),
         drill: None,
-        pinned: PerFamily::both(None),
+        manual_override: PerFamily::both(None),
         withdraw: false,
     }
 }

@@ -1,4 +1,4 @@
-//! Switches by hand, and drills.
+//! Manual overrides, and drills.
 
 use super::*;
 
@@ -24,7 +24,7 @@ fn chosen_uplink_stays_active_until_auto() {
     assert_eq!(play.cuts(), [(A, Cause::Manual)], "to a worse one: at once");
     play.ticks(100, "+++");
     assert_eq!(play.switches(), []);
-    assert_eq!(play.machine.pinned(Family::V4), Some(C));
+    assert_eq!(play.machine.manual_override(Family::V4), Some(C));
     assert_eq!(play.command(Command::Auto), Ok(()));
     assert_eq!(play.switches(), [(Some(C), A, Cause::Failback)]);
 }
@@ -63,7 +63,7 @@ fn chosen_uplink_that_goes_down_is_left_and_forgotten() {
         family: Family::V4,
     });
     assert!(actions.contains(&released), "{actions:?}");
-    assert_eq!(play.machine.pinned(Family::V4), None);
+    assert_eq!(play.machine.manual_override(Family::V4), None);
     play.confirm(A);
     play.ticks(100, "++");
     assert_eq!(play.switches(), []);
@@ -79,7 +79,7 @@ fn what_is_not_up_cannot_be_chosen() {
     });
     assert_eq!(play.command(Command::Switch(B)), refused);
     assert_eq!(play.command(Command::Switch(C)), Err(Refusal::Unknown));
-    assert_eq!(play.machine.pinned(Family::V4), None);
+    assert_eq!(play.machine.manual_override(Family::V4), None);
 }
 
 #[test]

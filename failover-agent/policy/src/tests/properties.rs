@@ -63,8 +63,8 @@ fn stuck(world: &World, family: Family) -> Option<UplinkId> {
     if !world.started(family) || all_down {
         return uplinks().find(takes);
     }
-    // Who works is left for one that was chosen by hand only; who is Down, in favour of its group.
-    let wanted = world.pins[family].filter(|pin| active != only(*pin));
+    // Who works is left for one that was chosen by a manual override only; who is Down, in favour of its group.
+    let wanted = world.overrides[family].filter(|pin| active != only(*pin));
     let stays = active.iter().filter(|_| down);
     wanted.into_iter().chain(stays).find(takes)
 }
@@ -190,7 +190,7 @@ proptest! {
                     prop_assert!(switch.unconfirmed || switch.to == switch.leader, "{switch:?}");
                 }
                 Cause::Manual => {
-                    prop_assert_eq!(Some(switch.to), switch.pin.map(only));
+                    prop_assert_eq!(Some(switch.to), switch.manual_override.map(only));
                     prop_assert!(!all_down, "{switch:?}");
                 }
             }
@@ -205,15 +205,15 @@ proptest! {
     fn manual_choice_holds_while_it_is_up(script in script()) {
         let world = World::play(&script, |world| {
             for family in Family::ALL {
-                assert_eq!(world.machine.pinned(family), world.pins[family], "{family}");
+                assert_eq!(world.machine.manual_override(family), world.overrides[family], "{family}");
             }
         });
         for switch in &world.switches {
             // The start-up check is over before anybody's wish counts; a family without targets has no wishes of its own.
             let free = matches!(switch.cause, Cause::Startup | Cause::Follow);
-            let pinned = switch.pin.is_none_or(|pin| only(pin) == switch.to);
-            let not_there_yet = switch.cause == Cause::Failover && switch.pin.map(only) != Some(switch.from);
-            prop_assert!(free || pinned || not_there_yet, "{switch:?}");
+            let overridden = switch.manual_override.is_none_or(|pin| only(pin) == switch.to);
+            let not_there_yet = switch.cause == Cause::Failover && switch.manual_override.map(only) != Some(switch.from);
+            prop_assert!(free || overridden || not_there_yet, "{switch:?}");
         }
     }
 
@@ -332,8 +332,8 @@ proptest! {
                 Cause::Failover => switch.down == switch.from,
                 Cause::Failback | Cause::Follow | Cause::Manual => false,
             };
-            let pinned = switch.pin.is_some();
-            prop_assert!(!elected || pinned || switch.left_out.is_empty(), "{switch:?}");
+            let overridden = switch.manual_override.is_some();
+            prop_assert!(!elected || overridden || switch.left_out.is_empty(), "{switch:?}");
         }
     }
 

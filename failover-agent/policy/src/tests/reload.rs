@@ -246,7 +246,7 @@ fn orders_and_graces_stay() {
     assert_eq!(play.command(drill), Ok(()));
     play.reload(&these(&[(B, 0), (C, 1)]), &[B, C]);
     assert_eq!(play.machine.drill(), Some((B, until)));
-    assert_eq!(play.machine.pinned(Family::V4), Some(C));
+    assert_eq!(play.machine.manual_override(Family::V4), Some(C));
     assert_eq!(play.health(B), Health::Down);
     play.reload(&these(&[(C, 0)]), &[C]);
     assert_eq!(play.machine.drill(), None);

@@ -81,8 +81,8 @@ fn change(uplinks: usize) -> impl Strategy<Value = Change> {
         1 => (id(), family()).prop_map(|(id, family)| Change::Suspect(id, family)),
         1 => prop::bool::weighted(0.7).prop_map(Change::Confirm),
         1 => (family(), id(), any::<bool>()).prop_map(|(family, id, yes)| Change::Stray(family, id, yes)),
-        2 => id().prop_map(|id| Change::Pin(Some(id))),
-        1 => Just(Change::Pin(None)),
+        2 => id().prop_map(|id| Change::Override(Some(id))),
+        1 => Just(Change::Override(None)),
         3 => (id(), prop_oneof![1 => Just(0), 9 => 500..20_000_u64]).prop_map(|(id, time)| Change::Drill(id, time)),
         1 => pause().prop_map(Change::Pause),
     ]
@@ -123,7 +123,7 @@ pub(super) fn script() -> impl Strategy<Value = Script> {
                 }
                 Script {
                     rules: MachineConfig {
-                        pinned: PerFamily::both(None),
+                        manual_override: PerFamily::both(None),
                         uplinks: (0..).map(UplinkId).zip(uplinks).collect(),
                         active: active.into(),
                         drill: drill.map(|(id, end)| (id, at(end))),

@@ -175,10 +175,10 @@ fn other_findings_of_an_earlier_run_are_found_anew() {
 
 #[test]
 fn what_was_chosen_by_hand_before_a_restart_stays_chosen() {
-    let mut pinned = rules(2);
-    pinned.active = PerFamily::new(only(B), UplinkSet::NONE);
-    pinned.pinned = PerFamily::new(Some(B), None);
-    let mut play = Play::new(pinned.clone());
+    let mut overridden = rules(2);
+    overridden.active = PerFamily::new(only(B), UplinkSet::NONE);
+    overridden.manual_override = PerFamily::new(Some(B), None);
+    let mut play = Play::new(overridden.clone());
     play.tick("+ ");
     assert_eq!(play.switches(), [], "B may still turn out to be Up");
     play.tick("++");
@@ -186,13 +186,13 @@ fn what_was_chosen_by_hand_before_a_restart_stays_chosen() {
     play.confirm(B);
     play.ticks(20, "++");
     assert_eq!(play.switches(), [], "no failback");
-    assert_eq!(play.machine.pinned(Family::V4), Some(B));
+    assert_eq!(play.machine.manual_override(Family::V4), Some(B));
 
-    let mut play = Play::new(pinned);
+    let mut play = Play::new(overridden);
     play.tick("+-");
     assert_eq!(play.switches(), [(Some(B), A, Cause::Startup)]);
     assert_eq!(
-        play.machine.pinned(Family::V4),
+        play.machine.manual_override(Family::V4),
         None,
         "Down, it is forgotten"
     );

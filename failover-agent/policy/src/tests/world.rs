@@ -31,8 +31,8 @@ pub(super) enum Change {
     Confirm(bool),
     /// An answer that nobody asked for.
     Stray(Family, UplinkId, bool),
-    /// An uplink is wanted by hand, or none.
-    Pin(Option<UplinkId>),
+    /// An uplink is wanted by a manual override, or none.
+    Override(Option<UplinkId>),
     /// A drill for some milliseconds.
     Drill(UplinkId, u64),
     /// The agent is paused for some milliseconds: nothing is sent, and what happens meanwhile waits.
@@ -73,7 +73,7 @@ pub(super) struct World {
     pub(super) asked: PerFamily<Vec<Option<u64>>>,
     /// Times of the last refusal.
     pub(super) refused: PerFamily<Vec<Option<u64>>>,
-    pub(super) pins: PerFamily<Option<UplinkId>>,
+    pub(super) overrides: PerFamily<Option<UplinkId>>,
     pub(super) drill: Option<(UplinkId, Time)>,
     left: PerFamily<Vec<Option<Left>>>,
     pub(super) withdrawn: PerFamily<UplinkSet>,
@@ -114,7 +114,7 @@ impl World {
             random: script.seed,
             asked: PerFamily::both(vec![None; uplinks]),
             refused: PerFamily::both(vec![None; uplinks]),
-            pins: PerFamily::both(None),
+            overrides: PerFamily::both(None),
             drill: script.rules.drill,
             left: PerFamily::both(vec![None; uplinks]),
             withdrawn: PerFamily::both(UplinkSet::NONE),
@@ -194,9 +194,9 @@ impl World {
         }
         for family in Family::ALL {
             let down = |pin: &mut UplinkId| self.health(family, *pin) == Health::Down;
-            let mut pin = self.pins[family];
+            let mut pin = self.overrides[family];
             pin.take_if(down);
-            self.pins[family] = pin;
+            self.overrides[family] = pin;
         }
         while let Some(action) = self.machine.poll_action() {
             self.act(&action);
@@ -233,8 +233,8 @@ impl World {
                 }
                 return;
             }
-            Event::Change(Change::Pin(pin)) => return self.order_switch(pin),
-            Event::Change(Change::Drill(uplink, time)) => return self.order_drill(uplink, time),
+            Event::Change(Change::Override(wanted)) => return self.command_switch(wanted),
+            Event::Change(Change::Drill(uplink, time)) => return self.command_drill(uplink, time),
             Event::Change(Change::Reason(uplink, family, reason)) => {
                 self.reasons[family][uplink.0] = reason;
                 return;

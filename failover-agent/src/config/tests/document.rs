@@ -80,10 +80,7 @@ fn status_example() {
 
 #[test]
 fn event_example() {
-    let example = chapter("## Orders by hand")
-        .split("```json\n")
-        .nth(1)
-        .unwrap();
+    let example = chapter("## Commands").split("```json\n").nth(1).unwrap();
     let example = example.split("```").next().unwrap();
     let event: Response = serde_json::from_str(example).unwrap();
     let written: serde_json::Value = serde_json::from_str(example).unwrap();
@@ -93,7 +90,7 @@ fn event_example() {
 #[test]
 fn every_status_and_event_key_is_explained() {
     every_key_is_explained("## Status");
-    every_key_is_explained("## Orders by hand");
+    every_key_is_explained("## Commands");
 }
 
 fn every_key_is_explained(heading: &str) {

@@ -147,11 +147,11 @@ fn orders_and_drains_are_seen() {
     let mut status = testing::status();
     status.uplinks[0].drill_s = Some(12.0);
     if let Some(state) = &mut status.uplinks[0].families.ipv6 {
-        (state.pinned, state.draining_s) = (true, Some(90.0));
+        (state.manual_override, state.draining_s) = (true, Some(90.0));
     }
     let text = render(&status);
     assert!(
-        text.contains("IPv6: active uplink cable, by hand\n"),
+        text.contains("IPv6: active uplink cable, manual override\n"),
         "{text}"
     );
     assert!(text.contains("Down (drill)"), "{text}");

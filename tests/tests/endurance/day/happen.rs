@@ -83,7 +83,7 @@ impl Day {
             }
             // Without its rules the agent cannot tell for a while what works: a drill may be over.
             Event::Remove(_) => self.drilled.is_none(),
-            // What was chosen by hand must be on the disk to outlive the process.
+            // A manual override must be on the disk to outlive the process.
             Event::Crash | Event::StopAndStart => {
                 self.around.disk_is_fine() || self.chosen.is_none() && self.drilled.is_none()
             }
@@ -199,7 +199,7 @@ impl Day {
         }
     }
 
-    /// What was chosen by hand must be on the disk, by the right time, before the process may be killed.
+    /// A manual override must be on the disk, by the right time, before the process may be killed.
     fn rest_if_ordered(&mut self) -> Result<()> {
         match self.chosen.or(self.drilled) {
             Some(_) => self.rest(),

@@ -34,8 +34,8 @@ pub(in super::super) struct Switch {
     pub(in super::super) leader: UplinkSet,
     /// Who of them could not be confirmed lately.
     pub(in super::super) unconfirmed: bool,
-    /// Who was wanted by hand.
-    pub(in super::super) pin: Option<UplinkId>,
+    /// Who was wanted by a manual override.
+    pub(in super::super) manual_override: Option<UplinkId>,
 }
 
 impl World {
@@ -100,7 +100,7 @@ impl World {
             left_out: ready.minus(to),
             leader,
             unconfirmed,
-            pin: self.pins[family],
+            manual_override: self.overrides[family],
         });
     }
 }

@@ -1,4 +1,4 @@
-//! What the world expects of orders by hand, drills and cuts.
+//! What the world expects of commands, drills and cuts.
 
 use super::*;
 
@@ -11,22 +11,26 @@ pub(super) struct Left {
 }
 
 impl World {
-    pub(super) fn order_switch(&mut self, pin: Option<UplinkId>) {
-        let Some(uplink) = pin else {
-            (self.pins, self.drill) = (PerFamily::both(None), None);
+    pub(super) fn command_switch(&mut self, wanted: Option<UplinkId>) {
+        let Some(uplink) = wanted else {
+            (self.overrides, self.drill) = (PerFamily::both(None), None);
             let answer = self.machine.command(Command::Auto, at(self.now));
             return assert_eq!(answer, Ok(()));
         };
-        let wanted = |family| (self.health(family, uplink) == Health::Up).then_some(uplink);
-        let pins = PerFamily::from_fn(wanted);
+        let up = |family| (self.health(family, uplink) == Health::Up).then_some(uplink);
+        let overrides = PerFamily::from_fn(up);
         let answer = self.machine.command(Command::Switch(uplink), at(self.now));
-        assert_eq!(answer.is_ok(), pins != PerFamily::both(None), "{answer:?}");
+        assert_eq!(
+            answer.is_ok(),
+            overrides != PerFamily::both(None),
+            "{answer:?}"
+        );
         if answer.is_ok() {
-            self.pins = pins;
+            self.overrides = overrides;
         }
     }
 
-    pub(super) fn order_drill(&mut self, uplink: UplinkId, time: u64) {
+    pub(super) fn command_drill(&mut self, uplink: UplinkId, time: u64) {
         let until = at(self.now + time);
         match self
             .machine

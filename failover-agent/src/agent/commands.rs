@@ -1,4 +1,4 @@
-//! Orders that come by the control socket: switches by hand and drills.
+//! Commands that come by the control socket: manual overrides and drills.
 
 use std::time::{Duration, SystemTime};
 
@@ -44,19 +44,19 @@ fn find(uplinks: &PerUplink<UplinkConfig>, name: &str) -> Option<UplinkId> {
 }
 
 impl Agent<'_> {
-    pub(super) fn order_switch(&mut self, name: &str) -> Response {
+    pub(super) fn command_switch(&mut self, name: &str) -> Response {
         if name == "auto" {
-            return self.order(Command::Auto, |_| {
-                "nothing is ordered by hand any more: the ranks decide".to_owned()
+            return self.command(Command::Auto, |_| {
+                "no manual override, no drill: the ranks decide".to_owned()
             });
         }
         let Some(uplink) = find(&self.uplinks, name) else {
             return self.unknown();
         };
-        self.order(Command::Switch(uplink), |agent| agent.chosen(uplink))
+        self.command(Command::Switch(uplink), |agent| agent.chosen(uplink))
     }
 
-    pub(super) fn order_drill(&mut self, name: &str, for_ms: u64) -> Response {
+    pub(super) fn command_drill(&mut self, name: &str, for_ms: u64) -> Response {
         let Some(uplink) = find(&self.uplinks, name) else {
             return self.unknown();
         };
@@ -65,7 +65,7 @@ impl Agent<'_> {
             return Response::Refused("a drill lasts up to 24h: choose a shorter time".to_owned());
         }
         let until = self.clock.now() + duration;
-        self.order(Command::Drill { uplink, until }, |agent| {
+        self.command(Command::Drill { uplink, until }, |agent| {
             if duration.is_zero() {
                 return "no drill is going on any more".to_owned();
             }
@@ -75,11 +75,11 @@ impl Agent<'_> {
     }
 
     /// Gives the order to the policy and carries out what follows from it, so that it is done when it is answered.
-    fn order(&mut self, command: Command, done: impl FnOnce(&Self) -> String) -> Response {
+    fn command(&mut self, command: Command, done: impl FnOnce(&Self) -> String) -> Response {
         if let Err(refusal) = self.machine.command(command, self.clock.now()) {
             return self.refused(command, refusal);
         }
-        info!("ordered by hand: {}", self.words(command));
+        info!("command: {}", self.words(command));
         self.drill_unsaved = true;
         self.health_unsaved = true;
         self.act();
@@ -120,9 +120,9 @@ impl Agent<'_> {
         }
     }
 
-    /// What became of a switch by hand.
+    /// What became of a manual override.
     fn chosen(&self, uplink: UplinkId) -> String {
-        let chosen = |family: &Family| self.machine.pinned(*family) == Some(uplink);
+        let chosen = |family: &Family| self.machine.manual_override(*family) == Some(uplink);
         let told = Family::ALL.into_iter().filter(chosen).map(|family| {
             match self.machine.active(family) == UplinkSet::only(uplink) {
                 true => format!("is active for {family}"),
