@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use failover_tests::lab::wait_for;
+use failover_lab::wait_for;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,

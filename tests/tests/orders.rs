@@ -3,10 +3,8 @@
 use std::process::Output;
 
 use anyhow::Result;
-use failover_tests::{
-    lab::{AgentProcess, Lab, agent_path},
-    scene::SOON,
-};
+use failover_lab::{AgentProcess, Lab, agent_path};
+use failover_tests::scene::SOON;
 use serde_json::Value;
 
 const SETTINGS: &str = "targets = [\"192.0.2.1\"]\ninterval = \"100ms\"\ntimeout = \"200ms\"\n[cutoff]\ndrain = \"2s\"";

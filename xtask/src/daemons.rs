@@ -59,7 +59,7 @@ pub(crate) const DAEMONS: [Tool; 8] = [
 /// What nobody runs.
 const LEFT_OUT: [&str; 3] = ["usr/share/doc", "usr/share/man", "usr/share/locale"];
 
-/// Where the packages are unpacked; the laboratory (`tests/src/lab/daemon`) looks there too.
+/// Where the packages are unpacked; the laboratory (`tests/lab/src/daemon`) looks there too.
 pub(crate) fn dir() -> PathBuf {
     tools_dir().join("daemons")
 }

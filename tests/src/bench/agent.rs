@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use failover_lab::{AgentProcess, Lab};
 
 use super::Settings;
-use crate::lab::{AgentProcess, Lab};
 
 /// How long an agent may take until it knows that all uplinks are Up.
 const READY: Duration = Duration::from_secs(30);

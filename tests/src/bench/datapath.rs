@@ -7,6 +7,7 @@ use failover_agent::{
     config::AttachMode,
     datapath::{Datapath, Direction, Gate, LinkLayer, Options, TestPacket, Verdict},
 };
+use failover_lab::Lab;
 use failover_policy::Family as IpFamily;
 use nix::net::if_::if_nametoindex;
 
@@ -15,7 +16,6 @@ use super::{
     figure::{Figure, Goal, Measurement, Reference, ReferenceValue},
     sample::Samples,
 };
-use crate::lab::Lab;
 
 /// `SO_MARK` of probes; any number will do, since nothing is probed.
 const MARK: u32 = 0xfa11;

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use failover_lab::{Lab, TARGET_V4};
 use serde_json::Value;
 
 use super::{
@@ -11,7 +12,6 @@ use super::{
     figure::{Figure, Goal, Measurement, Reference, ReferenceValue},
     sample::Samples,
 };
-use crate::lab::{Lab, TARGET_V4};
 
 /// How long a failover or a failback may take.
 const SOON: Duration = Duration::from_secs(20);

@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use failover_lab::{Lab, TARGETS_V4, rss_bytes};
 use nix::time::{ClockId, clock_gettime};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
@@ -19,7 +20,6 @@ use super::{
     figure::{Figure, Goal, Measurement, Reference, ReferenceValue},
     sample::Samples,
 };
-use crate::lab::{Lab, TARGETS_V4, rss_bytes};
 
 pub(super) const IDLE: Family = Family {
     figures: &[

@@ -19,10 +19,10 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
+use failover_lab::agent_path;
 use serde_json::{Map, Value};
 
 use self::figure::{Figure, Measurement, Outcome};
-use crate::lab::agent_path;
 
 /// Measure failover-agent in a laboratory on this machine, each figure beside a reference of the same run
 #[derive(Clone, Debug, Parser)]

@@ -7,13 +7,13 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use failover_lab::{Lab, TARGET_V4, TARGETS_V4};
 
 use super::{
     Family, Settings, agent,
     figure::{Figure, Goal, Measurement, Reference, ReferenceValue},
     sample::Samples,
 };
-use crate::lab::{Lab, TARGET_V4, TARGETS_V4};
 
 /// How long a failover or a failback may take.
 const SOON: Duration = Duration::from_secs(30);

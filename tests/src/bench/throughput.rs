@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use failover_agent::datapath::{Datapath, LinkLayer};
+use failover_lab::Lab;
 use nix::{
     net::if_::if_nametoindex,
     time::{ClockId, clock_gettime},
@@ -20,7 +21,6 @@ use super::{
     figure::{Figure, Goal, Measurement, Reference, ReferenceValue},
     sample::Samples,
 };
-use crate::lab::Lab;
 
 pub(super) const THROUGHPUT: Family = Family {
     figures: &[

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use failover_lab::LogLine;
+
 use super::event::Event;
-use crate::lab::LogLine;
 
 /// The family that the demonstration tells of; the other one follows.
 const FAMILY: &str = "IPv4";

@@ -18,6 +18,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use failover_lab::agent_path;
 use serde::Serialize;
 
 pub use event::Event;
@@ -25,7 +26,6 @@ pub use summary::{GapSplit, Packets, PerStream, Phase, Summary};
 pub use timeline::Entry;
 
 use self::{screen::Screen, timeline::Timeline, watch::CANNOT_WRITE};
-use crate::lab;
 
 /// Settings of the agent, shown to the reader and given to the agent as they are.
 const PROBE: &str = r#"targets  = ["192.0.2.1", "198.51.100.1"]   # pinged by both uplinks, all the time; one answer is enough
@@ -120,7 +120,7 @@ fn run(options: &Options) -> Result<bool> {
 
 fn agent(options: &Options) -> Result<PathBuf> {
     let Some(agent) = &options.agent else {
-        return lab::agent_path();
+        return agent_path();
     };
     // It is started in another directory's view of relative paths.
     let path = agent.canonicalize().ok().filter(|path| path.is_file());

@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail};
+use failover_lab::{Fault, Lab, TARGET_V4, TcpClient, UdpStream};
 use nix::{net::if_::if_nametoindex, sys::signal::Signal};
 
 use super::{
@@ -16,7 +17,6 @@ use super::{
     timeline::{Timeline, milliseconds},
     watch::Watch,
 };
-use crate::lab::{Fault, Lab, TARGET_V4, TcpClient, UdpStream};
 
 /// The preferred uplink and the other one.
 const CABLE: &str = "cable";
@@ -164,7 +164,7 @@ struct Streams {
 
 impl Streams {
     fn start(lab: &Lab) -> Result<Streams> {
-        let stream = |node: &crate::lab::Node| node.udp_stream(TARGET_V4).every(FAST).start();
+        let stream = |node: &failover_lab::Node| node.udp_stream(TARGET_V4).every(FAST).start();
         Ok(Streams {
             host: stream(lab.host())?,
             client: stream(lab.client())?,
@@ -223,7 +223,7 @@ impl Streams {
         Ok(PerStream { host, client })
     }
 
-    fn stop(self) -> Result<PerStream<crate::lab::UdpReport>> {
+    fn stop(self) -> Result<PerStream<failover_lab::UdpReport>> {
         Ok(PerStream {
             host: self.host.stop()?,
             client: self.client.stop()?,

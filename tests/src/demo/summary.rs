@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use comfy_table::{CellAlignment, Table, presets};
+use failover_lab::UdpReport;
 use serde::Serialize;
 
 use super::{agent_log::Switch, timeline::milliseconds};
-use crate::lab::UdpReport;
 
 /// Around an interruption this much of the streams is looked at: enough for packets that were on their way, and not so much that a
 /// moment in which the machine did something else is taken for a gap of ours.

@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use failover_lab::{AgentProcess, Lab, LogLine, UdpStream};
 
 use super::{
     agent_log::{self, Said, Switch},
@@ -14,7 +15,6 @@ use super::{
     screen::Screen,
     timeline::{Timeline, milliseconds},
 };
-use crate::lab::{AgentProcess, Lab, LogLine, UdpStream};
 
 /// Time between two looks at the log and the streams.
 const LOOK: Duration = Duration::from_millis(10);

@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use failover_lab::lock;
 use nix::{
     errno::Errno,
     libc,
@@ -33,7 +34,6 @@ use super::{
     tracer::{Exit, Life},
     watch::Watch,
 };
-use crate::lab::lock;
 
 /// How often it is looked whether a hang is over. Nothing else is ever waited for in steps.
 const STEP: Duration = Duration::from_millis(1);

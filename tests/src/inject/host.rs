@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use failover_lab::{LINK_LOCAL_GATEWAY, Lab, TARGET_V4, TARGET_V6, UdpStream, wait_for};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -18,10 +19,7 @@ use super::{
     tracer::Exit,
     watch::{Order, Record},
 };
-use crate::{
-    lab::{LINK_LOCAL_GATEWAY, Lab, TARGET_V4, TARGET_V6, UdpStream, wait_for},
-    scene::Everything,
-};
+use crate::scene::Everything;
 
 /// The lease that is configured: as long as the host may be cut off.
 const LEASE: Duration = Duration::from_secs(1);

@@ -35,12 +35,12 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail, ensure};
 use clap::Parser;
+use failover_lab::agent_path;
 
 use self::{
     phase::{Phase, Setting},
     plan::Whereabouts,
 };
-use crate::lab::agent_path;
 
 /// Let single system calls of failover-agent fail in a laboratory on this machine, and see whether it goes on
 #[derive(Clone, Debug, Parser)]

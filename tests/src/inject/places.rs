@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::lab::AgentDirs;
+use failover_lab::AgentDirs;
 
 /// What stands for whatever begins with a path; `None`: not looked at.
 #[derive(Clone, Debug)]

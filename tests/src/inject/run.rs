@@ -12,6 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use failover_lab::lock;
 
 use super::{
     Arguments,
@@ -20,7 +21,6 @@ use super::{
     plan::{Filter, Injection, Recorded, is_long, plan, sample},
     report::{self, Report, Verdict},
 };
-use crate::lab::lock;
 
 /// Everything that the arguments ask for.
 pub(super) fn run(program: &Path, arguments: &Arguments) -> Result<Report> {

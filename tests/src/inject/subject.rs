@@ -13,6 +13,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use failover_agent::control::socket_path;
+use failover_lab::{Lab, lock, wait_for};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -21,7 +22,6 @@ use super::{
     tracer::{Exit, Traced},
     watch::{Order, Record, Watch},
 };
-use crate::lab::{Lab, lock, wait_for};
 
 /// How long the agent may take to answer.
 const ANSWER: Duration = Duration::from_secs(2);

@@ -12,13 +12,13 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use failover_lab::lock;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 
 use super::{calls, follow::Tracer, places::Places, sys, watch::Watch};
-use crate::lab::lock;
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

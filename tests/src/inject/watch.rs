@@ -2,8 +2,9 @@
 
 use std::{collections::HashMap, sync::Mutex, thread, time::Instant};
 
+use failover_lab::lock;
+
 use super::kind::{Fault, HANG, Kind};
-use crate::lab::lock;
 
 /// One call that is to fail.
 #[derive(Clone, Debug, PartialEq, Eq)]

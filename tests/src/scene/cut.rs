@@ -3,9 +3,9 @@
 use std::{net::IpAddr, time::Duration};
 
 use anyhow::{Result, ensure};
+use failover_lab::{AgentProcess, Lab};
 
 use super::status::counters;
-use crate::lab::{AgentProcess, Lab};
 
 /// How long an answer is waited for that is not to come.
 pub const FORCED: Duration = Duration::from_millis(50);

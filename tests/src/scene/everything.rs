@@ -3,8 +3,7 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 use anyhow::{Context, Result, ensure};
-
-use crate::lab::{Lab, Snapshot};
+use failover_lab::{Lab, Snapshot};
 
 /// All that an agent could have changed: the kernel's state, and files in its directories.
 #[derive(Debug)]

@@ -3,9 +3,9 @@
 use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
 
 use anyhow::Result;
+use failover_lab::{Lab, wait_for};
 
 use super::SOON;
-use crate::lab::{Lab, wait_for};
 
 /// Writes an executable shell script that finds the laboratory's directory as `$DIR`, and returns its path.
 ///

@@ -1,10 +1,10 @@
 //! The agent's status as JSON: for scenarios that look at what is printed, key by key.
 
 use anyhow::Result;
+use failover_lab::AgentProcess;
 use serde_json::Value;
 
 use super::SOON;
-use crate::lab::AgentProcess;
 
 /// One uplink's part of a status.
 ///

@@ -3,10 +3,10 @@
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
+use failover_lab::{AgentProcess, LogLine, wait_for};
 use failover_policy::Family;
 
 use super::SOON;
-use crate::lab::{AgentProcess, LogLine, wait_for};
 
 /// A switch that an agent has logged.
 #[derive(Clone, Debug)]

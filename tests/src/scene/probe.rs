@@ -4,10 +4,10 @@ use std::net::IpAddr;
 
 use anyhow::Result;
 use failover_agent::control::Status;
+use failover_lab::{AgentProcess, TARGET_V4, TARGET_V6};
 use failover_policy::Family;
 
 use super::status::{status, uplink, wait_for_status};
-use crate::lab::{AgentProcess, TARGET_V4, TARGET_V6};
 
 /// Keys of `[probe]` by which an agent decides quickly, and still does not take a busy machine for a dead uplink. IPv6 has no targets
 /// and follows.

@@ -1,10 +1,10 @@
 //! Processes and streams: how they go on, and end.
 
 use anyhow::{Result, ensure};
+use failover_lab::{AgentProcess, UdpStream, wait_until};
 use nix::sys::signal::Signal;
 
 use super::SOON;
-use crate::lab::{AgentProcess, UdpStream, wait_until};
 
 /// Ends an agent as a service manager would, and checks that it calls that a success.
 ///

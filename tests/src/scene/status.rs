@@ -6,10 +6,10 @@ use failover_agent::control::{
     status::{Counters, FamilyState, Uplink},
 };
 use failover_ebpf::Gate;
+use failover_lab::{AgentProcess, wait_for};
 use failover_policy::{Family, Health};
 
 use super::SOON;
-use crate::lab::{AgentProcess, wait_for};
 
 /// What `failover-agent status --json` prints.
 ///

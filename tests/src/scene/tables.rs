@@ -1,9 +1,8 @@
 //! The host's routes and rules, read by `ip`.
 
 use anyhow::{Context, Result};
+use failover_lab::{DefaultRoute, Lab};
 use failover_policy::Family;
-
-use crate::lab::{DefaultRoute, Lab};
 
 /// Our route protocol, as `ip` prints it where /etc/iproute2/rt_protos has no name for it.
 pub const OURS: &str = "136";

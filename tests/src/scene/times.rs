@@ -3,9 +3,8 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, ensure};
+use failover_lab::WallClock;
 use serde_json::Value;
-
-use crate::lab::WallClock;
 
 /// The agent's clock and ours are read one after the other.
 pub const BLUR: Duration = Duration::from_millis(500);

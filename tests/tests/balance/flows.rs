@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use failover_tests::lab::{ECHO_PORT, Lab, Node, TcpClient, wait_for};
+use failover_lab::{ECHO_PORT, Lab, Node, TcpClient, wait_for};
 
 use super::scene::SOON;
 

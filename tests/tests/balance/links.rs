@@ -1,8 +1,8 @@
 //! Members whose interface or carrier goes.
 
 use anyhow::Result;
+use failover_lab::{Fault, Lab, TARGET_V4, TARGET_V6, Uplink};
 use failover_policy::Family;
-use failover_tests::lab::{Fault, Lab, TARGET_V4, TARGET_V6, Uplink};
 
 use super::{
     flows::{Flows, connect_by},

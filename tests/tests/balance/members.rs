@@ -1,8 +1,8 @@
 //! Members that go Down and come back.
 
 use anyhow::Result;
+use failover_lab::{Lab, TARGET_V4, TARGET_V6};
 use failover_policy::Family;
-use failover_tests::lab::{Lab, TARGET_V4, TARGET_V6};
 
 use super::{
     flows::{Flows, connect_by},

@@ -1,8 +1,8 @@
 //! Metrics of the uplinks' own, and routes that are withdrawn.
 
 use anyhow::{Result, ensure};
+use failover_lab::{AgentProcess, Lab, TARGET_V4, wait_for};
 use failover_policy::Family;
-use failover_tests::lab::{AgentProcess, Lab, TARGET_V4, wait_for};
 
 use super::scene::{SOON, default_routes, ensure_never_without_route, history, start, wait_active};
 

@@ -1,8 +1,8 @@
 //! Manual overrides, and another configuration, while a group is active.
 
 use anyhow::Result;
+use failover_lab::{Lab, TARGET_V4, TARGET_V6, UplinkSpec};
 use failover_policy::Family;
-use failover_tests::lab::{Lab, TARGET_V4, TARGET_V6, UplinkSpec};
 
 use super::{
     flows::{Flows, connect_by},

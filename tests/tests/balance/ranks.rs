@@ -1,8 +1,8 @@
 //! A group with a backup behind it.
 
 use anyhow::Result;
+use failover_lab::{Lab, TARGET_V4, TARGET_V6};
 use failover_policy::Family;
-use failover_tests::lab::{Lab, TARGET_V4, TARGET_V6};
 
 use super::{
     flows::connect_by,

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use failover_lab::{Lab, TARGET_V4, TARGET_V6, wait_for};
 use failover_policy::Family;
-use failover_tests::lab::{Lab, TARGET_V4, TARGET_V6, wait_for};
 
 use super::{
     flows::connect_by,

@@ -1,8 +1,8 @@
 //! Somebody removes what a group is made of.
 
 use anyhow::Result;
+use failover_lab::{Lab, wait_for};
 use failover_policy::Family;
-use failover_tests::lab::{Lab, wait_for};
 use serde_json::Value;
 
 use super::scene::{SOON, TWO, default_routes, history, start};

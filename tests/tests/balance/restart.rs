@@ -1,8 +1,8 @@
 //! Agents that begin and end while a group is active.
 
 use anyhow::Result;
+use failover_lab::{AgentProcess, Lab, Snapshot, TARGET_V4, TARGET_V6, Uplink, wait_for};
 use failover_policy::Family;
-use failover_tests::lab::{AgentProcess, Lab, Snapshot, TARGET_V4, TARGET_V6, Uplink, wait_for};
 use nix::sys::signal::Signal;
 
 use super::{

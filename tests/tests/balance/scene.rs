@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use failover_agent::control::Status;
 use failover_ebpf::Gate;
+use failover_lab::{AgentProcess, DefaultRoute, Lab, UdpStream, wait_for};
 use failover_policy::Family;
-use failover_tests::lab::{AgentProcess, DefaultRoute, Lab, UdpStream, wait_for};
 
 /// Long enough for everything that is to happen, even on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
@@ -133,7 +133,7 @@ pub(crate) fn ensure_never_without_route(stream: UdpStream) -> Result<()> {
 
 /// Checks that connections go on.
 pub(crate) fn ensure_alive<'a>(
-    connections: impl IntoIterator<Item = &'a failover_tests::lab::TcpClient>,
+    connections: impl IntoIterator<Item = &'a failover_lab::TcpClient>,
 ) -> Result<()> {
     let now = Instant::now();
     for connection in connections {

@@ -3,11 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use failover_lab::{AgentProcess, Lab, TARGET_V4};
 use failover_policy::{Cause, Family, Health};
-use failover_tests::{
-    lab::{AgentProcess, Lab, TARGET_V4},
-    scene::{SOON, status, uplink, wait_for_active, wait_for_status},
-};
+use failover_tests::scene::{SOON, status, uplink, wait_for_active, wait_for_status};
 
 use super::{
     scene::{AT_ONCE, config, settled, start, start_with, wait_for_cut},

@@ -4,11 +4,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use failover_ebpf::Gate;
+use failover_lab::{Lab, TARGET_V4, TARGET_V6, TcpClient};
 use failover_policy::Family;
-use failover_tests::{
-    lab::{Lab, TARGET_V4, TARGET_V6, TcpClient},
-    scene::{SOON, gate, status, uplink, wait_for_active, wait_for_status},
-};
+use failover_tests::scene::{SOON, gate, status, uplink, wait_for_active, wait_for_status};
 
 use super::{
     scene::{

@@ -6,13 +6,11 @@ use std::{
 };
 
 use anyhow::Result;
-use failover_tests::{
-    lab::{
-        Capture, DISCARD_PORT, LAN_CLIENT_V4, LAN_CLIENT_V6, Lab, Node, TARGET_V4, TARGET_V6,
-        TcpClient, Uplink, UplinkSpec,
-    },
-    scene::{SOON, counters},
+use failover_lab::{
+    Capture, DISCARD_PORT, LAN_CLIENT_V4, LAN_CLIENT_V6, Lab, Node, TARGET_V4, TARGET_V6,
+    TcpClient, Uplink, UplinkSpec,
 };
+use failover_tests::scene::{SOON, counters};
 
 use super::scene::{foreign_packets, start, wait_for_cut};
 

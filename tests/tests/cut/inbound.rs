@@ -6,10 +6,8 @@ use std::{
 };
 
 use anyhow::Result;
-use failover_tests::{
-    lab::{Lab, Namespace, Uplink, UplinkSpec},
-    scene::SOON,
-};
+use failover_lab::{Lab, Namespace, Uplink, UplinkSpec};
+use failover_tests::scene::SOON;
 
 use super::{
     scene::{AT_ONCE, config, foreign_packets, start_with, wait_for_cut, with_uplink_keys},
@@ -71,7 +69,7 @@ fn kept(uplinks: [UplinkSpec; 2]) -> Result<()> {
     // It becomes active and is left again: what came in by it stays, what the host began on it does not.
     agent.verb(&["switch", "lte"])?;
     wait_for_cut(&agent, "lte")?;
-    let begun = lab.host().tcp_idle(failover_tests::lab::TARGET_V4)?;
+    let begun = lab.host().tcp_idle(failover_lab::TARGET_V4)?;
     for (address, far) in ends_again(lte)? {
         pairs.push(Pair::connect((lte.provider(), Some(far)), (host, address))?);
     }

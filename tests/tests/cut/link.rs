@@ -3,11 +3,9 @@
 use std::time::Instant;
 
 use anyhow::Result;
+use failover_lab::{Fault, Lab, TARGET_V4, TARGET_V6, TcpClient, UdpStream, Uplink};
 use failover_policy::Health;
-use failover_tests::{
-    lab::{Fault, Lab, TARGET_V4, TARGET_V6, TcpClient, UdpStream, Uplink},
-    scene::{uplink, wait_for_status},
-};
+use failover_tests::scene::{uplink, wait_for_status};
 
 use super::{
     scene::{AT_ONCE, WHILE, foreign_packets, start, wait_for_cut},

@@ -12,14 +12,12 @@ use std::{
 use anyhow::{Context, Result};
 use failover_agent::control::{Answer, Event, Reason};
 use failover_ebpf::Gate;
-use failover_policy::Family;
-use failover_tests::{
-    lab::{
-        ECHO_PORT, Lab, TARGET_V4, TARGET_V6, TARGETS_V4, TARGETS_V6, Uplink, UplinkSpec,
-        agent_path, wait_for,
-    },
-    scene::{SOON, counters, gate, status, uplink, wait_for_status},
+use failover_lab::{
+    ECHO_PORT, Lab, TARGET_V4, TARGET_V6, TARGETS_V4, TARGETS_V6, Uplink, UplinkSpec, agent_path,
+    wait_for,
 };
+use failover_policy::Family;
+use failover_tests::scene::{SOON, counters, gate, status, uplink, wait_for_status};
 
 use super::{
     scene::{AT_ONCE, fail_over, foreign_packets, start},

@@ -7,11 +7,9 @@ use std::{
 };
 
 use anyhow::Result;
+use failover_lab::{Lab, TARGET_V4, TARGET_V6, TARGETS_V4, TARGETS_V6, wait_for};
 use failover_policy::Family;
-use failover_tests::{
-    lab::{Lab, TARGET_V4, TARGET_V6, TARGETS_V4, TARGETS_V6, wait_for},
-    scene::{SOON, stop, wait_for_active, wait_for_status},
-};
+use failover_tests::scene::{SOON, stop, wait_for_active, wait_for_status};
 use socket2::{Domain, Socket, Type};
 
 use super::scene::{config, start_with};

@@ -7,11 +7,9 @@ use std::{
 
 use anyhow::Result;
 use failover_ebpf::Gate;
+use failover_lab::{Lab, TARGET_V4, TARGET_V6};
 use failover_policy::{Family, Health};
-use failover_tests::{
-    lab::{Lab, TARGET_V4, TARGET_V6},
-    scene::{SOON, counters, gate, status, uplink, wait_for_status},
-};
+use failover_tests::scene::{SOON, counters, gate, status, uplink, wait_for_status};
 
 use super::scene::{WHILE, start};
 

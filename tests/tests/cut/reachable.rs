@@ -7,11 +7,9 @@ use std::{
 
 use anyhow::Result;
 use failover_ebpf::Gate;
+use failover_lab::{ECHO_PORT, Lab, Node, TARGETS_V4, TARGETS_V6, UplinkSpec, wait_until};
 use failover_policy::Family;
-use failover_tests::{
-    lab::{ECHO_PORT, Lab, Node, TARGETS_V4, TARGETS_V6, UplinkSpec, wait_until},
-    scene::{SOON, gate, status},
-};
+use failover_tests::scene::{SOON, gate, status};
 
 use super::{
     scene::{AT_ONCE, config, foreign_packets, start, start_with, wait_for_cut},

@@ -3,10 +3,8 @@
 use std::{net::IpAddr, time::Instant};
 
 use anyhow::Result;
-use failover_tests::{
-    lab::{Lab, TARGET_V4, TARGET_V6},
-    scene::{SOON, counters, stop, wait_for_status, wait_sent},
-};
+use failover_lab::{Lab, TARGET_V4, TARGET_V6};
+use failover_tests::scene::{SOON, counters, stop, wait_for_status, wait_sent};
 
 use super::scene::start;
 

@@ -7,14 +7,12 @@ use std::{
 };
 
 use anyhow::Result;
-use failover_policy::Family;
-use failover_tests::{
-    lab::{
-        Arrival, ECHO_PORT, LAN_CLIENT_V4, LAN_CLIENT_V6, Lab, TARGET_V4, TARGET_V6, UdpStream,
-        UplinkSpec, wait_for,
-    },
-    scene::{SOON, status},
+use failover_lab::{
+    Arrival, ECHO_PORT, LAN_CLIENT_V4, LAN_CLIENT_V6, Lab, TARGET_V4, TARGET_V6, UdpStream,
+    UplinkSpec, wait_for,
 };
+use failover_policy::Family;
+use failover_tests::scene::{SOON, status};
 
 use super::{
     scene::{AT_ONCE, fail_over, foreign_packets, start},

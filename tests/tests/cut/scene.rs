@@ -4,11 +4,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 use failover_agent::control::{Status, status::Switch};
+use failover_lab::{AgentProcess, Fault, Lab};
 use failover_policy::{Family, Health};
-use failover_tests::{
-    lab::{AgentProcess, Fault, Lab},
-    scene::wait_for_status,
-};
+use failover_tests::scene::wait_for_status;
 
 /// What is to happen at once happens within this; without the cut it would take minutes.
 pub(crate) const AT_ONCE: Duration = Duration::from_secs(2);
@@ -80,9 +78,8 @@ pub(crate) fn fail_over(lab: &Lab, agent: &AgentProcess, from: &str, to: &str) -
 
 /// Packets with a source that is not its own which any provider has seen, as the providers count them.
 pub(crate) fn foreign_packets(lab: &Lab) -> Result<Vec<(String, u64)>> {
-    let count = |uplink: &failover_tests::lab::Uplink| {
-        Ok((uplink.name().to_owned(), uplink.foreign_packets()?))
-    };
+    let count =
+        |uplink: &failover_lab::Uplink| Ok((uplink.name().to_owned(), uplink.foreign_packets()?));
     let counts: Vec<(String, u64)> = lab.uplinks().iter().map(count).collect::<Result<_>>()?;
     Ok(counts.into_iter().filter(|(_, count)| *count > 0).collect())
 }

@@ -7,10 +7,8 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use failover_tests::{
-    lab::{Ended, Namespace, wait_for},
-    scene::SOON,
-};
+use failover_lab::{Ended, Namespace, wait_for};
+use failover_tests::scene::SOON;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::scene::AT_ONCE;

@@ -3,10 +3,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use failover_tests::{
-    lab::{LAN_HOST_V4, LAN_HOST_V6, Lab, TARGET_V4, TARGET_V6, UplinkSpec},
-    scene::SOON,
-};
+use failover_lab::{LAN_HOST_V4, LAN_HOST_V6, Lab, TARGET_V4, TARGET_V6, UplinkSpec};
+use failover_tests::scene::SOON;
 
 use super::{
     scene::{WHILE, fail_over, settled, start, wait_for_cut},

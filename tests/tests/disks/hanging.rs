@@ -3,13 +3,11 @@
 use std::{fs, time::Instant};
 
 use anyhow::Result;
-use failover_tests::{
-    lab::{Disk, Lab, UplinkSpec},
-    scene::{
-        PROBE, SOON,
-        json::{wait_active, wait_health},
-        stop,
-    },
+use failover_lab::{Disk, Lab, UplinkSpec};
+use failover_tests::scene::{
+    PROBE, SOON,
+    json::{wait_active, wait_health},
+    stop,
 };
 use nix::sys::signal::Signal;
 

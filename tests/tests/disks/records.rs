@@ -3,10 +3,8 @@
 use std::{fs, os::unix::fs::symlink, path::Path};
 
 use anyhow::{Result, ensure};
-use failover_tests::{
-    lab::{AgentProcess, Lab, UplinkSpec},
-    scene::{PROBE, SOON},
-};
+use failover_lab::{AgentProcess, Lab, UplinkSpec};
+use failover_tests::scene::{PROBE, SOON};
 use nix::{
     sys::{signal::Signal, stat::Mode},
     unistd::mkfifo,
@@ -115,7 +113,7 @@ fn damaged_records_stop_neither_start_nor_restart_nor_reset() -> Result<()> {
         drop(agent);
         damage(&lab, make)?;
         let flags = dirs.flags();
-        let program = failover_tests::lab::agent_path()?;
+        let program = failover_lab::agent_path()?;
         let host = lab.host().namespace();
         let reset = host.command(program).arg("reset").args(flags).output()?;
         let error = String::from_utf8_lossy(&reset.stderr);

@@ -9,10 +9,8 @@ use std::{
 };
 
 use anyhow::Result;
-use failover_tests::{
-    lab::{Disk, Lab, UplinkSpec},
-    scene::{SOON, json::wait_active},
-};
+use failover_lab::{Disk, Lab, UplinkSpec};
+use failover_tests::scene::{SOON, json::wait_active};
 use nix::sys::signal::Signal;
 
 use super::scene::*;

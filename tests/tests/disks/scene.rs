@@ -3,11 +3,9 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 use anyhow::{Context, Result};
+use failover_lab::{AgentProcess, Lab, wait_for};
 use failover_policy::Family;
-use failover_tests::{
-    lab::{AgentProcess, Lab, wait_for},
-    scene::{PROBE, SOON, default_routes, json::wait_active},
-};
+use failover_tests::scene::{PROBE, SOON, default_routes, json::wait_active};
 use serde_json::Value;
 
 /// Gives cable a default route with a metric that beats every other.

@@ -12,11 +12,9 @@ use failover_agent::{
     route::{Link, Router},
     store::Store,
 };
+use failover_lab::{AgentProcess, Lab, TARGET_V4, TARGET_V6};
 use failover_policy::{Family, PerUplink, UplinkId};
-use failover_tests::{
-    lab::{AgentProcess, Lab, TARGET_V4, TARGET_V6},
-    scene::SOON,
-};
+use failover_tests::scene::SOON;
 use serde_json::Value;
 
 use super::diagnosis::PROBE_BOTH;

@@ -1,7 +1,8 @@
 //! What others' routes and rules lead past the active uplink.
 
 use anyhow::Result;
-use failover_tests::{lab::Lab, scene::SOON};
+use failover_lab::Lab;
+use failover_tests::scene::SOON;
 
 use super::diagnosis::{Diagnosis, PROBE, apply, problem};
 

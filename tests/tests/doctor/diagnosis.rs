@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 
 use anyhow::{Context, Result, ensure};
-use failover_tests::lab::{Lab, agent_path};
+use failover_lab::{Lab, agent_path};
 use serde_json::Value;
 
 /// Two targets in IPv4. Who answers does so at once; the timeout only bounds the silence.

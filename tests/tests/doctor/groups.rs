@@ -1,11 +1,9 @@
 //! Balance groups: what keeps connections from being shared, and from staying where they are.
 
 use anyhow::Result;
+use failover_lab::{Lab, UplinkSpec};
 use failover_policy::Family;
-use failover_tests::{
-    lab::{Lab, UplinkSpec},
-    scene::{SOON, default_routes},
-};
+use failover_tests::scene::{SOON, default_routes};
 
 use super::diagnosis::{Diagnosis, PROBE_BOTH, apply, problem};
 
@@ -79,7 +77,7 @@ fn a_member_without_an_ipv6_gateway_gets_its_share_with_one() -> Result<()> {
     diagnose(&lab, &config)?.assert_healthy();
     // The cure works.
     let _agent = lab.start_agent(&config)?;
-    failover_tests::lab::wait_until("both share IPv6", SOON, || {
+    failover_lab::wait_until("both share IPv6", SOON, || {
         let routes = default_routes(&lab, Family::V6);
         routes.is_ok_and(|routes| routes.iter().any(|route| route.interface == "cable,lte"))
     })

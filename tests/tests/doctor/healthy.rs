@@ -1,12 +1,13 @@
 //! A host with nothing wrong, and what the doctor must not do.
 
 use anyhow::Result;
-use failover_tests::{lab::Lab, scene::SOON};
+use failover_lab::Lab;
+use failover_tests::scene::SOON;
 
 use super::diagnosis::{Diagnosis, FLAGS, PROBE, PROBE_BOTH, apply, doctor};
 
 /// Everything that a diagnosis must leave alone.
-fn state(lab: &Lab) -> Result<(failover_tests::lab::Snapshot, Vec<String>)> {
+fn state(lab: &Lab) -> Result<(failover_lab::Snapshot, Vec<String>)> {
     let host = lab.host().namespace();
     let pattern = r"^net\.ipv[46]\.(conf|ip_forward)";
     let settings = host.exec("sysctl", &["-a", "--pattern", pattern])?;
@@ -97,10 +98,7 @@ fn no_bpf_file_system_is_found_and_cured() -> Result<()> {
     config += &format!("[dirs]\nbpf = \"{}/agent\"\n", mount.0.display());
     let file = lab.write_config(&config)?;
     let examine = || -> Result<Diagnosis> {
-        let mut command = lab
-            .host()
-            .namespace()
-            .command(failover_tests::lab::agent_path()?);
+        let mut command = lab.host().namespace().command(failover_lab::agent_path()?);
         let output = command
             .args(["doctor", "--json", "--config"])
             .arg(&file)

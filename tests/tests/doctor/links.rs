@@ -1,10 +1,8 @@
 //! Interfaces, addresses and gateways.
 
 use anyhow::Result;
-use failover_tests::{
-    lab::{Lab, wait_until},
-    scene::SOON,
-};
+use failover_lab::{Lab, wait_until};
+use failover_tests::scene::SOON;
 
 use super::diagnosis::{Diagnosis, FLAGS, PROBE, PROBE_BOTH, apply, problem};
 

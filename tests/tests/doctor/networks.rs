@@ -1,7 +1,7 @@
 //! Uplinks that share a segment or a range of addresses, and targets in it.
 
 use anyhow::Result;
-use failover_tests::lab::Lab;
+use failover_lab::Lab;
 
 use super::diagnosis::{Diagnosis, FLAGS, PROBE, apply, problem};
 

@@ -1,7 +1,7 @@
 //! What keeps probes from being answered.
 
 use anyhow::Result;
-use failover_tests::lab::{Lab, UplinkSpec};
+use failover_lab::{Lab, UplinkSpec};
 
 use super::diagnosis::{Diagnosis, PROBE, PROBE_BOTH, apply, doctor, problem};
 

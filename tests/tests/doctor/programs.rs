@@ -5,7 +5,8 @@ use failover_agent::{
     config::AttachMode,
     datapath::{Datapath, LinkLayer, Options},
 };
-use failover_tests::{lab::Lab, scene::SOON};
+use failover_lab::Lab;
+use failover_tests::scene::SOON;
 use nix::{net::if_::if_nametoindex, sys::signal::Signal};
 
 use super::{

@@ -1,7 +1,7 @@
 //! A host that forwards for a LAN.
 
 use anyhow::Result;
-use failover_tests::lab::Lab;
+use failover_lab::Lab;
 
 use super::diagnosis::{Diagnosis, PROBE, PROBE_BOTH, apply};
 

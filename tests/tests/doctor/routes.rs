@@ -1,7 +1,7 @@
 //! Default routes of others, and reverse path filtering.
 
 use anyhow::Result;
-use failover_tests::lab::Lab;
+use failover_lab::Lab;
 
 use super::diagnosis::{Diagnosis, PROBE, apply};
 

@@ -1,10 +1,8 @@
 //! What the documents claim beside commands, where no other test does.
 
 use anyhow::Result;
-use failover_tests::{
-    lab::{AgentProcess, Lab, wait_until},
-    scene::{SOON, wait_for_probes},
-};
+use failover_lab::{AgentProcess, Lab, wait_until};
+use failover_tests::scene::{SOON, wait_for_probes};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 

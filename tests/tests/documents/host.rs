@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use failover_agent::config::{Config, Gateway};
-use failover_tests::lab::{Lab, UplinkSpec, agent_path, wait_for, wait_until};
+use failover_lab::{Lab, UplinkSpec, agent_path, wait_for, wait_until};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,

@@ -7,10 +7,10 @@ use std::{thread::sleep, time::Duration, time::Instant};
 
 use anyhow::{Result, ensure};
 use failover_ebpf::Gate;
+use failover_lab::{AgentProcess, Fault, Lab, Snapshot, TARGET_V4, TARGET_V6, UdpStream, wait_for};
 use failover_policy::{Family, Health};
-use failover_tests::{
-    lab::{AgentProcess, Fault, Lab, Snapshot, TARGET_V4, TARGET_V6, UdpStream, wait_for},
-    scene::{OURS, SOON, default_routes, ensure_times, state, stop, wait_for_status},
+use failover_tests::scene::{
+    OURS, SOON, default_routes, ensure_times, state, stop, wait_for_status,
 };
 
 use self::around::METRICS;

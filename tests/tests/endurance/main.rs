@@ -11,9 +11,9 @@ mod events;
 use std::{env, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
-use failover_tests::lab::{Lab, UplinkSpec};
 
 use day::{Day, Days};
+use failover_lab::{Lab, UplinkSpec};
 
 #[test]
 #[ignore = "needs root"]

@@ -3,13 +3,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use failover_lab::{AgentProcess, Direction, Fault, Lab, UplinkSpec, paced, wait_until};
 use failover_policy::{Family, Health};
-use failover_tests::{
-    lab::{AgentProcess, Direction, Fault, Lab, UplinkSpec, paced, wait_until},
-    scene::{
-        SOON, has_health, history, state, status, uplink, wait_for_health, wait_for_history,
-        wait_for_probes, wait_for_status,
-    },
+use failover_tests::scene::{
+    SOON, has_health, history, state, status, uplink, wait_for_health, wait_for_history,
+    wait_for_probes, wait_for_status,
 };
 
 use super::scene::{MANY, Settings, check_active, targets_v4, targets_v6};

@@ -3,13 +3,11 @@
 use std::{net::IpAddr, thread, time::Instant};
 
 use anyhow::Result;
+use failover_lab::{Fault, Lab, TARGETS_V4, paced};
 use failover_policy::{Family, Health};
-use failover_tests::{
-    lab::{Fault, Lab, TARGETS_V4, paced},
-    scene::{
-        has_health, history, status, stop, uplink, wait_for_health, wait_for_history,
-        wait_for_probes, wait_for_status,
-    },
+use failover_tests::scene::{
+    has_health, history, status, stop, uplink, wait_for_health, wait_for_history, wait_for_probes,
+    wait_for_status,
 };
 
 use super::scene::{MANY, Settings};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use failover_ebpf::MAX_UPLINKS;
-use failover_tests::lab::{TARGET_V4, WideLab, agent_path, pace};
+use failover_lab::{TARGET_V4, WideLab, agent_path, pace};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 

@@ -6,13 +6,11 @@ use std::{
 };
 
 use anyhow::Result;
+use failover_lab::{DefaultRoute, Lab, TARGET_V4, paced, wait_until};
 use failover_policy::{Family, Health};
-use failover_tests::{
-    lab::{DefaultRoute, Lab, TARGET_V4, paced, wait_until},
-    scene::{
-        SOON, default_routes, history, status, uplink, wait_for_health, wait_for_history,
-        wait_for_probes,
-    },
+use failover_tests::scene::{
+    SOON, default_routes, history, status, uplink, wait_for_health, wait_for_history,
+    wait_for_probes,
 };
 
 use super::scene::{MANY, Settings, check_active};
@@ -70,7 +68,7 @@ fn an_interface_that_is_unplugged_and_comes_back_is_taken_up_again() -> Result<(
 }
 
 /// After an interface has come back its routes may follow a moment later.
-fn soon_active(lab: &Lab, agent: &failover_tests::lab::AgentProcess, active: &str) -> Result<()> {
+fn soon_active(lab: &Lab, agent: &failover_lab::AgentProcess, active: &str) -> Result<()> {
     wait_until(&format!("{active} is active"), SOON, || {
         check_active(lab, agent, Family::V4, active).is_ok()
     })

@@ -7,12 +7,10 @@ use std::{
 };
 
 use anyhow::Result;
+use failover_lab::{AgentProcess, Lab, UplinkSpec, pace, paced};
 use failover_policy::{Family, Health};
-use failover_tests::{
-    lab::{AgentProcess, Lab, UplinkSpec, pace, paced},
-    scene::{
-        has_health, history, status, times_down, wait_for_health, wait_for_history, wait_for_probes,
-    },
+use failover_tests::scene::{
+    has_health, history, status, times_down, wait_for_health, wait_for_history, wait_for_probes,
 };
 use nix::sys::signal::Signal;
 

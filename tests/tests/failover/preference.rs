@@ -3,11 +3,9 @@
 use std::time::Instant;
 
 use anyhow::Result;
+use failover_lab::{Lab, TARGET_V4, UplinkSpec, pace};
 use failover_policy::{Family, Health};
-use failover_tests::{
-    lab::{Lab, TARGET_V4, UplinkSpec, pace},
-    scene::{SOON, stop, wait_for_health, wait_for_history},
-};
+use failover_tests::scene::{SOON, stop, wait_for_health, wait_for_history};
 
 use super::scene::{Settings, check_active};
 

@@ -4,11 +4,11 @@ use std::{net::IpAddr, time::Duration};
 
 use anyhow::{Result, ensure};
 use failover_ebpf::Gate;
-use failover_policy::Family;
-use failover_tests::{
-    lab::{AgentProcess, DefaultRoute, Lab, TARGETS_V4, TARGETS_V6, Uplink as LabUplink, paced},
-    scene::{OURS, default_routes, ensure_cut, gate, status, target},
+use failover_lab::{
+    AgentProcess, DefaultRoute, Lab, TARGETS_V4, TARGETS_V6, Uplink as LabUplink, paced,
 };
+use failover_policy::Family;
+use failover_tests::scene::{OURS, default_routes, ensure_cut, gate, status, target};
 
 /// Probes after which any decision would have fallen long ago: 20 rounds of three targets.
 pub(crate) const MANY: u64 = 60;

@@ -2,13 +2,11 @@
 
 use anyhow::Result;
 use failover_ebpf::Gate;
+use failover_lab::{Lab, TARGET_V4};
 use failover_policy::{Family, Health};
-use failover_tests::{
-    lab::{Lab, TARGET_V4},
-    scene::{
-        FORCED, default_routes, history, status, uplink, wait_for_health, wait_for_history,
-        wait_for_probes,
-    },
+use failover_tests::scene::{
+    FORCED, default_routes, history, status, uplink, wait_for_health, wait_for_history,
+    wait_for_probes,
 };
 
 use super::scene::{MANY, Settings, check_active};

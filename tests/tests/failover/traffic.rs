@@ -6,11 +6,9 @@ use std::{
 };
 
 use anyhow::Result;
+use failover_lab::{Lab, TARGET_V4, TcpClient, paced};
 use failover_policy::{Family, Health};
-use failover_tests::{
-    lab::{Lab, TARGET_V4, TcpClient, paced},
-    scene::{SOON, wait_for_health, wait_for_history},
-};
+use failover_tests::scene::{SOON, wait_for_health, wait_for_history};
 
 use super::scene::{Settings, check_active};
 

@@ -6,10 +6,8 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use failover_tests::{
-    lab::{Lab, agent_path, wait_until},
-    scene::{SOON, json::wait_active, message, script, wait_for_file},
-};
+use failover_lab::{Lab, agent_path, wait_until};
+use failover_tests::scene::{SOON, json::wait_active, message, script, wait_for_file};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 

@@ -12,10 +12,8 @@ use std::{
 };
 
 use anyhow::Result;
-use failover_tests::{
-    lab::{ECHO_PORT, LAN_HOST_V4, Lab, Namespace, TARGET_V4, wait_until},
-    scene::{SOON, json::wait_active},
-};
+use failover_lab::{ECHO_PORT, LAN_HOST_V4, Lab, Namespace, TARGET_V4, wait_until};
+use failover_tests::scene::{SOON, json::wait_active};
 
 use super::scene::start;
 

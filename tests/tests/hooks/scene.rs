@@ -3,10 +3,8 @@
 use std::{fs, path::Path};
 
 use anyhow::Result;
-use failover_tests::{
-    lab::{AgentProcess, Lab, LogLine, wait_until},
-    scene::{PROBE, SOON, json::wait_active, message},
-};
+use failover_lab::{AgentProcess, Lab, LogLine, wait_until};
+use failover_tests::scene::{PROBE, SOON, json::wait_active, message};
 use serde_json::Value;
 
 /// Starts an agent that runs `program` after each switch for as long as `timeout`, and waits until it has chosen the first uplink.

@@ -9,10 +9,8 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use failover_tests::{
-    lab::{Lab, UplinkSpec, wait_until},
-    scene::{SOON, json::wait_active, script, wait_for_file},
-};
+use failover_lab::{Lab, UplinkSpec, wait_until};
+use failover_tests::scene::{SOON, json::wait_active, script, wait_for_file};
 use nix::sys::signal::Signal;
 
 use super::scene::{is_there, said, start, wait_gone};

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use failover_tests::lab::{Lab, UplinkSpec, agent_path};
+use failover_lab::{Lab, UplinkSpec, agent_path};
 
 use super::support::{Everything, Outcome, TIMEOUT, config, run, start};
 

@@ -6,13 +6,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use failover_tests::{
-    lab::{AgentProcess, Lab, WallClock, wait_for},
-    scene::{
-        BLUR, PROBE, SOON, ensure_times,
-        json::{uplink, wait_active, wait_health},
-        time,
-    },
+use failover_lab::{AgentProcess, Lab, WallClock, wait_for};
+use failover_tests::scene::{
+    BLUR, PROBE, SOON, ensure_times,
+    json::{uplink, wait_active, wait_health},
+    time,
 };
 use nix::sys::signal::Signal;
 use serde_json::Value;

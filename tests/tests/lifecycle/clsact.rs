@@ -3,13 +3,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use failover_tests::{
-    lab::{Lab, TARGET_V4, TARGET_V6, TARGETS_V4, UplinkSpec},
-    scene::{
-        SOON,
-        json::{counter, wait_active},
-        wait_sent,
-    },
+use failover_lab::{Lab, TARGET_V4, TARGET_V6, TARGETS_V4, UplinkSpec};
+use failover_tests::scene::{
+    SOON,
+    json::{counter, wait_active},
+    wait_sent,
 };
 use nix::sys::signal::Signal;
 

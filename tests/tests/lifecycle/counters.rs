@@ -3,13 +3,11 @@
 use std::{thread, time::Duration};
 
 use anyhow::{Context, Result};
-use failover_tests::{
-    lab::{Lab, TARGET_V4, TARGETS_V4, wait_for},
-    scene::{
-        SOON,
-        json::{counter, uplink},
-        wait_sent,
-    },
+use failover_lab::{Lab, TARGET_V4, TARGETS_V4, wait_for};
+use failover_tests::scene::{
+    SOON,
+    json::{counter, uplink},
+    wait_sent,
 };
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -87,7 +85,7 @@ fn quiet_lab() -> Result<Lab> {
         for (namespace, interface) in [(host, name), (uplink.provider(), "customer")] {
             namespace.set_sysctl(&format!("net/ipv6/conf/{interface}/disable_ipv6"), "1")?;
         }
-        let mac = |namespace: &failover_tests::lab::Namespace, interface: &str| {
+        let mac = |namespace: &failover_lab::Namespace, interface: &str| {
             let link = namespace.exec_json("ip", &["-j", "link", "show", interface])?;
             let address = link[0]["address"].as_str().context("no address")?;
             anyhow::Ok(address.to_owned())

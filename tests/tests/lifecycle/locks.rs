@@ -7,10 +7,8 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use failover_tests::{
-    lab::{Lab, agent_path, wait_until},
-    scene::{SOON, json::wait_active},
-};
+use failover_lab::{Lab, agent_path, wait_until};
+use failover_tests::scene::{SOON, json::wait_active};
 
 use super::support::{Outcome, TIMEOUT, config, run, start};
 

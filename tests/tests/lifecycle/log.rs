@@ -3,10 +3,8 @@
 use std::path::Path;
 
 use anyhow::Result;
-use failover_tests::{
-    lab::{AgentProcess, Lab, LogLine, TARGET_V4, agent_path, wait_until},
-    scene::{SOON, json::wait_active, wait_sent},
-};
+use failover_lab::{AgentProcess, Lab, LogLine, TARGET_V4, agent_path, wait_until};
+use failover_tests::scene::{SOON, json::wait_active, wait_sent};
 use nix::sys::signal::Signal;
 
 use super::support::{config, start};

@@ -7,13 +7,11 @@ use failover_agent::{
     config::AttachMode,
     datapath::{Datapath, LinkLayer, Options},
 };
-use failover_tests::{
-    lab::{Lab, Namespace, TARGET_V4, TARGETS_V4},
-    scene::{
-        SOON,
-        json::{counter, wait_active},
-        wait_sent,
-    },
+use failover_lab::{Lab, Namespace, TARGET_V4, TARGETS_V4};
+use failover_tests::scene::{
+    SOON,
+    json::{counter, wait_active},
+    wait_sent,
 };
 use nix::{net::if_::if_nametoindex, sys::signal::Signal};
 use serde_json::Value;

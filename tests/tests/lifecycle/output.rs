@@ -10,12 +10,10 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use failover_tests::{
-    lab::{AgentProcess, Lab, TARGET_V4, agent_path, wait_until},
-    scene::{
-        SOON,
-        json::{uplink, wait_active},
-    },
+use failover_lab::{AgentProcess, Lab, TARGET_V4, agent_path, wait_until};
+use failover_tests::scene::{
+    SOON,
+    json::{uplink, wait_active},
 };
 use nix::{
     fcntl::OFlag,
@@ -200,7 +198,7 @@ fn packets_of_others_do_not_fill_the_log() -> Result<()> {
                 let socket = UdpSocket::bind((source, 20_000 + port))?;
                 let target = match source.is_ipv4() {
                     true => TARGET_V4,
-                    false => failover_tests::lab::TARGETS_V6[0].into(),
+                    false => failover_lab::TARGETS_V6[0].into(),
                 };
                 // The gate's answer may be there already.
                 socket.send_to(b"x", (target, 9)).ok();

@@ -5,13 +5,11 @@ use std::time::Duration;
 use anyhow::Result;
 use failover_agent::control::status::Hook;
 use failover_ebpf::Gate;
+use failover_lab::{AgentProcess, LINK_LOCAL_GATEWAY, Lab, TARGETS_V4, TARGETS_V6};
 use failover_policy::{Family, Health};
-use failover_tests::{
-    lab::{AgentProcess, LINK_LOCAL_GATEWAY, Lab, TARGETS_V4, TARGETS_V6},
-    scene::{
-        FORCED, SOON, ensure_cut, message, status, stop, uplink, wait_for_active, wait_for_health,
-        wait_for_status,
-    },
+use failover_tests::scene::{
+    FORCED, SOON, ensure_cut, message, status, stop, uplink, wait_for_active, wait_for_health,
+    wait_for_status,
 };
 use nix::sys::signal::Signal;
 
@@ -24,7 +22,7 @@ fn beyond() -> std::net::IpAddr {
 
 /// Waits until the standby's gate cuts in both families, as its status says.
 fn wait_for_cuts(lab: &Lab, agent: &AgentProcess) -> Result<()> {
-    failover_tests::lab::wait_for("lte's gates cut", SOON, || {
+    failover_lab::wait_for("lte's gates cut", SOON, || {
         let cut = [TARGETS_V4[1].into(), TARGETS_V6[1].into()]
             .into_iter()
             .try_for_each(|target| ensure_cut(lab, agent, "lte", target));

@@ -3,14 +3,12 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use failover_lab::{AgentProcess, Lab, TARGET_V4, UplinkSpec, wait_until};
 use failover_policy::Family;
-use failover_tests::{
-    lab::{AgentProcess, Lab, TARGET_V4, UplinkSpec, wait_until},
-    scene::{
-        OURS, PROBE, SOON, default_routes,
-        json::{counter, uplink, wait_active},
-        stop, wait_sent,
-    },
+use failover_tests::scene::{
+    OURS, PROBE, SOON, default_routes,
+    json::{counter, uplink, wait_active},
+    stop, wait_sent,
 };
 use nix::sys::signal::Signal;
 use serde_json::Value;

@@ -1,10 +1,8 @@
 //! `reset` after kill -9 removes every trace.
 
 use anyhow::Result;
-use failover_tests::{
-    lab::{Lab, TARGET_V4},
-    scene::{SOON, json::wait_active},
-};
+use failover_lab::{Lab, TARGET_V4};
+use failover_tests::scene::{SOON, json::wait_active};
 
 use super::support::{Everything, run, set_foreign_route, start};
 

@@ -7,13 +7,11 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use failover_tests::{
-    lab::{AgentProcess, Lab, TARGET_V4, TARGETS_V4, agent_path},
-    scene::{
-        PROBE, SOON,
-        json::{counter, uplink, wait_active},
-        wait_sent,
-    },
+use failover_lab::{AgentProcess, Lab, TARGET_V4, TARGETS_V4, agent_path};
+use failover_tests::scene::{
+    PROBE, SOON,
+    json::{counter, uplink, wait_active},
+    wait_sent,
 };
 use serde_json::Value;
 

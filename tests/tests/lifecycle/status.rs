@@ -3,12 +3,10 @@
 use std::fs;
 
 use anyhow::{Context, Result};
-use failover_tests::{
-    lab::{Lab, UplinkSpec},
-    scene::{
-        PROBE, SOON,
-        json::{uplink, wait_active},
-    },
+use failover_lab::{Lab, UplinkSpec};
+use failover_tests::scene::{
+    PROBE, SOON,
+    json::{uplink, wait_active},
 };
 use serde_json::Value;
 

@@ -10,12 +10,10 @@ use std::{
 };
 
 use anyhow::{Result, bail};
-use failover_tests::{
-    lab::{ECHO_PORT, Lab, TARGET_V4, TARGETS_V4, TARGETS_V6, UplinkSpec, wait_until},
-    scene::{
-        SOON,
-        json::{uplink, wait_active},
-    },
+use failover_lab::{ECHO_PORT, Lab, TARGET_V4, TARGETS_V4, TARGETS_V6, UplinkSpec, wait_until};
+use failover_tests::scene::{
+    SOON,
+    json::{uplink, wait_active},
 };
 use nix::sys::signal::Signal;
 

@@ -3,11 +3,9 @@
 use std::process::{Output, Stdio};
 
 use anyhow::Result;
+use failover_lab::{AgentProcess, Lab, agent_path};
 pub(crate) use failover_tests::scene::Everything;
-use failover_tests::{
-    lab::{AgentProcess, Lab, agent_path},
-    scene::{PROBE, json::wait_active},
-};
+use failover_tests::scene::{PROBE, json::wait_active};
 
 /// Starts an agent with `tables` after its `[probe]` and `[[uplink]]` tables, and waits until it has chosen the first uplink.
 pub(crate) fn start(lab: &Lab, tables: &str) -> Result<AgentProcess> {

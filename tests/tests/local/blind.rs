@@ -3,17 +3,13 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use failover_tests::lab::Lab;
+use failover_lab::Lab;
 use serde_json::Value;
 
 use super::scene::*;
 
 /// The uplink is Blind for a reason with these words, in the status and in the log, and nothing was switched.
-fn check_blind(
-    agent: &failover_tests::lab::AgentProcess,
-    name: &str,
-    words: &[&str],
-) -> Result<String> {
+fn check_blind(agent: &failover_lab::AgentProcess, name: &str, words: &[&str]) -> Result<String> {
     let has_words = |text: &str| words.iter().all(|word| text.contains(word));
     let status = agent.wait_for_status(&format!("{name} Blind: {words:?}"), SOON, |status| {
         let uplink = uplink(status, name);

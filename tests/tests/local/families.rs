@@ -1,7 +1,7 @@
 //! One family is broken: the other one stays where it is.
 
 use anyhow::Result;
-use failover_tests::lab::{Lab, TARGETS_V4, TARGETS_V6};
+use failover_lab::{Lab, TARGETS_V4, TARGETS_V6};
 use serde_json::Value;
 
 use super::scene::*;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use failover_tests::lab::{Fault, Lab};
+use failover_lab::{Fault, Lab};
 
 use super::scene::*;
 

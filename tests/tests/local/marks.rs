@@ -1,7 +1,7 @@
 //! Packet filters that change what the agent's own probes are known by.
 
 use anyhow::Result;
-use failover_tests::lab::{Lab, TARGET_V4, TARGET_V6};
+use failover_lab::{Lab, TARGET_V4, TARGET_V6};
 use nix::sys::signal::Signal;
 
 use super::scene::*;

@@ -3,7 +3,7 @@
 use std::{thread::sleep, time::Duration};
 
 use anyhow::Result;
-use failover_tests::lab::Lab;
+use failover_lab::Lab;
 
 use super::scene::*;
 

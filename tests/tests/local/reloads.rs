@@ -1,7 +1,7 @@
 //! Reloads: many of them, and one that changes the program to run.
 
 use anyhow::Result;
-use failover_tests::lab::{Lab, TARGET_V4};
+use failover_lab::{Lab, TARGET_V4};
 use nix::sys::signal::Signal;
 
 use super::scene::*;
@@ -26,14 +26,14 @@ fn a_storm_of_reloads_loses_nothing() -> Result<()> {
         if number >= 10 {
             continue;
         }
-        failover_tests::lab::wait_until("it is reloaded", SOON, || reloads(&agent) > before)?;
+        failover_lab::wait_until("it is reloaded", SOON, || reloads(&agent) > before)?;
     }
     assert_eq!(
         agent.verb(&["reload"])?.trim(),
         "reloaded: nothing has changed"
     );
     let sent = stream.report().sent();
-    failover_tests::lab::wait_until("traffic goes on", SOON, || {
+    failover_lab::wait_until("traffic goes on", SOON, || {
         stream.report().sent() > sent + 50
     })?;
     wait_active(&agent, "cable", &[])?;
@@ -43,7 +43,7 @@ fn a_storm_of_reloads_loses_nothing() -> Result<()> {
     Ok(())
 }
 
-fn reloads(agent: &failover_tests::lab::AgentProcess) -> usize {
+fn reloads(agent: &failover_lab::AgentProcess) -> usize {
     let log = agent.log();
     let reloaded = |text: &str| text.starts_with("configuration reloaded");
     let lines = log.iter().filter(|line| reloaded(text(line, "message")));

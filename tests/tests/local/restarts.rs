@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Result;
-use failover_tests::lab::{Lab, TARGET_V4, agent_path, wait_until};
+use failover_lab::{Lab, TARGET_V4, agent_path, wait_until};
 use nix::sys::signal::Signal;
 
 use super::scene::*;

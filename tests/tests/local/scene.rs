@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf, time::Duration};
 
 use anyhow::Result;
-use failover_tests::lab::{AgentProcess, Fault, Lab, LogLine, Uplink, wait_for};
+use failover_lab::{AgentProcess, Fault, Lab, LogLine, Uplink, wait_for};
 use serde_json::Value;
 
 /// Long enough for everything that is to happen, even on a busy machine.

@@ -3,13 +3,13 @@
 use std::net::Ipv6Addr;
 
 use anyhow::Result;
+use failover_lab::{
+    LINK_LOCAL_GATEWAY, TARGET_V6,
+    daemon::{Advertisement, Preference, Router},
+};
 use failover_policy::{Family, Health};
-use failover_tests::{
-    lab::{
-        LINK_LOCAL_GATEWAY, TARGET_V6,
-        daemon::{Advertisement, Preference, Router},
-    },
-    scene::{SOON, history, state, stop, wait_for_health, wait_for_history, wait_for_status},
+use failover_tests::scene::{
+    SOON, history, state, stop, wait_for_health, wait_for_history, wait_for_status,
 };
 
 use super::scene::{autoconfigured, ipv6_by_advertisements, prefix, start_agent, wait_for_way_out};

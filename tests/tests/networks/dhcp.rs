@@ -3,15 +3,13 @@
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
-use failover_policy::{Family, Health};
-use failover_tests::{
-    lab::{
-        Lab, TARGET_V4, UplinkSpec,
-        daemon::{ClientKind, DhcpClient, DhcpServer, Lease, System},
-        wait_for,
-    },
-    scene::{SOON, history, rule_sources, stop, wait_for_health, wait_for_history},
+use failover_lab::{
+    Lab, TARGET_V4, UplinkSpec,
+    daemon::{ClientKind, DhcpClient, DhcpServer, Lease, System},
+    wait_for,
 };
+use failover_policy::{Family, Health};
+use failover_tests::scene::{SOON, history, rule_sources, stop, wait_for_health, wait_for_history};
 
 use super::scene::{
     ifindex, owner_in_datapath, routes, start_agent, wait_for_answers, wait_for_routes,
@@ -148,12 +146,7 @@ fn leases_are_followed(kind: ClientKind) -> Result<()> {
 }
 
 /// Waits until the agent, its rules and its programs know an uplink by its new lease.
-fn follow(
-    lab: &Lab,
-    agent: &failover_tests::lab::AgentProcess,
-    name: &str,
-    lease: Lease,
-) -> Result<()> {
+fn follow(lab: &Lab, agent: &failover_lab::AgentProcess, name: &str, lease: Lease) -> Result<()> {
     wait_for_way_out(agent, name, lease.gateway.into(), lease.address.into())?;
     let usual = Lease::usual(lab.uplink(name)).address;
     let ifindex = ifindex(lab, name)?;

@@ -3,14 +3,12 @@
 use std::net::Ipv6Addr;
 
 use anyhow::Result;
-use failover_policy::{Family, Health};
-use failover_tests::{
-    lab::{
-        LINK_LOCAL_GATEWAY, TARGET_V6,
-        daemon::{Advertisement, Router},
-    },
-    scene::{SOON, rule_sources, stop, wait_for_health, wait_for_history},
+use failover_lab::{
+    LINK_LOCAL_GATEWAY, TARGET_V6,
+    daemon::{Advertisement, Router},
 };
+use failover_policy::{Family, Health};
+use failover_tests::scene::{SOON, rule_sources, stop, wait_for_health, wait_for_history};
 
 use super::scene::{
     autoconfigured, ipv6_by_advertisements, prefix, start_agent, wait_for_answers, wait_for_routes,

@@ -3,15 +3,13 @@
 use std::{fs, path::Path};
 
 use anyhow::Result;
-use failover_policy::Family;
-use failover_tests::{
-    lab::{
-        Lab, UplinkSpec,
-        daemon::{ClientKind, DhcpClient, DhcpServer, Lease, System},
-        wait_until,
-    },
-    scene::SOON,
+use failover_lab::{
+    Lab, UplinkSpec,
+    daemon::{ClientKind, DhcpClient, DhcpServer, Lease, System},
+    wait_until,
 };
+use failover_policy::Family;
+use failover_tests::scene::SOON;
 use nix::unistd::gethostname;
 
 use super::scene::wait_for_routes;

@@ -1,14 +1,12 @@
 //! An uplink that has neither address nor gateway when the agent starts: it is waited for, and a DHCP client brings both.
 
 use anyhow::Result;
-use failover_policy::{Family, Health};
-use failover_tests::{
-    lab::{
-        Lab, UplinkSpec,
-        daemon::{ClientKind, DhcpClient, DhcpServer, Lease, System},
-    },
-    scene::{state, status, stop, wait_for_health, wait_for_history},
+use failover_lab::{
+    Lab, UplinkSpec,
+    daemon::{ClientKind, DhcpClient, DhcpServer, Lease, System},
 };
+use failover_policy::{Family, Health};
+use failover_tests::scene::{state, status, stop, wait_for_health, wait_for_history};
 
 use super::scene::{start_agent, wait_for_answers, wait_for_routes, wait_for_way_out};
 

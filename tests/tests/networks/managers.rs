@@ -6,14 +6,12 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use failover_policy::{Family, Health};
-use failover_tests::{
-    lab::{
-        Lab, TARGET_V4, UplinkSpec,
-        daemon::{ClientKind, DhcpClient, DhcpServer, Lease, System},
-    },
-    scene::{SOON, history, stop, wait_for_health, wait_for_history},
+use failover_lab::{
+    Lab, TARGET_V4, UplinkSpec,
+    daemon::{ClientKind, DhcpClient, DhcpServer, Lease, System},
 };
+use failover_policy::{Family, Health};
+use failover_tests::scene::{SOON, history, stop, wait_for_health, wait_for_history};
 
 use super::scene::{start_agent, wait_for_routes};
 

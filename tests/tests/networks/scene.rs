@@ -4,14 +4,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context, Result};
 use failover_agent::control::Status;
-use failover_policy::{Family, Health};
-use failover_tests::{
-    lab::{
-        AgentProcess, DefaultRoute, Lab, TARGETS_V4, TARGETS_V6, Uplink as LabUplink, UplinkSpec,
-        wait_for,
-    },
-    scene::{OURS, SOON, default_routes, state, status, uplink, wait_for_status},
+use failover_lab::{
+    AgentProcess, DefaultRoute, Lab, TARGETS_V4, TARGETS_V6, Uplink as LabUplink, UplinkSpec,
+    wait_for,
 };
+use failover_policy::{Family, Health};
+use failover_tests::scene::{OURS, SOON, default_routes, state, status, uplink, wait_for_status};
 
 /// Starts an agent that probes these families. The timeout is longer than the interval: quick to notice, patient when the machine is busy.
 pub(crate) fn start_agent(lab: &Lab, families: &[Family]) -> Result<AgentProcess> {

@@ -6,16 +6,14 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use failover_lab::{
+    LINK_LOCAL_GATEWAY, Lab, TARGET_V6,
+    daemon::{Advertisement, Router},
+    wait_until,
+};
 use failover_policy::{Family, Health};
-use failover_tests::{
-    lab::{
-        LINK_LOCAL_GATEWAY, Lab, TARGET_V6,
-        daemon::{Advertisement, Router},
-        wait_until,
-    },
-    scene::{
-        SOON, counters, history, rule_sources, stop, times_down, wait_for_health, wait_for_history,
-    },
+use failover_tests::scene::{
+    SOON, counters, history, rule_sources, stop, times_down, wait_for_health, wait_for_history,
 };
 
 use super::scene::{

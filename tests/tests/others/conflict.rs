@@ -7,11 +7,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use failover_lab::Lab;
 use failover_policy::Family;
-use failover_tests::{
-    lab::Lab,
-    scene::{PROBE, SOON, history, message},
-};
+use failover_tests::scene::{PROBE, SOON, history, message};
 use serde_json::Value;
 
 use super::scene::{Script, start, wait_restored};
@@ -35,7 +33,7 @@ fn a_script_that_puts_its_default_route_again_and_again_is_reported_with_a_cure(
         ),
     )?;
 
-    let is_conflict = |line: &&failover_tests::lab::LogLine| line.field("remedy").is_some();
+    let is_conflict = |line: &&failover_lab::LogLine| line.field("remedy").is_some();
     let line = agent.wait_for_line("a conflict", 3 * SOON, |line| is_conflict(&line))?;
     let text = message(&line);
     assert!(
@@ -69,7 +67,7 @@ fn a_script_that_puts_its_default_route_again_and_again_is_reported_with_a_cure(
     thread::sleep(2 * PAUSE);
     let log = agent.log();
     let most = 2 + begun.elapsed().as_millis() / PAUSE.as_millis();
-    let displaced = |line: &&failover_tests::lab::LogLine| {
+    let displaced = |line: &&failover_lab::LogLine| {
         message(line).starts_with("routes: displaced default")
             && message(line).ends_with("metric 1")
     };

@@ -11,11 +11,9 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use failover_lab::{Lab, TARGET_V4, TARGET_V6, Uplink};
 use failover_policy::Family;
-use failover_tests::{
-    lab::{Lab, TARGET_V4, TARGET_V6, Uplink},
-    scene::{PROBE, wait_for_history},
-};
+use failover_tests::scene::{PROBE, wait_for_history};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::scene::{start, wake_ups};

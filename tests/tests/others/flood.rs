@@ -6,11 +6,9 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use failover_lab::{Lab, wait_for};
 use failover_policy::Family;
-use failover_tests::{
-    lab::{Lab, wait_for},
-    scene::{PROBE, SOON, history, message},
-};
+use failover_tests::scene::{PROBE, SOON, history, message};
 
 use super::scene::{BATCH, flooded, foreign_routes, start, wake_ups};
 
@@ -50,7 +48,7 @@ fn foreign_routes_and_rules_do_not_wake_the_agent() -> Result<()> {
             "{woken} wake-ups and {cpu:?} in {took:?} for {changes} changes of {what}"
         );
     }
-    let resync = |line: &failover_tests::lab::LogLine| message(line) == "netlink: Resync";
+    let resync = |line: &failover_lab::LogLine| message(line) == "netlink: Resync";
     assert!(!agent.log().iter().any(resync));
     assert_eq!(history(&agent, Family::V4), ["start-up cable"]);
     Ok(())

@@ -3,13 +3,11 @@
 use std::time::Instant;
 
 use anyhow::Result;
+use failover_lab::{AgentProcess, DefaultRoute, Lab, TARGET_V4, UplinkSpec, wait_for};
 use failover_policy::{Family, Health};
-use failover_tests::{
-    lab::{AgentProcess, DefaultRoute, Lab, TARGET_V4, UplinkSpec, wait_for},
-    scene::{
-        OURS, PROBE, SOON, default_routes, history, message, status, stop, uplink, wait_for_active,
-        wait_for_health,
-    },
+use failover_tests::scene::{
+    OURS, PROBE, SOON, default_routes, history, message, status, stop, uplink, wait_for_active,
+    wait_for_health,
 };
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -118,7 +116,7 @@ fn default_routes_of_a_vpn_with_metrics_of_ours_are_no_obstacle() -> Result<()> 
     );
 
     // Said once, although it was looked at often.
-    let warned = |log: Vec<failover_tests::lab::LogLine>| {
+    let warned = |log: Vec<failover_lab::LogLine>| {
         let lines = log.into_iter().filter(|line| {
             message(line).contains("has the metric that lte's default route should have (5001)")
                 && message(line).starts_with("IPv4")

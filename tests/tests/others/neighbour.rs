@@ -1,11 +1,9 @@
 //! A gateway that no longer answers the kernel.
 
 use anyhow::Result;
+use failover_lab::{Lab, TARGET_V4};
 use failover_policy::Family;
-use failover_tests::{
-    lab::{Lab, TARGET_V4},
-    scene::{SOON, message, wait_for_history},
-};
+use failover_tests::scene::{SOON, message, wait_for_history};
 
 use super::scene::start;
 

@@ -3,11 +3,9 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use failover_lab::{AgentProcess, Lab};
 use failover_policy::Family;
-use failover_tests::{
-    lab::{AgentProcess, Lab},
-    scene::{SOON, history, message, wait_for_history},
-};
+use failover_tests::scene::{SOON, history, message, wait_for_history};
 use nix::sys::signal::Signal;
 
 use super::scene::{start, wait_restored};

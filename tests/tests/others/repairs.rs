@@ -3,11 +3,9 @@
 use std::{thread, time::Duration};
 
 use anyhow::Result;
+use failover_lab::{Lab, wait_for};
 use failover_policy::Family;
-use failover_tests::{
-    lab::{Lab, wait_for},
-    scene::{PROBE, SOON, history, message},
-};
+use failover_tests::scene::{PROBE, SOON, history, message};
 
 use super::scene::{start, wait_restored};
 

@@ -3,11 +3,9 @@
 use std::{fmt::Write as _, sync::atomic::Ordering, time::Duration};
 
 use anyhow::{Context, Result};
+use failover_lab::{LINK_LOCAL_GATEWAY, Lab, wait_for};
 use failover_policy::Family;
-use failover_tests::{
-    lab::{LINK_LOCAL_GATEWAY, Lab, wait_for},
-    scene::{PROBE, SOON, history, message},
-};
+use failover_tests::scene::{PROBE, SOON, history, message};
 use serde_json::Value;
 
 use super::scene::{BATCH, flooded, foreign_routes, start, wait_restored};
@@ -78,7 +76,7 @@ fn a_look_at_a_full_routing_table_is_quick_and_takes_little_memory() -> Result<(
     );
     assert!(grown < MEMORY, "{grown} bytes");
     assert_eq!(history(&agent, Family::V4), ["start-up cable"]);
-    let put_back = |line: &failover_tests::lab::LogLine| {
+    let put_back = |line: &failover_lab::LogLine| {
         message(line).ends_with("put back") && line.field("repairs").is_some_and(Value::is_u64)
     };
     agent.wait_for_line("the repair", SOON, put_back)?;

@@ -10,10 +10,8 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use failover_tests::{
-    lab::{AgentProcess, LINK_LOCAL_GATEWAY, Lab, Namespace, Snapshot, wait_for},
-    scene::SOON,
-};
+use failover_lab::{AgentProcess, LINK_LOCAL_GATEWAY, Lab, Namespace, Snapshot, wait_for};
+use failover_tests::scene::SOON;
 
 /// Starts an agent that probes like this, and waits until both uplinks are Up, the first is active, and IPv6 follows.
 pub(crate) fn start(lab: &Lab, probe: &str) -> Result<AgentProcess> {

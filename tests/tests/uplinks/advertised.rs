@@ -3,10 +3,12 @@
 use std::net::{Ipv6Addr, SocketAddrV6};
 
 use anyhow::{Context, Result};
+use failover_lab::{
+    AgentProcess, Lab, LogLine, TARGET_V6, Uplink, UplinkSpec, wait_for, wait_until,
+};
 use failover_policy::Family;
-use failover_tests::{
-    lab::{AgentProcess, Lab, LogLine, TARGET_V6, Uplink, UplinkSpec, wait_for, wait_until},
-    scene::{PROBE_V6, SOON, history, json::uplink, rule_sources, times_down, wait_for_probes},
+use failover_tests::scene::{
+    PROBE_V6, SOON, history, json::uplink, rule_sources, times_down, wait_for_probes,
 };
 use nix::net::if_::if_nametoindex;
 use socket2::{Domain, Protocol, Socket, Type};

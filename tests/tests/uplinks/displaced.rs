@@ -3,11 +3,9 @@
 use std::{thread::sleep, time::Duration};
 
 use anyhow::{Context, Result};
+use failover_lab::{Lab, UplinkSpec, wait_for};
 use failover_policy::Family;
-use failover_tests::{
-    lab::{Lab, UplinkSpec, wait_for},
-    scene::{PROBE, PROBE_V6, SOON, default_routes},
-};
+use failover_tests::scene::{PROBE, PROBE_V6, SOON, default_routes};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -97,7 +95,7 @@ fn an_advertised_route_comes_back_with_what_is_left_of_its_lifetime_or_not_at_al
         let mut of_metric = routes.iter().filter(|route| route["metric"] == 41);
         Ok(of_metric.all(|route| route["expires"].as_i64().is_some_and(|left| left < 0)))
     };
-    failover_tests::lab::wait_until("one is over", SOON, || over().unwrap_or(false))?;
+    failover_lab::wait_until("one is over", SOON, || over().unwrap_or(false))?;
     let mut agent = lab.start_agent(&config(&lab, PROBE_V6))?;
     wait_ready(&agent, "cable", &["lte"])?;
     wait_displaced(&lab, Family::V6, 40)?;

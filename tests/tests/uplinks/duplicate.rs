@@ -3,13 +3,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use failover_lab::{Lab, wait_until};
 use failover_policy::{Family, Health};
-use failover_tests::{
-    lab::{Lab, wait_until},
-    scene::{
-        SOON, has_health, history, message, rule_sources, state, wait_for_health, wait_for_history,
-        wait_for_status,
-    },
+use failover_tests::scene::{
+    SOON, has_health, history, message, rule_sources, state, wait_for_health, wait_for_history,
+    wait_for_status,
 };
 
 use super::scene::*;

@@ -3,14 +3,12 @@
 use std::{thread::sleep, time::Duration};
 
 use anyhow::Result;
+use failover_lab::{Lab, TARGET_V4, TARGET_V6};
 use failover_policy::Family;
-use failover_tests::{
-    lab::{Lab, TARGET_V4, TARGET_V6},
-    scene::{
-        PROBE, history,
-        json::{uplink, wait_health},
-        rule_sources, times_down, wait_for_probes,
-    },
+use failover_tests::scene::{
+    PROBE, history,
+    json::{uplink, wait_health},
+    rule_sources, times_down, wait_for_probes,
 };
 
 use super::scene::*;

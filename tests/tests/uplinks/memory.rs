@@ -1,10 +1,8 @@
 //! What the kernel drops with an interface is remembered, over a restart too.
 
 use anyhow::Result;
-use failover_tests::{
-    lab::{Lab, UplinkSpec},
-    scene::{PROBE, SOON, json::wait_health},
-};
+use failover_lab::{Lab, UplinkSpec};
+use failover_tests::scene::{PROBE, SOON, json::wait_health};
 
 use super::scene::*;
 
@@ -50,5 +48,5 @@ fn a_gateway_survives_its_interface_and_the_agent() -> Result<()> {
     )?;
     wait_ready(&agent, "lte", &[])?;
     let forgotten = || std::fs::read_to_string(&file).is_ok_and(|text| !text.contains("10.64.1.1"));
-    failover_tests::lab::wait_until("the gateway is forgotten", SOON, forgotten)
+    failover_lab::wait_until("the gateway is forgotten", SOON, forgotten)
 }

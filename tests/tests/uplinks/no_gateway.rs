@@ -4,15 +4,13 @@ use std::net::Ipv6Addr;
 
 use anyhow::Result;
 use failover_policy::Family;
-use failover_tests::{
-    lab::{Lab, TARGET_V6, UplinkSpec},
-    scene::{
-        PROBE, PROBE_V6, SOON, ensure_cut,
-        json::{uplink, wait_health},
-        rule_sources, target,
-    },
+use failover_tests::scene::{
+    PROBE, PROBE_V6, SOON, ensure_cut,
+    json::{uplink, wait_health},
+    rule_sources, target,
 };
 
+use failover_lab::{Lab, TARGET_V6, UplinkSpec};
 use serde_json::Value;
 
 use super::scene::*;

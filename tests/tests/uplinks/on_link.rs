@@ -1,12 +1,10 @@
 //! A target on an uplink's own link proves nothing.
 
 use anyhow::Result;
-use failover_tests::{
-    lab::Lab,
-    scene::{
-        PROBE,
-        json::{uplink, wait_health},
-    },
+use failover_lab::Lab;
+use failover_tests::scene::{
+    PROBE,
+    json::{uplink, wait_health},
 };
 
 use super::scene::*;

@@ -3,14 +3,12 @@
 use std::time::Instant;
 
 use anyhow::Result;
+use failover_lab::{AgentProcess, Lab, TARGET_V4};
 use failover_policy::Family;
-use failover_tests::{
-    lab::{AgentProcess, Lab, TARGET_V4},
-    scene::{
-        PROBE, SOON, ensure_cut, history,
-        json::{uplink, wait_health},
-        times_down, wait_for_probes,
-    },
+use failover_tests::scene::{
+    PROBE, SOON, ensure_cut, history,
+    json::{uplink, wait_health},
+    times_down, wait_for_probes,
 };
 
 use super::scene::*;

@@ -3,11 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Error, Result, ensure};
+use failover_lab::{AgentProcess, Lab, UplinkSpec, wait_for};
 use failover_policy::Family;
-use failover_tests::{
-    lab::{AgentProcess, Lab, UplinkSpec, wait_for},
-    scene::{OURS, SOON, default_routes, json::uplink},
-};
+use failover_tests::scene::{OURS, SOON, default_routes, json::uplink};
 use serde_json::Value;
 use socket2::{Domain, Protocol, Socket, Type};
 

@@ -1,13 +1,11 @@
 //! From which of several addresses an uplink's probes and connections leave, and leases of a single address.
 
 use anyhow::Result;
+use failover_lab::Lab;
 use failover_policy::Family;
-use failover_tests::{
-    lab::Lab,
-    scene::{
-        PROBE, PROBE_V6, SOON, history, json::uplink, target, times_down, wait_for_history,
-        wait_for_probes,
-    },
+use failover_tests::scene::{
+    PROBE, PROBE_V6, SOON, history, json::uplink, target, times_down, wait_for_history,
+    wait_for_probes,
 };
 
 use super::scene::*;

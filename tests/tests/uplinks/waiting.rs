@@ -1,14 +1,12 @@
 //! What is not there yet at the start is waited for.
 
 use anyhow::Result;
+use failover_lab::{Lab, TARGET_V4};
 use failover_policy::Family;
-use failover_tests::{
-    lab::{Lab, TARGET_V4},
-    scene::{
-        PROBE, PROBE_V6, ensure_cut, history,
-        json::{uplink, wait_health},
-        target, wait_for_probes,
-    },
+use failover_tests::scene::{
+    PROBE, PROBE_V6, ensure_cut, history,
+    json::{uplink, wait_health},
+    target, wait_for_probes,
 };
 
 use super::scene::*;

@@ -9,12 +9,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use failover_lab::{DISCARD_PORT, ECHO_PORT, Namespace, TARGET_V4};
 use nix::{
     poll::{PollFd, PollFlags, ppoll},
     sys::time::TimeSpec,
 };
-
-use crate::lab::{DISCARD_PORT, ECHO_PORT, Namespace, TARGET_V4};
 
 /// What it does.
 #[derive(Clone, Copy)]

@@ -3,15 +3,13 @@
 use std::{thread, time::Duration};
 
 use anyhow::Result;
+use failover_lab::{Lab, TARGET_V4, TcpClient, UdpStream, Uplink};
 
 use super::{BEFORE, Script, start_agent, switch};
-use crate::{
-    bench::{
-        Family, Settings,
-        figure::{Figure, Goal, Measurement, Reference, ReferenceValue},
-        sample::Samples,
-    },
-    lab::{Lab, TARGET_V4, TcpClient, UdpStream, Uplink},
+use crate::bench::{
+    Family, Settings,
+    figure::{Figure, Goal, Measurement, Reference, ReferenceValue},
+    sample::Samples,
 };
 
 pub(in crate::bench) const FOREIGN: Family = Family {

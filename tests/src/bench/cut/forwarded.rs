@@ -7,19 +7,17 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use failover_lab::{Lab, TARGET_V4, UdpStream};
 
 use super::{
     BEFORE, PATIENCE, SOON, Script,
     client::{Client, End, Pace},
     start_agent, switch,
 };
-use crate::{
-    bench::{
-        Family, Settings,
-        figure::{Figure, Goal, Measurement, Reference, ReferenceValue},
-        sample::Samples,
-    },
-    lab::{Lab, TARGET_V4, UdpStream},
+use crate::bench::{
+    Family, Settings,
+    figure::{Figure, Goal, Measurement, Reference, ReferenceValue},
+    sample::Samples,
 };
 
 pub(in crate::bench) const FORWARDED_TCP: Family = Family {

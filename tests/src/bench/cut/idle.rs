@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use failover_lab::{Lab, TARGET_V4};
 use nix::{
     errno::Errno,
     sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
@@ -15,13 +16,10 @@ use nix::{
 use socket2::{Domain, Socket, Type};
 
 use super::{PATIENCE, Script, client::connect, start_agent, switch};
-use crate::{
-    bench::{
-        Family, Settings,
-        figure::{Figure, Goal, Measurement, Reference, ReferenceValue},
-        sample::Samples,
-    },
-    lab::{Lab, TARGET_V4},
+use crate::bench::{
+    Family, Settings,
+    figure::{Figure, Goal, Measurement, Reference, ReferenceValue},
+    sample::Samples,
 };
 
 pub(in crate::bench) const IDLE: Family = Family {

@@ -3,19 +3,17 @@
 use std::{io::ErrorKind, thread, time::Instant};
 
 use anyhow::{Context, Result};
+use failover_lab::Lab;
 
 use super::{
     BEFORE, PATIENCE, Script,
     client::{Client, Pace},
     start_agent, switch,
 };
-use crate::{
-    bench::{
-        Family, Settings,
-        figure::{Figure, Goal, Measurement, Reference, ReferenceValue},
-        sample::Samples,
-    },
-    lab::Lab,
+use crate::bench::{
+    Family, Settings,
+    figure::{Figure, Goal, Measurement, Reference, ReferenceValue},
+    sample::Samples,
 };
 
 pub(in crate::bench) const LOCAL: Family = Family {

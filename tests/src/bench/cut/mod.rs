@@ -16,9 +16,9 @@ pub(super) use self::{
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
+use failover_lab::{AgentProcess, Lab, TARGET_V4};
 
 use super::{Settings, agent, datapath::command};
-use crate::lab::{AgentProcess, Lab, TARGET_V4};
 
 /// How long a switch may take.
 const SOON: Duration = Duration::from_secs(10);

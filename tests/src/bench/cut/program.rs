@@ -6,16 +6,14 @@ use anyhow::{Result, ensure};
 use failover_agent::datapath::{
     CutMode, Datapath, Direction, Gate, LinkLayer, TestPacket, Verdict,
 };
+use failover_lab::Lab;
 use failover_policy::Family as IpFamily;
 use nix::net::if_::if_nametoindex;
 
-use crate::{
-    bench::{
-        Family, Settings, datapath,
-        figure::{Figure, Goal, Measurement, Reference, ReferenceValue},
-        sample::Samples,
-    },
-    lab::Lab,
+use crate::bench::{
+    Family, Settings, datapath,
+    figure::{Figure, Goal, Measurement, Reference, ReferenceValue},
+    sample::Samples,
 };
 
 pub(in crate::bench) const STALE: Family = Family {

@@ -13,6 +13,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use failover_lab::{LogLine, wait_until};
 
 use super::{
     super::{
@@ -23,7 +24,6 @@ use super::{
     FALL, INTERVAL, READY, Scene,
     rounds::Rounds,
 };
-use crate::lab::{LogLine, wait_until};
 
 pub(in super::super) const DETECTION: Family = Family {
     figures: &[

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use failover_lab::{TARGETS_V4, WideLab};
 use nix::time::{ClockId, clock_gettime};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
@@ -20,7 +21,6 @@ use super::{
     },
     INTERVAL, Scene, TARGETS,
 };
-use crate::lab::{TARGETS_V4, WideLab};
 
 pub(in super::super) const LOAD: Family = Family {
     figures: &[Figure {

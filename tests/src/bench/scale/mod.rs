@@ -12,9 +12,9 @@ pub(super) use self::{churn::CHURN, detection::DETECTION, load::LOAD, resync::RE
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use failover_lab::{AgentProcess, TARGETS_V4, WideLab};
 
 use super::Settings;
-use crate::lab::{AgentProcess, TARGETS_V4, WideLab};
 
 /// How long the agent may take to start with all uplinks, or to find them Up.
 const READY: Duration = Duration::from_secs(60);
@@ -79,6 +79,6 @@ impl Scene {
 }
 
 /// Whether a line's message is this.
-fn says(line: &crate::lab::LogLine, message: &str) -> bool {
+fn says(line: &failover_lab::LogLine, message: &str) -> bool {
     line.field("message").is_some_and(|text| text == message)
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use failover_lab::{WideLab, peak_rss_bytes, reset_peak_rss, wait_for};
 use nix::sys::signal::Signal;
 
 use super::{
@@ -14,7 +15,6 @@ use super::{
     },
     Scene, routes, says,
 };
-use crate::lab::{WideLab, peak_rss_bytes, reset_peak_rss, wait_for};
 
 pub(in super::super) const RESYNC: Family = Family {
     figures: &[

@@ -7,8 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-
-use crate::lab::CaptureFile;
+use failover_lab::CaptureFile;
 
 /// By the host's address, which tells the uplink, and the sequence number, which tells the round.
 #[derive(Debug, Default)]

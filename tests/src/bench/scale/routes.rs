@@ -14,8 +14,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-
-use crate::lab::WideLab;
+use failover_lab::WideLab;
 
 /// The network of a foreign route: one /28 of 10.128.0.0/9 each.
 fn network(number: u32) -> Ipv4Addr {

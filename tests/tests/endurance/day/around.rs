@@ -3,11 +3,9 @@
 use std::collections::BTreeSet;
 
 use anyhow::Result;
+use failover_lab::{Disk as FileDisk, Lab, WallClock, wait_for};
 use failover_policy::Family;
-use failover_tests::{
-    lab::{self, Lab, WallClock, wait_for},
-    scene::SOON,
-};
+use failover_tests::scene::SOON;
 
 use crate::events::Disk;
 
@@ -33,7 +31,7 @@ pub(super) struct Around {
     pub(super) clock: WallClock,
     state: Disk,
     /// Where the state is.
-    disk: lab::Disk,
+    disk: FileDisk,
 }
 
 impl Around {
@@ -78,7 +76,7 @@ impl Around {
             there.then_some(()).ok_or(routes)
         })?;
         let dirs = lab.agent_dirs();
-        let disk = lab::Disk::in_file(&dirs.state, &dirs.scratch.join("image"))?;
+        let disk = FileDisk::in_file(&dirs.state, &dirs.scratch.join("image"))?;
         Ok(Around {
             vpn: BTreeSet::new(),
             kill_switch: BTreeSet::new(),

@@ -6,11 +6,9 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
+use failover_lab::{AgentProcess, Fault, LinkKind};
 use failover_policy::Family;
-use failover_tests::{
-    lab::{AgentProcess, Fault, LinkKind},
-    scene::{OURS, SOON, default_routes, stop},
-};
+use failover_tests::scene::{OURS, SOON, default_routes, stop};
 use nix::sys::signal::Signal;
 
 use super::{

@@ -13,7 +13,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::lab::{
+use crate::{
     agent::{LogLine, collect, last_lines},
     wait::wait_for,
     worker::lock,

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use anyhow::Result;
-use failover_tests::lab::{Lab, TARGET_V4, TARGET_V6, TARGETS_V4, TARGETS_V6, UplinkSpec};
+use failover_lab::{Lab, TARGET_V4, TARGET_V6, TARGETS_V4, TARGETS_V6, UplinkSpec};
 
 use super::{SOON, soon_answers};
 

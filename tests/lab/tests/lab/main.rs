@@ -10,7 +10,7 @@ mod traffic;
 use std::{net::IpAddr, time::Duration};
 
 use anyhow::Result;
-use failover_tests::lab::{Lab, wait_until};
+use failover_lab::{Lab, wait_until};
 
 const SOON: Duration = Duration::from_secs(10);
 /// Long enough for an answer on this machine, short enough to wait for its absence.

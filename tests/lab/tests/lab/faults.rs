@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::Result;
-use failover_tests::lab::{
+use failover_lab::{
     Direction, Fault, Lab, Shape, TARGET_V4, TARGET_V6, TARGETS_V4, UplinkSpec, wait_until,
 };
 

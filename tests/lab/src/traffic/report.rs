@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::lab::wait::paced;
+use crate::wait::paced;
 
 /// An answer is late, and its datagram counts as lost, after this time.
 pub(super) fn late() -> Duration {

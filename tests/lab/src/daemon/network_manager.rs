@@ -5,7 +5,7 @@ use std::{fmt::Write, time::Duration};
 use anyhow::Result;
 
 use super::{Daemon, System};
-use crate::lab::wait::wait_for;
+use crate::wait::wait_for;
 
 /// How long the bus may take to listen.
 const PATIENCE: Duration = Duration::from_secs(10);

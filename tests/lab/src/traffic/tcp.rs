@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use nix::poll::PollFlags;
 
 use super::SocketError;
-use crate::lab::{
+use crate::{
     namespace::Namespace,
     wait::{paced, wait_for},
     worker::{Stop, Worker, lock},
@@ -25,7 +25,7 @@ fn patience() -> Duration {
 
 /// What a client does with its connection.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::lab) enum TcpMode {
+pub(crate) enum TcpMode {
     /// Sends a few bytes every so often.
     Steady(Duration),
     /// Sends nothing.
@@ -70,7 +70,7 @@ pub struct TcpClient {
 }
 
 impl TcpClient {
-    pub(in crate::lab) fn start(
+    pub(crate) fn start(
         namespace: &Namespace,
         target: SocketAddr,
         mode: TcpMode,

@@ -18,7 +18,7 @@ use super::{
     MEMORY, REPLY, REQUEST,
     report::{Echo, UdpRecord, UdpReport, late},
 };
-use crate::lab::{
+use crate::{
     node::Node,
     plan::Origins,
     wait::{paced, wait_for, wait_until},
@@ -37,7 +37,7 @@ pub struct UdpStreamBuilder {
 }
 
 impl UdpStreamBuilder {
-    pub(in crate::lab) fn new(node: Node, target: SocketAddr) -> UdpStreamBuilder {
+    pub(crate) fn new(node: Node, target: SocketAddr) -> UdpStreamBuilder {
         UdpStreamBuilder {
             node,
             target,

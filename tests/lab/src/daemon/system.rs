@@ -17,7 +17,7 @@ use nix::{
 };
 
 use super::process::Daemon;
-use crate::lab::namespace::Namespace;
+use crate::namespace::Namespace;
 
 /// Where `cargo xtask setup` unpacks the daemons (`xtask/src/daemons.rs`), from the workspace.
 const TREE: &str = "target/tools/daemons";
@@ -173,7 +173,7 @@ impl System {
 /// The workspace that this was compiled in.
 fn workspace() -> &'static Path {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    package.parent().unwrap_or(package)
+    package.ancestors().nth(2).unwrap_or(package)
 }
 
 /// The unpacked daemons.

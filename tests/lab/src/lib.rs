@@ -3,7 +3,7 @@
 //! Everything is an object that undoes itself when it goes out of scope, after a panic and on Ctrl-C too. A scenario reads:
 //!
 //! ```no_run
-//! # use failover_tests::lab::{Lab, TARGET_V4};
+//! # use failover_lab::{Lab, TARGET_V4};
 //! # use std::time::Duration;
 //! # fn main() -> anyhow::Result<()> {
 //! let lab = Lab::builder().uplinks(["cable", "lte"]).build()?;
@@ -65,4 +65,4 @@ pub use uplink::{LinkKind, Uplink};
 pub use usage::{cpu_time, peak_rss_bytes, reset_peak_rss, rss_bytes};
 pub use wait::{PACE, pace, paced, wait_for, wait_until};
 pub use wide::{WideLab, WideUplink};
-pub(crate) use worker::lock;
+pub use worker::lock;

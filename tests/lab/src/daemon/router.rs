@@ -6,7 +6,7 @@ use anyhow::Result;
 use nix::sys::signal::Signal;
 
 use super::{Daemon, System};
-use crate::lab::uplink::Uplink;
+use crate::uplink::Uplink;
 
 /// How much hosts are to prefer a router (RFC 4191, section 2.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

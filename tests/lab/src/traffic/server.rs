@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use nix::poll::PollFlags;
 
 use super::{MEMORY, REPLY, REQUEST, SocketError};
-use crate::lab::{
+use crate::{
     namespace::Namespace,
     plan::{DISCARD_PORT, ECHO_PORT, Origins, TARGETS_V4, TARGETS_V6},
     worker::{Stop, Worker, lock},
@@ -70,7 +70,7 @@ pub struct Servers {
 }
 
 impl Servers {
-    pub(in crate::lab) fn start(internet: &Namespace, origins: &Origins) -> Result<Servers> {
+    pub(crate) fn start(internet: &Namespace, origins: &Origins) -> Result<Servers> {
         let targets = || {
             let v4 = TARGETS_V4.into_iter().map(IpAddr::from);
             v4.chain(TARGETS_V6.into_iter().map(IpAddr::from))

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Result;
-use failover_tests::lab::{DISCARD_PORT, Lab, TARGET_V4, TARGET_V6, wait_until};
+use failover_lab::{DISCARD_PORT, Lab, TARGET_V4, TARGET_V6, wait_until};
 
 use super::{SOON, prefer};
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use failover_tests::lab::{AgentProcess, Disk, Lab, sweep, wait_until};
+use failover_lab::{AgentProcess, Disk, Lab, sweep, wait_until};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -224,7 +224,7 @@ fn laboratories_side_by_side_do_not_meet() -> Result<()> {
     let id = id_of(&first);
     drop(first);
     assert_eq!(leftovers(&id)?, [""; 0]);
-    let target = failover_tests::lab::TARGET_V4;
+    let target = failover_lab::TARGET_V4;
     assert!(second.host().ping(target, SOON)?.is_some());
     Ok(())
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 
 use super::{Daemon, System};
-use crate::lab::{uplink::Uplink, wait::wait_until};
+use crate::{uplink::Uplink, wait::wait_until};
 
 /// Seconds. dnsmasq takes no less.
 const LEASE_TIME: u32 = 120;

@@ -85,6 +85,6 @@ impl Stop {
 }
 
 /// Locks what threads of the laboratory share. A thread that has panicked is reported by its join; its data is still worth reading.
-pub(crate) fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+pub fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
