@@ -136,9 +136,23 @@ fn links_lead_somewhere() -> Result<()> {
             .map(|(at, _)| document.split_at(at + 2))
         {
             let (target, _) = rest.split_once(')').context("a link without end")?;
+            if let Some(anchor) = target.strip_prefix('#') {
+                ensure!(
+                    document.lines().any(|line| leads_to(line, anchor)),
+                    "no {target}"
+                );
+                continue;
+            }
             let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(dir);
             ensure!(dir.join(target).is_file(), "no {target}");
         }
     }
     Ok(())
+}
+
+/// Whether a line is the heading with this anchor.
+fn leads_to(line: &str, anchor: &str) -> bool {
+    let heading = line.trim_start_matches('#');
+    let words = heading.trim().to_lowercase().replace(' ', "-");
+    heading.len() < line.len() && words == anchor
 }
