@@ -7,12 +7,12 @@ mod drill;
 mod events;
 mod examine;
 mod foreign;
-mod former;
 mod hooks;
-mod lost;
+mod lost_addresses;
 mod memory;
 mod programs;
 mod reload;
+mod relocated;
 mod repairs;
 mod report;
 mod restart;
@@ -220,7 +220,7 @@ struct Agent<'a> {
     uplinks: PerUplink<UplinkConfig>,
     /// What is known of the uplinks' interfaces and their ways out.
     links: PerUplink<Link>,
-    former: former::Former,
+    lost_addresses: lost_addresses::LostAddresses,
     probers: Vec<Prober>,
     inputs: mpsc::Receiver<Input>,
     /// Where probers put them.
@@ -241,7 +241,7 @@ struct Agent<'a> {
     repairs: repairs::Repairs,
     /// Foreign default routes that were told of, as long as they stand.
     foreign: Vec<(Family, String)>,
-    beside: cut::Beside,
+    cut_tasks: cut::CutTasks,
     reasons: examine::Reasons,
     events: Events,
     programs: programs::Watch,
@@ -310,7 +310,7 @@ impl<'a> Agent<'a> {
             datapath,
             hooks: Runner::new(),
             links,
-            former: former::Former::default(),
+            lost_addresses: lost_addresses::LostAddresses::default(),
             inputs,
             sender,
             history: switch::History::default(),
@@ -323,7 +323,7 @@ impl<'a> Agent<'a> {
             restart: None,
             repairs: repairs::Repairs::default(),
             foreign: Vec::new(),
-            beside: cut::Beside::open(),
+            cut_tasks: cut::CutTasks::open(),
             reasons: examine::Reasons::default(),
             events: Events::default(),
             programs: programs::Watch::new(),
@@ -398,8 +398,8 @@ impl<'a> Agent<'a> {
                         debug!("a control client left before its answer");
                     }
                 }
-                Some(cut) = self.beside.done() => self.finish_cut(cut),
-                flow = ended.next() => self.tell(&flow?),
+                Some(cut) = self.cut_tasks.done() => self.finish_cut(cut),
+                flow = ended.next() => self.publish(&flow?),
                 _ = warm.tick() => self.resolve_gateways(),
                 () = &mut server => anyhow::bail!("the control socket is gone"),
                 Err(error) = &mut log => return Err(error),
@@ -442,7 +442,7 @@ impl<'a> Agent<'a> {
                 Action::Withdraw { family, uplinks } => self.withdraw(family, uplinks),
                 Action::Examine { uplink, family } => self.examine(uplink, family),
                 Action::Recover { uplink } => self.recover(uplink),
-                Action::Note(note) => self.report(&note),
+                Action::Report(event) => self.report(&event),
             }
         }
         self.log_switches();

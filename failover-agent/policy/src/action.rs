@@ -48,7 +48,7 @@ pub struct Switch {
     pub decided: Time,
 }
 
-/// What should be done, or should be told.
+/// What should be done, or should be reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Make [`Switch::to`] the active uplinks of the family: routes first, then gates. Must be answered with [`Input::Switched`].
@@ -89,13 +89,13 @@ pub enum Action {
         /// Which uplink.
         uplink: UplinkId,
     },
-    /// Something that the log and the status should tell.
-    Note(Note),
+    /// Report this in the log.
+    Report(Event),
 }
 
-/// Something worth telling.
+/// What happened and is worth a line in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Note {
+pub enum Event {
     /// A probe of one target failed while its uplink was not Down: the `failed`-th in a row for that target; `fall` bad rounds make the uplink Down.
     ProbeFailed {
         /// Which uplink.

@@ -2,7 +2,7 @@
 
 use super::health::Tracker;
 use super::machine::FamilyState;
-use super::{Action, Family, Health, Machine, Note, Refusal, Time, UplinkId};
+use super::{Action, Event, Family, Health, Machine, Refusal, Time, UplinkId};
 
 impl Machine {
     /// Whether every family could do without `uplink`, if that is what is wanted.
@@ -42,8 +42,8 @@ impl Machine {
         for (uplink, drilled) in [(old, false), (new, true)] {
             let Some(uplink) = uplink else { continue };
             if !drilled {
-                let note = Note::DrillEnded { uplink, alone };
-                self.actions.push_back(Action::Note(note));
+                let ended = Event::DrillEnded { uplink, alone };
+                self.actions.push_back(Action::Report(ended));
             }
             for state in families.values_mut() {
                 state.trackers[uplink].set_drilled(drilled, now, &mut self.actions);

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use super::health::Tracker;
 use super::pick::Pick;
 use super::{
-    Action, Cause, Family, Health, Note, PerUplink, Switch, Time, UplinkId, UplinkSet,
+    Action, Cause, Event, Family, Health, PerUplink, Switch, Time, UplinkId, UplinkSet,
     UplinkSettings,
 };
 
@@ -22,8 +22,8 @@ pub(super) struct Candidate {
     pub(super) refused: Option<(Time, Duration)>,
     /// It was among several that could not be confirmed together: which of them it was is not known.
     pub(super) doubted: bool,
-    /// The end of the hold time that was told.
-    told: Option<Time>,
+    /// The end of the hold time that was reported.
+    reported: Option<Time>,
 }
 
 /// The election of one family.
@@ -34,7 +34,7 @@ pub(super) struct Election {
     /// Whether a switch was confirmed in this run: until then `active` is only adopted.
     started: bool,
     /// All that was active has been removed: whoever is proven first will do.
-    pub(super) bereft: bool,
+    pub(super) all_lost: bool,
     /// The switch that waits for its confirmation.
     in_flight: Option<(UplinkSet, Cause)>,
     /// Why the last confirmed switch happened.
@@ -43,8 +43,8 @@ pub(super) struct Election {
     failback: Option<Time>,
     /// The manual override.
     manual_override: Option<UplinkId>,
-    /// Whether it was told that there is nowhere to go.
-    told_nowhere: bool,
+    /// Whether it was reported that there is nowhere to go.
+    reported_nowhere: bool,
     pub(super) candidates: PerUplink<Candidate>,
     /// Whether a proof was asked for that may still come in time.
     pub(super) asking: bool,
@@ -64,12 +64,12 @@ impl Election {
             family,
             active: adopted.iter().filter(known).collect(),
             started: false,
-            bereft: false,
+            all_lost: false,
             in_flight: None,
             cause: None,
             failback: None,
             manual_override: manual_override.filter(known),
-            told_nowhere: false,
+            reported_nowhere: false,
             candidates: uplinks.map(|_, _| Candidate::default()),
             asking: false,
             deadline: None,
@@ -132,8 +132,8 @@ impl Election {
             (candidate.refused, candidate.doubted) = (None, false);
         }
         let from = core::mem::replace(&mut self.active, to);
-        (self.started, self.bereft) = (true, false);
-        (self.told_nowhere, self.cause) = (false, Some(cause));
+        (self.started, self.all_lost) = (true, false);
+        (self.reported_nowhere, self.cause) = (false, Some(cause));
         // Who joins the others moves nothing: only what is left makes it a failback that the next one must wait for.
         if cause == Cause::Failback && !from.within(to) {
             self.failback = Some(now);
@@ -177,7 +177,7 @@ impl Election {
         }
         let is_down = |id: &UplinkId| trackers[*id].health() == Health::Down;
         let down: UplinkSet = active.iter().filter(is_down).collect();
-        self.told_nowhere &= down == active;
+        self.reported_nowhere &= down == active;
         if self.obey(down, trackers, now, out) {
             return;
         }
@@ -193,7 +193,7 @@ impl Election {
         let down = |uplink: &mut UplinkId| trackers[*uplink].health() == Health::Down;
         if let Some(uplink) = self.manual_override.take_if(down) {
             let family = self.family;
-            out.push_back(Action::Note(Note::Released { uplink, family }));
+            out.push_back(Action::Report(Event::Released { uplink, family }));
         }
     }
 
@@ -210,9 +210,9 @@ impl Election {
             return false;
         };
         let all_down = down == self.active;
-        let trouble = trouble(down, trackers).filter(|_| all_down);
+        let first_failure = first_failure(down, trackers).filter(|_| all_down);
         let wanted = |tracker: &Tracker| tracker.uplink() == chosen;
-        let Pick::Take(to) = self.pick(wanted, trackers, trouble, now, out) else {
+        let Pick::Take(to) = self.pick(wanted, trackers, first_failure, now, out) else {
             return false;
         };
         if all_down {
@@ -257,13 +257,13 @@ impl Election {
 
     /// All active uplinks are Down.
     fn fail_over(&mut self, trackers: &PerUplink<Tracker>, now: Time, out: &mut VecDeque<Action>) {
-        let trouble = trouble(self.active, trackers);
-        match self.pick(|_| true, trackers, trouble, now, out) {
+        let first_failure = first_failure(self.active, trackers);
+        match self.pick(|_| true, trackers, first_failure, now, out) {
             Pick::Take(to) => {
                 let detected = detected(self.active, to, trackers);
                 self.switch(to, Cause::Failover, detected, now, out);
             }
-            Pick::Nobody => self.tell_nowhere(out),
+            Pick::Nobody => self.report_nowhere(out),
             Pick::Wait => {}
         }
     }
@@ -280,9 +280,9 @@ impl Election {
             return false;
         }
         let rest = self.active.minus(down);
-        let trouble = trouble(down, trackers);
+        let first_failure = first_failure(down, trackers);
         let stays = |tracker: &Tracker| rest.contains(tracker.uplink());
-        let Pick::Take(proven) = self.pick(stays, trackers, trouble, now, out) else {
+        let Pick::Take(proven) = self.pick(stays, trackers, first_failure, now, out) else {
             return false;
         };
         let detected = detected(down, proven, trackers);
@@ -334,8 +334,8 @@ impl Election {
     fn hold(&mut self, uplink: UplinkId, until: Time, out: &mut VecDeque<Action>) {
         self.wake(until);
         let family = self.family;
-        if self.candidates[uplink].told.replace(until) != Some(until) {
-            out.push_back(Action::Note(Note::Holding {
+        if self.candidates[uplink].reported.replace(until) != Some(until) {
+            out.push_back(Action::Report(Event::Holding {
                 uplink,
                 family,
                 until,
@@ -347,10 +347,10 @@ impl Election {
         self.deadline = Some(self.deadline.map_or(at, |deadline| deadline.min(at)));
     }
 
-    pub(super) fn tell_nowhere(&mut self, out: &mut VecDeque<Action>) {
-        if !self.told_nowhere {
-            self.told_nowhere = true;
-            out.push_back(Action::Note(Note::NowhereToGo {
+    pub(super) fn report_nowhere(&mut self, out: &mut VecDeque<Action>) {
+        if !self.reported_nowhere {
+            self.reported_nowhere = true;
+            out.push_back(Action::Report(Event::NowhereToGo {
                 family: self.family,
                 active: self.active,
             }));
@@ -388,7 +388,7 @@ impl Election {
             .map(|(to, cause)| (to.intersection(kept), cause));
         self.in_flight = in_flight.filter(|(to, _)| !to.is_empty());
         if self.started && self.active.is_empty() {
-            (self.started, self.bereft, self.told_nowhere) = (false, true, false);
+            (self.started, self.all_lost, self.reported_nowhere) = (false, true, false);
         }
     }
 }
@@ -399,9 +399,9 @@ pub(super) fn rank(uplinks: UplinkSet, trackers: &PerUplink<Tracker>) -> Option<
 }
 
 /// When the trouble began that made uplinks Down: what was sent before proves nothing.
-fn trouble(down: UplinkSet, trackers: &PerUplink<Tracker>) -> Option<Time> {
-    let troubles = down.iter().filter_map(|id| trackers[id].trouble());
-    troubles.max()
+fn first_failure(down: UplinkSet, trackers: &PerUplink<Tracker>) -> Option<Time> {
+    let first_failures = down.iter().filter_map(|id| trackers[id].first_failure());
+    first_failures.max()
 }
 
 /// When it became possible to leave `left` for `to`: all of the ones were Down, and the first of the others was Up.

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use super::examination::Examination;
 use super::round::{Rounds, Verdict};
-use super::{Action, Family, Health, Note, Outcome, TargetId, Time, UplinkId, UplinkSettings};
+use super::{Action, Event, Family, Health, Outcome, TargetId, Time, UplinkId, UplinkSettings};
 
 /// Health of one uplink in one family, and what it rests on.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,7 +30,7 @@ pub(super) struct Tracker {
     /// When the current run of good rounds began to count.
     good_since: Time,
     /// When the first bad round of the last bad run was sent. `None` when carrier or address were lost.
-    trouble: Option<Time>,
+    first_failure: Option<Time>,
     /// When the last counted round was sent.
     latest: Option<Time>,
     /// Rounds sent before the carrier or the address last came or went say nothing about the link as it is now.
@@ -62,7 +62,7 @@ impl Tracker {
             blind: 0,
             examination: Examination::default(),
             good_since: Time::default(),
-            trouble: None,
+            first_failure: None,
             latest: None,
             epoch: Time::default(),
             failed: vec![0; rules.all_targets()],
@@ -139,11 +139,11 @@ impl Tracker {
 
     /// Up, and the newest round that is known said so again.
     pub(super) fn good(&self) -> bool {
-        self.health() == Health::Up && self.sound()
+        self.health() == Health::Up && self.measured_good()
     }
 
     /// The same as measured, whatever a drill makes of it.
-    fn sound(&self) -> bool {
+    fn measured_good(&self) -> bool {
         let good = self.good > 0 && self.blind == 0;
         self.health == Health::Up && self.present() && (good || self.overtaken())
     }
@@ -160,14 +160,14 @@ impl Tracker {
     }
 
     /// Whether that last round is recent enough to switch on: sent within the last interval and timeout, as it is while
-    /// probing runs, and not before `trouble`, since when something is known to be wrong elsewhere.
-    pub(super) fn proven(&self, trouble: Option<Time>, now: Time) -> bool {
-        self.good() && self.newest() >= trouble && self.recent(now)
+    /// probing runs, and not before `first_failure`, since when something is known to be wrong elsewhere.
+    pub(super) fn proven(&self, first_failure: Option<Time>, now: Time) -> bool {
+        self.good() && self.newest() >= first_failure && self.recent(now)
     }
 
     /// Whether it would be proven without a drill.
     pub(super) fn reliable(&self, now: Time) -> bool {
-        self.sound() && self.recent(now)
+        self.measured_good() && self.recent(now)
     }
 
     fn recent(&self, now: Time) -> bool {
@@ -186,8 +186,8 @@ impl Tracker {
     }
 
     /// When the first bad round of the run that made the uplink Down was sent, unless it is Down for another reason.
-    pub(super) fn trouble(&self) -> Option<Time> {
-        self.trouble
+    pub(super) fn first_failure(&self) -> Option<Time> {
+        self.first_failure
     }
 
     /// Whether the result of a round sent at `asked` or later is known.
@@ -231,15 +231,15 @@ impl Tracker {
     /// until `rise` rounds are good.
     fn restart(&mut self, back: bool, now: Time, out: &mut VecDeque<Action>) {
         (self.good, self.blind) = (0, 0);
-        (self.trouble, self.latest, self.epoch) = (None, None, now);
-        self.forgive();
+        (self.first_failure, self.latest, self.epoch) = (None, None, now);
+        self.clear_failures();
         if !back && self.probed() {
             self.set_health(Health::Down, now, out);
         }
     }
 
     /// Failures so far count for nothing any more.
-    fn forgive(&mut self) {
+    fn clear_failures(&mut self) {
         (self.bad, self.examination) = (0, Examination::default());
         self.failed.fill(0);
     }
@@ -247,7 +247,7 @@ impl Tracker {
     /// Probes leave by another way from now on: what failed, or has no answer yet, may have failed because of that.
     pub(super) fn moved(&mut self, now: Time) {
         self.rounds.restart(now);
-        self.forgive();
+        self.clear_failures();
     }
 
     /// Whether somebody should look why rounds are bad, once each time.
@@ -272,7 +272,7 @@ impl Tracker {
     }
 
     /// Whether the bad rounds so far are enough to make it Down.
-    fn doomed(&self) -> bool {
+    fn reached_fall(&self) -> bool {
         match self.health {
             Health::Up | Health::Blind => self.bad >= self.rules.fall,
             Health::Unknown => self.bad > 0,
@@ -302,16 +302,16 @@ impl Tracker {
         if probing(&old) != probing(rules) {
             self.failed = vec![0; rules.all_targets()];
             self.rounds.reconfigure(self.family, rules, now);
-            self.forgive();
+            self.clear_failures();
         }
         if probed != self.probed() {
-            (self.good, self.blind, self.latest, self.trouble) = (0, 0, None, None);
+            (self.good, self.blind, self.latest, self.first_failure) = (0, 0, None, None);
             self.health = match self.probed() && !self.carrier {
                 true => Health::Down,
                 false => Health::Unknown,
             };
         }
-        self.tell_change(health, now, out);
+        self.report_change(health, now, out);
         self.set_carrier(rules.carrier, now, out);
         self.set_usable(rules.usable[self.family], now, out);
     }
@@ -344,7 +344,7 @@ impl Tracker {
         self.failed[target.0] = failed;
         if self.present() && self.health != Health::Down {
             let (uplink, family, fall) = (self.uplink, self.family, self.rules.fall);
-            out.push_back(Action::Note(Note::ProbeFailed {
+            out.push_back(Action::Report(Event::ProbeFailed {
                 uplink,
                 family,
                 target,
@@ -384,9 +384,9 @@ impl Tracker {
             Verdict::Bad => {
                 (self.good, self.bad, self.blind) = (0, self.bad.saturating_add(1), 0);
                 if self.bad == 1 {
-                    self.trouble = Some(sent);
+                    self.first_failure = Some(sent);
                 }
-                match self.doomed() && !self.overtaken() && !self.examination.awaits() {
+                match self.reached_fall() && !self.overtaken() && !self.examination.awaits() {
                     true => Health::Down,
                     false => self.health,
                 }
@@ -413,21 +413,21 @@ impl Tracker {
         if !drilled {
             self.good_since = now;
         }
-        self.tell_change(from, now, out);
+        self.report_change(from, now, out);
     }
 
     fn set_health(&mut self, health: Health, now: Time, out: &mut VecDeque<Action>) {
         let from = self.health();
         self.health = health;
-        self.tell_change(from, now, out);
+        self.report_change(from, now, out);
     }
 
-    fn tell_change(&mut self, from: Health, now: Time, out: &mut VecDeque<Action>) {
+    fn report_change(&mut self, from: Health, now: Time, out: &mut VecDeque<Action>) {
         let to = self.health();
         if from != to {
             self.since = now;
             let (uplink, family) = (self.uplink, self.family);
-            out.push_back(Action::Note(Note::Health {
+            out.push_back(Action::Report(Event::Health {
                 uplink,
                 family,
                 from,

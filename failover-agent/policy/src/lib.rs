@@ -65,7 +65,7 @@ mod tests;
 mod uplink_set;
 mod withdrawal;
 
-pub use action::{Action, Cause, Note, Switch};
+pub use action::{Action, Cause, Event, Switch};
 pub use command::{Command, Refusal};
 pub use family::{Family, PerFamily};
 pub use input::{Input, Outcome};

@@ -229,7 +229,7 @@ impl Machine {
     /// The uplinks whose default routes must not stand ([`Action::Withdraw`]), which the caller has been told.
     #[cfg(test)]
     pub(super) fn withdrawn(&self, family: Family) -> UplinkSet {
-        self.families[family].withdrawal.told()
+        self.families[family].withdrawal.ordered()
     }
 
     /// When an uplink will be cut on which old connections may still finish. May be past while the active uplink is not proven.
@@ -367,7 +367,7 @@ impl Machine {
         for family in Family::ALL {
             let idle = self.idle(family);
             let state = &mut self.families[family];
-            state.withdrawal.tell(idle, &mut self.actions);
+            state.withdrawal.order(idle, &mut self.actions);
             for tracker in state.trackers.values_mut() {
                 if tracker.take_examination() {
                     let uplink = tracker.uplink();

@@ -26,7 +26,7 @@ impl Election {
         &mut self,
         fit: impl Fn(&Tracker) -> bool,
         trackers: &PerUplink<Tracker>,
-        trouble: Option<Time>,
+        first_failure: Option<Time>,
         now: Time,
         out: &mut VecDeque<Action>,
     ) -> Pick {
@@ -47,7 +47,7 @@ impl Election {
                 if let Some(until) = self.refused(id, now) {
                     self.wake(until);
                     nobody = Pick::Wait;
-                } else if tracker.proven(trouble, now) {
+                } else if tracker.proven(first_failure, now) {
                     proven = proven.with(id);
                 } else {
                     let deadline = self.ask(tracker, now, out) + tracker.timeout();

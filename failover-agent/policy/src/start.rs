@@ -27,10 +27,10 @@ impl Election {
         let undecided = undecided.map(Tracker::rank);
         let blind = trackers.values().filter(adopted).find(blind);
         let blind = blind.map(Tracker::rank);
-        let bereft = self.bereft;
+        let all_lost = self.all_lost;
         let decided = |tracker: &Tracker| {
             let rank = tracker.rank();
-            bereft
+            all_lost
                 || undecided.is_none_or(|first| rank < first)
                     && blind.is_none_or(|first| rank <= first)
         };
@@ -40,7 +40,7 @@ impl Election {
                 let to = to.union(self.staying(to, trackers));
                 self.switch(to, Cause::Startup, detected, now, out);
             }
-            Pick::Nobody if undecided.or(blind).is_none() => self.tell_nowhere(out),
+            Pick::Nobody if undecided.or(blind).is_none() => self.report_nowhere(out),
             Pick::Nobody | Pick::Wait => {}
         }
     }

@@ -8,32 +8,32 @@ use super::{Action, Family, UplinkSet};
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Withdrawal {
     family: Family,
-    told: UplinkSet,
+    ordered: UplinkSet,
 }
 
 impl Withdrawal {
     pub(super) fn new(family: Family) -> Self {
         Withdrawal {
             family,
-            told: UplinkSet::NONE,
+            ordered: UplinkSet::NONE,
         }
     }
 
     #[cfg(test)]
-    pub(super) fn told(&self) -> UplinkSet {
-        self.told
+    pub(super) fn ordered(&self) -> UplinkSet {
+        self.ordered
     }
 
     /// Gives back the routes of those that are not to be withdrawn any more: before anything is switched to them.
     pub(super) fn give_back(&mut self, wanted: UplinkSet, out: &mut VecDeque<Action>) {
-        let lifted = self.told.minus(wanted);
-        self.tell(self.told.minus(lifted), out);
+        let lifted = self.ordered.minus(wanted);
+        self.order(self.ordered.minus(lifted), out);
     }
 
     /// Withdraws exactly these.
-    pub(super) fn tell(&mut self, wanted: UplinkSet, out: &mut VecDeque<Action>) {
-        if self.told != wanted {
-            self.told = wanted;
+    pub(super) fn order(&mut self, wanted: UplinkSet, out: &mut VecDeque<Action>) {
+        if self.ordered != wanted {
+            self.ordered = wanted;
             out.push_back(Action::Withdraw {
                 family: self.family,
                 uplinks: wanted,
@@ -43,6 +43,6 @@ impl Withdrawal {
 
     /// The uplinks are others.
     pub(super) fn reconfigure(&mut self, kept: UplinkSet) {
-        self.told = self.told.intersection(kept);
+        self.ordered = self.ordered.intersection(kept);
     }
 }

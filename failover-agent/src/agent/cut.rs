@@ -31,18 +31,18 @@ pub(super) struct Cut {
 }
 
 /// The threads that are ending something.
-pub(super) struct Beside {
+pub(super) struct CutTasks {
     cutoff: Cutoff,
     running: JoinSet<Result<Cut, RecvError>>,
 }
 
-impl Beside {
+impl CutTasks {
     pub(super) fn open() -> Self {
         let cutoff = Cutoff::open();
         for missing in cutoff.missing() {
             warn!("{missing}");
         }
-        Beside {
+        CutTasks {
             cutoff,
             running: JoinSet::new(),
         }
@@ -75,7 +75,7 @@ impl Agent<'_> {
         });
         let mut addresses = own_addresses(&self.links, uplink);
         addresses.retain(|address| address.is_ipv4() == (family == Family::V4));
-        addresses.extend(self.former.take(uplink, family));
+        addresses.extend(self.lost_addresses.take(uplink, family));
         let mut spared = self.config.cutoff.allow.clone();
         match self.router.networks() {
             Ok(networks) => spared.extend(networks),
@@ -92,7 +92,7 @@ impl Agent<'_> {
             spare_accepted: self.uplinks[uplink].inbound == Inbound::Keep,
         };
         let name = self.name(uplink).to_owned();
-        let cutoff = self.beside.cutoff.clone();
+        let cutoff = self.cut_tasks.cutoff.clone();
         let cut = aside::start_or_do(move || Cut {
             family,
             name,
@@ -100,7 +100,7 @@ impl Agent<'_> {
             flows: cutoff.delete_flows(&scope),
             sockets: cutoff.destroy_sockets(&scope),
         });
-        self.beside.running.spawn(cut);
+        self.cut_tasks.running.spawn(cut);
     }
 
     /// Completes the record of the switch and logs what was ended.

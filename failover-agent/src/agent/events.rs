@@ -10,8 +10,8 @@ use crate::{
 };
 
 impl Agent<'_> {
-    /// Logs it and tells those who follow `events`.
-    pub(super) fn tell(&mut self, flow: &EndedFlow) {
+    /// Logs an ended flow and publishes it to those who follow `events`.
+    pub(super) fn publish(&mut self, flow: &EndedFlow) {
         if flow.reason == Reason::Stale {
             let lost = self.datapath.lost_addresses();
             self.lost_used |= lost.contains(&flow.source.ip());

@@ -38,12 +38,15 @@ impl Agent<'_> {
     }
 
     /// Logs those that have come since the last time.
-    pub(super) fn tell_foreign(&mut self) {
-        let mut told = std::mem::take(&mut self.foreign);
-        told.retain(|(family, route)| self.router.foreign_stands(*family, route));
+    pub(super) fn report_foreign(&mut self) {
+        let mut reported = std::mem::take(&mut self.foreign);
+        reported.retain(|(family, route)| self.router.foreign_stands(*family, route));
         for foreign in self.foreign_status() {
             let (family, route) = (foreign.family, &foreign.route);
-            if told.iter().any(|known| *known == (family, route.clone())) {
+            if reported
+                .iter()
+                .any(|known| *known == (family, route.clone()))
+            {
                 continue;
             }
             let words = foreign.words();
@@ -53,8 +56,8 @@ impl Agent<'_> {
             } else {
                 warn!(%family, route, "{words}");
             }
-            told.push((family, foreign.route));
+            reported.push((family, foreign.route));
         }
-        self.foreign = told;
+        self.foreign = reported;
     }
 }

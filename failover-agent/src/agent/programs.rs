@@ -29,7 +29,7 @@ pub(super) struct Watch {
     /// Who removed a qdisc or filter, by interface index.
     removers: HashMap<u32, Origin>,
     /// By interface index: when they were last put back with a word, and how often without one since then.
-    told: HashMap<u32, (Instant, u64)>,
+    reported: HashMap<u32, (Instant, u64)>,
 }
 
 impl Watch {
@@ -39,7 +39,7 @@ impl Watch {
             looked: Instant::now(),
             suspect: false,
             removers: HashMap::new(),
-            told: HashMap::new(),
+            reported: HashMap::new(),
         }
     }
 
@@ -55,16 +55,16 @@ impl Watch {
     }
 
     /// How often the programs of an interface were put back without a word; None: this time is without one, too.
-    fn tell(&mut self, ifindex: u32) -> Option<u64> {
+    fn report(&mut self, ifindex: u32) -> Option<u64> {
         let now = Instant::now();
-        match self.told.get_mut(&ifindex) {
+        match self.reported.get_mut(&ifindex) {
             Some((when, times)) if now.duration_since(*when) < SILENCE => {
                 *times += 1;
                 None
             }
-            told => {
-                let times = told.map_or(0, |(_, times)| *times);
-                self.told.insert(ifindex, (now, 0));
+            reported => {
+                let times = reported.map_or(0, |(_, times)| *times);
+                self.reported.insert(ifindex, (now, 0));
                 Some(times)
             }
         }
@@ -114,7 +114,7 @@ impl Agent<'_> {
         self.programs.removers.clear();
         let links = &self.links;
         let there = |ifindex: &u32| links.values().any(|link| link.ifindex == *ifindex);
-        self.programs.told.retain(|ifindex, _| there(ifindex));
+        self.programs.reported.retain(|ifindex, _| there(ifindex));
         if let Err(error) = self.datapath.pin_maps() {
             debug!("the programs' maps are not pinned, a restart will not adopt them: {error:#}");
         }
@@ -146,7 +146,7 @@ impl Agent<'_> {
             _ => String::new(),
         };
         let name = self.name(uplink).to_owned();
-        match self.programs.tell(ifindex) {
+        match self.programs.report(ifindex) {
             Some(0) => warn!(uplink = name, "{name}: {missing}{by}: programs put back"),
             Some(times) => warn!(
                 uplink = name,

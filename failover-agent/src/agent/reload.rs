@@ -65,11 +65,11 @@ impl Agent<'_> {
             self.clock.now(),
         );
         self.router.reconfigure(&self.config.route)?;
-        self.former.retain(kept);
+        self.lost_addresses.retain(kept);
         self.replace_probers(kept);
         self.reasons.retain(|(uplink, _), _| kept.contains(*uplink));
-        if let Err(error) = self.tell_datapath(&before, &links_before, kept) {
-            warn!("the programs were not told everything: {error:#}");
+        if let Err(error) = self.configure_datapath(&before, &links_before, kept) {
+            warn!("the programs are not configured as a whole: {error:#}");
         }
         self.lease = super::lease_timer(self.config.cutoff.lease);
         self.rewatch = true;
@@ -118,7 +118,7 @@ impl Agent<'_> {
     }
 
     /// Uplinks that are gone lose their programs, new ones get them; settings that changed are set.
-    fn tell_datapath(
+    fn configure_datapath(
         &mut self,
         before: &PerUplink<UplinkConfig>,
         links: &PerUplink<Link>,

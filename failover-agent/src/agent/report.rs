@@ -1,21 +1,21 @@
 //! Log lines for what the policy tells.
 
-use failover_policy::{Family, Health, Note, TargetId, UplinkId};
+use failover_policy::{Event, Family, Health, TargetId, UplinkId};
 use tracing::{debug, info, warn};
 
 use super::Agent;
 
 impl Agent<'_> {
-    pub(super) fn report(&mut self, note: &Note) {
-        match *note {
-            Note::ProbeFailed {
+    pub(super) fn report(&mut self, event: &Event) {
+        match *event {
+            Event::ProbeFailed {
                 uplink,
                 family,
                 target,
                 failed,
                 fall,
             } => self.report_failed_probe(uplink, family, target, failed, fall),
-            Note::Health {
+            Event::Health {
                 uplink,
                 family,
                 from,
@@ -35,11 +35,11 @@ impl Agent<'_> {
                     }
                 }
             }
-            Note::NowhereToGo { family, active } => {
+            Event::NowhereToGo { family, active } => {
                 let active = active.first().map(|uplink| self.name(uplink));
                 warn!(%family, active, "no uplink is proven Up for {family}: nothing changes");
             }
-            Note::Holding {
+            Event::Holding {
                 uplink,
                 family,
                 until,
@@ -53,12 +53,12 @@ impl Agent<'_> {
                     "{name} ({family}) must stay good for {seconds:.1} s more before the failback",
                 );
             }
-            Note::Released { uplink, family } => {
+            Event::Released { uplink, family } => {
                 self.health_unsaved = true;
                 let name = self.name(uplink);
                 warn!(uplink = name, %family, "{name} ({family}) is Down: its manual override ends, the ranks decide again");
             }
-            Note::DrillEnded { uplink, alone } => {
+            Event::DrillEnded { uplink, alone } => {
                 self.drill_unsaved = true;
                 let name = self.name(uplink);
                 match alone {

@@ -89,10 +89,10 @@ impl Agent<'_> {
         let mut ending = std::pin::pin!(std::mem::take(&mut self.hooks).stop());
         let mut ended = false;
         let mut stop = None;
-        while !(ended && self.beside.is_idle()) {
+        while !(ended && self.cut_tasks.is_idle()) {
             tokio::select! {
                 () = &mut ending, if !ended => ended = true,
-                Some(cut) = self.beside.done() => self.finish_cut(cut),
+                Some(cut) = self.cut_tasks.done() => self.finish_cut(cut),
                 _ = self.lease.tick() => self.renew_lease(),
                 asked = signals.next() => if let Asked::Stop(signal) = asked {
                     stop = Some(signal);

@@ -129,7 +129,7 @@ impl Agent<'_> {
                 self.follow_routes(family, &gates);
             }
         }
-        self.tell_foreign();
+        self.report_foreign();
         let confirmed = record.routed.is_some();
         self.history.push(record);
         self.machine.handle(

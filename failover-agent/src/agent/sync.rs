@@ -88,7 +88,7 @@ impl Agent<'_> {
             }
         };
         let known = std::mem::replace(&mut self.links, links);
-        self.former.note(&known, &self.links);
+        self.lost_addresses.note(&known, &self.links);
         for (uplink, known) in known.iter() {
             self.follow(uplink, known);
         }
@@ -127,7 +127,7 @@ impl Agent<'_> {
         self.log_report(&report);
         changes.extend(report.changes);
         self.report_repairs(&changes);
-        self.tell_foreign();
+        self.report_foreign();
         self.resolve_gateways();
         if let Some(time) = self.router.next_scan() {
             self.scans.by(time);

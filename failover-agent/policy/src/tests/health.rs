@@ -337,7 +337,7 @@ fn failures_are_told_until_the_uplink_is_down() {
     let mut play = Play::new(rules);
     play.tick("+");
     play.actions();
-    let failed = |target, failed| Note::ProbeFailed {
+    let failed = |target, failed| Event::ProbeFailed {
         uplink: A,
         family: Family::V4,
         target: TargetId(target),
@@ -348,7 +348,7 @@ fn failures_are_told_until_the_uplink_is_down() {
     play.probe(A, (1, 1000), 1, REPLY);
     play.next[A] = 2;
     play.ticks(3, "-");
-    let health = |from, to| Note::Health {
+    let health = |from, to| Event::Health {
         uplink: A,
         family: Family::V4,
         from,

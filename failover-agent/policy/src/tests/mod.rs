@@ -19,7 +19,7 @@ mod world;
 use core::time::Duration;
 
 use super::{
-    Action, Cause, Command, Family, Health, Input, Machine, MachineConfig, Note, Outcome,
+    Action, Cause, Command, Event, Family, Health, Input, Machine, MachineConfig, Outcome,
     PerFamily, PerUplink, Refusal, Switch, TargetId, Time, UplinkId, UplinkSet, UplinkSettings,
 };
 
@@ -63,15 +63,15 @@ fn set(uplinks: &[UplinkId]) -> UplinkSet {
     uplinks.iter().copied().collect()
 }
 
-fn nowhere(active: UplinkSet) -> Note {
-    Note::NowhereToGo {
+fn nowhere(active: UplinkSet) -> Event {
+    Event::NowhereToGo {
         family: Family::V4,
         active,
     }
 }
 
-fn is_nowhere(note: &Note) -> bool {
-    matches!(note, Note::NowhereToGo { .. })
+fn is_nowhere(note: &Event) -> bool {
+    matches!(note, Event::NowhereToGo { .. })
 }
 
 /// Every uplink a group of its own.
@@ -247,9 +247,9 @@ impl Play {
         core::iter::from_fn(|| self.machine.poll_action()).collect()
     }
 
-    fn notes(&mut self) -> Vec<Note> {
+    fn notes(&mut self) -> Vec<Event> {
         let note = |action| match action {
-            Action::Note(note) => Some(note),
+            Action::Report(note) => Some(note),
             _ => None,
         };
         self.actions().into_iter().filter_map(note).collect()

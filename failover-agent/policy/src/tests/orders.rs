@@ -58,7 +58,7 @@ fn chosen_uplink_that_goes_down_is_left_and_forgotten() {
     play.round(A, REPLY);
     play.round(B, Outcome::Lost);
     let actions = play.actions();
-    let released = Action::Note(Note::Released {
+    let released = Action::Report(Event::Released {
         uplink: B,
         family: Family::V4,
     });
@@ -132,7 +132,7 @@ fn drill_ends_when_the_last_other_uplink_goes_down() {
     play.confirm(B);
     play.ticks(3, "+-");
     let actions = play.actions();
-    let ended = Action::Note(Note::DrillEnded {
+    let ended = Action::Report(Event::DrillEnded {
         uplink: A,
         alone: Some(Family::V4),
     });

@@ -148,7 +148,7 @@ proptest! {
         script.changes = pauses.into_iter().map(|(wait, time)| (wait, Change::Pause(time))).collect();
         let world = World::play(&script, check_health);
         for (at, action) in &world.actions {
-            let Action::Note(Note::Health { to, .. }) = action else { continue };
+            let Action::Report(Event::Health { to, .. }) = action else { continue };
             prop_assert_eq!(*to, Health::Up, "at {} ms", at);
         }
         for switch in &world.switches {
@@ -302,12 +302,12 @@ proptest! {
     fn destination_is_proven(script in script()) {
         let world = World::play(&script, |_| {});
         for switch in &world.switches {
-            let trouble = switch.trouble.filter(|_| switch.cause == Cause::Failover);
+            let first_failure = switch.first_failure.filter(|_| switch.cause == Cause::Failover);
             let proven = |arrival: &&Arrival| {
                 let rules = &world.rules.uplinks[arrival.id];
                 arrival.health == Health::Up && arrival.newest.is_some_and(|(verdict, sent)| {
                     let recent = switch.at - sent <= ms(rules.interval + rules.timeout);
-                    verdict == Verdict::Good && recent && trouble.is_none_or(|at| sent >= at)
+                    verdict == Verdict::Good && recent && first_failure.is_none_or(|at| sent >= at)
                 })
             };
             for arrival in &switch.arrivals {
@@ -409,7 +409,7 @@ fn worlds_are_eventful() {
                 Action::Recover { .. } => recovered += 1,
                 Action::Cut { cause, .. } if *cause == Cause::Failback => drained += 1,
                 Action::Cut { .. } => cut += 1,
-                Action::Note(Note::DrillEnded { alone: Some(_), .. }) => alone += 1,
+                Action::Report(Event::DrillEnded { alone: Some(_), .. }) => alone += 1,
                 _ => {}
             }
         }

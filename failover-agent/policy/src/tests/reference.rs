@@ -273,11 +273,11 @@ impl Reference {
         };
         let (rules, down) = (&self.rules, self.health == Health::Down);
         let overtaken = self.overtaken();
-        let doomed = !overtaken && (self.health == Health::Unknown || self.bad >= rules.fall);
-        self.waits |= verdict == Verdict::Bad && self.open && !down && doomed;
+        let reached_fall = !overtaken && (self.health == Health::Unknown || self.bad >= rules.fall);
+        self.waits |= verdict == Verdict::Bad && self.open && !down && reached_fall;
         self.health = match verdict {
             Verdict::Good if !down || self.good >= rules.rise => Health::Up,
-            Verdict::Bad if doomed && !self.open => Health::Down,
+            Verdict::Bad if reached_fall && !self.open => Health::Down,
             Verdict::Blind if !down && !overtaken && self.blind >= rules.fall => {
                 (self.good, self.bad) = (0, 0);
                 Health::Blind
@@ -328,7 +328,7 @@ impl Reference {
     }
 
     /// When the trouble began: its last run of bad rounds, if it was not lost instead.
-    pub(super) fn trouble(&self) -> Option<u64> {
+    pub(super) fn first_failure(&self) -> Option<u64> {
         let bad = |round: &&Counted| round.verdict == Verdict::Bad;
         let seeing = || {
             self.counted

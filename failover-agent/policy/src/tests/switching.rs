@@ -184,7 +184,7 @@ fn failback_waits_for_rise_and_hold() {
     let actions = play.actions();
     assert_eq!(
         actions,
-        [Action::Note(Note::Holding {
+        [Action::Report(Event::Holding {
             uplink: A,
             family: Family::V4,
             until

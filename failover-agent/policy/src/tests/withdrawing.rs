@@ -12,7 +12,7 @@ fn withdrawing(uplinks: u32) -> MachineConfig {
 /// What happened to the routes of IPv4, without notes.
 fn events(play: &mut Play) -> Vec<Action> {
     let mut actions = play.actions();
-    actions.retain(|action| !matches!(action, Action::Note(_) | Action::Examine { .. }));
+    actions.retain(|action| !matches!(action, Action::Report(_) | Action::Examine { .. }));
     actions
 }
 

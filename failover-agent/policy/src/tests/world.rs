@@ -387,8 +387,10 @@ impl World {
                 self.schedule(wait, Event::Input(answer));
             }
             Action::Recover { uplink } => self.recover(uplink),
-            Action::Note(Note::DrillEnded { uplink, alone }) => self.drill_ended(uplink, alone),
-            Action::Note(_) => {}
+            Action::Report(crate::Event::DrillEnded { uplink, alone }) => {
+                self.drill_ended(uplink, alone);
+            }
+            Action::Report(_) => {}
         }
     }
 

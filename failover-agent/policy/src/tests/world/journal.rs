@@ -25,7 +25,7 @@ pub(in super::super) struct Switch {
     pub(in super::super) confirmed: Option<bool>,
     /// Those of the old uplinks that were Down, and since when there was trouble.
     pub(in super::super) down: UplinkSet,
-    pub(in super::super) trouble: Option<u64>,
+    pub(in super::super) first_failure: Option<u64>,
     /// By uplink of `to`.
     pub(in super::super) arrivals: Vec<Arrival>,
     /// Members of the same group that were proven, too, and not lately refused.
@@ -62,8 +62,8 @@ impl World {
         let is_down = |id: &UplinkId| self.health(family, *id) == Health::Down;
         let down: UplinkSet = from.iter().filter(is_down).collect();
         let left = down.minus(to).iter();
-        let troubles = left.filter_map(|id| references[id.0].trouble());
-        let trouble = troubles.max();
+        let first_failures = left.filter_map(|id| references[id.0].first_failure());
+        let first_failure = first_failures.max();
         let lately = |id: UplinkId| {
             self.refused[family][id.0].is_some_and(|at| self.now <= at + LONGEST_BACKOFF)
         };
@@ -72,7 +72,7 @@ impl World {
             let rules = &self.rules.uplinks[*id];
             let proven = references[id.0].newest().is_some_and(|(verdict, sent)| {
                 let recent = self.now - sent <= ms(rules.interval + rules.timeout);
-                verdict == Verdict::Good && recent && trouble.is_none_or(|at| sent >= at)
+                verdict == Verdict::Good && recent && first_failure.is_none_or(|at| sent >= at)
             });
             Some(rules.rank) == group
                 && self.health(family, *id) == Health::Up
@@ -95,7 +95,7 @@ impl World {
             cause,
             confirmed: None,
             down,
-            trouble,
+            first_failure,
             arrivals,
             left_out: ready.minus(to),
             leader,

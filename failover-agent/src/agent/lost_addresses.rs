@@ -13,9 +13,9 @@ use crate::route::Link;
 
 /// By uplink and family.
 #[derive(Debug, Default)]
-pub(super) struct Former(HashMap<(UplinkId, Family), BTreeSet<IpAddr>>);
+pub(super) struct LostAddresses(HashMap<(UplinkId, Family), BTreeSet<IpAddr>>);
 
-impl Former {
+impl LostAddresses {
     /// Notes what is no longer there, and forgets what is there again.
     pub(super) fn note(&mut self, known: &PerUplink<Link>, now: &PerUplink<Link>) {
         for uplink in known.ids() {
@@ -29,8 +29,8 @@ impl Former {
             .flat_map(|link| &link.addresses)
             .copied()
             .collect();
-        for former in self.0.values_mut() {
-            former.retain(|address| !there.contains(address));
+        for lost in self.0.values_mut() {
+            lost.retain(|address| !there.contains(address));
         }
     }
 

@@ -25,7 +25,7 @@ impl Agent<'_> {
         self.lost_used = false;
         let present = self.router.addresses().to_vec();
         if let Err(error) = self.datapath.release_addresses(&present) {
-            warn!("the programs were not told of addresses: {error:#}");
+            warn!("the programs do not know all addresses: {error:#}");
         }
         let lost = self.datapath.lost_addresses();
         if lost.is_empty() {
@@ -40,7 +40,7 @@ impl Agent<'_> {
                             info!(%address, "{address}, which an uplink has lost, {what} now: it is no longer stale");
                         }
                     }
-                    Err(error) => warn!("the programs were not told of addresses: {error:#}"),
+                    Err(error) => warn!("the programs do not know all addresses: {error:#}"),
                 }
             }
             Err(error) => debug!("where lost addresses are could not be asked: {error:#}"),
