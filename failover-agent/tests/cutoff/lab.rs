@@ -1,8 +1,9 @@
 //! Cables between network namespaces, sockets, and `ss`, `conntrack` and `nft` as independent tools.
 
-use std::{net::SocketAddr, process::Command, thread, time::Duration};
+use std::{net::SocketAddr, process::Command, time::Duration};
 
 use failover_agent::cutoff::Scope;
+use failover_lab::wait_until;
 use socket2::{Domain, Socket, Type};
 
 use crate::namespaces::Host;
@@ -23,14 +24,8 @@ pub(crate) fn sh(script: &str) -> String {
 }
 
 /// A bounded wait.
-pub(crate) fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
-    for _ in 0..1000 {
-        if condition() {
-            return;
-        }
-        thread::sleep(Duration::from_millis(10));
-    }
-    panic!("never happened: {what}");
+pub(crate) fn wait_for(what: &str, condition: impl FnMut() -> bool) {
+    wait_until(what, Duration::from_secs(10), condition).unwrap();
 }
 
 /// Addresses from text, separated by blanks.

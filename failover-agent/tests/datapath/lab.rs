@@ -8,22 +8,20 @@ use std::{
     os::{fd::AsRawFd as _, unix::fs::OpenOptionsExt as _},
     path::{Path, PathBuf},
     process::Command,
-    sync::mpsc::{Sender, channel},
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use failover_agent::{
     config::AttachMode,
     datapath::{Datapath, Hook, Options, has_tcx},
 };
+use failover_lab::{Namespace, wait_until};
 use nix::{
     fcntl::OFlag,
     libc,
     mount::{MsFlags, mount},
     net::if_::if_nametoindex,
     sched::{CloneFlags, unshare},
-    unistd::gettid,
 };
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
@@ -39,8 +37,8 @@ pub(crate) struct Lab {
 
 /// Runs `test` in a network and mount namespace of its own. Needs root.
 pub(crate) fn lab(test: impl FnOnce(&Lab) + Send) {
-    let run = move || {
-        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).unwrap();
+    let run = || {
+        unshare(CloneFlags::CLONE_NEWNS).unwrap();
         let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
         mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
         let dir = tempfile::tempdir().unwrap();
@@ -57,12 +55,9 @@ pub(crate) fn lab(test: impl FnOnce(&Lab) + Send) {
             bpf: dir.path().join("agent"),
             _dir: dir,
         });
+        Ok(())
     };
-    thread::scope(|scope| {
-        if let Err(panic) = scope.spawn(run).join() {
-            std::panic::resume_unwind(panic);
-        }
-    });
+    Namespace::unnamed().unwrap().run(run).unwrap();
 }
 
 impl Lab {
@@ -100,16 +95,13 @@ pub(crate) fn modes() -> Vec<(AttachMode, Hook)> {
     }
 }
 
-/// A second network namespace, entered by a thread of its own.
-pub(crate) struct Peer {
-    jobs: Sender<Box<dyn FnOnce() + Send>>,
-    thread: i32,
-}
+/// A second network namespace.
+pub(crate) struct Peer(Namespace);
 
 impl Peer {
     /// Makes `uplink` on the host (10.0.0.1/24, 2001:db8::1/64) and its other end `far` (.2, ::2) in the peer.
     pub(crate) fn connect() -> Peer {
-        let peer = Peer::new();
+        let peer = Peer(Namespace::unnamed().unwrap());
         peer.cable();
         peer
     }
@@ -117,12 +109,12 @@ impl Peer {
     /// Makes `lan` on the host (10.1.0.1/24, 2001:db8:1::1/64), which becomes a router, and its other end `near` (.2,
     /// ::2) in a client.
     pub(crate) fn client() -> Peer {
-        let client = Peer::new();
+        let client = Peer(Namespace::unnamed().unwrap());
         sh("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
         sh(&format!(
             "ip link add lan type veth peer name near netns {} && ip addr add 10.1.0.1/24 dev lan \
              && ip addr add 2001:db8:1::1/64 dev lan nodad && ip link set lan up",
-            client.thread
+            client.namespace()
         ));
         client.run(|| {
             sh(
@@ -134,25 +126,11 @@ impl Peer {
         client
     }
 
-    fn new() -> Peer {
-        let (jobs, inbox) = channel::<Box<dyn FnOnce() + Send>>();
-        let (ready, is_ready) = channel();
-        thread::spawn(move || {
-            unshare(CloneFlags::CLONE_NEWNET).unwrap();
-            ready.send(gettid().as_raw()).unwrap();
-            inbox.into_iter().for_each(|job| job());
-        });
-        Peer {
-            jobs,
-            thread: is_ready.recv().unwrap(),
-        }
-    }
-
     /// Lays the cable; again, if its host's end was deleted.
     pub(crate) fn cable(&self) {
         sh(&format!(
             "ip link add uplink type veth peer name far netns {}",
-            self.thread
+            self.namespace()
         ));
         sh(
             "ip addr add 10.0.0.1/24 dev uplink && ip addr add 2001:db8::1/64 dev uplink nodad && ip link set uplink up",
@@ -168,18 +146,14 @@ impl Peer {
         });
     }
 
-    /// The thread that is in its namespace.
-    pub(crate) fn thread(&self) -> i32 {
-        self.thread
+    /// What `ip link` takes after `netns`.
+    pub(crate) fn namespace(&self) -> &str {
+        self.0.name()
     }
 
     /// Runs `job` in the peer's namespace.
-    pub(crate) fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
-        let (done, result) = channel();
-        self.jobs
-            .send(Box::new(move || done.send(job()).unwrap()))
-            .unwrap();
-        result.recv().unwrap()
+    pub(crate) fn run<T: Send>(&self, job: impl FnOnce() -> T + Send) -> T {
+        self.0.run(|| Ok(job())).unwrap()
     }
 }
 
@@ -297,12 +271,8 @@ fn is_refused(address: &str) -> bool {
 }
 
 /// Waits for a condition, for 20 seconds at most.
-pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !condition() {
-        assert!(Instant::now() < deadline, "never: {what}");
-        thread::sleep(Duration::from_millis(10));
-    }
+pub(crate) fn until(what: &str, condition: impl FnMut() -> bool) {
+    wait_until(what, Duration::from_secs(20), condition).unwrap();
 }
 
 /// What `bpftool -j` says.

@@ -192,11 +192,11 @@ fn an_interface_that_was_elsewhere_gets_its_programs_again() {
         let peer = Peer::connect();
         for (mode, _) in modes() {
             let mut datapath = closed(lab, mode);
-            let thread = peer.thread();
+            let theirs = peer.namespace();
             let ours = nix::unistd::gettid();
             // With the index that it has there, or another, since that one is taken meanwhile.
             for taken in [false, true] {
-                sh(&format!("ip link set uplink netns {thread}"));
+                sh(&format!("ip link set uplink netns {theirs}"));
                 let there = peer.run(uplink);
                 if taken {
                     // The other end would get the first index that is free, which may be this one.

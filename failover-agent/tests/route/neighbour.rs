@@ -1,15 +1,10 @@
 //! The gateways' neighbour entries.
 
-use failover_policy::Family;
-use std::{sync::mpsc::channel, thread};
-
 use failover_agent::route::Neighbour;
-use nix::{
-    sched::{CloneFlags, unshare},
-    unistd::gettid,
-};
+use failover_policy::Family;
 
 use crate::{
+    namespaces::Host,
     netns::{self, config, default_routes, ethernet_uplinks, ip, isolated, wait_for},
     scene::{A, B, router, state},
 };
@@ -27,27 +22,12 @@ fn resolves_gateways_before_they_are_needed() {
         ethernet_uplinks(2);
         default_routes(2, 500);
         // The gateways of up0 live in another namespace; up1 has nobody at its other end.
-        let (ready, is_ready) = channel();
-        let (end, is_end) = channel::<()>();
-        thread::spawn(move || {
-            unshare(CloneFlags::CLONE_NEWNET).unwrap();
-            ready.send(gettid()).unwrap();
-            is_end.recv().unwrap_err();
+        let gateways = Host::new();
+        gateways.take("far0");
+        gateways.run(|| {
+            ip("addr add 10.0.0.1/24 dev far0");
+            ip("addr add 2001:db8::1/64 dev far0 nodad");
         });
-        let elsewhere = is_ready.recv().unwrap();
-        ip(&format!("link set far0 netns {elsewhere}"));
-        let there = |command: &str| {
-            let status = std::process::Command::new("nsenter")
-                .arg(format!("--net=/proc/{elsewhere}/ns/net"))
-                .arg("ip")
-                .args(command.split_whitespace())
-                .status()
-                .unwrap();
-            assert!(status.success(), "{command}");
-        };
-        there("addr add 10.0.0.1/24 dev far0");
-        there("addr add 2001:db8::1/64 dev far0 nodad");
-        there("link set far0 up");
 
         let config = config(&["up0", "up1"]);
         let state = state();
@@ -86,7 +66,6 @@ fn resolves_gateways_before_they_are_needed() {
             assert_eq!(router.resolve(family, B).unwrap(), Neighbour::Resolving);
             assert_eq!(entry(silent), "INCOMPLETE");
         }
-        drop(end);
     });
 }
 

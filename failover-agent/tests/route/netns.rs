@@ -1,13 +1,12 @@
 //! `ip` as an independent reader of the network namespace that each test has.
 
-use std::{
-    collections::BTreeSet, net::IpAddr, path::PathBuf, process::Command, thread, time::Duration,
-};
+use std::{collections::BTreeSet, net::IpAddr, path::PathBuf, process::Command, time::Duration};
 
 use failover_agent::config::{
     AttachMode, Config, CutoffConfig, DatapathConfig, Dirs, Gateway, HooksConfig, Inbound, OnDown,
     ProbeConfig, RouteConfig, UplinkConfig,
 };
+use failover_lab::{pace, wait_until};
 use serde_json::Value;
 
 pub(crate) use crate::namespaces::isolated;
@@ -96,22 +95,14 @@ pub(crate) fn default_routes(count: usize, metric: u32) {
 }
 
 /// A bounded wait.
-pub(crate) fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
-    for _ in 0..1000 {
-        if condition() {
-            return;
-        }
-        thread::sleep(Duration::from_millis(10));
-    }
-    panic!("never happened: {what}");
+pub(crate) fn wait_for(what: &str, condition: impl FnMut() -> bool) {
+    wait_until(what, Duration::from_secs(10), condition).unwrap();
 }
 
-/// How often to do what has to hold each time. Fewer times on a machine that is said to be so many times slower than usual, by the same
-/// word as for the scenarios: the test takes about as long there, and the instant that is looked for is longer.
+/// How often to do what has to hold each time. Fewer times on a machine that is said to be so many times slower than usual: the test takes
+/// about as long there, and the instant that is looked for is longer.
 pub(crate) fn rounds(usual: u32) -> u32 {
-    let said = std::env::var("FAILOVER_TESTS_PACE").ok();
-    let pace = said.and_then(|said| said.parse().ok()).unwrap_or(1);
-    usual / u32::max(pace, 1)
+    usual / pace()
 }
 
 /// A configuration with these interfaces, targets in both families.

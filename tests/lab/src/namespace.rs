@@ -7,9 +7,10 @@ use std::{
     ffi::OsStr,
     fs::{self, File},
     io::Write,
+    os::fd::AsRawFd as _,
     panic,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{self, Command, Output, Stdio},
     sync::Arc,
     thread::{self, JoinHandle},
 };
@@ -24,6 +25,9 @@ use super::{cleanup, sys};
 
 /// Where `ip netns` keeps its names.
 pub(super) const NETNS_DIR: &str = "/run/netns";
+
+/// The calling thread's namespace.
+const OWN: &str = "/proc/thread-self/ns/net";
 
 /// A handle on a network namespace. Its name goes with the laboratory; the namespace itself lives as long as somebody is in it
 /// or holds a handle.
@@ -43,7 +47,7 @@ impl Namespace {
             File::create_new(&path)?;
             unshare(CloneFlags::CLONE_NEWNET).context("unshare(CLONE_NEWNET)")?;
             mount(
-                Some("/proc/thread-self/ns/net"),
+                Some(OWN),
                 &path,
                 None::<&str>,
                 MsFlags::MS_BIND,
@@ -61,7 +65,23 @@ impl Namespace {
         })
     }
 
-    /// The name that `ip netns` knows.
+    /// Makes a namespace without a name, its loopback down. Nothing has to remove it: it goes with its handles and whoever is in it.
+    ///
+    /// # Errors
+    /// Without root.
+    pub fn unnamed() -> Result<Namespace> {
+        let file = in_thread(|| {
+            unshare(CloneFlags::CLONE_NEWNET).context("unshare(CLONE_NEWNET)")?;
+            Ok(File::open(OWN)?)
+        })
+        .context("cannot make a network namespace")?;
+        Ok(Namespace {
+            name: format!("/proc/{}/fd/{}", process::id(), file.as_raw_fd()),
+            file: Arc::new(file),
+        })
+    }
+
+    /// What `ip link` takes after `netns`: the name that `ip netns` knows, or the path of one that has none.
     pub fn name(&self) -> &str {
         &self.name
     }
