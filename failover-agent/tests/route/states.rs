@@ -157,8 +157,9 @@ fn an_unnumbered_link_borrows_an_address_that_is_no_uplinks() {
             "{missing:?}"
         );
 
-        // That of the loopback, or of the interface that others are behind.
-        ip("-6 addr add 2001:db8:77::7/128 dev lo");
+        // That of the loopback, or of the interface that others are behind. It is in use at once: without `nodad` even
+        // the loopback's address is tentative until a thread of the kernel has come to it.
+        ip("-6 addr add 2001:db8:77::7/128 dev lo nodad");
         let (source, addresses, missing, rules) = look();
         assert_eq!(
             (source, missing.len()),
