@@ -218,7 +218,7 @@ struct Agent<'a> {
     datapath: &'a mut Datapath,
     hooks: Runner,
     uplinks: PerUplink<UplinkConfig>,
-    /// What is known of the uplinks' interfaces and their ways out.
+    /// What is known of the uplinks' interfaces and their egress paths.
     links: PerUplink<Link>,
     lost_addresses: lost_addresses::LostAddresses,
     probers: Vec<Prober>,

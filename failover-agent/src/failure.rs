@@ -62,7 +62,7 @@ pub enum Failure {
         uplink: String,
         /// Its interface.
         interface: String,
-        /// The family that has targets but no way out.
+        /// The family that has targets but no egress path.
         family: failover_policy::Family,
         /// What to write or do.
         cure: String,

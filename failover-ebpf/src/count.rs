@@ -68,7 +68,7 @@ pub(crate) fn ingress(ctx: &TcContext, ifindex: u32, uplink: &Uplink, counters: 
     }
 }
 
-/// Whether the sender lies beyond the uplink's own network: only such packets prove that the way out works.
+/// Whether the sender lies beyond the uplink's own network: only such packets prove that the egress path works.
 #[inline(always)]
 fn is_from_beyond(ifindex: u32, packet: &Packet) -> bool {
     !gate::is_link_scoped(packet.family, &packet.source) && !is_exempt(ifindex, packet.source)

@@ -45,7 +45,7 @@ pub enum Input {
         /// Whether it has carrier now.
         up: bool,
     },
-    /// An uplink got or lost the means (address, way out) to carry a family's traffic.
+    /// An uplink got or lost the means (address, egress path) to carry a family's traffic.
     Usable {
         /// Which uplink.
         uplink: UplinkId,

@@ -28,7 +28,7 @@ pub struct UplinkSettings {
     pub timeout: Duration,
     /// Number of targets in each family.
     pub targets: PerFamily<u32>,
-    /// Families in which the uplink can carry traffic (it has an address and a way out).
+    /// Families in which the uplink can carry traffic (it has an address and an egress path).
     pub usable: PerFamily<bool>,
     /// Whether its interface exists and has carrier. Without, it starts as Down.
     pub carrier: bool,

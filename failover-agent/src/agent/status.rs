@@ -137,7 +137,7 @@ impl Agent<'_> {
         })
     }
 
-    /// None where the family is not in use: it is not probed, and there is no way out.
+    /// None where the family is not in use: it is not probed, and there is no egress path.
     fn family_status(&self, uplink: UplinkId, family: Family, gate: Gate) -> Option<FamilyState> {
         let path = self.links[uplink].families[family].as_ref();
         let probed = targets(&self.uplinks[uplink], family).next().is_some();

@@ -9,7 +9,7 @@ use super::{
     Agent,
     setup::{attach, describe, log_report, warn_of_duplicates},
 };
-use crate::route::{Change, Link, Path, Report};
+use crate::route::{Change, EgressPath, Link, Report};
 
 impl Agent<'_> {
     /// Takes note of a change; what follows from it is done by [`Agent::scan`] a little later, except for the carrier, which
@@ -235,7 +235,7 @@ impl Agent<'_> {
                 }
                 prober.update(now);
             }
-            let way = |path: Option<&Path>| path.map(|path| (path.source, path.gateway));
+            let way = |path: Option<&EgressPath>| path.map(|path| (path.source, path.gateway));
             let before = way(known.families[family].as_ref());
             if usable && before.is_some() && before != way(path) {
                 let moved = Input::Moved { uplink, family };
@@ -246,11 +246,11 @@ impl Agent<'_> {
                 let reason = self.router.why_lost(uplink, family);
                 match (usable, reason) {
                     (false, Some(reason)) => {
-                        info!(uplink = name, %family, usable, "{name}: {family} way out lost: {reason}");
+                        info!(uplink = name, %family, usable, "{name}: {family} egress path lost: {reason}");
                     }
                     _ => {
                         let word = if usable { "found" } else { "lost" };
-                        info!(uplink = name, %family, usable, "{name}: {family} way out {word}");
+                        info!(uplink = name, %family, usable, "{name}: {family} egress path {word}");
                     }
                 }
                 self.machine.handle(

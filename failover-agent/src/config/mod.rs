@@ -150,7 +150,7 @@ impl UplinkConfig {
     }
 }
 
-/// Where an uplink's way out comes from.
+/// Where an uplink's egress path comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gateway {
     /// Learned from the routing table.

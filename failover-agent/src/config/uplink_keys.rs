@@ -38,7 +38,7 @@ pub(super) static SOURCE: Key<Optional<SourceOf>> = Key {
     name: "source",
     kind: Optional(SourceOf(Family::V4)),
     default: "chosen",
-    about: "the address of this interface from which probes leave and that its default route prefers, where it has several; while it is not there, the uplink has no way out",
+    about: "the address of this interface from which probes leave and that its default route prefers, where it has several; while it is not there, the uplink has no egress path",
 };
 pub(super) static SOURCE6: Key<Optional<SourceOf>> = Key {
     name: "source6",

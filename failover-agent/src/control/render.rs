@@ -159,7 +159,7 @@ fn health_table(status: &Status) -> Table {
                 "",
                 &name,
                 "-",
-                "no address or no way out",
+                "no address or no egress path",
                 "",
                 "",
                 "",

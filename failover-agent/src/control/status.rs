@@ -115,7 +115,7 @@ pub enum Hook {
     Clsact,
 }
 
-/// Both families of an uplink; null where it is not in use, having no address or no way out.
+/// Both families of an uplink; null where it is not in use, having no address or no egress path.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Families {
     /// IPv4.

@@ -46,7 +46,7 @@ pub(super) struct Uplink {
     /// None while there is no such interface.
     pub(super) interface: Option<Interface>,
     /// How each family leaves by it.
-    pub(super) paths: PerFamily<Option<route::Path>>,
+    pub(super) paths: PerFamily<Option<route::EgressPath>>,
     /// Link-layer address of each family's gateway, if it is known.
     pub(super) gateways: PerFamily<Option<Vec<u8>>>,
     pub(super) settings: Settings,

@@ -37,7 +37,7 @@ pub(super) enum Obstacle {
 /// Why probes of one uplink and family get no answer for a reason of this host, with a cure; None if an answer can come. To be called
 /// while the agent's rules and tables stand.
 ///
-/// Not among the reasons are a link without carrier, address or way out, and routes of type `unreachable`, `blackhole` or
+/// Not among the reasons are a link without carrier, address or egress path, and routes of type `unreachable`, `blackhole` or
 /// `prohibit` to a target: somebody wants the probes to fail.
 ///
 /// # Errors

@@ -22,7 +22,7 @@ use tokio::{
     time::{MissedTickBehavior, interval_at},
 };
 
-use crate::{clock::Clock, datapath::ProbeSockets, route::Path};
+use crate::{clock::Clock, datapath::ProbeSockets, route::EgressPath};
 
 /// What one prober does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,9 +48,9 @@ pub struct ProbeSpec {
 }
 
 impl ProbeSpec {
-    /// The same by another way out; None: there is none.
+    /// The same by another egress path; None: there is none.
     #[must_use]
-    pub fn by(mut self, path: Option<&Path>) -> ProbeSpec {
+    pub fn by(mut self, path: Option<&EgressPath>) -> ProbeSpec {
         let on_link = |address| path.is_some_and(|path| path.on_link(address).is_some());
         self.on_link = self
             .targets

@@ -27,7 +27,7 @@ use super::{
     group::Laid,
     message::{self, metric, same},
     place::{in_order, in_place, removal, removal_of_foreign},
-    plan::{self, Wanted, Way, plan},
+    plan::{self, Egress, Wanted, plan},
     undo::Former,
 };
 
@@ -106,7 +106,7 @@ impl Router {
         let plan = plan(&self.links, family, &self.config, to, withdrawn, &taken);
         let Some(first) = plan.first().copied() else {
             return Ok(Attempt::Refused(format!(
-                "uplinks {to:?} have no way out for {family}"
+                "uplinks {to:?} have no egress path for {family}"
             )));
         };
         former.rivals = self.rivals(family, to, &plan);
@@ -118,11 +118,11 @@ impl Router {
             displaced: !former.rivals.is_empty(),
             ..Confirmed::default()
         };
-        let group = self.lay_shared(family, first.way, &mut confirmed)?;
-        let carriers = match (&group, first.way) {
+        let group = self.lay_shared(family, first.egress, &mut confirmed)?;
+        let carriers = match (&group, first.egress) {
             (Some(group), _) => group.members,
-            (None, Way::Group(members)) => self.sharers(family, members, &mut confirmed),
-            (None, Way::One(uplink)) => UplinkSet::only(uplink),
+            (None, Egress::Group(members)) => self.sharers(family, members, &mut confirmed),
+            (None, Egress::One(uplink)) => UplinkSet::only(uplink),
         };
         let wanted: Vec<RouteMessage> = plan
             .iter()
@@ -210,10 +210,10 @@ impl Router {
     fn lay_shared(
         &mut self,
         family: Family,
-        way: Way,
+        egress: Egress,
         confirmed: &mut Confirmed,
     ) -> Result<Option<Laid>> {
-        let Way::Group(members) = way else {
+        let Egress::Group(members) = egress else {
             return Ok(None);
         };
         match self.groups.hash.set(family) {

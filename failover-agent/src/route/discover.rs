@@ -1,4 +1,4 @@
-//! The uplinks and their ways out, learned from what is there before anything is changed.
+//! The uplinks and their egress paths, learned from what is there before anything is changed.
 
 use std::{
     collections::HashMap,
@@ -13,7 +13,7 @@ use rtnetlink::packet_route::{link::LinkFlags, route::RouteProtocol};
 use tracing::warn;
 
 use super::{
-    Link, Path, Router,
+    EgressPath, Link, Router,
     survey::{self, Interface, Survey},
 };
 use crate::{
@@ -36,7 +36,7 @@ const SWEPT: Duration = Duration::from_millis(50);
 pub(super) struct Missing {
     /// Since when.
     since: HashMap<(UplinkId, Family), Instant>,
-    /// Why an uplink has no way out.
+    /// Why an uplink has no egress path.
     reasons: HashMap<(UplinkId, Family), String>,
     next_scan: Option<Instant>,
 }
@@ -184,7 +184,7 @@ impl Router {
         &self.addresses
     }
 
-    /// Why [`Router::scan`] has found no way out for a family of an uplink whose interface is there.
+    /// Why [`Router::scan`] has found no egress path for a family of an uplink whose interface is there.
     pub fn why_lost(&self, uplink: UplinkId, family: Family) -> Option<&str> {
         let reason = self.missing.reasons.get(&(uplink, family));
         reason.map(String::as_str)
@@ -212,8 +212,8 @@ impl Router {
         uplink: UplinkId,
         link: &Link,
         family: Family,
-        path: Option<Path>,
-    ) -> Option<Path> {
+        path: Option<EgressPath>,
+    ) -> Option<EgressPath> {
         let known = self
             .links
             .get(uplink)

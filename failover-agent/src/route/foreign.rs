@@ -9,7 +9,7 @@ use super::{
     Router,
     list::address_family,
     message::{self, interface_name, metric},
-    plan::{Wanted, Way},
+    plan::{Egress, Wanted},
 };
 
 /// A foreign default route that concerns ours.
@@ -103,13 +103,13 @@ impl Router {
         listed.chain(merged).collect()
     }
 
-    /// Whether one of its ways out is an uplink.
+    /// Whether one of its next hops is an uplink.
     pub(super) fn is_of_uplink(&self, route: &RouteMessage) -> bool {
         let hops = message::hops(route);
         hops.iter().any(|hop| self.uplink(hop.ifindex).is_some())
     }
 
-    /// Whether an IPv6 multipath route has ways out that are no uplinks: the kernel may have made it of ours and a foreign one.
+    /// Whether an IPv6 multipath route has next hops that are no uplinks: the kernel may have made it of ours and a foreign one.
     pub(super) fn is_merged(&self, route: &RouteMessage) -> bool {
         let hops = message::hops(route);
         route.header.address_family == address_family(Family::V6)
@@ -180,9 +180,9 @@ pub(super) fn concerning(family: Family, plan: &[Wanted], fixed: &[Fixed]) -> Ve
     let Some(active) = plan.first() else {
         return Vec::new();
     };
-    let uplinks = |wanted: &Wanted| match wanted.way {
-        Way::One(uplink) => UplinkSet::only(uplink),
-        Way::Group(members) => members,
+    let uplinks = |wanted: &Wanted| match wanted.egress {
+        Egress::One(uplink) => UplinkSet::only(uplink),
+        Egress::Group(members) => members,
     };
     let mut all = Vec::new();
     for fixed in fixed {

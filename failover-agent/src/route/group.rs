@@ -7,7 +7,7 @@
 //!
 //! | number of the object | what it is |
 //! |---|---|
-//! | `route.table` + slot, and + 64 + slot | the way out of the uplink in this slot, twice |
+//! | `route.table` + slot, and + 64 + slot | the egress path of the uplink in this slot, twice |
 //! | `route.table` + 128 | the group |
 //!
 //! Twice, because the kernel does not look into the buckets of a group with one path (`fib_select_path` in

@@ -72,7 +72,7 @@ pub(crate) struct DefaultRoute {
     pub(crate) metric: u32,
     /// Route protocol number (`/etc/iproute2/rt_protos`).
     pub(crate) protocol: u8,
-    /// Index of the interface and gateway of each way out.
+    /// Index of the interface and gateway of each next hop.
     pub(crate) hops: Vec<(u32, Option<IpAddr>)>,
     /// As `ip route` prints it.
     pub(crate) text: String,
@@ -81,7 +81,7 @@ pub(crate) struct DefaultRoute {
 /// What the sharing of connections in balance groups depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Sharing {
-    /// Whether a default route of ours with several ways out stands.
+    /// Whether a default route of ours with several next hops stands.
     pub(crate) stands: PerFamily<bool>,
     /// What connections are told apart by, in the same order.
     pub(crate) hash: PerFamily<Option<HashSetting>>,

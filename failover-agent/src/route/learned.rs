@@ -1,4 +1,4 @@
-//! What others' default routes have told of the uplinks' ways out, kept where a restart finds it.
+//! What others' default routes have told of the uplinks' egress paths, kept where a restart finds it.
 //!
 //! By which gateway an uplink leaves is known from somebody else's default route: a DHCP client's, an administrator's, a
 //! router advertisement's. Our own routes are copies of that knowledge, and never a source of it. What was told holds
@@ -39,9 +39,9 @@ use crate::store::{Life, Store, StoredFile};
 
 const FILE: &str = "gateways.json";
 
-/// A way out as a default route has told it.
+/// An egress path as a default route has told it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct WayOut {
+pub(super) struct NextHop {
     /// None: everything is on the link.
     pub(super) gateway: Option<IpAddr>,
     pub(super) template: Template,
@@ -49,7 +49,7 @@ pub(super) struct WayOut {
     pub(super) protocol: RouteProtocol,
 }
 
-/// The ways out, by interface and family.
+/// The egress paths, by interface and family.
 #[derive(Debug)]
 pub(super) struct Learned {
     file: StoredFile,
@@ -59,7 +59,7 @@ pub(super) struct Learned {
 
 #[derive(Debug)]
 struct Known {
-    way: WayOut,
+    next_hop: NextHop,
     /// The route stood at the last scan, and its interface has been up since.
     stands: bool,
     entry: Entry,
@@ -71,7 +71,7 @@ struct Content {
     gateways: Vec<Entry>,
 }
 
-/// One way out.
+/// One egress path.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Entry {
     interface: String,
@@ -89,10 +89,17 @@ impl Learned {
         let mut known = BTreeMap::new();
         for entry in content.gateways {
             match entry.read() {
-                Ok((family, way)) => {
+                Ok((family, next_hop)) => {
                     let stands = false;
                     let key = (entry.interface.clone(), family);
-                    known.insert(key, Known { way, stands, entry });
+                    known.insert(
+                        key,
+                        Known {
+                            next_hop,
+                            stands,
+                            entry,
+                        },
+                    );
                 }
                 Err(error) => warn!("a gateway of {} is forgotten: {error:#}", entry.interface),
             }
@@ -105,23 +112,36 @@ impl Learned {
     }
 
     /// What is known.
-    pub(super) fn get(&self, interface: &str, family: Family) -> Option<&WayOut> {
+    pub(super) fn get(&self, interface: &str, family: Family) -> Option<&NextHop> {
         let known = self.known.get(&(interface.to_owned(), family))?;
-        Some(&known.way)
+        Some(&known.next_hop)
     }
 
-    /// A route tells this way out.
-    pub(super) fn learn(&mut self, interface: &str, ifindex: u32, family: Family, way: WayOut) {
+    /// A route tells this egress path.
+    pub(super) fn learn(
+        &mut self,
+        interface: &str,
+        ifindex: u32,
+        family: Family,
+        next_hop: NextHop,
+    ) {
         let key = (interface.to_owned(), family);
         if let Some(known) = self.known.get_mut(&key)
-            && known.way == way
+            && known.next_hop == next_hop
         {
             known.stands = true;
             return;
         }
-        let entry = Entry::new(interface, ifindex, family, &way);
+        let entry = Entry::new(interface, ifindex, family, &next_hop);
         let stands = true;
-        self.known.insert(key, Known { way, stands, entry });
+        self.known.insert(
+            key,
+            Known {
+                next_hop,
+                stands,
+                entry,
+            },
+        );
         self.unsaved = true;
     }
 
@@ -132,7 +152,7 @@ impl Learned {
         };
         let withdrawn = known.stands && up;
         known.stands = false;
-        if withdrawn || known.way.protocol == RouteProtocol::Ra {
+        if withdrawn || known.next_hop.protocol == RouteProtocol::Ra {
             self.forget(interface, family);
         }
     }
@@ -161,7 +181,7 @@ impl Learned {
         if !std::mem::take(&mut self.unsaved) {
             return;
         }
-        let lasting = |known: &&Known| known.way.protocol != RouteProtocol::Ra;
+        let lasting = |known: &&Known| known.next_hop.protocol != RouteProtocol::Ra;
         let gateways: Vec<Entry> = self
             .known
             .values()
@@ -181,18 +201,18 @@ pub(super) fn remove(store: &Store) -> bool {
 }
 
 impl Entry {
-    fn new(interface: &str, ifindex: u32, family: Family, way: &WayOut) -> Entry {
+    fn new(interface: &str, ifindex: u32, family: Family, next_hop: &NextHop) -> Entry {
         let hop = Hop {
             ifindex,
-            gateway: way.gateway,
-            onlink: way.template.onlink,
+            gateway: next_hop.gateway,
+            onlink: next_hop.template.onlink,
         };
-        let protocol = u8::from(way.protocol);
+        let protocol = u8::from(next_hop.protocol);
         let everywhere = message::everywhere(family);
         let mut route = message::unicast(family, MAIN_TABLE, protocol, (everywhere, 0), hop, 0);
         let Template {
             prefsrc, metrics, ..
-        } = &way.template;
+        } = &next_hop.template;
         let source = prefsrc.map(|source| RouteAttribute::PrefSource(source.into()));
         route.attributes.extend(source);
         route
@@ -207,7 +227,7 @@ impl Entry {
         }
     }
 
-    fn read(&self) -> Result<(Family, WayOut)> {
+    fn read(&self) -> Result<(Family, NextHop)> {
         let route = RouteMessage::parse(&from_hex(&self.message)?)?;
         let family = Family::ALL
             .into_iter()
@@ -217,14 +237,14 @@ impl Entry {
             .into_iter()
             .next()
             .context("it leads nowhere")?;
-        Ok((family, WayOut::told(&route, hop)))
+        Ok((family, NextHop::told(&route, hop)))
     }
 }
 
-impl WayOut {
+impl NextHop {
     /// What one way of a route tells.
-    pub(super) fn told(route: &RouteMessage, hop: Hop) -> WayOut {
-        WayOut {
+    pub(super) fn told(route: &RouteMessage, hop: Hop) -> NextHop {
+        NextHop {
             gateway: hop.gateway,
             template: Template {
                 prefsrc: message::prefsrc(route),
@@ -242,8 +262,8 @@ mod tests {
 
     use super::*;
 
-    fn way(gateway: &str, protocol: RouteProtocol) -> WayOut {
-        WayOut {
+    fn next_hop(gateway: &str, protocol: RouteProtocol) -> NextHop {
+        NextHop {
             gateway: Some(gateway.parse().unwrap()),
             template: Template {
                 prefsrc: Some("192.0.2.7".parse().unwrap()),
@@ -258,12 +278,12 @@ mod tests {
     fn a_restart_knows_everything_that_is_not_advertised() {
         let dir = tempfile::tempdir().unwrap();
         let mut learned = Learned::load(&Store::from(dir.path()));
-        let dhcp = way("192.0.2.1", RouteProtocol::Dhcp);
+        let dhcp = next_hop("192.0.2.1", RouteProtocol::Dhcp);
         learned.learn("up0", 7, Family::V4, dhcp.clone());
-        let mut advertised = way("fe80::1", RouteProtocol::Ra);
+        let mut advertised = next_hop("fe80::1", RouteProtocol::Ra);
         advertised.template.prefsrc = None;
         learned.learn("up0", 7, Family::V6, advertised);
-        let none = WayOut {
+        let none = NextHop {
             gateway: None,
             template: Template::default(),
             protocol: RouteProtocol::Boot,
@@ -308,7 +328,7 @@ mod tests {
     fn what_its_owner_withdraws_is_forgotten_and_what_the_kernel_drops_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let mut learned = Learned::load(&Store::from(dir.path()));
-        let dhcp = way("192.0.2.1", RouteProtocol::Dhcp);
+        let dhcp = next_hop("192.0.2.1", RouteProtocol::Dhcp);
         let stands = |learned: &mut Learned| learned.learn("up0", 7, Family::V4, dhcp.clone());
         let known = |learned: &Learned| learned.get("up0", Family::V4).is_some();
 
@@ -334,7 +354,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for up in [true, false] {
             let mut learned = Learned::load(&Store::from(dir.path()));
-            learned.learn("up0", 7, Family::V6, way("fe80::1", RouteProtocol::Ra));
+            learned.learn("up0", 7, Family::V6, next_hop("fe80::1", RouteProtocol::Ra));
             learned.interrupt("up0");
             learned.miss("up0", Family::V6, up);
             assert_eq!(learned.get("up0", Family::V6), None);

@@ -32,13 +32,13 @@ pub(crate) struct Outgoing {
 
 /// A route that the kernel has found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Way {
+pub(crate) struct FoundRoute {
     pub(crate) table: u32,
     pub(crate) prefix_length: u8,
 }
 
 /// By which route a packet leaves, or the error number with which the kernel refuses it.
-pub(crate) fn outgoing(netlink: &mut Netlink, packet: Outgoing) -> Result<Result<Way, i32>> {
+pub(crate) fn outgoing(netlink: &mut Netlink, packet: Outgoing) -> Result<Result<FoundRoute, i32>> {
     // For a bound socket IPv6 heeds the interface strictly (`RT6_LOOKUP_F_IFACE` in `ip6_route_output_flags_noref`), here only
     // when no source is named.
     let source = match (packet.destination, packet.bound_to) {
@@ -55,7 +55,7 @@ pub(crate) fn outgoing(netlink: &mut Netlink, packet: Outgoing) -> Result<Result
     request
         .attributes
         .extend(packet.bound_to.map(RouteAttribute::Oif));
-    Ok(ask(netlink, request)?.map(|route| Way {
+    Ok(ask(netlink, request)?.map(|route| FoundRoute {
         table: message::table(&route),
         prefix_length: route.header.destination_prefix_length,
     }))

@@ -17,7 +17,7 @@ pub(super) const MAIN_TABLE: u32 = 254;
 /// Clock ticks a second in `RTA_CACHEINFO` (`USER_HZ`, 100 on every architecture that Rust's std supports).
 const USER_HZ: u32 = 100;
 
-/// One way out of a route.
+/// One next hop of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Hop {
     /// Interface index.
@@ -48,7 +48,7 @@ pub(super) fn is_default_for_source(header: &RouteHeader) -> bool {
         && header.kind == RouteType::Unicast
 }
 
-/// Every way out: one, or several for a multipath route.
+/// Every next hop: one, or several for a multipath route.
 pub(super) fn hops(route: &RouteMessage) -> Vec<Hop> {
     for attribute in &route.attributes {
         if let RouteAttribute::MultiPath(next_hops) = attribute {
@@ -79,7 +79,7 @@ pub(super) fn hops(route: &RouteMessage) -> Vec<Hop> {
         .collect()
 }
 
-/// Weight less one of each way out, in the order of [`hops`]; 0 for the only one.
+/// Weight less one of each next hop, in the order of [`hops`]; 0 for the only one.
 fn weights(route: &RouteMessage) -> Vec<u8> {
     for attribute in &route.attributes {
         if let RouteAttribute::MultiPath(next_hops) = attribute {
@@ -289,7 +289,7 @@ pub(super) fn same(a: &RouteMessage, b: &RouteMessage) -> bool {
         && metrics(a) == metrics(b)
 }
 
-/// Whether the request that deletes one may hit the other: of a multipath route the kernel compares the first ways out only, as many as
+/// Whether the request that deletes one may hit the other: of a multipath route the kernel compares the first next hops only, as many as
 /// the other has (`fib_nh_match` in `net/ipv4/fib_semantics.c`).
 pub(super) fn deleted_together(a: &RouteMessage, b: &RouteMessage) -> bool {
     let way = |route: &RouteMessage| match nexthop_id(route) {

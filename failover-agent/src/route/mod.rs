@@ -13,9 +13,9 @@
 //! | `link.rs` | altnames and VRFs of interfaces |
 //! | `message.rs` | reading and building route messages |
 //! | `survey.rs` | the kernel's interfaces, addresses and routes at one time |
-//! | `discover.rs` | the uplinks and their ways out, learned from a survey |
+//! | `discover.rs` | the uplinks and their egress paths, learned from a survey |
 //! | `source.rs` | which address of an interface suits a target |
-//! | `way.rs` | how one family leaves by one uplink |
+//! | `egress_path.rs` | how one family leaves by one uplink |
 //! | `lender.rs` | which interfaces are uplinks' under another name, and lend no address |
 //! | `learned.rs` | what was learned, remembered over restarts |
 //! | `table.rs` | routing tables and rules of the uplinks |
@@ -42,6 +42,7 @@ mod change;
 mod discover;
 mod displaced;
 mod done;
+mod egress_path;
 mod entry;
 mod filter;
 mod foreign;
@@ -67,7 +68,6 @@ mod source;
 mod survey;
 mod table;
 mod undo;
-mod way;
 
 use std::{net::IpAddr, time::Duration};
 
@@ -108,17 +108,17 @@ pub struct Link {
     /// Metric of its default route, if it has one of its own.
     pub metric: Option<u32>,
     /// Every address of the interface that a connection to the internet may have, of both families, the best first, deprecated ones too,
-    /// whether or not there is a way out. None on an unnumbered link, whose source belongs to another interface.
+    /// whether or not there is an egress path. None on an unnumbered link, whose source belongs to another interface.
     pub addresses: Vec<IpAddr>,
     /// IPv6 addresses of the interface that somebody else on the link has, too (RFC 4862, 5.4.5): the kernel uses none of them.
     pub duplicates: Vec<IpAddr>,
     /// How each family leaves by it; None: not at all.
-    pub families: PerFamily<Option<Path>>,
+    pub families: PerFamily<Option<EgressPath>>,
 }
 
 /// How one family leaves by an uplink.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Path {
+pub struct EgressPath {
     /// Address to probe from.
     pub source: IpAddr,
     /// Networks on the link, as network address and prefix length.

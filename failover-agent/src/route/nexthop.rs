@@ -63,7 +63,7 @@ pub(super) struct Nexthop {
 /// What it stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// One way out, for IPv4 routes.
+    /// One next hop, for IPv4 routes.
     Hop(Hop),
     /// Several, with their weights from 1 to [`MAX_WEIGHT`]; resilient.
     Group(Vec<(u32, u32)>),

@@ -15,7 +15,7 @@ pub(crate) struct Route {
     pub(crate) family: Family,
     pub(crate) kind: Kind,
     pub(crate) destination: (IpAddr, u8),
-    /// Index of the interface and gateway of each way out.
+    /// Index of the interface and gateway of each next hop.
     pub(crate) hops: Vec<(u32, Option<IpAddr>)>,
     pub(crate) metric: u32,
     /// As `ip route` prints it.

@@ -6,10 +6,10 @@ use failover_policy::{Family, UplinkSet};
 use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteMetric};
 
 use super::{
-    Link, Path, Router,
+    EgressPath, Link, Router,
     group::Laid,
     message::{self, Hop, MAIN_TABLE},
-    plan::{Wanted, Way},
+    plan::{Egress, Wanted},
 };
 
 impl Router {
@@ -22,20 +22,20 @@ impl Router {
         carriers: UplinkSet,
         group: Option<&Laid>,
     ) -> RouteMessage {
-        let Wanted { metric, way, .. } = wanted;
+        let Wanted { metric, egress, .. } = wanted;
         let protocol = self.config.protocol;
-        let members = match way {
-            Way::One(uplink) => UplinkSet::only(uplink),
-            Way::Group(_) => carriers,
+        let members = match egress {
+            Egress::One(uplink) => UplinkSet::only(uplink),
+            Egress::Group(_) => carriers,
         };
-        let paths: Vec<(&Link, &Path)> = (self.links.in_order(members))
+        let paths: Vec<(&Link, &EgressPath)> = (self.links.in_order(members))
             .filter_map(|uplink| {
                 let link = &self.links[uplink];
                 Some((link, link.families[family].as_ref()?))
             })
             .collect();
-        let mut route = match (way, group, paths.as_slice()) {
-            (Way::Group(_), Some(group), _) => {
+        let mut route = match (egress, group, paths.as_slice()) {
+            (Egress::Group(_), Some(group), _) => {
                 message::by_object(family, protocol, group.group.id, metric)
             }
             (_, _, [(link, path)]) => {
@@ -66,7 +66,7 @@ impl Router {
         &self,
         link: &Link,
         family: Family,
-        path: &Path,
+        path: &EgressPath,
         table: u32,
         metric: u32,
     ) -> RouteMessage {
@@ -87,8 +87,8 @@ impl Router {
     }
 }
 
-/// The way out of an uplink.
-pub(super) fn hop(link: &Link, path: &Path) -> Hop {
+/// The egress path of an uplink.
+pub(super) fn hop(link: &Link, path: &EgressPath) -> Hop {
     Hop {
         ifindex: link.ifindex,
         gateway: path.gateway,

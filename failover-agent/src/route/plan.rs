@@ -11,12 +11,12 @@ pub(super) struct Wanted {
     pub(super) metric: u32,
     /// The metric that it has unless a foreign route has it.
     pub(super) intended: u32,
-    pub(super) way: Way,
+    pub(super) egress: Egress,
 }
 
 /// How it leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum Egress {
     /// By one uplink.
     One(UplinkId),
     /// By the members of a balance group, also while there is only one left: the flows of this one must stay where they
@@ -25,7 +25,7 @@ pub(super) enum Way {
 }
 
 /// The default routes that are wanted while `active` carries the traffic and `withdrawn` have none. The active one comes first,
-/// and has the lowest metric; no two have the same. Empty if no active uplink has a way out.
+/// and has the lowest metric; no two have the same. Empty if no active uplink has an egress path.
 ///
 /// The active one stands at its own metric if it has one, else at `active_metric`. A standby stands at its own metric if that
 /// does not beat or tie with another, else at `standby_metric` + its position.
@@ -51,9 +51,9 @@ pub(super) fn plan(
     let Some(first) = links.in_order(carriers).next() else {
         return Vec::new();
     };
-    let way = match carriers.len() > 1 || in_group(links, first) {
-        true => Way::Group(carriers),
-        false => Way::One(first),
+    let egress = match carriers.len() > 1 || in_group(links, first) {
+        true => Egress::Group(carriers),
+        false => Egress::One(first),
     };
     let intended = active_metric(links, config, carriers);
     let metric = match family {
@@ -63,7 +63,7 @@ pub(super) fn plan(
     let mut wanted = vec![Wanted {
         metric,
         intended,
-        way,
+        egress,
     }];
     for standby in links.in_order(usable) {
         if active.contains(standby) || withdrawn.contains(standby) {
@@ -87,7 +87,7 @@ pub(super) fn plan(
         wanted.push(Wanted {
             metric,
             intended,
-            way: Way::One(standby),
+            egress: Egress::One(standby),
         });
     }
     wanted
@@ -142,11 +142,11 @@ mod tests {
     use failover_policy::PerFamily;
 
     use super::*;
-    use crate::route::{Path, Template};
+    use crate::route::{EgressPath, Template};
 
-    /// Uplinks with a way out, of these ranks and own metrics.
+    /// Uplinks with an egress path, of these ranks and own metrics.
     fn links(uplinks: &[(u32, Option<u32>)]) -> PerUplink<Link> {
-        let path = Path {
+        let path = EgressPath {
             source: [192, 0, 2, 1].into(),
             prefixes: Vec::new(),
             gateway: None,
@@ -172,11 +172,15 @@ mod tests {
         uplinks.iter().copied().map(UplinkId).collect()
     }
 
-    fn planned(links: &PerUplink<Link>, active: &[usize], withdrawn: &[usize]) -> Vec<(u32, Way)> {
+    fn planned(
+        links: &PerUplink<Link>,
+        active: &[usize],
+        withdrawn: &[usize],
+    ) -> Vec<(u32, Egress)> {
         let config = RouteConfig::default();
         let plan = plan(links, Family::V4, &config, set(active), set(withdrawn), &[]);
         plan.iter()
-            .map(|wanted| (wanted.metric, wanted.way))
+            .map(|wanted| (wanted.metric, wanted.egress))
             .collect()
     }
 
@@ -221,12 +225,12 @@ mod tests {
         assert_eq!(lowest(Family::V6), [2, 5001]);
     }
 
-    fn one(metric: u32, uplink: usize) -> (u32, Way) {
-        (metric, Way::One(UplinkId(uplink)))
+    fn one(metric: u32, uplink: usize) -> (u32, Egress) {
+        (metric, Egress::One(UplinkId(uplink)))
     }
 
-    fn group(metric: u32, uplinks: &[usize]) -> (u32, Way) {
-        (metric, Way::Group(set(uplinks)))
+    fn group(metric: u32, uplinks: &[usize]) -> (u32, Egress) {
+        (metric, Egress::Group(set(uplinks)))
     }
 
     #[test]
@@ -297,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn uplinks_without_a_way_out_are_left_out() {
+    fn uplinks_without_a_next_hop_of_are_left_out() {
         let mut links = links(&[(1, None), (1, None), (2, None)]);
         links[UplinkId(0)].families.v4 = None;
         assert_eq!(

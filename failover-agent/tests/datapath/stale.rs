@@ -193,7 +193,7 @@ fn allowed_marks_pass_a_closed_gate() {
     });
 }
 
-/// A host with the address of an uplink that it no longer has a way out by.
+/// A host with the address of an uplink that it no longer has an egress path by.
 fn moved(lab: &Lab) -> Datapath {
     sh("ip addr add 192.0.2.9/32 dev lo && sysctl -qw net.ipv4.conf.all.rp_filter=1");
     let mut datapath = lab.open(AttachMode::Auto);

@@ -23,7 +23,7 @@ fn balanced(interfaces: &[&str]) -> Config {
     config
 }
 
-/// The best default route's ways out: interface and weight. A nexthop group has each twice.
+/// The best default route's next hops: interface and weight. A nexthop group has each twice.
 fn ways(option: &str) -> Vec<(String, u64)> {
     let mut routes = ip_json(&format!("{option} route show default"));
     routes.sort_by_key(|route| route["metric"].as_u64().unwrap_or(0));

@@ -1,23 +1,23 @@
-//! What is learned of ways out that come, change and go.
+//! What is learned of egress paths that come, change and go.
 
 use failover_policy::{Family, PerFamily, PerUplink, UplinkId};
 
 use failover_agent::{
     config::{Config, Gateway},
     failure::Failure,
-    route::{Link, Path, Router},
+    route::{EgressPath, Link, Router},
 };
 
 use crate::{netns::*, scene::*};
 
-fn v6(links: &PerUplink<Link>, uplink: UplinkId) -> Option<&Path> {
+fn v6(links: &PerUplink<Link>, uplink: UplinkId) -> Option<&EgressPath> {
     links[uplink].families.v6.as_ref()
 }
 
-/// Looks again until the family's way out by the first uplink is gone, and tells whether it lingered first.
+/// Looks again until the family's egress path by the first uplink is gone, and tells whether it lingered first.
 fn wait_until_lost(router: &mut Router, config: &Config, family: Family) -> bool {
     let mut lingered = false;
-    wait_for("the way out is gone", || {
+    wait_for("the egress path is gone", || {
         let links = router.scan(config).unwrap();
         router.prepare(&links).unwrap();
         lingered |= router.lingers();

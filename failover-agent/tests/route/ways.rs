@@ -5,7 +5,7 @@ use failover_policy::{Family, PerUplink, UplinkId};
 use failover_agent::{
     config::{Config, Gateway},
     failure::Failure,
-    route::{Link, Path, Router},
+    route::{EgressPath, Link, Router},
 };
 
 use crate::{netns::*, scene::*};
@@ -16,7 +16,7 @@ fn discover(config: &Config) -> anyhow::Result<PerUplink<Link>> {
         .discover(config)
 }
 
-fn path(links: &PerUplink<Link>, uplink: UplinkId, family: Family) -> &Path {
+fn path(links: &PerUplink<Link>, uplink: UplinkId, family: Family) -> &EgressPath {
     links[uplink].families[family].as_ref().unwrap()
 }
 

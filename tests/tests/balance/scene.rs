@@ -122,7 +122,7 @@ pub(crate) fn history(agent: &AgentProcess, family: Family) -> Vec<String> {
     switches.collect()
 }
 
-/// Checks that there was a way out for each datagram of a stream.
+/// Checks that there was an egress path for each datagram of a stream.
 pub(crate) fn ensure_never_without_route(stream: UdpStream) -> Result<()> {
     let records = stream.stop()?.records;
     ensure!(!records.is_empty(), "nothing was sent");

@@ -12,7 +12,9 @@ use failover_tests::scene::{
     SOON, history, state, stop, wait_for_health, wait_for_history, wait_for_status,
 };
 
-use super::scene::{autoconfigured, ipv6_by_advertisements, prefix, start_agent, wait_for_way_out};
+use super::scene::{
+    autoconfigured, ipv6_by_advertisements, prefix, start_agent, wait_for_next_hop_of,
+};
 
 /// A second router on the same link.
 const OTHER_ROUTER: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2);
@@ -86,17 +88,17 @@ fn of_two_routers_the_preferred_one_is_used_as_long_as_it_is_there() -> Result<(
     let agent = start_agent(&lab, &[Family::V6])?;
     wait_for_history(&agent, Family::V6, &["start-up cable"])?;
     wait_for_health(&agent, "lte", Family::V6, Health::Up)?;
-    wait_for_way_out(&agent, "cable", LINK_LOCAL_GATEWAY.into(), source)?;
+    wait_for_next_hop_of(&agent, "cable", LINK_LOCAL_GATEWAY.into(), source)?;
 
     let high = Router::start(cable, &at_cable(OTHER_ROUTER, Preference::High))?;
-    wait_for_way_out(&agent, "cable", OTHER_ROUTER.into(), source)?;
+    wait_for_next_hop_of(&agent, "cable", OTHER_ROUTER.into(), source)?;
     // Whoever speaks last makes no difference.
     low.advertise(&at_cable(LINK_LOCAL_GATEWAY, Preference::Medium))?;
     super::scene::wait_for_answers(&agent, Family::V6, &["cable", "lte"])?;
-    wait_for_way_out(&agent, "cable", OTHER_ROUTER.into(), source)?;
+    wait_for_next_hop_of(&agent, "cable", OTHER_ROUTER.into(), source)?;
 
     high.stop()?;
-    wait_for_way_out(&agent, "cable", LINK_LOCAL_GATEWAY.into(), source)?;
+    wait_for_next_hop_of(&agent, "cable", LINK_LOCAL_GATEWAY.into(), source)?;
     super::scene::wait_for_answers(&agent, Family::V6, &["cable", "lte"])?;
     assert_eq!(history(&agent, Family::V6), ["start-up cable"]);
     stop(agent)

@@ -12,8 +12,8 @@ use failover_policy::{Family, Health};
 use failover_tests::scene::{SOON, history, rule_sources, stop, wait_for_health, wait_for_history};
 
 use super::scene::{
-    ifindex, owner_in_datapath, routes, start_agent, wait_for_answers, wait_for_routes,
-    wait_for_way_out,
+    ifindex, owner_in_datapath, routes, start_agent, wait_for_answers, wait_for_next_hop_of,
+    wait_for_routes,
 };
 
 /// A metric that beats ours, and one that does not.
@@ -92,7 +92,7 @@ fn leases_are_followed(kind: ClientKind) -> Result<()> {
     wait_for_history(&agent, Family::V4, &["start-up cable"])?;
     wait_for_health(&agent, "lte", Family::V4, Health::Up)?;
     for (name, lease) in [("cable", leases.0), ("lte", leases.1)] {
-        wait_for_way_out(&agent, name, lease.gateway.into(), lease.address.into())?;
+        wait_for_next_hop_of(&agent, name, lease.gateway.into(), lease.address.into())?;
     }
     wait_for_routes(&lab, Family::V4, &ours(leases.0, leases.1), &before[1..])?;
     let stream = lab.host().udp_stream(TARGET_V4).start()?;
@@ -147,7 +147,7 @@ fn leases_are_followed(kind: ClientKind) -> Result<()> {
 
 /// Waits until the agent, its rules and its programs know an uplink by its new lease.
 fn follow(lab: &Lab, agent: &failover_lab::AgentProcess, name: &str, lease: Lease) -> Result<()> {
-    wait_for_way_out(agent, name, lease.gateway.into(), lease.address.into())?;
+    wait_for_next_hop_of(agent, name, lease.gateway.into(), lease.address.into())?;
     let usual = Lease::usual(lab.uplink(name)).address;
     let ifindex = ifindex(lab, name)?;
     let what = format!("rules and programs know {name} by {}", lease.address);

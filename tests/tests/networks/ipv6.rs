@@ -11,8 +11,8 @@ use failover_policy::{Family, Health};
 use failover_tests::scene::{SOON, rule_sources, stop, wait_for_health, wait_for_history};
 
 use super::scene::{
-    autoconfigured, ipv6_by_advertisements, prefix, start_agent, wait_for_answers, wait_for_routes,
-    wait_for_way_out,
+    autoconfigured, ipv6_by_advertisements, prefix, start_agent, wait_for_answers,
+    wait_for_next_hop_of, wait_for_routes,
 };
 
 #[test]
@@ -40,7 +40,7 @@ fn gateways_are_learned_from_router_advertisements_whose_routes_stay() -> Result
     wait_for_history(&agent, Family::V6, &["start-up cable"])?;
     wait_for_health(&agent, "lte", Family::V6, Health::Up)?;
     for (name, source) in ["cable", "lte"].into_iter().zip(sources) {
-        wait_for_way_out(&agent, name, gateway.into(), source.into())?;
+        wait_for_next_hop_of(&agent, name, gateway.into(), source.into())?;
     }
     wait_for_routes(
         &lab,
@@ -71,8 +71,8 @@ fn of_an_old_and_a_new_prefix_the_new_one_is_the_source() -> Result<()> {
     let gateway = LINK_LOCAL_GATEWAY.into();
     let agent = start_agent(&lab, &[Family::V6])?;
     wait_for_history(&agent, Family::V6, &["start-up cable"])?;
-    wait_for_way_out(&agent, "cable", gateway, old.into())?;
-    wait_for_way_out(&agent, "lte", gateway, lte.into())?;
+    wait_for_next_hop_of(&agent, "cable", gateway, old.into())?;
+    wait_for_next_hop_of(&agent, "lte", gateway, lte.into())?;
 
     cable.advertise(&Advertisement {
         prefixes: vec![
@@ -83,7 +83,7 @@ fn of_an_old_and_a_new_prefix_the_new_one_is_the_source() -> Result<()> {
     })?;
     let new = autoconfigured(&lab, "cable", 1)?;
     assert_ne!(new, old);
-    wait_for_way_out(&agent, "cable", gateway, new.into())?;
+    wait_for_next_hop_of(&agent, "cable", gateway, new.into())?;
     wait_for_answers(&agent, Family::V6, &["cable", "lte"])?;
     assert!(rule_sources(&lab, Family::V6)?.contains(&new.to_string()));
     wait_for_history(&agent, Family::V6, &["start-up cable"])?;

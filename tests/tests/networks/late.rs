@@ -8,7 +8,7 @@ use failover_lab::{
 use failover_policy::{Family, Health};
 use failover_tests::scene::{state, status, stop, wait_for_health, wait_for_history};
 
-use super::scene::{start_agent, wait_for_answers, wait_for_routes, wait_for_way_out};
+use super::scene::{start_agent, wait_for_answers, wait_for_next_hop_of, wait_for_routes};
 
 #[test]
 #[ignore = "needs root"]
@@ -60,7 +60,7 @@ fn a_client_may_come_late(kind: ClientKind) -> Result<()> {
     let system = System::new(lab.host().namespace())?;
     // udhcpc's is 0 in any case.
     let _client = DhcpClient::start(kind, &system, &[("cable", 10)])?;
-    wait_for_way_out(&agent, "cable", lease.gateway.into(), lease.address.into())?;
+    wait_for_next_hop_of(&agent, "cable", lease.gateway.into(), lease.address.into())?;
     wait_for_health(&agent, "cable", Family::V4, Health::Up)?;
     wait_for_history(&agent, Family::V4, &["start-up lte", "failback cable"])?;
     wait_for_answers(&agent, Family::V4, &["cable", "lte"])?;

@@ -26,7 +26,7 @@ pub(crate) fn start_agent(lab: &Lab, families: &[Family]) -> Result<AgentProcess
 }
 
 /// Waits until an uplink leaves by this gateway from this address.
-pub(crate) fn wait_for_way_out(
+pub(crate) fn wait_for_next_hop_of(
     agent: &AgentProcess,
     name: &str,
     gateway: IpAddr,

@@ -17,7 +17,7 @@ use failover_tests::scene::{
 };
 
 use super::scene::{
-    ipv6_by_advertisements, prefix, start_agent, wait_for_answers, wait_for_way_out,
+    ipv6_by_advertisements, prefix, start_agent, wait_for_answers, wait_for_next_hop_of,
 };
 
 /// A new address every few seconds, which is deprecated after 6 and gone after 12 (Documentation/networking/ip-sysctl.rst).
@@ -87,7 +87,7 @@ fn probes_leave_by_the_lasting_address_and_connections_of_the_temporary_one_are_
     wait_for_history(&agent, Family::V6, &["start-up cable"])?;
     wait_for_health(&agent, "lte", Family::V6, Health::Up)?;
     let public = public(&lab)?;
-    wait_for_way_out(&agent, "cable", LINK_LOCAL_GATEWAY.into(), public)?;
+    wait_for_next_hop_of(&agent, "cable", LINK_LOCAL_GATEWAY.into(), public)?;
 
     let connection = lab
         .host()
@@ -132,7 +132,7 @@ fn temporary_addresses_come_and_go_without_a_word() -> Result<()> {
     wait_until("the first is gone with its rule", SOON, || !ruled(first))?;
     assert!(!addresses(&lab, "cable", "temporary")?.contains(&first));
 
-    wait_for_way_out(&agent, "cable", LINK_LOCAL_GATEWAY.into(), public)?;
+    wait_for_next_hop_of(&agent, "cable", LINK_LOCAL_GATEWAY.into(), public)?;
     wait_for_answers(&agent, Family::V6, &["cable", "lte"])?;
     assert_eq!(times_down(&agent, "cable"), 0);
     assert_eq!(history(&agent, Family::V6), ["start-up cable"]);

@@ -149,8 +149,8 @@ fn the_best_router_is_used_until_it_says_that_it_is_none() -> Result<()> {
     // The kernel leaves the route standing; nobody but the clock says that it is over.
     host.set_sysctl("net/ipv6/route/gc_interval", "3600")?;
     advertise(&lab, "cable", "fe80::1", MEDIUM, 2)?;
-    let lost = |line: &LogLine| line.text.contains("cable: IPv6 way out lost");
-    wait_until("the way out is lost twice", SOON, || {
+    let lost = |line: &LogLine| line.text.contains("cable: IPv6 egress path lost");
+    wait_until("the egress path is lost twice", SOON, || {
         agent.log().iter().filter(|line| lost(line)).count() == 2
     })?;
     wait_ready(&agent, "lte", &[])?;

@@ -81,7 +81,7 @@ fn a_lease_that_ends_and_a_route_that_is_withdrawn_are_the_end() -> Result<()> {
     let lab = with_metric()?;
     let agent = lab.start_agent(&config(&lab, PROBE))?;
     wait_ready(&agent, "cable", &["lte"])?;
-    // The address stays: nobody but the route's owner says that there is no way out.
+    // The address stays: nobody but the route's owner says that there is no egress path.
     ip(&lab, "route del default dev cable proto dhcp metric 900")?;
     wait_ready(&agent, "lte", &[])?;
     wait_health(&agent, "cable", "Down")?;
@@ -118,7 +118,7 @@ fn the_addresses_of_a_renamed_interface_are_stale_elsewhere() -> Result<()> {
         Ok(())
     };
     let renamed = lte.renamed()?;
-    wait_words(&agent, &["lte: IPv6 way out lost"])?;
+    wait_words(&agent, &["lte: IPv6 egress path lost"])?;
     ensure_stale()?;
     // A look for whatever may have moved changes nothing.
     agent.verb(&["reload"])?;
@@ -131,7 +131,7 @@ fn the_addresses_of_a_renamed_interface_are_stale_elsewhere() -> Result<()> {
 
     // Another interface that has them is not the uplink's.
     ip(&lab, "address flush dev lte scope global")?;
-    wait_words(&agent, &["lte: IPv4 way out lost"])?;
+    wait_words(&agent, &["lte: IPv4 egress path lost"])?;
     ip(
         &lab,
         &format!(

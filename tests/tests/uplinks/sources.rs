@@ -69,7 +69,7 @@ fn a_given_source_is_heeded_by_a_reload_and_named_when_it_goes() -> Result<()> {
         &agent,
         &[
             "cable",
-            "way out lost",
+            "egress path lost",
             "cable has no address 10.64.1.77",
             "`source`",
         ],

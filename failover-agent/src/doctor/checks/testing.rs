@@ -13,7 +13,7 @@ use crate::{
     config::Config,
     doctor::firewall::Firewall,
     route::{
-        Path,
+        EgressPath,
         inspect::{Address, AddressState, HashSetting, Interface, Sharing},
     },
 };
@@ -84,7 +84,7 @@ fn interface(index: u32, name: &str, ip: &str) -> Interface {
 
 fn uplink(index: u32, name: &str, network: &str) -> Uplink {
     let ip = |host: u8| -> IpAddr { format!("{network}.{host}").parse().unwrap() };
-    let path = Path {
+    let path = EgressPath {
         source: ip(2),
         prefixes: vec![(ip(0), 24)],
         gateway: Some(ip(1)),

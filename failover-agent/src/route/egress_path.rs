@@ -15,8 +15,8 @@ use rtnetlink::{
 };
 
 use super::{
-    Path, Router, Template,
-    learned::WayOut,
+    EgressPath, Router, Template,
+    learned::NextHop,
     list::address_family,
     message::{self, Hop},
     survey::{Address, Interface, Survey, contains, is_link_local},
@@ -34,7 +34,7 @@ impl Router {
         survey: &Survey,
         uplink: &UplinkConfig,
         family: Family,
-    ) -> Result<Result<Path, Failure>> {
+    ) -> Result<Result<EgressPath, Failure>> {
         let interface = match survey.interface(uplink) {
             Ok(interface) => interface,
             Err(failure) => return Ok(Err(failure)),
@@ -57,23 +57,23 @@ impl Router {
                 if let Some(left) = message::lifetime(route) {
                     self.missing.ends_in(left);
                 }
-                let way = near.told(route, *hop);
+                let next_hop = near.told(route, *hop);
                 self.learned
-                    .learn(&interface.name, interface.index, family, way);
+                    .learn(&interface.name, interface.index, family, next_hop);
             }
             None => self.learned.miss(&interface.name, family, up),
         }
         let known = self.learned.get(&interface.name, family);
-        let reaches = |way: &WayOut| near.reaches(way.gateway, way.template.onlink);
-        let learned = known.filter(|way| reaches(way)).cloned();
+        let reaches = |next_hop: &NextHop| near.reaches(next_hop.gateway, next_hop.template.onlink);
+        let learned = known.filter(|next_hop| reaches(next_hop)).cloned();
         if known.is_some() && learned.is_none() && up && !near.networks.is_empty() {
             self.learned.forget(&interface.name, family);
         }
         let sourceless = survey
             .sources(interface.index, family, target(uplink, family))
             .is_empty();
-        let mut way = match way_out(uplink, family, &near, &routes, learned) {
-            Ok(way) => way,
+        let mut next_hop = match next_hop_of(uplink, family, &near, &routes, learned) {
+            Ok(next_hop) => next_hop,
             // The address comes first; with it, the gateway may be known.
             Err(Failure::NoGateway { .. }) if sourceless => {
                 return Ok(Err(no_source(uplink, interface, family)));
@@ -81,14 +81,14 @@ impl Router {
             Err(failure) => return Ok(Err(failure)),
         };
         if let Some(source) = given_source(uplink, family) {
-            way.template.prefsrc = Some(source);
+            next_hop.template.prefsrc = Some(source);
         }
         let unnumbered = survey.is_unnumbered(interface.index, family) && up;
-        let borrowed = match unnumbered && (told.is_some() || way.gateway.is_none()) {
-            true => self.borrowed_source(survey, uplink, interface, &way, family)?,
+        let borrowed = match unnumbered && (told.is_some() || next_hop.gateway.is_none()) {
+            true => self.borrowed_source(survey, uplink, interface, &next_hop, family)?,
             false => None,
         };
-        Ok(survey.path(uplink, &near, family, way, borrowed))
+        Ok(survey.path(uplink, &near, family, next_hop, borrowed))
     }
 
     /// The source for an interface without an address of its own: the one that its default route prefers, or that the kernel
@@ -98,10 +98,10 @@ impl Router {
         survey: &Survey,
         uplink: &UplinkConfig,
         interface: &Interface,
-        way: &WayOut,
+        next_hop: &NextHop,
         family: Family,
     ) -> Result<Option<IpAddr>> {
-        let source = match (way.template.prefsrc, target(uplink, family)) {
+        let source = match (next_hop.template.prefsrc, target(uplink, family)) {
             (Some(source), _) => Some(source),
             (None, Some(target)) => self.ask_source(interface.index, target)?,
             (None, None) => None,
@@ -141,7 +141,7 @@ impl Router {
     }
 }
 
-impl Path {
+impl EgressPath {
     /// The network on the link that `target` is in, or the gateway that it is: such a target says nothing about what lies
     /// beyond.
     pub fn on_link(&self, target: IpAddr) -> Option<(IpAddr, u8)> {
@@ -193,10 +193,10 @@ impl<'a> Near<'a> {
 
     /// What one way of a default route tells. A gateway that is on the link by another route only is one for us without it, too: our
     /// own tables do not have that route, and it goes when the interface is set down.
-    fn told(&self, route: &RouteMessage, hop: Hop) -> WayOut {
-        let mut way = WayOut::told(route, hop);
-        way.template.onlink |= hop.gateway.is_some_and(|gateway| !self.is_near(gateway));
-        way
+    fn told(&self, route: &RouteMessage, hop: Hop) -> NextHop {
+        let mut next_hop = NextHop::told(route, hop);
+        next_hop.template.onlink |= hop.gateway.is_some_and(|gateway| !self.is_near(gateway));
+        next_hop
     }
 
     /// The networks on the link when the gateway is this one.
@@ -228,14 +228,14 @@ fn given_source(uplink: &UplinkConfig, family: Family) -> Option<IpAddr> {
     }
 }
 
-/// The way out as configured: `learned`, or given. A given one takes over what the default routes that agree with it say.
-fn way_out(
+/// The egress path as configured: `learned`, or given. A given one takes over what the default routes that agree with it say.
+fn next_hop_of(
     uplink: &UplinkConfig,
     family: Family,
     near: &Near<'_>,
     routes: &[(&RouteMessage, Hop)],
-    learned: Option<WayOut>,
-) -> Result<WayOut, Failure> {
+    learned: Option<NextHop>,
+) -> Result<NextHop, Failure> {
     let interface = near.interface;
     let (key, setting) = match family {
         Family::V4 => ("gateway", uplink.gateway),
@@ -245,7 +245,7 @@ fn way_out(
         Gateway::Address(gateway) => Some(gateway),
         Gateway::None => None,
         Gateway::Auto => match learned {
-            Some(way) => return Ok(way),
+            Some(next_hop) => return Ok(next_hop),
             None if interface.is_point_to_point() => None,
             None => {
                 return Err(Failure::NoGateway {
@@ -260,20 +260,20 @@ fn way_out(
         },
     };
     let agreeing = routes.iter().find(|(_, hop)| hop.gateway == given);
-    let mut way = agreeing.map_or(
-        WayOut {
+    let mut next_hop = agreeing.map_or(
+        NextHop {
             gateway: given,
             template: Template::default(),
             protocol: RouteProtocol::Unspec,
         },
         |(route, hop)| near.told(route, *hop),
     );
-    let reached = near.reaches(given, way.template.onlink);
+    let reached = near.reaches(given, next_hop.template.onlink);
     match given {
         // Without any network it has no address yet, or one of length 32 or 128, whose gateway is the only neighbour.
         Some(gateway) if reached || near.networks.is_empty() => {
-            way.template.onlink |= !near.is_near(gateway);
-            Ok(way)
+            next_hop.template.onlink |= !near.is_near(gateway);
+            Ok(next_hop)
         }
         Some(gateway) => Err(Failure::GatewayOffLink {
             uplink: uplink.name.clone(),
@@ -286,7 +286,7 @@ fn way_out(
                 .collect::<Vec<_>>()
                 .join(", "),
         }),
-        None => Ok(way),
+        None => Ok(next_hop),
     }
 }
 
@@ -297,9 +297,9 @@ impl Survey {
         uplink: &UplinkConfig,
         near: &Near<'_>,
         family: Family,
-        way: WayOut,
+        next_hop: NextHop,
         borrowed: Option<IpAddr>,
-    ) -> Result<Path, Failure> {
+    ) -> Result<EgressPath, Failure> {
         let interface = near.interface;
         let own = self.sources(interface.index, family, target(uplink, family));
         if let Some(given) = given_source(uplink, family)
@@ -308,7 +308,7 @@ impl Survey {
         {
             return Err(source_elsewhere(uplink, interface, family, given));
         }
-        let mut template = way.template;
+        let mut template = next_hop.template;
         let kept = |source: &IpAddr| match borrowed {
             Some(borrowed) => *source == borrowed,
             None => own.iter().any(|address| {
@@ -323,7 +323,7 @@ impl Survey {
         }
         let of_gateway = |address: &&&Address| {
             family == Family::V4
-                && way
+                && next_hop
                     .gateway
                     .is_some_and(|gateway| contains(address.network, gateway))
         };
@@ -334,10 +334,10 @@ impl Survey {
             source.map(|source| source.ip)
         });
         let source = source.ok_or_else(|| no_source(uplink, interface, family))?;
-        Ok(Path {
+        Ok(EgressPath {
             source,
-            prefixes: near.with_gateway(way.gateway, family),
-            gateway: way.gateway,
+            prefixes: near.with_gateway(next_hop.gateway, family),
+            gateway: next_hop.gateway,
             template,
         })
     }
