@@ -2,12 +2,13 @@
 
 use std::{
     env,
+    ffi::OsStr,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 /// The workspace's directory.
@@ -45,6 +46,31 @@ pub(crate) struct Executable {
     pub(crate) path: PathBuf,
     /// The directory of its package: where cargo would run its tests.
     pub(crate) package_dir: PathBuf,
+}
+
+impl Executable {
+    /// The names of a test program's tests that contain one of `filters`, or of all.
+    ///
+    /// # Errors
+    /// When the program cannot be started, or does not list them.
+    pub(crate) fn tests(
+        &self,
+        filters: impl IntoIterator<Item: AsRef<OsStr>>,
+    ) -> Result<Vec<String>> {
+        let program = self.path.display();
+        let output = Command::new(&self.path)
+            .args(["--list", "--format=terse"])
+            .args(filters)
+            .output()
+            .with_context(|| format!("cannot start {program}"))?;
+        ensure!(output.status.success(), "{program} does not list its tests");
+        let names = String::from_utf8_lossy(&output.stdout);
+        Ok(names
+            .lines()
+            .filter_map(|line| line.strip_suffix(": test"))
+            .map(str::to_owned)
+            .collect())
+    }
 }
 
 /// Runs `cargo <args>`, e.g. `["build", "--release"]`, and returns the executables that it built

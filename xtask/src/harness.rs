@@ -3,25 +3,16 @@
 use std::{
     io::{BufRead, BufReader},
     process::{Command, Stdio},
-    time::Instant,
 };
 
 use anyhow::{Context, Result};
 
 use crate::{
+    beside::Test,
     cargo::{self, Executable},
     libtest::{Event, Reader, Report},
     privilege, programs,
 };
-
-/// How much of a running test program is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Show {
-    /// What failed.
-    Failures,
-    /// Every test as it ends, with its duration: for tests that run one after another.
-    Each,
-}
 
 /// The exit code with which the harness tells that a test failed.
 const TESTS_FAILED: i32 = 101;
@@ -60,9 +51,10 @@ pub(crate) fn unit_tests(
     root: &Root,
 ) -> Result<Report> {
     if *root == Root::Here {
-        return with_root(program, filter, Show::Failures);
+        let mut command = as_root(program)?;
+        return run(command.arg("--include-ignored").args(filter), print);
     }
-    let mut report = run(as_user(program)?.args(filter), Show::Failures)?;
+    let mut report = run(as_user(program)?.args(filter), print)?;
     match root {
         Root::Absent(obstacle) => explain(&mut report, obstacle),
         Root::Here | Root::Sudo => {
@@ -76,39 +68,34 @@ pub(crate) fn unit_tests(
                 command
                     .args(["--ignored", "--exact"])
                     .args(again.iter().map(|skip| &skip.name));
-                report.add(run(&mut command, Show::Failures)?);
+                report.add(run(&mut command, print)?);
             }
         }
     }
     Ok(report)
 }
 
-/// Runs a program's namespace tests as root, one after another: each measures times, and has
-/// relays and clients of its own. Without root, those that need none run, and the others are skipped.
+/// Runs those of a program's namespace tests that need no root; the others are skipped.
 ///
 /// # Errors
 /// When the program cannot be started.
-pub(crate) fn namespace_tests(
+pub(crate) fn without_root(
     program: &Executable,
     filter: Option<&str>,
-    root: &Root,
+    obstacle: &str,
 ) -> Result<Report> {
-    let Root::Absent(obstacle) = root else {
-        return with_root(program, filter, Show::Each);
-    };
-    let mut command = as_user(program)?;
-    let mut report = run(command.args(filter), Show::Failures)?;
+    let mut report = run(as_user(program)?.args(filter), print)?;
     explain(&mut report, obstacle);
     Ok(report)
 }
 
-/// Runs all of a program's tests as root: one after another where each is shown.
-fn with_root(program: &Executable, filter: Option<&str>, show: Show) -> Result<Report> {
-    let mut command = as_root(program)?;
-    command.arg("--include-ignored").args(filter);
-    if show == Show::Each {
-        command.arg("--test-threads=1");
-    }
+/// Runs one test as root. What it has to say goes to `show`, line by line.
+///
+/// # Errors
+/// When the program cannot be started.
+pub(crate) fn single(test: &Test<'_>, show: impl FnMut(&str)) -> Result<Report> {
+    let mut command = as_root(test.program)?;
+    command.args(["--include-ignored", "--exact", &test.name]);
     run(&mut command, show)
 }
 
@@ -130,7 +117,7 @@ pub(crate) fn doc_tests(filter: Option<&str>) -> Result<Report> {
     command
         .args(["test", "--workspace", "--doc", "--"])
         .args(filter);
-    run(&mut command, Show::Failures)
+    run(&mut command, print)
 }
 
 /// A test program as the user.
@@ -161,7 +148,11 @@ fn prepare(mut command: Command, program: &Executable) -> Command {
     command
 }
 
-fn run(command: &mut Command, show: Show) -> Result<Report> {
+fn print(line: &str) {
+    println!("    {line}");
+}
+
+fn run(command: &mut Command, mut show: impl FnMut(&str)) -> Result<Report> {
     let shown = format!("{command:?}");
     let mut child = command
         // Or what tests print would come between the lines that are read.
@@ -175,21 +166,12 @@ fn run(command: &mut Command, show: Show) -> Result<Report> {
         .take()
         .context("the test program's output is not piped")?;
     let mut reader = Reader::default();
-    let mut last = Instant::now();
     for line in BufReader::new(stdout).split(b'\n') {
         // Bytes, because a test may print what is not UTF-8.
         let line = line.with_context(|| format!("cannot read from {shown}"))?;
         let line = String::from_utf8_lossy(&line);
-        match reader.line(&line) {
-            Event::Ended(name, outcome) if show == Show::Each => {
-                println!(
-                    "    {outcome:7} {:>6.2} s  {name}",
-                    last.elapsed().as_secs_f64()
-                );
-                last = Instant::now();
-            }
-            Event::Ended(..) | Event::Quiet => {}
-            Event::Show => println!("    {line}"),
+        if reader.line(&line) == Event::Show {
+            show(&line);
         }
     }
     let status = child
@@ -220,7 +202,7 @@ mod tests {
     fn a_test_program_that_is_killed_has_failed() {
         let mut program = Command::new("sh");
         program.args(["-c", "echo 'running 1 test'; kill -SEGV $$"]);
-        let report = run(&mut program, Show::Failures).unwrap();
+        let report = run(&mut program, print).unwrap();
         assert_eq!((report.passed, report.failed), (0, 1));
     }
 
@@ -246,11 +228,16 @@ mod tests {
 
     #[test]
     fn a_test_that_needs_root_is_skipped_without_and_told_why() {
-        let absent = Root::Absent("needs root: no sudo".into());
-        for run in [unit_tests, namespace_tests] {
-            let report = run(&this_program(), Some("one_that_needs_root"), &absent).unwrap();
+        let obstacle = "needs root: no sudo";
+        let absent = Root::Absent(obstacle.into());
+        let (program, filter) = (this_program(), Some("one_that_needs_root"));
+        for report in [
+            unit_tests(&program, filter, &absent),
+            without_root(&program, filter, obstacle),
+        ] {
+            let report = report.unwrap();
             let name = "harness::tests::one_that_needs_root".to_owned();
-            let reason = "needs root: no sudo".to_owned();
+            let reason = obstacle.to_owned();
             assert_eq!(report.skipped, [Skip { name, reason }]);
             assert_eq!((report.passed, report.failed), (0, 0));
         }

@@ -10,6 +10,7 @@
 //! | `harness.rs`, `libtest.rs` | running test programs, reading what they print |
 
 mod bench;
+mod beside;
 mod build;
 mod cargo;
 mod daemons;

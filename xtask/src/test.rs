@@ -9,6 +9,7 @@ use std::{
 use anyhow::{Result, bail};
 
 use crate::{
+    beside,
     cargo::{self, Executable},
     harness::{self, Root},
     libtest::{Report, Skip},
@@ -44,9 +45,12 @@ pub(crate) fn test(filter: Option<&str>) -> Result<ExitCode> {
             vec![step(kind, || harness::doc_tests(filter))]
         }));
     }
-    parts.push(programs("namespace tests", &namespace, |program| {
-        harness::namespace_tests(program, filter, &root)
-    }));
+    parts.push(match &root {
+        Root::Absent(obstacle) => programs("namespace tests", &namespace, |program| {
+            harness::without_root(program, filter, obstacle)
+        }),
+        Root::Here | Root::Sudo => namespace_tests(&namespace, filter),
+    });
     Ok(summary(&parts))
 }
 
@@ -153,6 +157,26 @@ fn programs(
             .iter()
             .map(|program| step(&title(program), || run(program)))
             .collect()
+    })
+}
+
+/// Runs the namespace tests as root: side by side, and then those that run alone.
+fn namespace_tests(programs: &[Executable], filter: Option<&str>) -> Part {
+    part("namespace tests", |kind| {
+        let [together, alone] = match beside::tests(programs, filter) {
+            Ok(groups) => groups,
+            Err(error) => return vec![step(kind, || Err(error))],
+        };
+        let width = beside::width();
+        let mut steps = vec![step(&format!("{kind}, {width} at a time"), || {
+            beside::run(together, width)
+        })];
+        if !alone.is_empty() {
+            steps.push(step(&format!("{kind}, one at a time"), || {
+                beside::run(alone, 1)
+            }));
+        }
+        steps
     })
 }
 

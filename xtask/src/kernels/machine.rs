@@ -53,7 +53,9 @@ const BOOTED: &str = "==> booted";
 /// When qemu does not start, or the machine ends before its first test.
 pub(super) fn run(tools: &Tools, kernel: &Kernel, initramfs: &Path, job: &Job) -> Result<Report> {
     let mut report = Report::default();
-    let (tests, skipped): (Vec<_>, Vec<_>) = list(job)?
+    let (tests, skipped): (Vec<_>, Vec<_>) = job
+        .program
+        .tests(job.filters)?
         .into_iter()
         .partition(|name| kernel.has_tcx() || !name.contains(OF_TCX));
     report.skipped.extend(skipped.into_iter().map(|name| Skip {
@@ -116,23 +118,6 @@ fn attend(qemu: &mut Command, report: &mut Report) -> Result<usize> {
     let status = child.wait().context("cannot wait for qemu")?;
     ensure!(booted && status.success(), "it does not boot ({status})");
     Ok(tests)
-}
-
-/// The names of the program's tests that are to run.
-fn list(job: &Job) -> Result<Vec<String>> {
-    let program = job.program.path.display();
-    let output = Command::new(&job.program.path)
-        .args(["--list", "--format=terse"])
-        .args(job.filters)
-        .output()
-        .with_context(|| format!("cannot start {program}"))?;
-    ensure!(output.status.success(), "{program} does not list its tests");
-    let names = String::from_utf8_lossy(&output.stdout);
-    Ok(names
-        .lines()
-        .filter_map(|line| line.strip_suffix(": test"))
-        .map(str::to_owned)
-        .collect())
 }
 
 /// What runs in the machine, on this machine's root: file systems as a distribution mounts them, modules, then the tests.
