@@ -15,10 +15,13 @@ pub(super) struct Recoveries {
 
 impl Recoveries {
     pub(super) fn new(uplinks: &PerUplink<UplinkSettings>) -> Self {
-        Recoveries {
-            last: uplinks.map(|_, settings| tried_before(settings, Time::default())),
-            deadline: None,
-        }
+        let last = uplinks.map(|_, settings| tried_before(settings, Time::default()));
+        // Nothing else may happen until then.
+        let first = |(uplink, settings): (UplinkId, &UplinkSettings)| {
+            Some(last[uplink]? + settings.recover_interval?)
+        };
+        let deadline = uplinks.iter().filter_map(first).min();
+        Recoveries { last, deadline }
     }
 
     pub(super) fn deadline(&self) -> Option<Time> {

@@ -1,6 +1,9 @@
 //! What the agent's log tells.
 
-use std::time::Instant;
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, ensure};
 use failover_lab::{AgentProcess, LogLine, wait_for};
@@ -36,10 +39,20 @@ fn switches(agent: &AgentProcess, family: Family) -> Vec<Switched> {
     switches.collect()
 }
 
+/// How long the log must say nothing new: it comes by a pipe, a moment after the status that tells the same.
+const QUIET: Duration = Duration::from_millis(200);
+
 /// All confirmed switches of a family so far: `["start-up cable", "failover lte"]`.
 pub fn history(agent: &AgentProcess, family: Family) -> Vec<String> {
-    let switches = switches(agent, family).into_iter();
-    switches.map(|switch| switch.what).collect()
+    let mut known = switches(agent, family);
+    loop {
+        thread::sleep(QUIET);
+        let now = switches(agent, family);
+        if now.len() == known.len() {
+            return now.into_iter().map(|switch| switch.what).collect();
+        }
+        known = now;
+    }
 }
 
 /// Waits until the agent has made exactly these switches, in the words of [`history`], and returns when the last of them was done.

@@ -150,7 +150,11 @@ fn ten_megabytes_of_output_are_counted_not_kept() -> Result<()> {
 fn a_missing_program_is_a_warning() -> Result<()> {
     let lab = Lab::builder().build()?;
     let text = config(&lab, &["/nowhere/on-switch"], "30s");
-    let text = text.replacen("[[uplink]]\n", "[[uplink]]\nreset = [\"/etc/passwd\"]\n", 1);
+    let text = text.replacen(
+        "[[uplink]]\n",
+        "[[uplink]]\nrecover = [\"/etc/passwd\"]\n",
+        1,
+    );
     let path = lab.write_config(&text)?;
     let output = lab
         .host()
@@ -163,7 +167,7 @@ fn a_missing_program_is_a_warning() -> Result<()> {
     let warnings = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{warnings}");
     let missing = "hooks.on_switch: /nowhere/on-switch cannot be run: No such file or directory";
-    let unfit = "reset of cable: /etc/passwd cannot be run: not executable";
+    let unfit = "recover of cable: /etc/passwd cannot be run: not executable";
     for words in [missing, unfit] {
         assert!(warnings.contains(words), "{warnings}");
     }

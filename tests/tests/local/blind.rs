@@ -90,7 +90,7 @@ fn the_first_round_and_the_only_one_are_explained_too() -> Result<()> {
             .config(&PROBE.replace("fall = 3", &format!("fall = {fall}")))
             .replace(
                 "interface = \"lte\"\n",
-                &format!("interface = \"lte\"\nreset = [{program:?}]\n"),
+                &format!("interface = \"lte\"\nrecover = [{program:?}]\n"),
             );
         let mut agent = lab.start_agent(&config)?;
         let reason = |lte: &Value| lte["families"]["ipv4"]["reason"].to_string();

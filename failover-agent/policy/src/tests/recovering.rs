@@ -121,3 +121,13 @@ fn uplink_that_starts_as_down_is_not_reset_at_once() {
     play.ticks(10, "-");
     assert_eq!(recoveries(&mut play), [A, B], "ten seconds after the start");
 }
+
+#[test]
+fn uplink_that_starts_as_down_is_recovered_although_nothing_happens() {
+    let mut unplugged = recovering(&[0, 1]);
+    unplugged.uplinks[A].carrier = false;
+    let mut play = Play::new(unplugged);
+    assert_eq!(play.machine.poll_timeout(), Some(at(10_000)));
+    play.pass(10_000);
+    assert_eq!(recoveries(&mut play), [A]);
+}
