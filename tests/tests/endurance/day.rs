@@ -1,4 +1,4 @@
-//! A bad day: the laboratory, the agent, and what must be true of them.
+//! A day of the soak run: the laboratory, the agent, and what must be true of them.
 
 mod around;
 mod happen;

@@ -1,4 +1,4 @@
-//! Bad days: whatever may happen to an agent and its host happens in random order, and often before the last thing is over.
+//! The soak run: whatever may happen to an agent and its host happens in random order, and often before the last thing is over.
 //! After all of it, and whenever it is quiet for a moment, everything must be as if the agent had come to it rested.
 //!
 //! The machine's clock is left alone: no namespace has a wall clock of its own, so the agent gets one that can be set.
