@@ -3,7 +3,7 @@
 use std::process::Output;
 
 use anyhow::Result;
-use failover_lab::{AgentProcess, Lab, agent_path};
+use failover_lab::{AgentProcess, Lab, agent_path, wait_until};
 use failover_tests::scene::SOON;
 use serde_json::Value;
 
@@ -101,7 +101,8 @@ fn a_drill_outlives_its_agent_and_ends() -> Result<()> {
     std::fs::write(&file, over)?;
     let mut agent = lab.start_agent(&lab.config(SETTINGS))?;
     wait_active(&agent, "cable")?;
-    assert!(!file.exists());
+    // The file is the store's business, a moment later.
+    wait_until("the drill's file is gone", SOON, || !file.exists())?;
     agent.verb(&["drill", "cable", "--for", "1h"])?;
     let status = wait_active(&agent, "lte")?;
     assert_eq!(status["uplinks"][0]["health"], "Down");
@@ -120,7 +121,7 @@ fn a_drill_outlives_its_agent_and_ends() -> Result<()> {
     agent.wait_for_status("cable is active", SOON, |status| {
         status["active"] == "cable"
     })?;
-    assert!(!file.exists());
+    wait_until("the drill's file is gone", SOON, || !file.exists())?;
     fault.repair()?;
 
     agent.wait_for_status("lte is Up", SOON, |status| {
@@ -129,7 +130,7 @@ fn a_drill_outlives_its_agent_and_ends() -> Result<()> {
     agent.verb(&["drill", "cable", "--for", "2s"])?;
     wait_active(&agent, "lte")?;
     wait_active(&agent, "cable")?;
-    assert!(!file.exists());
+    wait_until("the drill's file is gone", SOON, || !file.exists())?;
     let listed = agent.verb(&["events"])?;
     assert!(!listed.contains("error"), "{listed}");
     Ok(())
