@@ -83,7 +83,7 @@ pub enum Input {
     /// yet says nothing any more, and the numbers of the rounds may begin anew.
     ///
     /// Must be sent, after the prober was told, whenever the source address or the gateway changes while the uplink stays
-    /// usable, and when the prober is replaced by another one for a reason that [`UplinkSettings`](super::UplinkRules) do not show.
+    /// usable, and when the prober is replaced by another one for a reason that [`UplinkSettings`](super::UplinkSettings) do not show.
     Moved {
         /// Which uplink.
         uplink: UplinkId,

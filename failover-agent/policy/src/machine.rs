@@ -338,14 +338,17 @@ impl Machine {
         if !self.withdraw || active.is_empty() {
             return UplinkSet::NONE;
         }
-        let judge = match state.probed() {
-            true => state,
-            false => &self.families[family.other()],
+        // A family that follows must be able to go where the other one is, although that is Down.
+        let other = &self.families[family.other()];
+        let (judge, followed) = match state.probed() {
+            true => (state, UplinkSet::NONE),
+            false => (other, other.election.confirmed()),
         };
         let down = |tracker: &&Tracker| tracker.health() == Health::Down;
         let down = judge.trackers.values().filter(down).map(Tracker::uplink);
         let coming = state.election.in_flight().unwrap_or_default();
-        down.collect::<UplinkSet>().minus(active).minus(coming)
+        let kept = active.union(coming).union(followed);
+        down.collect::<UplinkSet>().minus(kept)
     }
 
     /// Orders the cuts that are due. While a switch waits for its confirmation none is: it may lead to what would be cut.

@@ -79,3 +79,34 @@ fn blind_uplinks_keep_their_routes_and_drilled_ones_lose_them() {
     assert_eq!(play.command(drill), Ok(()));
     assert_eq!(events(&mut play), [withdraw(&[B])]);
 }
+
+#[test]
+fn family_that_follows_finds_the_route_of_where_the_other_one_is() {
+    let mut dual = withdrawing(2);
+    dual.uplinks[A].usable = PerFamily::both(true);
+    let mut play = Play::new(dual);
+    let confirm_v6 = |play: &mut Play, to| {
+        play.input(Input::Switched {
+            family: Family::V6,
+            to: only(to),
+            confirmed: true,
+        });
+    };
+    play.tick("++");
+    play.confirm(A);
+    confirm_v6(&mut play, A);
+    play.ticks(3, "-+");
+    // B cannot carry IPv6, which stays.
+    play.confirm(B);
+    play.ticks(5, "--");
+    assert_eq!(play.health(B), Health::Down);
+    assert_eq!(play.machine.active(Family::V6), only(A));
+    assert!(!play.machine.withdrawn(Family::V6).contains(B));
+    play.actions();
+    play.input(Input::Usable {
+        uplink: B,
+        family: Family::V6,
+        usable: true,
+    });
+    assert_eq!(play.moves(), [(only(A), only(B), Cause::Follow)]);
+}

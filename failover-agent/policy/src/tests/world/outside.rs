@@ -3,7 +3,8 @@
 use super::*;
 
 impl World {
-    /// Those that are Down, if there is an active uplink that they are not. A family that is not probed believes the other one.
+    /// Those that are Down, if there is an active uplink that they are not. A family that is not probed believes the other one, and spares
+    /// the uplinks on which that is.
     fn idle(&self, family: Family) -> UplinkSet {
         if !self.rules.withdraw || !self.started(family) {
             return UplinkSet::NONE;
@@ -15,10 +16,16 @@ impl World {
         let coming = last
             .filter(|switch| switch.confirmed.is_none())
             .map(|switch| switch.to);
+        // Where a family is that this one follows, it may have to go.
+        let followed = match judging != family && self.started(judging) {
+            true => self.machine.active(judging),
+            false => UplinkSet::NONE,
+        };
         let busy = self
             .machine
             .active(family)
-            .union(coming.unwrap_or_default());
+            .union(coming.unwrap_or_default())
+            .union(followed);
         uplinks.filter(down).collect::<UplinkSet>().minus(busy)
     }
 
