@@ -15,6 +15,8 @@ fn speak_in_child_process() {
     logging::init(1, LogFormat::Json).unwrap();
     log::info!(target: "failover_ebpf", "said through log");
     tracing::debug!(target: "failover_agent", "said through tracing");
+    // As `main` does: a thread writes the lines.
+    logging::flush(None);
 }
 
 fn child(rust_log: Option<&str>) -> Output {
