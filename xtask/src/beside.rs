@@ -1,11 +1,10 @@
-//! Namespace tests, several at a time.
+//! Namespace tests, one or several at a time.
 //!
 //! Each has relays, clients and an agent of its own, and mostly waits. Every test runs in a process of its own, so its
 //! duration is its own too, and what it prints stays together.
 
 use std::{
     collections::VecDeque,
-    num::NonZero,
     sync::{Mutex, PoisonError},
     thread,
     time::Instant,
@@ -96,11 +95,6 @@ impl Test<'_> {
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
         })
     }
-}
-
-/// How many tests run at a time: one for each core.
-pub(crate) fn width() -> usize {
-    thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 /// The programs' tests: first those that may run side by side, then those that run alone.

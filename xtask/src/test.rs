@@ -22,7 +22,7 @@ use crate::{
 ///
 /// # Errors
 /// When the set-up fails, before anything was tested.
-pub(crate) fn test(filter: Option<&str>) -> Result<ExitCode> {
+pub(crate) fn test(filter: Option<&str>, jobs: usize) -> Result<ExitCode> {
     setup::ensure(Scope::Everything)?;
     let mut parts = vec![checks(filter)];
     let mut executables = Vec::new();
@@ -49,7 +49,7 @@ pub(crate) fn test(filter: Option<&str>) -> Result<ExitCode> {
         Root::Absent(obstacle) => programs("namespace tests", &namespace, |program| {
             harness::without_root(program, filter, obstacle)
         }),
-        Root::Here | Root::Sudo => namespace_tests(&namespace, filter),
+        Root::Here | Root::Sudo => namespace_tests(&namespace, filter, jobs),
     });
     Ok(summary(&parts))
 }
@@ -160,16 +160,15 @@ fn programs(
     })
 }
 
-/// Runs the namespace tests as root: side by side, and then those that run alone.
-fn namespace_tests(programs: &[Executable], filter: Option<&str>) -> Part {
+/// Runs the namespace tests as root: `jobs` at a time, and then those that run alone.
+fn namespace_tests(programs: &[Executable], filter: Option<&str>, jobs: usize) -> Part {
     part("namespace tests", |kind| {
         let [together, alone] = match beside::tests(programs, filter) {
             Ok(groups) => groups,
             Err(error) => return vec![step(kind, || Err(error))],
         };
-        let width = beside::width();
-        let mut steps = vec![step(&format!("{kind}, {width} at a time"), || {
-            beside::run(together, width)
+        let mut steps = vec![step(&format!("{kind}, {jobs} at a time"), || {
+            beside::run(together, jobs)
         })];
         if !alone.is_empty() {
             steps.push(step(&format!("{kind}, one at a time"), || {

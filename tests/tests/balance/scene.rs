@@ -7,6 +7,7 @@ use failover_agent::control::Status;
 use failover_ebpf::Gate;
 use failover_lab::{AgentProcess, DefaultRoute, Lab, UdpStream, wait_for};
 use failover_policy::Family;
+pub(crate) use failover_tests::scene::history;
 
 /// Long enough for everything that is to happen, even on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
@@ -107,19 +108,6 @@ pub(crate) fn default_routes(lab: &Lab, family: Family) -> Result<Vec<DefaultRou
         Family::V4 => lab.host().default_routes_v4(),
         Family::V6 => lab.host().default_routes_v6(),
     }
-}
-
-/// All switches of a family so far: `["start-up cable,dsl", "failover lte"]`.
-pub(crate) fn history(agent: &AgentProcess, family: Family) -> Vec<String> {
-    let log = agent.log();
-    let switches = log.iter().filter_map(|line| {
-        let text = |name| line.field(name)?.as_str();
-        // Only the line of a confirmed switch has both.
-        line.field("routed_us")?;
-        let (cause, to) = (text("cause")?, text("to")?);
-        (text("family")? == family.to_string()).then(|| format!("{cause} {to}"))
-    });
-    switches.collect()
 }
 
 /// Checks that there was an egress path for each datagram of a stream.

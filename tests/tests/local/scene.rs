@@ -4,6 +4,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf, time::Duration};
 
 use anyhow::Result;
 use failover_lab::{AgentProcess, Fault, Lab, LogLine, Uplink, wait_for};
+use failover_policy::Family;
 use serde_json::Value;
 
 /// Long enough for everything that is to happen, even on a busy machine.
@@ -49,10 +50,11 @@ pub(crate) fn wait_health(agent: &AgentProcess, name: &str, health: &str) -> Res
 
 /// All switches of a family so far: `["start-up cable", "failover lte"]`.
 pub(crate) fn history(agent: &AgentProcess, family: &str) -> Vec<String> {
-    let log = agent.log();
-    let switches = log.iter().filter(|line| is_switch(line, family));
-    let words = |line| format!("{} {}", text(line, "cause"), text(line, "to"));
-    switches.map(words).collect()
+    let family = match family {
+        "IPv4" => Family::V4,
+        _ => Family::V6,
+    };
+    failover_tests::scene::history(agent, family)
 }
 
 /// Whether a line tells of a confirmed switch.
