@@ -1,81 +1,54 @@
-//! What an interface's message tells beyond its name and its state.
+//! An uplink and its egress paths, as the kernel knows them.
 
-use rtnetlink::packet_route::link::{
-    InfoKind, InfoPortKind, LinkAttribute, LinkInfo, LinkMessage, Prop,
-};
+use std::net::IpAddr;
 
-/// The interface's other names.
-pub(super) fn altnames(message: &LinkMessage) -> Vec<String> {
-    let mut names = Vec::new();
-    for attribute in &message.attributes {
-        if let LinkAttribute::PropList(properties) = attribute {
-            names.extend(properties.iter().filter_map(|property| match property {
-                Prop::AltIfName(name) => Some(name.clone()),
-                _ => None,
-            }));
-        }
-    }
-    names
+use failover_ebpf::LinkLayer;
+use failover_policy::PerFamily;
+use rtnetlink::packet_route::route::RouteMetric;
+
+/// An uplink as the kernel knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Interface index; 0 while there is no such interface.
+    pub ifindex: u32,
+    /// Interface name.
+    pub interface: String,
+    /// What precedes the network header.
+    pub link_layer: LinkLayer,
+    /// Whether it is up and has carrier (`IFF_UP` and `IFF_LOWER_UP`).
+    pub carrier: bool,
+    /// Order of preference; uplinks of one rank are a balance group.
+    pub rank: u32,
+    /// Share of its balance group's new connections, 1 to 256 (which counts as 255 in IPv4).
+    pub weight: u32,
+    /// Metric of its default route, if it has one of its own.
+    pub metric: Option<u32>,
+    /// Every address of the interface that a connection to the internet may have, of both families, the best first, deprecated ones too,
+    /// whether or not there is an egress path. None on an unnumbered link, whose source belongs to another interface.
+    pub addresses: Vec<IpAddr>,
+    /// IPv6 addresses of the interface that somebody else on the link has, too (RFC 4862, 5.4.5): the kernel uses none of them.
+    pub duplicates: Vec<IpAddr>,
+    /// How each family leaves by it; None: not at all.
+    pub families: PerFamily<Option<EgressPath>>,
 }
 
-/// Index of the VRF that the interface belongs to.
-pub(super) fn vrf(message: &LinkMessage) -> Option<u32> {
-    let in_vrf = message.attributes.iter().any(|attribute| match attribute {
-        LinkAttribute::LinkInfo(infos) => infos.contains(&LinkInfo::PortKind(InfoPortKind::Vrf)),
-        _ => false,
-    });
-    let mut attributes = message.attributes.iter();
-    let controller = attributes.find_map(|attribute| match attribute {
-        LinkAttribute::Controller(ifindex) => Some(*ifindex),
-        _ => None,
-    });
-    controller.filter(|_| in_vrf)
+/// How one family leaves by an uplink.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EgressPath {
+    /// Address to probe from.
+    pub source: IpAddr,
+    /// Networks on the link, as network address and prefix length.
+    pub prefixes: Vec<(IpAddr, u8)>,
+    /// Next router; None on a point-to-point link.
+    pub gateway: Option<IpAddr>,
+    /// What our default routes copy from the one that was there.
+    pub template: Template,
 }
 
-/// What an interface on top of another one is made of, and the index of the one below: their frames leave through both. A tunnel's
-/// packets are new ones, and the peer of a veth is another end.
-pub(super) fn below(message: &LinkMessage) -> Option<(String, u32)> {
-    let (mut kind, mut below) = (None, None);
-    for attribute in &message.attributes {
-        match attribute {
-            LinkAttribute::LinkInfo(infos) => {
-                kind = infos.iter().find_map(|info| match info {
-                    LinkInfo::Kind(
-                        kind @ (InfoKind::Vlan
-                        | InfoKind::MacVlan
-                        | InfoKind::MacVtap
-                        | InfoKind::IpVlan
-                        | InfoKind::IpVtap),
-                    ) => Some(kind.to_string()),
-                    _ => None,
-                });
-            }
-            LinkAttribute::Link(ifindex) => below = Some(*ifindex),
-            // Below is another namespace's interface.
-            LinkAttribute::LinkNetNsId(_) => return None,
-            _ => {}
-        }
-    }
-    kind.zip(below)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_controller_that_is_a_vrf_is_one() {
-        let controlled_as = |kind| {
-            let mut message = LinkMessage::default();
-            message.attributes = vec![
-                LinkAttribute::IfName("wan0".to_owned()),
-                LinkAttribute::Controller(7),
-                LinkAttribute::LinkInfo(vec![LinkInfo::PortKind(kind)]),
-            ];
-            vrf(&message)
-        };
-        assert_eq!(controlled_as(InfoPortKind::Vrf), Some(7));
-        assert_eq!(controlled_as(InfoPortKind::Bridge), None);
-        assert_eq!(vrf(&LinkMessage::default()), None);
-    }
+/// What our default routes copy from the one that was there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Template {
+    pub(crate) prefsrc: Option<IpAddr>,
+    pub(crate) metrics: Vec<RouteMetric>,
+    pub(crate) onlink: bool,
 }
