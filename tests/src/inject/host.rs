@@ -220,6 +220,9 @@ impl Host {
                 Exit::Signal(Signal::SIGPIPE) if phase == Phase::Reset => 0,
                 exit => orderly(exit)?,
             };
+            if code != 0 {
+                ended_by_the_failure(&record, code)?;
+            }
             if let Err(left) = self.nothing_left() {
                 ensure!(code != 0, "the {phase} calls this a success: {left:#}");
                 self.reset().with_context(|| format!("after {left:#}"))?;
@@ -253,6 +256,7 @@ impl Host {
             Came::Ended(exit) => {
                 let code = orderly(*exit)?;
                 ensure!(code != 0, "the agent has ended as if it had been stopped");
+                ended_by_the_failure(&record, code)?;
                 let again = self.started()?;
                 explained(&again, || {
                     self.next_failover(&again, streams)?;
@@ -395,6 +399,15 @@ fn orderly(exit: Exit) -> Result<i32> {
         Exit::Code(code) => Ok(code),
         Exit::Signal(signal) => bail!("the process was killed by {signal}"),
     }
+}
+
+/// An error with which a process may end: a call of its own has failed.
+fn ended_by_the_failure(record: &Record, code: i32) -> Result<()> {
+    ensure!(
+        record.injected.is_some(),
+        "the process has ended with {code} although none of its calls was made to fail"
+    );
+    Ok(())
 }
 
 /// The states of all uplinks in all families that are in use, with the uplinks' names.
