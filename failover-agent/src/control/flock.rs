@@ -8,6 +8,8 @@ use std::{
     io::{self, Read as _, Write as _},
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::Path,
+    process, thread,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -22,6 +24,11 @@ const OTHERS: u32 = 0o077;
 
 /// The locks of this host, `proc(5)`.
 const LOCKS: &str = "/proc/locks";
+
+/// How long a lock is tried that no running holder has signed. Another agent that removes what killed ones have left ([`remove_if_stale`])
+/// holds it for an instant, and so does a child of a process that has just ended, until it executes its own program.
+const PATIENCE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// How an attempt ended.
 #[derive(Debug)]
@@ -46,6 +53,7 @@ pub(super) enum Attempt {
 pub(super) fn take(path: &Path) -> io::Result<Attempt> {
     // Where a file system knows no modes, once is enough.
     let mut replaced = false;
+    let deadline = Instant::now() + PATIENCE;
     loop {
         let mut file = OpenOptions::new()
             .read(true)
@@ -71,9 +79,13 @@ pub(super) fn take(path: &Path) -> io::Result<Attempt> {
             }
             Err(TryLockError::WouldBlock) => {
                 let mut text = String::new();
-                // Only for the message: who has the lock may not have written yet.
+                // An unreadable text is missing in a message only.
                 file.read_to_string(&mut text).ok();
-                return Ok(Attempt::Held(text));
+                if Instant::now() >= deadline || is_signed_by_holder(&file, &text) {
+                    return Ok(Attempt::Held(text));
+                }
+                thread::sleep(PAUSE);
+                continue;
             }
             Err(TryLockError::Error(error)) => return Err(error),
         }
@@ -161,11 +173,25 @@ fn is_file_at(file: &File, path: &Path) -> io::Result<bool> {
     }
 }
 
+/// Whether the process that has locked the file is the one that its text begins with, and not this one, which may be removing it.
+fn is_signed_by_holder(file: &File, text: &str) -> bool {
+    let signed = text
+        .split_whitespace()
+        .next()
+        .and_then(|pid| pid.parse().ok());
+    let holder = file.metadata().and_then(|metadata| holder(metadata.ino()));
+    signed.is_some() && signed != Some(process::id()) && holder.is_ok_and(|holder| holder == signed)
+}
+
+/// The process that has locked an inode, if the kernel names it.
+fn holder(inode: u64) -> io::Result<Option<u32>> {
+    let locks = fs::read_to_string(LOCKS)?;
+    Ok(locks.lines().find_map(|line| holder_of(line, inode)))
+}
+
 /// Whether the process that has locked the file runs for another user than this one and root. One that cannot be found does not.
 fn is_held_by_another_user(file: &File) -> io::Result<bool> {
-    let inode = file.metadata()?.ino();
-    let locks = fs::read_to_string(LOCKS)?;
-    let holder = locks.lines().find_map(|line| holder_of(line, inode));
+    let holder = holder(file.metadata()?.ino())?;
     let Some(status) =
         holder.and_then(|pid| fs::read_to_string(format!("/proc/{pid}/status")).ok())
     else {
@@ -237,6 +263,25 @@ mod tests {
         remove_if_stale(&path).unwrap();
         assert!(!path.exists());
         remove_if_stale(&path).unwrap();
+    }
+
+    /// Of one that removes stale files, between its lock and its close.
+    #[test]
+    fn a_lock_that_is_held_for_an_instant_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        for text in ["", "4711 /run/killed\n"] {
+            fs::write(&path, text).unwrap();
+            let sweeper = File::open(&path).unwrap();
+            sweeper.try_lock().unwrap();
+            thread::scope(|scope| {
+                scope.spawn(move || {
+                    thread::sleep(Duration::from_millis(50));
+                    drop(sweeper);
+                });
+                drop(locked(&path));
+            });
+        }
     }
 
     #[test]
