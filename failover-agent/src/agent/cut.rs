@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use failover_ebpf::{CutMode, Gate};
 use failover_policy::{Cause, Family, PerUplink, Time, UplinkId};
+use ipnet::IpNet;
 use tokio::{sync::oneshot::error::RecvError, task::JoinSet};
 use tracing::{info, warn};
 
@@ -82,10 +83,7 @@ impl Agent<'_> {
             Err(error) => warn!("connections on the links themselves are cut, too: {error:#}"),
         }
         // This host itself: a point-to-point link has no network that its own address lies in.
-        spared.extend(addresses.iter().map(|&address| match address {
-            IpAddr::V4(_) => (address, 32),
-            IpAddr::V6(_) => (address, 128),
-        }));
+        spared.extend(addresses.iter().copied().map(IpNet::from));
         let scope = Scope {
             addresses,
             spared,

@@ -3,6 +3,7 @@
 use std::{net::IpAddr, path::Path};
 
 use failover_policy::{Cause, Family, PerFamily, PerUplink, UplinkSet};
+use ipnet::IpNet;
 use tracing::{debug, info, warn};
 
 use crate::{
@@ -173,7 +174,7 @@ pub(super) fn describe(
     }
 }
 
-fn on_link_prefixes(link: &Link) -> Vec<(IpAddr, u8)> {
+fn on_link_prefixes(link: &Link) -> Vec<IpNet> {
     link.families
         .values()
         .flatten()

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use super::{
     kind::{Kind, out_of_range},
     raw::{Raw, invalid, printable},
@@ -19,7 +21,7 @@ const MAX_MARKS: usize = 8;
 pub(super) struct Prefixes;
 
 impl Kind for Prefixes {
-    type Value = Vec<(IpAddr, u8)>;
+    type Value = Vec<IpNet>;
 
     fn unit(&self) -> String {
         "list of IPv4 and IPv6 networks".to_owned()
@@ -36,7 +38,7 @@ impl Kind for Prefixes {
 }
 
 /// An address alone is a network of one.
-fn prefix(key: &str, raw: Raw<'_>) -> Result<(IpAddr, u8), Failure> {
+fn prefix(key: &str, raw: Raw<'_>) -> Result<IpNet, Failure> {
     let text = raw.text(key, "a list of networks", "[\"192.0.2.0/24\"]")?;
     let bad = |expected: &str, cure: String| Failure::BadAddress {
         place: raw.place(),
@@ -51,39 +53,28 @@ fn prefix(key: &str, raw: Raw<'_>) -> Result<(IpAddr, u8), Failure> {
         let cure = "write it like 192.0.2.0/24 or 2001:db8::/32";
         return Err(bad("an IPv4 or IPv6 network", cure.to_owned()));
     };
-    let longest = if address.is_ipv4() { 32 } else { 128 };
-    let length = match length.map(str::parse) {
-        None => longest,
-        Some(Ok(length)) if (1..=longest).contains(&length) => length,
+    let host = IpNet::from(address);
+    let network = match length.map(str::parse) {
+        None => host,
         Some(Ok(0)) => {
             let cure = "everything would pass: write mode = \"off\" instead".to_owned();
             return Err(bad("a network that can be allowed", cure));
         }
-        Some(_) => {
-            let cure = format!("give a prefix length of 1 to {longest}");
-            return Err(bad("an IPv4 or IPv6 network", cure));
+        Some(length) => {
+            let network = length
+                .ok()
+                .and_then(|length| IpNet::new(address, length).ok());
+            network.ok_or_else(|| {
+                let cure = format!("give a prefix length of 1 to {}", host.max_prefix_len());
+                bad("an IPv4 or IPv6 network", cure)
+            })?
         }
     };
-    let network = network(address, length);
-    if network != address {
-        let cure = format!("it has host bits: write {network}/{length}");
+    if network != network.trunc() {
+        let cure = format!("it has host bits: write {}", network.trunc());
         return Err(bad("a network", cure));
     }
-    Ok((address, length))
-}
-
-/// The address with all bits behind the first `length` set to 0.
-fn network(address: IpAddr, length: u8) -> IpAddr {
-    match address {
-        IpAddr::V4(v4) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
-            IpAddr::V4((v4.to_bits() & mask).into())
-        }
-        IpAddr::V6(v6) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0);
-            IpAddr::V6((v6.to_bits() & mask).into())
-        }
-    }
+    Ok(network)
 }
 
 /// A list of packet marks.

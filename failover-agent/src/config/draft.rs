@@ -3,6 +3,7 @@
 use std::{collections::HashSet, net::IpAddr, path::PathBuf, time::Duration};
 
 use failover_policy::Family;
+use ipnet::IpNet;
 
 use super::{
     AttachMode, Config, CutoffConfig, CutoffMode, DatapathConfig, Dirs, Gateway, HooksConfig,
@@ -39,7 +40,7 @@ pub(super) struct Draft {
     /// Of the uplinks that have none of their own.
     pub(super) drain: Placed<Duration>,
     pub(super) lease: Placed<Duration>,
-    pub(super) allow: Placed<Vec<(IpAddr, u8)>>,
+    pub(super) allow: Placed<Vec<IpNet>>,
     pub(super) allow_marks: Placed<Vec<u32>>,
     pub(super) attach: Placed<AttachMode>,
     pub(super) on_switch: Placed<Vec<String>>,

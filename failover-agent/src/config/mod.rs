@@ -28,6 +28,7 @@ use std::{
 };
 
 use failover_policy::Cause;
+use ipnet::IpNet;
 pub use origin::Origin;
 pub use reference::reference;
 
@@ -269,8 +270,8 @@ pub struct CutoffConfig {
     pub failback: Option<CutoffMode>,
     /// Time until which gates stay closed without news from the agent.
     pub lease: Duration,
-    /// Prefixes that pass closed gates: address and length, without host bits.
-    pub allow: Vec<(IpAddr, u8)>,
+    /// Prefixes that pass closed gates, without host bits.
+    pub allow: Vec<IpNet>,
     /// Packet marks that pass closed gates; none of them 0, at most 8.
     pub allow_marks: Vec<u32>,
 }

@@ -108,9 +108,7 @@ fn write_cutoff(f: &mut fmt::Formatter<'_>, cutoff: &CutoffConfig) -> fmt::Resul
         allow,
         allow_marks,
     } = cutoff;
-    let allow = allow
-        .iter()
-        .map(|(net, length)| format!("\"{net}/{length}\""));
+    let allow = allow.iter().map(|net| format!("\"{net}\""));
     let marks = allow_marks.iter().map(|mark| format!("{mark:#x}"));
     writeln!(f, "\n[cutoff]")?;
     writeln!(f, "mode = \"{mode}\"")?;

@@ -22,8 +22,9 @@ use std::{
 };
 
 use anyhow::Result;
+use ipnet::IpNet;
 
-use crate::{netlink::Refused, route::contains};
+use crate::netlink::Refused;
 
 /// How many were ended, and in what time. What could not be ended does not keep the rest from being ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,9 +46,8 @@ pub struct Ended {
 pub struct Scope {
     /// The addresses of the uplink that is no longer to be used.
     pub addresses: Vec<IpAddr>,
-    /// Networks (address, prefix length) whose hosts are reached without that uplink, or in spite of its closed gate: connections with
-    /// them go on.
-    pub spared: Vec<(IpAddr, u8)>,
+    /// Networks whose hosts are reached without that uplink, or in spite of its closed gate: connections with them go on.
+    pub spared: Vec<IpNet>,
     /// Whether TCP connections go on whose local port is that of a listening socket: they came in by the uplink, and its gate
     /// lets their answers pass.
     pub spare_accepted: bool,
@@ -55,7 +55,7 @@ pub struct Scope {
 
 impl Scope {
     fn spares(&self, remote: IpAddr) -> bool {
-        self.spared.iter().any(|network| contains(*network, remote))
+        self.spared.iter().any(|network| network.contains(&remote))
     }
 }
 

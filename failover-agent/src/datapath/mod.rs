@@ -44,6 +44,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 use anyhow::{Result, bail};
 pub use failover_ebpf::{Answer, Counters, CutMode, Gate, Hook, Inbound, LinkLayer, Reason};
 use failover_policy::{Family, PerFamily};
+use ipnet::IpNet;
 
 pub use self::{
     attach::Attached,
@@ -307,14 +308,14 @@ impl Datapath {
         self.settings.lease_remaining(now_ns)
     }
 
-    /// Replaces the prefixes (address, length) that pass the closed gates of one uplink, or of all with `ifindex` 0.
+    /// Replaces the prefixes that pass the closed gates of one uplink, or of all with `ifindex` 0.
     /// A prefix that was in the old set and is in the new one passes all the time. Those of an uplink itself are its
     /// on-link networks: packets received from them do not count as signs of life from beyond.
     ///
     /// # Errors
     ///
-    /// A length that the address does not have; more than [`failover_ebpf::MAX_PREFIXES`] in all; the kernel refuses.
-    pub fn set_exempt(&mut self, ifindex: u32, prefixes: &[(IpAddr, u8)]) -> Result<()> {
+    /// More than [`failover_ebpf::MAX_PREFIXES`] in all; the kernel refuses.
+    pub fn set_exempt(&mut self, ifindex: u32, prefixes: &[IpNet]) -> Result<()> {
         self.exempt.set(ifindex, prefixes)
     }
 

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use failover_ebpf::LinkLayer;
 use failover_policy::PerFamily;
+use ipnet::IpNet;
 use rtnetlink::packet_route::route::RouteMetric;
 
 /// An uplink as the kernel knows it.
@@ -37,8 +38,8 @@ pub struct Link {
 pub struct EgressPath {
     /// Address to probe from.
     pub source: IpAddr,
-    /// Networks on the link, as network address and prefix length.
-    pub prefixes: Vec<(IpAddr, u8)>,
+    /// Networks on the link, without host bits.
+    pub prefixes: Vec<IpNet>,
     /// Next router; None on a point-to-point link.
     pub gateway: Option<IpAddr>,
     /// What our default routes copy from the one that was there.

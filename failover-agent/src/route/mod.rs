@@ -21,7 +21,7 @@ mod router;
 mod watch;
 mod wire;
 
-pub(crate) use self::learn::{inspect, lookup, others, survey::contains};
+pub(crate) use self::learn::{inspect, lookup, others};
 pub use self::{
     install::{
         foreign::{Effect, ForeignDefault},

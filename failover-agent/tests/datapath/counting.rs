@@ -48,7 +48,7 @@ fn what_is_counted_is_what_is_on_the_wire() {
 fn only_packets_from_beyond_are_a_sign_of_life() {
     closed(|datapath, ifindex| {
         datapath
-            .set_exempt(ifindex, &[("198.51.100.0".parse().unwrap(), 24)])
+            .set_exempt(ifindex, &["198.51.100.0/24".parse().unwrap()])
             .unwrap();
         let last_rx = |data: &[u8]| {
             let before = datapath.counters(ifindex).unwrap().last_rx_ns;

@@ -198,7 +198,7 @@ fn retain_forgets_the_others() {
             .set_gate(uplink(), Family::V4, Gate::Closed)
             .unwrap();
         datapath
-            .set_exempt(uplink(), &[("10.0.0.0".parse().unwrap(), 24)])
+            .set_exempt(uplink(), &["10.0.0.0/24".parse().unwrap()])
             .unwrap();
         datapath.renew_lease(Duration::from_secs(60)).unwrap();
         datapath.retain(&[uplink()]).unwrap();
@@ -336,7 +336,7 @@ fn bpftool_prints_names_and_words() {
             .set_gate(ifindex, Family::V6, Gate::Closed)
             .unwrap();
         datapath
-            .set_exempt(ifindex, &[("10.0.0.0".parse().unwrap(), 24)])
+            .set_exempt(ifindex, &["10.0.0.0/24".parse().unwrap()])
             .unwrap();
 
         datapath.set_inbound(ifindex, Inbound::Keep).unwrap();

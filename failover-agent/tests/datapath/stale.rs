@@ -67,7 +67,7 @@ fn a_foreign_source_is_cut_whatever_the_gate() {
 
         // An exempt destination does not make the source right.
         datapath
-            .set_exempt(0, &[("198.51.100.0".parse().unwrap(), 24)])
+            .set_exempt(0, &["198.51.100.0/24".parse().unwrap()])
             .unwrap();
         assert!(is_cut(&datapath, &udp4()));
 

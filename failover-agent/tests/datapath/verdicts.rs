@@ -281,11 +281,11 @@ fn exempt_prefixes_pass_where_they_are_exempt() {
         let cut = |datapath: &Datapath, packet: &[u8]| {
             verdict(datapath, ifindex, &ethernet(packet)) == Verdict::Drop
         };
-        let prefix = |text: &str, length| (text.parse().unwrap(), length);
+        let prefix = |text: &str| text.parse().unwrap();
         datapath
             .set_exempt(
                 ifindex,
-                &[prefix("198.51.100.99", 24), prefix("2001:db8:ffff::", 48)],
+                &[prefix("198.51.100.99/24"), prefix("2001:db8:ffff::/48")],
             )
             .unwrap();
         assert!(!cut(datapath, &udp4()) && !cut(datapath, &udp6()));
@@ -293,18 +293,18 @@ fn exempt_prefixes_pass_where_they_are_exempt() {
         assert!(cut(datapath, &ip(HOST6, "2001:db8:fffe::7", UDP, &udp(53))));
 
         datapath
-            .set_exempt(ifindex, &[prefix("198.51.100.7", 32)])
+            .set_exempt(ifindex, &[prefix("198.51.100.7/32")])
             .unwrap();
         assert!(!cut(datapath, &udp4()) && cut(datapath, &udp6()));
 
         datapath
-            .set_exempt(ifindex + 1, &[prefix("198.51.100.7", 32)])
+            .set_exempt(ifindex + 1, &[prefix("198.51.100.7/32")])
             .unwrap();
         datapath.set_exempt(ifindex, &[]).unwrap();
         assert!(cut(datapath, &udp4()), "exempt on another uplink only");
 
         datapath
-            .set_exempt(0, &[prefix("198.51.100.0", 24)])
+            .set_exempt(0, &[prefix("198.51.100.0/24")])
             .unwrap();
         assert!(!cut(datapath, &udp4()), "exempt everywhere");
     });

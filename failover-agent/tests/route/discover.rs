@@ -45,13 +45,13 @@ fn discovers_ethernet_tunnel_advertised_and_explicit() {
             (address("10.0.0.2"), Some(address("10.0.0.1")))
         );
         assert_eq!(links[A].addresses[..2], targets(&["10.0.0.2", "10.0.0.3"]));
-        assert_eq!(v4.prefixes, vec![(address("10.0.0.0"), 24)]);
+        assert_eq!(v4.prefixes, vec![network("10.0.0.0/24")]);
         let v6 = path(A, Family::V6).unwrap();
         assert_eq!(
             (v6.source, v6.gateway),
             (address("2001:db8::2"), Some(address("fe80::1")))
         );
-        assert_eq!(v6.prefixes, vec![(address("2001:db8::"), 64)]);
+        assert_eq!(v6.prefixes, vec![network("2001:db8::/64")]);
         assert_eq!(links[A].link_layer, LinkLayer::Ethernet);
         assert!(links[A].carrier);
 
@@ -76,7 +76,7 @@ fn discovers_ethernet_tunnel_advertised_and_explicit() {
             (tunnel.source, tunnel.gateway),
             (address("10.64.0.2"), None)
         );
-        assert_eq!(tunnel.prefixes, vec![(address("10.64.0.1"), 32)]);
+        assert_eq!(tunnel.prefixes, vec![network("10.64.0.1/32")]);
 
         assert_eq!(snapshot(), before, "discovery reads only");
         assert_eq!(state.path().read_dir().unwrap().count(), 0);

@@ -1,6 +1,7 @@
 //! What the tests of the routing edge share.
 
 use failover_policy::{PerUplink, UplinkId, UplinkSet};
+use ipnet::IpNet;
 use std::{net::IpAddr, path::Path};
 
 use failover_agent::{
@@ -51,6 +52,10 @@ pub(crate) fn failure(result: anyhow::Result<PerUplink<Link>>) -> Failure {
 }
 
 pub(crate) fn address(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+pub(crate) fn network(text: &str) -> IpNet {
     text.parse().unwrap()
 }
 

@@ -1,6 +1,7 @@
 //! Sources, gateways and networks on the link that are not as simple as a lease of a /24.
 
 use failover_policy::{Family, PerUplink, UplinkId};
+use ipnet::IpNet;
 
 use failover_agent::{
     config::{Config, Gateway},
@@ -104,13 +105,13 @@ fn a_gateway_that_a_host_route_reaches_is_learned_and_kept() {
         let config = config(&["up0", "up1"]);
         let state = state();
         let (mut router, links) = router(&config, state.path());
-        for (family, gateway, length, word) in [
-            (Family::V4, "10.9.0.1", 32, "-4"),
-            (Family::V6, "2001:db8:9::1", 128, "-6"),
+        for (family, gateway, word) in [
+            (Family::V4, "10.9.0.1", "-4"),
+            (Family::V6, "2001:db8:9::1", "-6"),
         ] {
             let path = path(&links, B, family);
             assert_eq!(path.gateway, Some(address(gateway)));
-            assert!(path.prefixes.contains(&(address(gateway), length)));
+            assert!(path.prefixes.contains(&IpNet::from(address(gateway))));
             let table = ip(&format!("{word} route show table 13601"));
             assert!(table.contains(&format!("via {gateway} dev up1")), "{table}");
             router.activate(family, only(B)).unwrap();
@@ -151,7 +152,7 @@ fn a_given_gateway_may_be_reached_by_a_host_route_or_be_the_only_neighbour() {
         let path = path(&links, B, Family::V4);
         assert_eq!(
             path.prefixes,
-            [(address("192.168.8.0"), 24), (address("10.9.0.1"), 32)]
+            [network("192.168.8.0/24"), network("10.9.0.1/32")]
         );
     });
 }
@@ -170,9 +171,9 @@ fn half_of_the_internet_is_not_on_the_link() {
         config.uplinks[0].probe.targets = targets(&["192.0.2.1", "2001:db8:1:1::1"]);
         let links = discover(&config).unwrap();
         let prefixes = |uplink, family| path(&links, uplink, family).prefixes.clone();
-        assert_eq!(prefixes(A, Family::V6), [(address("2001:db8::"), 64)]);
-        assert_eq!(prefixes(B, Family::V6), [(address("2001:db8:1::"), 64)]);
-        assert_eq!(prefixes(B, Family::V4), [(address("10.0.1.0"), 24)]);
+        assert_eq!(prefixes(A, Family::V6), [network("2001:db8::/64")]);
+        assert_eq!(prefixes(B, Family::V6), [network("2001:db8:1::/64")]);
+        assert_eq!(prefixes(B, Family::V4), [network("10.0.1.0/24")]);
     });
 }
 

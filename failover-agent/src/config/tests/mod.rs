@@ -215,11 +215,8 @@ inbound = "cut"
     for cause in [Cause::Failover, Cause::Startup, Cause::Manual] {
         assert_eq!(cutoff.mode_for(cause), CutoffMode::Drop);
     }
-    let allow: [(IpAddr, u8); 3] = [
-        ("192.0.2.0".parse().unwrap(), 24),
-        ("2001:db8::".parse().unwrap(), 32),
-        ("198.51.100.7".parse().unwrap(), 32),
-    ];
+    let allow = ["192.0.2.0/24", "2001:db8::/32", "198.51.100.7/32"];
+    let allow = allow.map(|net| net.parse().unwrap());
     assert_eq!(cutoff.allow, allow);
     assert_eq!(cutoff.allow_marks, [7, u32::MAX]);
     let drains = config.uplinks.iter().map(|uplink| uplink.drain.as_secs());

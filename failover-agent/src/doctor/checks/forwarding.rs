@@ -3,11 +3,12 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use failover_policy::Family;
+use ipnet::Ipv4Net;
 
 use super::{Finding, facts::Facts};
 use crate::{
     doctor::Severity,
-    route::{contains, inspect::Interface, lookup::family_of},
+    route::{inspect::Interface, lookup::family_of},
 };
 
 /// Where the cures put their rules.
@@ -129,12 +130,13 @@ fn has(interface: &Interface, family: Family, test: impl Fn(IpAddr) -> bool) -> 
     addresses.any(|address| family_of(address.ip) == family && test(address.ip))
 }
 
-/// Whether the internet has no route to it: RFC 1918, RFC 6598 (100.64.0.0/10), RFC 4193.
+/// What carriers translate from (RFC 6598).
+const SHARED: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(100, 64, 0, 0), 10);
+
+/// Whether the internet has no route to it: RFC 1918, RFC 6598, RFC 4193.
 fn is_private(ip: IpAddr) -> bool {
     match ip {
-        IpAddr::V4(v4) => {
-            v4.is_private() || contains((Ipv4Addr::new(100, 64, 0, 0).into(), 10), ip)
-        }
+        IpAddr::V4(v4) => v4.is_private() || SHARED.contains(&v4),
         IpAddr::V6(v6) => v6.is_unique_local(),
     }
 }

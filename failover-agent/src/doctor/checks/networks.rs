@@ -1,8 +1,7 @@
 //! Networks that several uplinks share, and targets in them.
 
-use std::net::IpAddr;
-
 use failover_policy::Family;
+use ipnet::IpNet;
 
 use super::{
     Finding,
@@ -11,7 +10,7 @@ use super::{
 use crate::{
     config::UplinkConfig,
     doctor::{Severity, sysctl::sysctl_key},
-    route::{contains, inspect::Interface},
+    route::inspect::Interface,
 };
 
 /// `arp_ignore` from which on an interface answers for its own addresses only, and `arp_announce` from which on it asks with them only
@@ -42,8 +41,8 @@ pub(super) fn arp_flux(facts: &Facts) -> Option<Vec<Finding>> {
             continue;
         }
         let problem = format!(
-            "{} and {} are on one segment ({}/{}): each answers ARP for the other's address, so that packets come in by the wrong one",
-            a.2.name, b.2.name, network.0, network.1
+            "{} and {} are on one segment ({network}): each answers ARP for the other's address, so that packets come in by the wrong one",
+            a.2.name, b.2.name
         );
         let cure = format!("sysctl -w {}", careless.join(" "));
         findings.push(
@@ -63,8 +62,8 @@ pub(super) fn same_network(facts: &Facts) -> Option<Vec<Finding>> {
             .filter(|(a, b, _)| !same_segment(a.1, b.1))
             .map(|(a, b, network)| {
                 let problem = format!(
-                    "{} and {} both have {}/{}: its hosts (a modem's own page, for example) are reached by one of them only",
-                    a.2.name, b.2.name, network.0, network.1
+                    "{} and {} both have {network}: its hosts (a modem's own page, for example) are reached by one of them only",
+                    a.2.name, b.2.name
                 );
                 let cure = "leave it, or give one router another range; failover itself does not mind";
                 Finding::new(Severity::Hint, problem, cure)
@@ -83,10 +82,10 @@ pub(super) fn target_on_link(facts: &Facts) -> Option<Vec<Finding>> {
             let paths = uplink.paths.values().flatten();
             let network = paths
                 .flat_map(|path| &path.prefixes)
-                .find(|prefix| contains(**prefix, *target));
-            if let Some((network, length)) = network {
+                .find(|prefix| prefix.contains(target));
+            if let Some(network) = network {
                 let problem = format!(
-                    "target {target} is on the link of {} ({network}/{length}): its answers prove nothing about the internet",
+                    "target {target} is on the link of {} ({network}): its answers prove nothing about the internet",
                     config.interface
                 );
                 let cure = "choose a target beyond the gateway, in `targets` or with --target";
@@ -100,7 +99,7 @@ pub(super) fn target_on_link(facts: &Facts) -> Option<Vec<Finding>> {
 type Member<'a> = (&'a UplinkConfig, &'a Uplink, &'a Interface);
 
 /// Pairs of uplinks whose IPv4 networks overlap, with the smaller network.
-fn shared(facts: &Facts) -> Vec<(Member<'_>, Member<'_>, (IpAddr, u8))> {
+fn shared(facts: &Facts) -> Vec<(Member<'_>, Member<'_>, IpNet)> {
     let members: Vec<Member<'_>> = facts.present().collect();
     let networks = |member: &Member<'_>| {
         let path = member.1.paths.v4.as_ref();
@@ -111,12 +110,11 @@ fn shared(facts: &Facts) -> Vec<(Member<'_>, Member<'_>, (IpAddr, u8))> {
         for b in &members[place + 1..] {
             let overlap = networks(a).into_iter().find_map(|one| {
                 networks(b).into_iter().find_map(|other| {
-                    let (wide, narrow) = if one.1 <= other.1 {
-                        (one, other)
+                    if one.contains(&other) {
+                        Some(other)
                     } else {
-                        (other, one)
-                    };
-                    contains(wide, narrow.0).then_some(narrow)
+                        other.contains(&one).then_some(one)
+                    }
                 })
             });
             shared.extend(overlap.map(|network| (*a, *b, network)));
@@ -180,7 +178,7 @@ mod tests {
     fn networks_overlap_whatever_their_sizes() {
         let mut facts = healthy();
         let path = facts.uplinks[1].paths.v4.as_mut().unwrap();
-        path.prefixes = vec![("10.64.0.0".parse().unwrap(), 16)];
+        path.prefixes = vec!["10.64.0.0/16".parse().unwrap()];
         assert!(
             only("same-network", &facts)
                 .problem

@@ -1,16 +1,12 @@
 //! Others' routes that lead past the choice of the active uplink.
 
-use std::net::IpAddr;
-
 use failover_policy::Family;
+use ipnet::IpNet;
 
 use super::{Finding, facts::Facts};
 use crate::{
     doctor::Severity,
-    route::{
-        contains,
-        others::{Kind, Route},
-    },
+    route::others::{Kind, Route},
 };
 
 /// As many routes are named in a finding.
@@ -24,15 +20,15 @@ pub(super) fn routes(facts: &Facts) -> Option<Vec<Finding>> {
     }
     for family in Family::ALL {
         for (config, uplink, interface) in facts.present() {
-            let exempt = |destination| {
+            let exempt = |destination: &IpNet| {
                 let prefixes = uplink.paths.values().flatten();
                 let prefixes = prefixes.flat_map(|path| &path.prefixes);
                 let mut exempt = prefixes.chain(&facts.config.cutoff.allow);
-                exempt.any(|network| covers(*network, destination))
+                exempt.any(|network| network.contains(destination))
             };
             let cut: Vec<&Route> = of_kind(facts, Kind::Specific)
                 .filter(|route| route.family == family && leaves_by(route, interface.index))
-                .filter(|route| !exempt(route.destination))
+                .filter(|route| !exempt(&route.destination))
                 .collect();
             let Some(first) = cut.first() else {
                 continue;
@@ -47,7 +43,7 @@ pub(super) fn routes(facts: &Facts) -> Option<Vec<Finding>> {
             );
             let named = cut.iter().take(NAMED);
             let named: Vec<String> = named
-                .map(|route| format!("\"{}/{}\"", route.destination.0, route.destination.1))
+                .map(|route| format!("\"{}\"", route.destination))
                 .collect();
             let rest = if cut.len() > NAMED { ", …" } else { "" };
             let cure = format!(
@@ -126,18 +122,18 @@ pub(super) fn internet_on_link(facts: &Facts) -> Option<Vec<Finding>> {
         let Some((config, _, interface)) = uplink else {
             continue;
         };
-        let (network, length) = route.destination;
+        let network = route.destination;
         let problem = format!(
-            "`{}` says that all of {network}/{length} is on the link of {}: the kernel looks for those hosts there, whichever uplink is active",
+            "`{}` says that all of {network} is on the link of {}: the kernel looks for those hosts there, whichever uplink is active",
             route.text, interface.name
         );
         let cure = match route.family {
             Family::V4 => format!(
-                "ip -4 route del {network}/{length} dev {0} # for good: give the addresses of {0} their true prefix length",
+                "ip -4 route del {network} dev {0} # for good: give the addresses of {0} their true prefix length",
                 interface.name
             ),
             Family::V6 => format!(
-                "ip -6 route del {network}/{length} dev {0} # for good: find the router that advertises it, or sysctl -w net.ipv6.conf.{0}.accept_ra_pinfo=0",
+                "ip -6 route del {network} dev {0} # for good: find the router that advertises it, or sysctl -w net.ipv6.conf.{0}.accept_ra_pinfo=0",
                 interface.name
             ),
         };
@@ -158,11 +154,6 @@ fn leaves_by(route: &Route, index: u32) -> bool {
     route.hops.iter().any(|(ifindex, _)| *ifindex == index)
 }
 
-/// Whether a network is within another.
-fn covers(outer: (IpAddr, u8), inner: (IpAddr, u8)) -> bool {
-    outer.1 <= inner.1 && contains(outer, inner.0)
-}
-
 fn flag(family: Family) -> &'static str {
     match family {
         Family::V4 => "-4",
@@ -177,13 +168,16 @@ mod tests {
         *,
     };
 
-    fn with(kind: Kind, destination: (&str, u8), ifindex: u32, metric: u32) -> Facts {
+    fn with(kind: Kind, destination: &str, ifindex: u32, metric: u32) -> Facts {
         let mut facts = healthy();
-        let ip: IpAddr = destination.0.parse().unwrap();
+        let destination: IpNet = destination.parse().unwrap();
         facts.routes = vec![Route {
-            family: if ip.is_ipv4() { Family::V4 } else { Family::V6 },
+            family: match destination {
+                IpNet::V4(_) => Family::V4,
+                IpNet::V6(_) => Family::V6,
+            },
             kind,
-            destination: (ip, destination.1),
+            destination,
             hops: vec![(ifindex, None)],
             metric,
             text: "the route".to_owned(),
@@ -193,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_network_by_one_uplink_is_told_unless_it_is_allowed() {
-        let net = ("203.0.113.0", 24);
+        let net = "203.0.113.0/24";
         let mut facts = with(Kind::Specific, net, LTE, 0);
         let finding = only("specific-route", &facts);
         assert_eq!(finding.uplink.as_deref(), Some("lte"));
@@ -202,13 +196,13 @@ mod tests {
             "{}",
             finding.cure
         );
-        facts.config.cutoff.allow = vec![("203.0.112.0".parse().unwrap(), 23)];
+        facts.config.cutoff.allow = vec!["203.0.112.0/23".parse().unwrap()];
         assert_eq!(found("specific-route", &facts), []);
         // The gateway of a lease of one address; networks of others; nothing is cut at all.
         assert_eq!(
             found(
                 "specific-route",
-                &with(Kind::Specific, ("10.64.2.1", 32), LTE, 0)
+                &with(Kind::Specific, "10.64.2.1/32", LTE, 0)
             ),
             []
         );
@@ -223,7 +217,7 @@ mod tests {
 
     #[test]
     fn many_networks_are_one_finding() {
-        let mut facts = with(Kind::Specific, ("203.0.113.0", 24), LTE, 0);
+        let mut facts = with(Kind::Specific, "203.0.113.0/24", LTE, 0);
         facts.routes = vec![facts.routes[0].clone(); 9];
         let finding = only("specific-route", &facts);
         assert!(
@@ -237,7 +231,7 @@ mod tests {
     #[test]
     fn a_kill_switch_behind_the_agents_routes_does_no_harm() {
         for (metric, count) in [(0, 1), (80, 1), (81, 0), (4_294_967_295, 0)] {
-            let facts = with(Kind::Refusing, ("::", 0), 1, metric);
+            let facts = with(Kind::Refusing, "::/0", 1, metric);
             assert_eq!(found("kill-switch", &facts).len(), count, "{metric}");
         }
     }
@@ -248,10 +242,10 @@ mod tests {
             (
                 "source-default-route",
                 Kind::ForSource,
-                ("::", 0),
+                "::/0",
                 Severity::Hint,
             ),
-            ("internet-on-link", Kind::Wide, ("::", 1), Severity::Warning),
+            ("internet-on-link", Kind::Wide, "::/1", Severity::Warning),
         ] {
             let finding = only(check, &with(kind, destination, LTE, 512));
             assert_eq!(finding.severity, severity);

@@ -86,7 +86,7 @@ fn uplink(index: u32, name: &str, network: &str) -> Uplink {
     let ip = |host: u8| -> IpAddr { format!("{network}.{host}").parse().unwrap() };
     let path = EgressPath {
         source: ip(2),
-        prefixes: vec![(ip(0), 24)],
+        prefixes: vec![format!("{network}.0/24").parse().unwrap()],
         gateway: Some(ip(1)),
         template: crate::route::Template::default(),
     };

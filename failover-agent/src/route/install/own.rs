@@ -1,6 +1,6 @@
 //! Our default routes as messages.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use failover_policy::{Family, UplinkSet};
 use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteMetric};
@@ -74,15 +74,11 @@ impl Router {
         table: u32,
         metric: u32,
     ) -> RouteMessage {
-        let everywhere = match family {
-            Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
-            Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
-        };
         let mut route = message::unicast(
             family,
             table,
             self.config.protocol,
-            (everywhere, 0),
+            message::everywhere(family),
             hop(link, path),
             metric,
         );

@@ -18,6 +18,7 @@ use std::net::IpAddr;
 use anyhow::Result;
 use failover_ebpf::MAX_UPLINKS;
 use failover_policy::{Family, PerUplink, UplinkId, UplinkSet};
+use ipnet::IpNet;
 use rtnetlink::{
     packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE},
     packet_route::{
@@ -250,7 +251,7 @@ pub(crate) const fn number(uplinks: usize) -> u32 {
 }
 
 /// Routes in the same place replace each other.
-fn place(route: &RouteMessage) -> (u32, Option<(IpAddr, u8)>, u32) {
+fn place(route: &RouteMessage) -> (u32, Option<IpNet>, u32) {
     (
         message::table(route),
         message::destination(route),

@@ -9,6 +9,7 @@ use std::{
 use anyhow::Result;
 use failover_ebpf::LinkLayer;
 use failover_policy::{Family, PerFamily, PerUplink, UplinkId, UplinkSet};
+use ipnet::IpNet;
 use rtnetlink::packet_route::{link::LinkFlags, route::RouteProtocol};
 use tracing::warn;
 
@@ -235,7 +236,7 @@ impl Router {
     ///
     /// # Errors
     /// Netlink fails.
-    pub fn networks(&mut self) -> Result<Vec<(IpAddr, u8)>> {
+    pub fn networks(&mut self) -> Result<Vec<IpNet>> {
         survey::networks(&mut self.netlink)
     }
 
@@ -272,12 +273,12 @@ fn check_targets(config: &Config, links: &PerUplink<Link>) -> Result<(), Failure
     for (uplink, link) in config.uplinks.iter().zip(links.values()) {
         for &target in &uplink.probe.targets {
             let mut paths = link.families.values().flatten();
-            if let Some((network, length)) = paths.find_map(|path| path.on_link(target)) {
+            if let Some(network) = paths.find_map(|path| path.on_link(target)) {
                 return Err(Failure::TargetOnLink {
                     uplink: uplink.name.clone(),
                     interface: link.interface.clone(),
                     target,
-                    network: format!("{network}/{length}"),
+                    network: network.to_string(),
                 });
             }
         }

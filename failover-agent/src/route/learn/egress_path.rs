@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use anyhow::Result;
 use failover_ebpf::LinkLayer;
 use failover_policy::Family;
+use ipnet::IpNet;
 use rtnetlink::{
     packet_core::Parseable,
     packet_route::{
@@ -16,7 +17,7 @@ use rtnetlink::{
 
 use super::{
     learned::NextHop,
-    survey::{Address, Interface, Survey, contains, is_link_local},
+    survey::{Address, Interface, Survey, is_link_local},
 };
 use crate::route::{
     link::EgressPath,
@@ -148,10 +149,10 @@ impl Router {
 impl EgressPath {
     /// The network on the link that `target` is in, or the gateway that it is: such a target says nothing about what lies
     /// beyond.
-    pub fn on_link(&self, target: IpAddr) -> Option<(IpAddr, u8)> {
-        let gateway = self.gateway.map(alone_in_network);
+    pub fn on_link(&self, target: IpAddr) -> Option<IpNet> {
+        let gateway = self.gateway.map(IpNet::from);
         let mut networks = self.prefixes.iter().copied().chain(gateway);
-        networks.find(|network| contains(*network, target))
+        networks.find(|network| network.contains(&target))
     }
 }
 
@@ -165,9 +166,9 @@ impl Interface {
 struct Near<'a> {
     interface: &'a Interface,
     /// [`Survey::prefixes`].
-    prefixes: Vec<(IpAddr, u8)>,
+    prefixes: Vec<IpNet>,
     /// [`Survey::gateway_networks`].
-    networks: Vec<(IpAddr, u8)>,
+    networks: Vec<IpNet>,
 }
 
 impl<'a> Near<'a> {
@@ -184,7 +185,7 @@ impl<'a> Near<'a> {
         gateway.is_none_or(|gateway| {
             onlink
                 || self.is_near(gateway)
-                || self.networks.iter().any(|net| contains(*net, gateway))
+                || self.networks.iter().any(|net| net.contains(&gateway))
         })
     }
 
@@ -192,7 +193,7 @@ impl<'a> Near<'a> {
     fn is_near(&self, gateway: IpAddr) -> bool {
         self.interface.is_point_to_point()
             || is_link_local(gateway)
-            || self.prefixes.iter().any(|net| contains(*net, gateway))
+            || self.prefixes.iter().any(|net| net.contains(&gateway))
     }
 
     /// What one way of a default route tells. A gateway that is on the link by another route only is one for us without it, too: our
@@ -204,19 +205,14 @@ impl<'a> Near<'a> {
     }
 
     /// The networks on the link when the gateway is this one.
-    fn with_gateway(&self, gateway: Option<IpAddr>, family: Family) -> Vec<(IpAddr, u8)> {
+    fn with_gateway(&self, gateway: Option<IpAddr>, family: Family) -> Vec<IpNet> {
         let mut prefixes = self.prefixes.clone();
         let alone = gateway.filter(|gateway| {
             gateway.is_ipv4() == (family == Family::V4) && !self.is_near(*gateway)
         });
-        prefixes.extend(alone.map(alone_in_network));
+        prefixes.extend(alone.map(IpNet::from));
         prefixes
     }
-}
-
-/// The network of one host.
-fn alone_in_network(ip: IpAddr) -> (IpAddr, u8) {
-    (ip, if ip.is_ipv4() { 32 } else { 128 })
 }
 
 /// The target that an uplink's source has to suit: its first one of the family.
@@ -286,7 +282,7 @@ fn next_hop_of(
             networks: near
                 .networks
                 .iter()
-                .map(|(network, length)| format!("{network}/{length}"))
+                .map(IpNet::to_string)
                 .collect::<Vec<_>>()
                 .join(", "),
         }),
@@ -329,7 +325,7 @@ impl Survey {
             family == Family::V4
                 && next_hop
                     .gateway
-                    .is_some_and(|gateway| contains(address.network, gateway))
+                    .is_some_and(|gateway| address.network.contains(&gateway))
         };
         let best = own.first().map(|best| best.fitness);
         let mut equals = own.iter().filter(|address| Some(address.fitness) == best);

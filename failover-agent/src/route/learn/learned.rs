@@ -209,7 +209,7 @@ impl Entry {
         };
         let protocol = u8::from(next_hop.protocol);
         let everywhere = message::everywhere(family);
-        let mut route = message::unicast(family, MAIN_TABLE, protocol, (everywhere, 0), hop, 0);
+        let mut route = message::unicast(family, MAIN_TABLE, protocol, everywhere, hop, 0);
         let Template {
             prefsrc, metrics, ..
         } = &next_hop.template;

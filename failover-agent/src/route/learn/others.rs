@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use anyhow::Result;
 use failover_policy::Family;
+use ipnet::IpNet;
 use rtnetlink::packet_route::route::{RouteHeader, RouteMessage, RouteProtocol, RouteType};
 
 use super::survey;
@@ -15,7 +16,7 @@ use crate::route::{router::main_table, wire::message};
 pub(crate) struct Route {
     pub(crate) family: Family,
     pub(crate) kind: Kind,
-    pub(crate) destination: (IpAddr, u8),
+    pub(crate) destination: IpNet,
     /// Index of the interface and gateway of each next hop.
     pub(crate) hops: Vec<(u32, Option<IpAddr>)>,
     pub(crate) metric: u32,

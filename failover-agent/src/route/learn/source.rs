@@ -12,23 +12,29 @@ use std::{
     net::{IpAddr, Ipv6Addr},
 };
 
-use super::survey::{Address, Fitness, contains};
+use ipnet::Ipv6Net;
+
+use super::survey::{Address, Fitness};
 
 /// What an address is weighed for when nothing is probed: the internet.
 pub(crate) const INTERNET_V6: Ipv6Addr = Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0);
 
-/// The prefix policy table (RFC 6724, 2.1) as the kernel has it (`ip6addrlbl_init_table` in `net/ipv6/addrlabel.c`): prefix, length,
-/// label. The longest match counts.
-const LABELS: [(Ipv6Addr, u8, u8); 8] = [
-    (Ipv6Addr::LOCALHOST, 128, 0),
-    (Ipv6Addr::UNSPECIFIED, 96, 3),
-    (Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96, 4),
-    (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 32, 6),
-    (Ipv6Addr::new(0x2001, 0x10, 0, 0, 0, 0, 0, 0), 28, 7),
-    (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16, 2),
-    (Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7, 5),
-    (Ipv6Addr::UNSPECIFIED, 0, 1),
+/// The prefix policy table (RFC 6724, 2.1) as the kernel has it (`ip6addrlbl_init_table` in `net/ipv6/addrlabel.c`): prefix
+/// and label. The longest match counts.
+const LABELS: [(Ipv6Net, u8); 8] = [
+    (prefix(Ipv6Addr::LOCALHOST, 128), 0),
+    (prefix(Ipv6Addr::UNSPECIFIED, 96), 3),
+    (prefix(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96), 4),
+    (prefix(Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 32), 6),
+    (prefix(Ipv6Addr::new(0x2001, 0x10, 0, 0, 0, 0, 0, 0), 28), 7),
+    (prefix(Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16), 2),
+    (prefix(Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7), 5),
+    (prefix(Ipv6Addr::UNSPECIFIED, 0), 1),
 ];
+
+const fn prefix(address: Ipv6Addr, length: u8) -> Ipv6Net {
+    Ipv6Net::new_assert(address, length)
+}
 
 /// Sorts an interface's addresses of one family, all of them fit for the internet: the best for `target` first. Of equals, the one
 /// that the kernel lists first stays first.
@@ -44,10 +50,10 @@ pub(crate) fn sort(sources: &mut [&Address], target: IpAddr) {
 }
 
 fn label(ip: IpAddr) -> Option<u8> {
-    let IpAddr::V6(_) = ip else { return None };
+    let IpAddr::V6(ip) = ip else { return None };
     let mut labels = LABELS.iter();
-    let found = labels.find(|(prefix, length, _)| contains(((*prefix).into(), *length), ip));
-    found.map(|(_, _, label)| *label)
+    let found = labels.find(|(prefix, _)| prefix.contains(&ip));
+    found.map(|(_, label)| *label)
 }
 
 /// The bits that both have in common, no more than the prefix of the source has; 0 in IPv4, where the kernel does not compare them.
@@ -55,7 +61,7 @@ fn common_prefix(source: &Address, target: IpAddr) -> u32 {
     match (source.ip, target) {
         (IpAddr::V6(ip), IpAddr::V6(target)) => {
             let common = (ip.to_bits() ^ target.to_bits()).leading_zeros();
-            common.min(u32::from(source.network.1))
+            common.min(u32::from(source.network.prefix_len()))
         }
         _ => 0,
     }
@@ -63,15 +69,16 @@ fn common_prefix(source: &Address, target: IpAddr) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use ipnet::IpNet;
+
     use super::*;
 
     fn address(text: &str) -> Address {
-        let (ip, length) = text.split_once('/').unwrap();
-        let ip = ip.parse().unwrap();
+        let network: IpNet = text.parse().unwrap();
         Address {
             ifindex: 1,
-            ip,
-            network: (ip, length.parse().unwrap()),
+            ip: network.addr(),
+            network: network.trunc(),
             fitness: Some(Fitness::default()),
             duplicate: false,
         }

@@ -1,13 +1,11 @@
 //! The kernel's interfaces, addresses and routes at one time. Reads only.
 
-use std::{
-    cmp::Reverse,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-};
+use std::{cmp::Reverse, net::IpAddr};
 
 use anyhow::{Context, Result};
 use failover_ebpf::LinkLayer;
 use failover_policy::{Family, PerFamily};
+use ipnet::IpNet;
 use rtnetlink::{
     packet_core::Parseable,
     packet_route::{
@@ -43,8 +41,8 @@ pub(crate) struct Interface {
 pub(crate) struct Address {
     pub(crate) ifindex: u32,
     pub(crate) ip: IpAddr,
-    /// The network on the link: the peer's, where there is one.
-    pub(crate) network: (IpAddr, u8),
+    /// The network on the link: the peer's, where there is one. Without host bits.
+    pub(crate) network: IpNet,
     /// How well it does as the source of a connection to the internet; None: not at all.
     pub(crate) fitness: Option<Fitness>,
     /// Somebody else on the link has it, too.
@@ -214,15 +212,15 @@ impl Survey {
 
     /// Networks on the link that are believed to be there: those of the addresses, and those that the kernel or a router
     /// advertisement tells of. One that covers a good part of the internet is not: any router on the link can advertise `::/1`.
-    pub(crate) fn prefixes(&self, ifindex: u32, family: Family) -> Vec<(IpAddr, u8)> {
+    pub(crate) fn prefixes(&self, ifindex: u32, family: Family) -> Vec<IpNet> {
         let mut prefixes = self.on_link(ifindex, family, is_told_by_link);
-        prefixes.retain(|(_, length)| *length >= shortest(family));
+        prefixes.retain(|prefix| prefix.prefix_len() >= shortest(family));
         prefixes
     }
 
     /// Networks in which the kernel takes a gateway for being on the link: those, and every route by the interface without a gateway,
     /// whoever made it. With an address of length 32, a DHCP client adds a route to the router alone (RFC 3442).
-    pub(crate) fn gateway_networks(&self, ifindex: u32, family: Family) -> Vec<(IpAddr, u8)> {
+    pub(crate) fn gateway_networks(&self, ifindex: u32, family: Family) -> Vec<IpNet> {
         self.on_link(ifindex, family, |_| true)
     }
 
@@ -232,7 +230,7 @@ impl Survey {
         ifindex: u32,
         family: Family,
         counts: impl Fn(&RouteHeader) -> bool,
-    ) -> Vec<(IpAddr, u8)> {
+    ) -> Vec<IpNet> {
         let of_addresses = self
             .addresses
             .iter()
@@ -251,15 +249,16 @@ impl Survey {
                     .any(|hop| hop.ifindex == ifindex && hop.gateway.is_none())
             })
             .filter_map(message::destination);
-        let mut prefixes: Vec<(IpAddr, u8)> = of_addresses
+        let mut prefixes: Vec<IpNet> = of_addresses
             .chain(of_routes)
-            .filter(|(network, length)| {
-                let own = self.addresses.iter().any(|address| address.ip == *network)
-                    && is_host((*network, *length));
-                network.is_ipv4() == (family == Family::V4)
-                    && *length > 0
-                    && !is_link_local(*network)
-                    && !network.is_multicast()
+            .filter(|prefix| {
+                let first = prefix.addr();
+                let own =
+                    is_host(*prefix) && self.addresses.iter().any(|address| address.ip == first);
+                first.is_ipv4() == (family == Family::V4)
+                    && prefix.prefix_len() > 0
+                    && !is_link_local(first)
+                    && !first.is_multicast()
                     && !own
             })
             .collect();
@@ -328,14 +327,12 @@ fn address(message: &AddressMessage) -> Option<Address> {
     let optimistic = flags.contains(AddressFlags::Optimistic);
     let duplicate = flags.contains(AddressFlags::Dadfailed);
     let unique = !duplicate && (optimistic || !flags.contains(AddressFlags::Tentative));
+    let network = IpNet::new(peer.unwrap_or(ip), message.header.prefix_len).ok()?;
     let fit = message.header.scope == AddressScope::Universe && !is_link_local(ip) && unique;
     Some(Address {
         ifindex: message.header.index,
         ip,
-        network: (
-            network(peer.unwrap_or(ip), message.header.prefix_len),
-            message.header.prefix_len,
-        ),
+        network: network.trunc(),
         fitness: fit.then(|| Fitness {
             deprecated: flags.contains(AddressFlags::Deprecated),
             optimistic,
@@ -353,27 +350,12 @@ pub(crate) fn is_link_local(ip: IpAddr) -> bool {
     }
 }
 
-fn is_host((ip, length): (IpAddr, u8)) -> bool {
-    length == if ip.is_ipv4() { 32 } else { 128 }
-}
-
-/// The address with its host bits cleared.
-fn network(ip: IpAddr, length: u8) -> IpAddr {
-    let length = u32::from(length);
-    match ip {
-        IpAddr::V4(ip) => Ipv4Addr::from_bits(
-            ip.to_bits() & u32::MAX.checked_shl(32 - length.min(32)).unwrap_or(0),
-        )
-        .into(),
-        IpAddr::V6(ip) => Ipv6Addr::from_bits(
-            ip.to_bits() & u128::MAX.checked_shl(128 - length.min(128)).unwrap_or(0),
-        )
-        .into(),
-    }
+fn is_host(network: IpNet) -> bool {
+    network.prefix_len() == network.max_prefix_len()
 }
 
 /// The networks of all addresses of this host, on whatever interface.
-pub(crate) fn networks(netlink: &mut Netlink) -> Result<Vec<(IpAddr, u8)>> {
+pub(crate) fn networks(netlink: &mut Netlink) -> Result<Vec<IpNet>> {
     let addresses = addresses(netlink)?.into_iter();
     Ok(addresses.map(|address| address.network).collect())
 }
@@ -385,27 +367,4 @@ fn addresses(netlink: &mut Netlink) -> Result<Vec<Address>> {
             |payload| Ok(address(&AddressMessage::parse(payload)?)),
         )
         .context("cannot list addresses")
-}
-
-/// Whether a network (address without host bits, prefix length) has `ip` in it.
-pub(crate) fn contains((net, length): (IpAddr, u8), ip: IpAddr) -> bool {
-    net.is_ipv4() == ip.is_ipv4() && network(ip, length) == net
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn networks_contain_their_hosts() {
-        let net: IpAddr = "192.0.2.128".parse().unwrap();
-        assert_eq!(network("192.0.2.200".parse().unwrap(), 25), net);
-        assert!(contains((net, 25), "192.0.2.129".parse().unwrap()));
-        assert!(!contains((net, 25), "192.0.2.127".parse().unwrap()));
-        assert!(!contains((net, 25), "2001:db8::1".parse().unwrap()));
-        assert_eq!(network(net, 0), IpAddr::from(Ipv4Addr::UNSPECIFIED));
-        assert_eq!(network(net, 32), net);
-        let net6: IpAddr = "2001:db8::".parse().unwrap();
-        assert_eq!(network("2001:db8::1:2".parse().unwrap(), 64), net6);
-    }
 }

@@ -3,6 +3,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use failover_policy::Family;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteNextHop,
     RouteNextHopFlags, RoutePreference, RouteProtocol, RouteScope, RouteType, RouteVia,
@@ -153,8 +154,8 @@ pub(crate) fn metrics(route: &RouteMessage) -> Vec<RouteMetric> {
         .unwrap_or_default()
 }
 
-/// Destination prefix; the unspecified address with length 0 for a default route.
-pub(crate) fn destination(route: &RouteMessage) -> Option<(IpAddr, u8)> {
+/// Destination prefix; that of all addresses for a default route.
+pub(crate) fn destination(route: &RouteMessage) -> Option<IpNet> {
     let address = route
         .attributes
         .iter()
@@ -164,23 +165,23 @@ pub(crate) fn destination(route: &RouteMessage) -> Option<(IpAddr, u8)> {
         });
     let length = route.header.destination_prefix_length;
     match address {
-        Some(address) => Some((address, length)),
-        None if length == 0 => Some((unspecified(&route.header), 0)),
+        Some(address) => IpNet::new(address, length).ok(),
+        None if length == 0 => Some(unspecified(&route.header)),
         None => None,
     }
 }
 
 /// Source prefix of a route that holds for one source only.
-fn source(route: &RouteMessage) -> Option<(IpAddr, u8)> {
+fn source(route: &RouteMessage) -> Option<IpNet> {
     let length = route.header.source_prefix_length;
     let mut attributes = route.attributes.iter();
     attributes.find_map(|attribute| match attribute {
-        RouteAttribute::Source(address) => Some((ip(address)?, length)),
+        RouteAttribute::Source(address) => IpNet::new(ip(address)?, length).ok(),
         _ => None,
     })
 }
 
-fn unspecified(header: &RouteHeader) -> IpAddr {
+fn unspecified(header: &RouteHeader) -> IpNet {
     everywhere(if header.address_family == address_family(Family::V4) {
         Family::V4
     } else {
@@ -188,11 +189,11 @@ fn unspecified(header: &RouteHeader) -> IpAddr {
     })
 }
 
-/// The destination of a default route: the unspecified address.
-pub(crate) fn everywhere(family: Family) -> IpAddr {
+/// The destination of a default route: all addresses.
+pub(crate) fn everywhere(family: Family) -> IpNet {
     match family {
-        Family::V4 => std::net::Ipv4Addr::UNSPECIFIED.into(),
-        Family::V6 => std::net::Ipv6Addr::UNSPECIFIED.into(),
+        Family::V4 => Ipv4Net::default().into(),
+        Family::V6 => Ipv6Net::default().into(),
     }
 }
 
@@ -307,14 +308,14 @@ pub(crate) fn unicast(
     family: Family,
     table: u32,
     protocol: u8,
-    (destination, length): (IpAddr, u8),
+    destination: IpNet,
     hop: Hop,
     metric: u32,
 ) -> RouteMessage {
     let mut route = RouteMessage::default();
     route.header = RouteHeader {
         address_family: address_family(family),
-        destination_prefix_length: length,
+        destination_prefix_length: destination.prefix_len(),
         protocol: RouteProtocol::from(protocol),
         scope: match (family, hop.gateway) {
             (Family::V4, None) => RouteScope::Link,
@@ -330,10 +331,10 @@ pub(crate) fn unicast(
     };
     // RTA_TABLE holds every number, the header's byte only small ones.
     route.attributes.push(RouteAttribute::Table(table));
-    if length > 0 {
+    if destination.prefix_len() > 0 {
         route
             .attributes
-            .push(RouteAttribute::Destination(destination.into()));
+            .push(RouteAttribute::Destination(destination.addr().into()));
     }
     route.attributes.push(RouteAttribute::Oif(hop.ifindex));
     route.attributes.extend(gateway_attribute(family, hop));
@@ -461,11 +462,11 @@ pub(crate) fn describe(route: &RouteMessage) -> String {
         _ => String::new(),
     };
     text += &match destination(route) {
-        Some((address, length)) if length > 0 => format!("{address}/{length}"),
+        Some(destination) if destination.prefix_len() > 0 => destination.to_string(),
         _ => "default".to_owned(),
     };
-    if let Some((source, length)) = source(route) {
-        text += &format!(" from {source}/{length}");
+    if let Some(source) = source(route) {
+        text += &format!(" from {source}");
     }
     // One that leads nowhere names the loopback in IPv6.
     let hops = match route.header.kind {
