@@ -55,6 +55,7 @@
 
 pub mod agent;
 mod aside;
+mod classic_bpf;
 pub mod cli;
 pub mod clock;
 pub mod config;

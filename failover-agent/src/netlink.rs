@@ -7,10 +7,11 @@
 use std::{io, time::Duration};
 
 use anyhow::{Context, Result, bail};
+use nix::libc::{EEXIST, ENOENT, ESRCH, nlmsghdr};
 use rtnetlink::{
     packet_core::{
-        DefaultNla, Emitable, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE,
-        NLMSG_ERROR, NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+        DefaultNla, Emitable, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_ALIGNTO,
+        NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload,
         NetlinkSerializable, NlasIterator,
     },
     sys::{Socket, SocketAddr},
@@ -29,14 +30,9 @@ const DUMP_ATTEMPTS: usize = 8;
 const RETRIES: usize = 3;
 /// The answer lies there when the request is sent. If it does not it never comes: there was no memory for it.
 const LOST: Duration = Duration::from_secs(1);
-/// `struct nlmsghdr` (`include/uapi/linux/netlink.h`).
-const HEADER_LEN: usize = 16;
-/// `NLMSGERR_ATTR_MSG`: the kernel's own words for what was wrong.
-const ERROR_MESSAGE: u16 = 1;
-
-const ENOENT: i32 = 2;
-const EEXIST: i32 = 17;
-const ESRCH: i32 = 3;
+const HEADER_LEN: usize = size_of::<nlmsghdr>();
+/// The kernel's own words for what was wrong (`include/uapi/linux/netlink.h`).
+const NLMSGERR_ATTR_MSG: u16 = 1;
 
 /// The kernel refused a request.
 #[derive(Debug, Error)]
@@ -350,10 +346,10 @@ pub(crate) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Result<NetlinkB
         }
         Some(match NetlinkBuffer::new_checked(bytes) {
             Ok(message) => {
-                // Each message starts at a multiple of 4 (NLMSG_ALIGN).
+                // Each message starts at a multiple of this.
                 let length = usize::try_from(message.length())
                     .unwrap_or(usize::MAX)
-                    .next_multiple_of(4);
+                    .next_multiple_of(NLMSG_ALIGNTO.into());
                 bytes = bytes.get(length..).unwrap_or_default();
                 Ok(message)
             }
@@ -377,7 +373,7 @@ fn answer(payload: &[u8], header_len: usize) -> Result<Result<(), Refused>> {
     }
     let message = NlasIterator::new(rest.get(header_len..).unwrap_or_default())
         .flatten()
-        .find(|attribute| attribute.kind() == ERROR_MESSAGE)
+        .find(|attribute| attribute.kind() == NLMSGERR_ATTR_MSG)
         .map(|attribute| {
             let text = attribute.value();
             String::from_utf8_lossy(text.strip_suffix(b"\0").unwrap_or(text)).into_owned()

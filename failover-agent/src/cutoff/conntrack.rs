@@ -10,21 +10,22 @@
 use std::{fs, io, net::IpAddr};
 
 use anyhow::{Context, Result};
+use nix::libc;
 use rtnetlink::{
     packet_core::{NLA_F_NESTED, NLA_HEADER_SIZE, NlasIterator},
     sys::protocols::NETLINK_NETFILTER,
 };
 
-use super::{Ended, Refusals, Scope};
+use super::{AF_INET, AF_INET6, Ended, Refusals, Scope, byte};
 use crate::netlink::{Message, Netlink};
 
 /// Number of entries in the network namespace of the thread that reads it. Only there if connection tracking is loaded.
 const COUNT: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
 
-const NFNL_SUBSYS_CTNETLINK: u16 = 1 << 8;
-const IPCTNL_MSG_CT_GET: u16 = NFNL_SUBSYS_CTNETLINK | 1;
-const IPCTNL_MSG_CT_DELETE: u16 = NFNL_SUBSYS_CTNETLINK | 2;
-const IPCTNL_MSG_CT_GET_STATS: u16 = NFNL_SUBSYS_CTNETLINK | 5;
+const SUBSYSTEM: u16 = (byte(libc::NFNL_SUBSYS_CTNETLINK) as u16) << 8;
+const IPCTNL_MSG_CT_GET: u16 = SUBSYSTEM | 1;
+const IPCTNL_MSG_CT_DELETE: u16 = SUBSYSTEM | 2;
+const IPCTNL_MSG_CT_GET_STATS: u16 = SUBSYSTEM | 5;
 const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_TUPLE_REPLY: u16 = 2;
 const CTA_ID: u16 = 12;
@@ -36,9 +37,7 @@ const CTA_IP_V4_DST: u16 = 2;
 const CTA_IP_V6_SRC: u16 = 3;
 const CTA_IP_V6_DST: u16 = 4;
 const CTA_PROTO_NUM: u16 = 1;
-const AF_UNSPEC: u8 = 0;
-const AF_INET: u8 = 2;
-const AF_INET6: u8 = 10;
+const AF_UNSPEC: u8 = byte(libc::AF_UNSPEC);
 /// `struct nfgenmsg`.
 const HEADER: usize = 4;
 

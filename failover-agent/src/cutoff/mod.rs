@@ -23,8 +23,24 @@ use std::{
 
 use anyhow::Result;
 use ipnet::IpNet;
+use nix::libc;
 
 use crate::netlink::Refused;
+
+/// Address families and protocols as netlink's messages hold them.
+const AF_INET: u8 = byte(libc::AF_INET);
+const AF_INET6: u8 = byte(libc::AF_INET6);
+const IPPROTO_TCP: u8 = byte(libc::IPPROTO_TCP);
+const IPPROTO_UDP: u8 = byte(libc::IPPROTO_UDP);
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "libc has them as `int`, as the socket calls do; netlink has a byte for them"
+)]
+const fn byte(number: libc::c_int) -> u8 {
+    number as u8
+}
 
 /// How many were ended, and in what time. What could not be ended does not keep the rest from being ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -116,8 +132,8 @@ impl Cutoff {
 impl Ended {
     fn count(&mut self, protocol: u8) {
         match protocol {
-            sockets::IPPROTO_TCP => self.tcp += 1,
-            sockets::IPPROTO_UDP => self.udp += 1,
+            IPPROTO_TCP => self.tcp += 1,
+            IPPROTO_UDP => self.udp += 1,
             _ => self.other += 1,
         }
     }

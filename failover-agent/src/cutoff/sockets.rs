@@ -6,18 +6,16 @@
 use std::{collections::HashSet, fmt, net::IpAddr};
 
 use anyhow::{Context, Result};
+use nix::libc::ENOENT;
 use rtnetlink::sys::protocols::NETLINK_SOCK_DIAG;
 
-use super::{Ended, Refusals, Scope};
+use super::{AF_INET, AF_INET6, Ended, IPPROTO_TCP, IPPROTO_UDP, Refusals, Scope};
 use crate::netlink::{Message, Netlink, Refused};
 
-pub(super) const IPPROTO_TCP: u8 = 6;
-pub(super) const IPPROTO_UDP: u8 = 17;
-const AF_INET: u8 = 2;
-const AF_INET6: u8 = 10;
-
+/// `include/uapi/linux/sock_diag.h`.
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const SOCK_DESTROY: u16 = 21;
+/// `include/uapi/linux/inet_diag.h`.
 const INET_DIAG_REQ_BYTECODE: u16 = 1;
 const INET_DIAG_BC_JMP: u8 = 1;
 const INET_DIAG_BC_S_COND: u8 = 7;
@@ -43,8 +41,6 @@ const UDP_STATES: u32 = 1 << 1;
 const TIMER_TIME_WAIT: u8 = 3;
 /// Of sockets that share ports (SO_REUSEPORT) the kernel finds one at a time: each pass can reveal another.
 const PASSES: usize = 16;
-
-const ENOENT: i32 = 2;
 
 /// `struct inet_diag_sockid`: ports, addresses, interface, cookie.
 type SocketId = [u8; 48];

@@ -156,7 +156,7 @@ fn delete_qdisc(ifindex: u32) -> Result<bool> {
         major: 0xffff,
         minor: 0,
     };
-    request.header.parent = filters::PARENT;
+    request.header.parent = QdiscHandle::CLSACT;
     let request = RouteNetlinkMessage::DelQueueDiscipline(request);
     let answers = Netlink::open_route()?.commit(vec![(request, 0)])?;
     match answers.into_iter().collect::<Result<Vec<()>, Refused>>() {

@@ -1,6 +1,8 @@
 //! The qdisc of kind clsact or ingress on an interface, and its filters, whoever added them. Reads only.
 
 use anyhow::{Context as _, Result};
+use aya_obj::generated::TCA_BPF_ID;
+use nix::libc::{TCA_KIND, TCA_OPTIONS};
 use rtnetlink::{
     packet_core::NlasIterator,
     packet_route::{
@@ -19,20 +21,6 @@ const IFINDEX_AT: usize = 4;
 const HANDLE_AT: usize = 8;
 const PARENT_AT: usize = 12;
 const INFO_AT: usize = 16;
-/// `TCA_KIND` and `TCA_OPTIONS`.
-const KIND: u16 = 1;
-const OPTIONS: u16 = 2;
-/// `TCA_BPF_ID` (include/uapi/linux/pkt_cls.h).
-const BPF_ID: u16 = 11;
-/// Attributes that hold others may say so by a flag, `NLA_F_NESTED`.
-const TYPE_MASK: u16 = 0x3fff;
-
-/// `TC_H_CLSACT`, the same number as `TC_H_INGRESS`.
-pub(super) const PARENT: TcHandle = TcHandle {
-    major: 0xffff,
-    minor: 0xfff1,
-};
-const PARENT_NUMBER: u32 = 0xffff_fff1;
 
 /// A filter. Only what all kinds have in common is read, and the program of one of kind `bpf`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +44,7 @@ impl Filter {
 /// The kernel lists those of all interfaces; the question for one it would answer to whoever listens.
 pub(super) fn qdisc(ifindex: u32) -> Result<Option<String>> {
     let request = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::with_index(0));
-    let wanted = (ifindex, PARENT_NUMBER);
+    let wanted = (ifindex, u32::from(TcHandle::CLSACT));
     let kinds = Netlink::open_route()?.dump(&request, |payload| {
         let Some((header, attributes)) = payload.split_first_chunk::<HEADER>() else {
             return Ok(None);
@@ -72,11 +60,10 @@ pub(super) fn qdisc(ifindex: u32) -> Result<Option<String>> {
 pub(super) fn list(ifindex: u32, direction: Direction) -> Result<Vec<Filter>> {
     let mut request = TcMessage::with_index(i32::try_from(ifindex)?);
     request.header.parent = TcHandle {
-        major: 0xffff,
-        // TC_H_MIN_INGRESS and TC_H_MIN_EGRESS, include/uapi/linux/pkt_sched.h.
+        major: TcHandle::CLSACT.major,
         minor: match direction {
-            Direction::Ingress => 0xfff2,
-            Direction::Egress => 0xfff3,
+            Direction::Ingress => TcHandle::MIN_INGRESS,
+            Direction::Egress => TcHandle::MIN_EGRESS,
         },
     };
     let request = RouteNetlinkMessage::GetTrafficFilter(request);
@@ -99,9 +86,9 @@ fn read(payload: &[u8]) -> Option<Filter> {
     }
     let kind = kind(attributes).unwrap_or_default();
     // The numbers of options are each kind's own.
-    let options = attribute(attributes, OPTIONS).filter(|_| kind == "bpf");
+    let options = attribute(attributes, TCA_OPTIONS).filter(|_| kind == "bpf");
     let program = options.and_then(|options| {
-        let id = attribute(&options, BPF_ID)?;
+        let id = attribute(&options, u16::try_from(TCA_BPF_ID).ok()?)?;
         Some(u32::from_ne_bytes(*id.first_chunk()?))
     });
     Some(Filter {
@@ -117,7 +104,7 @@ fn number(header: &[u8; HEADER], at: usize) -> u32 {
 }
 
 fn kind(attributes: &[u8]) -> Option<String> {
-    let text = attribute(attributes, KIND)?;
+    let text = attribute(attributes, TCA_KIND)?;
     let text = text.strip_suffix(b"\0").unwrap_or(&text);
     Some(String::from_utf8_lossy(text).into_owned())
 }
@@ -125,6 +112,6 @@ fn kind(attributes: &[u8]) -> Option<String> {
 /// The value of the first attribute of this type.
 fn attribute(attributes: &[u8], wanted: u16) -> Option<Vec<u8>> {
     let mut all = NlasIterator::new(attributes).flatten();
-    let found = all.find(|attribute| attribute.kind() & TYPE_MASK == wanted)?;
+    let found = all.find(|attribute| attribute.kind() == wanted)?;
     Some(found.value().to_vec())
 }

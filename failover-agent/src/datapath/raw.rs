@@ -10,12 +10,9 @@ use std::{
     path::Path,
 };
 
+use aya_obj::generated::bpf_cmd;
 use nix::libc;
 use tokio::io::{Interest, unix::AsyncFd};
-
-/// Commands of `bpf(2)`, include/uapi/linux/bpf.h.
-const BPF_OBJ_GET: libc::c_int = 7;
-const BPF_LINK_DETACH: libc::c_int = 34;
 
 /// Lets the runtime wait until `ring` has something to read.
 ///
@@ -48,7 +45,7 @@ pub(super) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
         file_flags: 0,
     };
     // SAFETY: the attributes live until the call returns, and so does the path that they point to.
-    let fd = unsafe { bpf(BPF_OBJ_GET, &attributes) }?;
+    let fd = unsafe { bpf(bpf_cmd::BPF_OBJ_GET, &attributes) }?;
     // SAFETY: the kernel has just opened it for us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
@@ -68,7 +65,7 @@ pub(super) fn detach(link: &OwnedFd) -> io::Result<()> {
         link_fd: link.as_raw_fd(),
     };
     // SAFETY: the attributes live until the call returns, and the descriptor is open.
-    unsafe { bpf(BPF_LINK_DETACH, &attributes) }.map(drop)
+    unsafe { bpf(bpf_cmd::BPF_LINK_DETACH, &attributes) }.map(drop)
 }
 
 /// `bpf(2)`.
@@ -76,12 +73,12 @@ pub(super) fn detach(link: &OwnedFd) -> io::Result<()> {
 /// # Safety
 ///
 /// `attributes` must be what the command reads of `union bpf_attr`, and what it points to must be valid.
-unsafe fn bpf<T>(command: libc::c_int, attributes: &T) -> io::Result<RawFd> {
+unsafe fn bpf<T>(command: bpf_cmd, attributes: &T) -> io::Result<RawFd> {
     // SAFETY: the caller's promise; the kernel reads no more than the size that it is told.
     let result = unsafe {
         libc::syscall(
             libc::SYS_bpf,
-            command,
+            command as libc::c_int,
             std::ptr::from_ref(attributes),
             size_of::<T>(),
         )

@@ -6,7 +6,7 @@ use std::{fs, net::IpAddr};
 
 use anyhow::Result;
 use failover_policy::Family;
-use nix::libc::{EACCES, EHOSTUNREACH, EINVAL, EXDEV};
+use nix::libc::{EACCES, EHOSTUNREACH, EINVAL, EXDEV, RT_TABLE_MAIN};
 
 use super::sysctl::sysctl_key;
 use crate::{
@@ -17,8 +17,6 @@ use crate::{
     },
 };
 
-/// `RT_TABLE_MAIN`.
-const MAIN_TABLE: u32 = 254;
 /// RFC 3704, 2.2: a packet must arrive by the interface by which its answer leaves.
 const STRICT: u8 = 1;
 
@@ -121,7 +119,7 @@ pub(super) fn obstacle(
     match lookup::incoming(netlink, probe.destination, probe.source, ifindex)? {
         Err(EXDEV | EINVAL) => {
             let until_start = lookup::outgoing(netlink, unbound)?
-                .is_ok_and(|way| way.prefix_length == 0 && way.table == MAIN_TABLE);
+                .is_ok_and(|way| way.prefix_length == 0 && way.table == u32::from(RT_TABLE_MAIN));
             Ok(Some(Obstacle::ReversePath { until_start }))
         }
         _ => Ok(None),

@@ -7,6 +7,11 @@ use bytes::Bytes;
 use socket2::{SockFilter, SockRef};
 use surge_ping::{Client, PingIdentifier};
 
+use crate::classic_bpf::{
+    JUMP_IF_EQUAL, LOAD_8_BEHIND_X, LOAD_16_BEHIND_X, LOAD_32_BEHIND_X,
+    LOAD_IPV4_HEADER_LENGTH_TO_X, LOAD_X, RETURN,
+};
+
 /// Behind the token: tells people who capture the traffic what they are looking at.
 const NAME: &[u8] = b"failover-agent probe";
 
@@ -30,15 +35,6 @@ const UNREACHABLE_V6: u32 = 1;
 const TIME_EXCEEDED_V6: u32 = 3;
 const ECHO_REQUEST_V6: u32 = 128;
 const ECHO_REPLY_V6: u32 = 129;
-
-// BPF_LD and BPF_LDX with BPF_IND, BPF_MSH and BPF_IMM; BPF_JMP | BPF_JEQ; BPF_RET.
-const LOAD_32_BEHIND_X: u16 = 0x40;
-const LOAD_16_BEHIND_X: u16 = 0x48;
-const LOAD_8_BEHIND_X: u16 = 0x50;
-const LOAD_X: u16 = 0x01;
-const LOAD_IPV4_HEADER_LENGTH_TO_X: u16 = 0xb1;
-const JUMP_IF_EQUAL: u16 = 0x15;
-const RETURN: u16 = 0x06;
 
 /// What distinguishes the probes of one socket.
 #[derive(Clone, Debug, PartialEq, Eq)]

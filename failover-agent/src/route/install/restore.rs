@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use failover_policy::{Family, PerFamily, UplinkSet};
+use nix::libc::{EACCES, ENOBUFS, ENOMEM, EPERM};
 use rtnetlink::{
     packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_REPLACE},
     packet_route::{RouteNetlinkMessage, route::RouteMessage},
@@ -36,10 +37,6 @@ use crate::{
 /// Refusals that say nothing about the route: it stays on record for another attempt. All others mean that its interface
 /// is down, or its network no longer there: whoever sets that up again also brings the route.
 const TRY_AGAIN: [i32; 4] = [EPERM, ENOMEM, EACCES, ENOBUFS];
-const EPERM: i32 = 1;
-const ENOMEM: i32 = 12;
-const EACCES: i32 = 13;
-const ENOBUFS: i32 = 105;
 
 impl Router {
     /// Puts the displaced routes back, then removes our routes, rules, tables and nexthop objects, and sets the multipath hash

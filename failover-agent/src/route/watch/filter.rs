@@ -5,35 +5,25 @@
 
 use std::collections::BTreeSet;
 
+use nix::libc::{
+    NUD_FAILED, RT_TABLE_MAIN, RTA_GATEWAY, RTA_OIF, RTM_DELADDR, RTM_DELLINK, RTM_DELQDISC,
+    RTM_DELROUTE, RTM_DELRULE, RTM_DELTFILTER, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWNEIGH,
+    RTM_NEWROUTE, RTN_UNICAST, RTPROT_KERNEL,
+};
 use socket2::SockFilter;
 
-use crate::route::wire::nexthop::RTM_DELNEXTHOP;
+use crate::{
+    classic_bpf::{
+        COPY_TO_X, FIND_ATTRIBUTE, JUMP, JUMP_IF_EQUAL, LOAD_8, LOAD_8_BEHIND_X, LOAD_16, LOAD_32,
+        LOAD_32_BEHIND_X, LOAD_NUMBER, LOAD_X, RETURN,
+    },
+    route::wire::nexthop::RTM_DELNEXTHOP,
+};
 
-pub(crate) const RTM_NEWLINK: u16 = 16;
-pub(crate) const RTM_DELLINK: u16 = 17;
-pub(crate) const RTM_NEWADDR: u16 = 20;
-pub(crate) const RTM_DELADDR: u16 = 21;
-pub(crate) const RTM_NEWROUTE: u16 = 24;
-pub(crate) const RTM_DELROUTE: u16 = 25;
-pub(crate) const RTM_NEWNEIGH: u16 = 28;
-pub(crate) const RTM_DELRULE: u16 = 33;
-pub(crate) const RTM_DELQDISC: u16 = 37;
-pub(crate) const RTM_DELTFILTER: u16 = 45;
-
-/// `NUD_FAILED`.
-const FAILED: u16 = 0x20;
-/// `FRA_PROTOCOL`.
-const RULE_PROTOCOL: u32 = 21;
-/// `RTA_OIF`, `RTA_GATEWAY`, `RTA_VIA`.
-const ROUTE_OIF: u32 = 4;
-const ROUTE_GATEWAY: u32 = 5;
-const ROUTE_VIA: u32 = 18;
-/// `RTPROT_KERNEL`.
-const BY_KERNEL: u32 = 2;
-/// `RT_TABLE_MAIN`.
-const MAIN: u32 = 254;
-/// `RTN_UNICAST`.
-const UNICAST: u32 = 1;
+/// `include/uapi/linux/fib_rules.h`.
+const FRA_PROTOCOL: u32 = 21;
+/// `include/uapi/linux/rtnetlink.h`; libc has it for glibc only.
+const RTA_VIA: u32 = 18;
 
 /// Offset of `nlmsg_type`.
 const TYPE: u32 = 4;
@@ -57,21 +47,6 @@ const STATE: u32 = 24;
 const ATTRIBUTES: u32 = 28;
 /// Size of `struct nlattr`.
 const ATTRIBUTE_HEADER: u32 = 4;
-
-// BPF_LD, BPF_LDX, BPF_JMP, BPF_MISC and BPF_RET with their modes.
-const LOAD_32: u16 = 0x20;
-const LOAD_16: u16 = 0x28;
-const LOAD_8: u16 = 0x30;
-const LOAD_8_BEHIND_X: u16 = 0x50;
-const LOAD_32_BEHIND_X: u16 = 0x40;
-const LOAD_NUMBER: u16 = 0x00;
-const LOAD_X: u16 = 0x01;
-const JUMP: u16 = 0x05;
-const JUMP_IF_EQUAL: u16 = 0x15;
-const COPY_TO_X: u16 = 0x07;
-const RETURN: u16 = 0x06;
-/// `SKF_AD_OFF + SKF_AD_NLATTR`: finds attribute X among those from offset A on; A becomes its offset, or 0.
-const FIND_ATTRIBUTE: u32 = 0xffff_f000 + 12;
 
 /// Where a jump leads.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -137,29 +112,29 @@ pub(crate) fn program(own_port: u32, protocol: u8, uplinks: &BTreeSet<u32>) -> V
         Jump(0, Accept),
         Do(LOAD_8, ROUTE_PROTOCOL),
         Jump(u32::from(protocol), Accept),
-        Jump(BY_KERNEL, Drop),
+        Jump(u32::from(RTPROT_KERNEL), Drop),
         Do(LOAD_8, ROUTE_TABLE),
-        Jump(MAIN, InMain),
+        Jump(u32::from(RT_TABLE_MAIN), InMain),
         Do(RETURN, 0),
         Mark(InMain),
         Do(LOAD_8, ROUTE_KIND),
-        Jump(UNICAST, Unicast),
+        Jump(u32::from(RTN_UNICAST), Unicast),
         Do(RETURN, 0),
         Mark(Unicast),
         Do(LOAD_NUMBER, ATTRIBUTES),
-        Do(LOAD_X, ROUTE_GATEWAY),
+        Do(LOAD_X, u32::from(RTA_GATEWAY)),
         Do(LOAD_8, FIND_ATTRIBUTE),
         Jump(0, NoGateway),
         Do(RETURN, 0),
         Mark(NoGateway),
         Do(LOAD_NUMBER, ATTRIBUTES),
-        Do(LOAD_X, ROUTE_VIA),
+        Do(LOAD_X, RTA_VIA),
         Do(LOAD_8, FIND_ATTRIBUTE),
         Jump(0, OnLink),
         Do(RETURN, 0),
         Mark(OnLink),
         Do(LOAD_NUMBER, ATTRIBUTES),
-        Do(LOAD_X, ROUTE_OIF),
+        Do(LOAD_X, u32::from(RTA_OIF)),
         Do(LOAD_8, FIND_ATTRIBUTE),
         Jump(0, Drop),
         Do(COPY_TO_X, 0),
@@ -167,7 +142,7 @@ pub(crate) fn program(own_port: u32, protocol: u8, uplinks: &BTreeSet<u32>) -> V
         Go(Index),
         Mark(Rule),
         Do(LOAD_NUMBER, ATTRIBUTES),
-        Do(LOAD_X, RULE_PROTOCOL),
+        Do(LOAD_X, FRA_PROTOCOL),
         Do(LOAD_8, FIND_ATTRIBUTE),
         Jump(0, Drop),
         Do(COPY_TO_X, 0),
@@ -180,7 +155,7 @@ pub(crate) fn program(own_port: u32, protocol: u8, uplinks: &BTreeSet<u32>) -> V
         Do(RETURN, 0),
         Mark(Neighbour),
         Do(LOAD_16, STATE),
-        Jump(host_16(FAILED), OfUplink),
+        Jump(host_16(NUD_FAILED), OfUplink),
         Do(RETURN, 0),
         Mark(OfUplink),
         Do(LOAD_32, IFINDEX),

@@ -14,7 +14,10 @@ use std::{
 
 use anyhow::{Context, Result};
 use failover_policy::{Family, PerUplink};
-use nix::net::if_::if_nametoindex;
+use nix::{
+    libc::{ENOBUFS, RTM_DELQDISC, RTM_DELTFILTER},
+    net::if_::if_nametoindex,
+};
 use rtnetlink::{
     MulticastGroup,
     packet_core::{NetlinkBuffer, NetlinkMessage, NetlinkPayload},
@@ -82,8 +85,6 @@ impl Watched {
         }
     }
 }
-
-const ENOBUFS: i32 = 105;
 
 /// How long after a refusal the kernel is asked again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -260,10 +261,7 @@ impl Observer {
 
     fn read(&mut self, message: NetlinkBuffer<&[u8]>) -> Result<Option<Change>> {
         // Filters come in kinds that nobody here knows.
-        if matches!(
-            message.message_type(),
-            filter::RTM_DELQDISC | filter::RTM_DELTFILTER
-        ) {
+        if matches!(message.message_type(), RTM_DELQDISC | RTM_DELTFILTER) {
             return Ok(self.programs(message.port_number(), message.payload()));
         }
         // `netlink-packet-route` does not know it.

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use failover_policy::Family;
+use nix::libc::{EAFNOSUPPORT, ENOENT, EOPNOTSUPP};
 use rtnetlink::{
     packet_core::{NetlinkSerializable, Parseable},
     packet_route::{
@@ -16,10 +17,6 @@ use crate::netlink::{Netlink, Refused};
 
 /// A change to routes, rules or neighbours.
 pub(crate) type Request = crate::netlink::Request<RouteNetlinkMessage>;
-
-const ENOENT: i32 = 2;
-const EOPNOTSUPP: i32 = 95;
-const EAFNOSUPPORT: i32 = 97;
 
 impl Netlink {
     /// Opens a socket for the kernel's routing.

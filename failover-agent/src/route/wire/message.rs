@@ -13,8 +13,8 @@ use super::done::Object;
 use super::list::address_family;
 use crate::interface;
 
-/// `RT_TABLE_MAIN`.
-pub(crate) const MAIN_TABLE: u32 = 254;
+/// The main table.
+pub(crate) const MAIN_TABLE: u32 = RouteHeader::RT_TABLE_MAIN as u32;
 /// Clock ticks a second in `RTA_CACHEINFO` (`USER_HZ`, 100 on every architecture that Rust's std supports).
 const USER_HZ: u32 = 100;
 

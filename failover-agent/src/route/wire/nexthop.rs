@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context, Result};
 use failover_policy::Family;
+use nix::libc::EOPNOTSUPP;
 use rtnetlink::packet_core::{NLA_F_NESTED, NlasIterator};
 
 use super::{
@@ -30,8 +31,6 @@ const NHA_RES_GROUP_BUCKETS: u16 = 1;
 const NHA_RES_GROUP_IDLE_TIMER: u16 = 2;
 const NEXTHOP_GRP_TYPE_RES: u16 = 1;
 const RTNH_F_ONLINK: u32 = 4;
-
-const EOPNOTSUPP: i32 = 95;
 
 /// `struct nhmsg`: family, scope, protocol, reserved (a byte each), flags.
 const HEADER_LEN: usize = 8;
