@@ -12,7 +12,7 @@ use std::{fs, io, net::IpAddr};
 use anyhow::{Context, Result};
 use nix::libc;
 use rtnetlink::{
-    packet_core::{NLA_F_NESTED, NLA_HEADER_SIZE, NlasIterator},
+    packet_core::{DecodeError, NLA_F_NESTED, NLA_HEADER_SIZE, NlasIterator},
     sys::protocols::NETLINK_NETFILTER,
 };
 
@@ -139,10 +139,10 @@ impl Flow {
 }
 
 /// Reads an entry; None if it is not in `scope`.
-fn flow(payload: &[u8], scope: &Scope) -> Result<Option<Flow>> {
+fn flow(payload: &[u8], scope: &Scope) -> Result<Option<Flow>, DecodeError> {
     let (header, attributes) = payload
         .split_first_chunk::<HEADER>()
-        .context("conntrack: entry too short")?;
+        .ok_or("conntrack: entry too short")?;
     let (mut original, mut reply, mut zone, mut id) = (None, None, None, None);
     for (kind, value) in values(attributes) {
         match kind {
@@ -169,7 +169,7 @@ fn flow(payload: &[u8], scope: &Scope) -> Result<Option<Flow>> {
         family: header[0],
         original: original.to_vec(),
         zone: zone.map(<[u8]>::to_vec),
-        id: id.context("conntrack: entry without id")?.to_vec(),
+        id: id.ok_or("conntrack: entry without id")?.to_vec(),
         protocol: protocol.and_then(<[u8]>::first).copied().unwrap_or(0),
     }))
 }

@@ -233,7 +233,7 @@ fn dump(netlink: &mut Netlink, protocol: Protocol, message: &Message) -> Result<
             let id: &SocketId = payload
                 .get(4..)
                 .and_then(<[u8]>::first_chunk)
-                .context("sock_diag: entry too short")?;
+                .ok_or("sock_diag: entry too short")?;
             Ok((payload[2] != TIMER_TIME_WAIT).then_some(*id))
         })
         .with_context(|| format!("cannot list {protocol} sockets"))

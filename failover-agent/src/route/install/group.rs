@@ -38,7 +38,7 @@ use crate::route::{
 };
 use crate::{
     config::RouteConfig,
-    netlink::{Message, Netlink, Refused, Request},
+    netlink::{self, Message, Netlink, Refused, Request},
     store::Store,
 };
 
@@ -149,7 +149,7 @@ impl Router {
         let before = match self.netlink.nexthop(id) {
             Ok(before) => before,
             // A kernel without nexthop objects.
-            Err(error) if error.downcast_ref::<Refused>().is_some() => {
+            Err(error) if error.downcast_ref().and_then(netlink::Error::refused).is_some() => {
                 return Ok(Err(format!("{error:#}")));
             }
             Err(error) => return Err(error),

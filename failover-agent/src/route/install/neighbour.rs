@@ -59,7 +59,7 @@ impl Router {
             &RouteNetlinkMessage::GetNeighbour(message(ifindex, gateway)),
             |payload| Ok(Some(NeighbourMessage::parse(payload)?)),
         ) {
-            Err(error) if error.downcast_ref().is_some_and(Refused::missing) => None,
+            Err(error) if error.refused().is_some_and(Refused::missing) => None,
             found => found?,
         };
         let mut request = message(ifindex, gateway);

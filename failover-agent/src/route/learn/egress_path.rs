@@ -29,7 +29,6 @@ use crate::route::{
 use crate::{
     config::{Gateway, UplinkConfig},
     failure::Failure,
-    netlink::Refused,
 };
 
 impl Router {
@@ -140,8 +139,8 @@ impl Router {
         match answer {
             Ok(route) => Ok(route.as_ref().and_then(message::prefsrc)),
             // No way by it, and so no source.
-            Err(error) if error.is::<Refused>() => Ok(None),
-            Err(error) => Err(error),
+            Err(error) if error.refused().is_some() => Ok(None),
+            Err(error) => Err(error.into()),
         }
     }
 }

@@ -16,7 +16,7 @@ use rtnetlink::{
     },
 };
 
-use crate::netlink::{Netlink, Refused};
+use crate::netlink::Netlink;
 use crate::route::{wire::list::address_family, wire::message};
 
 /// A packet that this host sends.
@@ -148,9 +148,9 @@ fn ask(netlink: &mut Netlink, request: RouteMessage) -> Result<Result<RouteMessa
     });
     match answer {
         Ok(route) => Ok(Ok(route.context("the kernel names no route")?)),
-        Err(error) => match error.downcast_ref::<Refused>() {
+        Err(error) => match error.refused() {
             Some(refused) => Ok(Err(refused.errno)),
-            None => Err(error),
+            None => Err(error.into()),
         },
     }
 }

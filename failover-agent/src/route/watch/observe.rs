@@ -242,7 +242,8 @@ impl Observer {
     fn take_in(&mut self) {
         let buffer = std::mem::take(&mut self.buffer);
         for message in messages(&buffer) {
-            match message.and_then(|message| self.read(message)) {
+            let change = message.map_err(Into::into);
+            match change.and_then(|message| self.read(message)) {
                 Ok(change) => {
                     if matches!(change, Some(Change::Link { .. })) {
                         self.try_to_filter();

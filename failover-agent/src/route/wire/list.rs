@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use failover_policy::Family;
 use nix::libc::{EAFNOSUPPORT, ENOENT, EOPNOTSUPP};
 use rtnetlink::{
-    packet_core::{NetlinkSerializable, Parseable},
+    packet_core::{DecodeError, NetlinkSerializable, Parseable},
     packet_route::{
         AddressFamily, RouteNetlinkMessage,
         route::{RouteHeader, RouteMessage},
@@ -13,7 +13,7 @@ use rtnetlink::{
     sys::protocols::NETLINK_ROUTE,
 };
 
-use crate::netlink::{Netlink, Refused};
+use crate::netlink::{Error, Netlink};
 
 /// A change to routes, rules or neighbours.
 pub(crate) type Request = crate::netlink::Request<RouteNetlinkMessage>;
@@ -29,13 +29,14 @@ impl Netlink {
     pub(crate) fn list<T, M: NetlinkSerializable + Clone>(
         &mut self,
         request: &M,
-        decode: impl Fn(&[u8]) -> Result<Option<T>>,
-    ) -> Result<Vec<T>> {
+        decode: impl Fn(&[u8]) -> Result<Option<T>, DecodeError>,
+    ) -> Result<Vec<T>, Error> {
         match self.dump(request, decode) {
-            Err(error) => match error.downcast_ref::<Refused>().map(|refused| refused.errno) {
-                Some(ENOENT | EOPNOTSUPP | EAFNOSUPPORT) => Ok(Vec::new()),
-                _ => Err(error),
-            },
+            Err(Error::Refused(refused))
+                if matches!(refused.errno, ENOENT | EOPNOTSUPP | EAFNOSUPPORT) =>
+            {
+                Ok(Vec::new())
+            }
             entries => entries,
         }
     }

@@ -8,13 +8,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use anyhow::{Context, Result};
 use failover_policy::Family;
 use nix::libc::EOPNOTSUPP;
-use rtnetlink::packet_core::{NLA_F_NESTED, NlasIterator};
+use rtnetlink::packet_core::{DecodeError, NLA_F_NESTED, NlasIterator};
 
 use super::{
     list::address_family,
     message::{Hop, interface_name},
 };
-use crate::netlink::{Message, Netlink, Refused};
+use crate::netlink::{Error, Message, Netlink};
 
 const RTM_NEWNEXTHOP: u16 = 104;
 pub(crate) const RTM_DELNEXTHOP: u16 = 105;
@@ -115,17 +115,18 @@ impl Nexthop {
     }
 
     /// From the payload of a message about it.
-    pub(crate) fn read(payload: &[u8]) -> Result<Nexthop> {
+    pub(crate) fn read(payload: &[u8]) -> Result<Nexthop, DecodeError> {
         let (header, attributes) = payload
             .split_first_chunk::<HEADER_LEN>()
-            .context("netlink: nexthop too short")?;
+            .ok_or("netlink: nexthop too short")?;
         let [_, _, protocol, _, flags @ ..] = *header;
         let onlink = u32::from_ne_bytes(flags) & RTNH_F_ONLINK != 0;
         let (mut id, mut ifindex, mut gateway) = (0, None, None);
         let (mut group, mut resilient) = (None, false);
         let mut other = false;
         for attribute in NlasIterator::new(attributes) {
-            let attribute = attribute.context("netlink: malformed nexthop")?;
+            let attribute = attribute
+                .map_err(|error| format!("netlink: malformed nexthop: {error}"))?;
             let value = attribute.value();
             match attribute.kind() {
                 NHA_ID => id = number(value)?,
@@ -182,18 +183,12 @@ impl Netlink {
     /// One nexthop object; None if there is none.
     ///
     /// # Errors
-    /// [`Refused`] in the chain if the kernel has no nexthop objects; netlink itself fails.
+    /// [`Error::Refused`] in the chain if the kernel has no nexthop objects; netlink itself fails.
     pub(crate) fn nexthop(&mut self, id: u32) -> Result<Option<Nexthop>> {
         let request = message(RTM_GETNEXTHOP, 0, 0, 0, Some(id));
         let found = self.get(&request, |payload| Nexthop::read(payload).map(Some));
         match found {
-            Err(error)
-                if error
-                    .downcast_ref::<Refused>()
-                    .is_some_and(Refused::missing) =>
-            {
-                Ok(None)
-            }
+            Err(Error::Refused(refused)) if refused.missing() => Ok(None),
             found => found.with_context(|| format!("cannot read nexthop {id}")),
         }
     }
@@ -206,10 +201,8 @@ impl Netlink {
         let request = message(RTM_GETNEXTHOPBUCKET, 0, 0, 0, None);
         match self.dump(&request, |_| Ok(None::<()>)) {
             Ok(_) => Ok(true),
-            Err(error) => match error.downcast_ref::<Refused>() {
-                Some(refused) if refused.errno == EOPNOTSUPP => Ok(false),
-                _ => Err(error).context("cannot list nexthop buckets"),
-            },
+            Err(Error::Refused(refused)) if refused.errno == EOPNOTSUPP => Ok(false),
+            Err(error) => Err(error).context("cannot list nexthop buckets"),
         }
     }
 
@@ -237,7 +230,7 @@ fn entry((id, weight): &(u32, u32)) -> [u8; ENTRY_LEN] {
     [a, b, c, d, weight, 0, 0, 0]
 }
 
-fn members(value: &[u8]) -> Result<Vec<(u32, u32)>> {
+fn members(value: &[u8]) -> Result<Vec<(u32, u32)>, DecodeError> {
     let entries = value.chunks_exact(ENTRY_LEN).map(|entry| {
         let weight = u32::from(entry[4]) + (u32::from(entry[5]) << 8) + 1;
         Ok((number(&entry[..4])?, weight))
@@ -245,16 +238,18 @@ fn members(value: &[u8]) -> Result<Vec<(u32, u32)>> {
     entries.collect()
 }
 
-fn number(value: &[u8]) -> Result<u32> {
-    let bytes = value.try_into().context("netlink: not a 32-bit number")?;
+fn number(value: &[u8]) -> Result<u32, DecodeError> {
+    let bytes = value
+        .try_into()
+        .map_err(|_| "netlink: not a 32-bit number")?;
     Ok(u32::from_ne_bytes(bytes))
 }
 
-fn address(value: &[u8]) -> Result<IpAddr> {
+fn address(value: &[u8]) -> Result<IpAddr, DecodeError> {
     if let Ok(octets) = <[u8; 4]>::try_from(value) {
         return Ok(Ipv4Addr::from(octets).into());
     }
-    let octets: [u8; 16] = value.try_into().context("netlink: not an address")?;
+    let octets: [u8; 16] = value.try_into().map_err(|_| "netlink: not an address")?;
     Ok(Ipv6Addr::from(octets).into())
 }
 

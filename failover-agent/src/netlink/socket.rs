@@ -1,4 +1,4 @@
-//! Blocking netlink: requests, answers, dumps, whatever the protocol (routing, socket diagnosis, netfilter).
+//! The socket.
 //!
 //! Blocking on purpose. The kernel works a request off inside `send`, and its answer lies in the receive queue when
 //! `send` returns: there is nothing to wait for. So a switch is a handful of system calls in a row, without a
@@ -6,18 +6,20 @@
 
 use std::{io, time::Duration};
 
-use anyhow::{Context, Result, bail};
-use nix::libc::{EEXIST, ENOENT, ESRCH, nlmsghdr};
+use nix::libc::nlmsghdr;
 use rtnetlink::{
     packet_core::{
-        DefaultNla, Emitable, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_ALIGNTO,
-        NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload,
-        NetlinkSerializable, NlasIterator,
+        DecodeError, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE,
+        NLMSG_ERROR, NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
     },
     sys::{Socket, SocketAddr},
 };
 use socket2::SockRef;
-use thiserror::Error;
+
+use super::{
+    error::{Error, Refused},
+    message::{Request, answer, messages},
+};
 
 /// The kernel fills dumps in pieces of at most 32 KiB (`netlink_dump` in `net/netlink/af_netlink.c`).
 pub(crate) const RECEIVE_BUFFER: usize = 64 * 1024;
@@ -31,71 +33,6 @@ const RETRIES: usize = 3;
 /// The answer lies there when the request is sent. If it does not it never comes: there was no memory for it.
 const LOST: Duration = Duration::from_secs(1);
 const HEADER_LEN: usize = size_of::<nlmsghdr>();
-/// The kernel's own words for what was wrong (`include/uapi/linux/netlink.h`).
-const NLMSGERR_ATTR_MSG: u16 = 1;
-
-/// The kernel refused a request.
-#[derive(Debug, Error)]
-#[error("{}{}", io::Error::from_raw_os_error(*errno), message.as_ref().map(|m| format!(": {m}")).unwrap_or_default())]
-pub(crate) struct Refused {
-    /// Positive error number.
-    pub(crate) errno: i32,
-    /// What the kernel says about it.
-    pub(crate) message: Option<String>,
-}
-
-impl Refused {
-    /// What was to be added is there already.
-    pub(crate) fn exists(&self) -> bool {
-        self.errno == EEXIST
-    }
-
-    /// What was to be removed is not there (any more).
-    pub(crate) fn missing(&self) -> bool {
-        self.errno == ESRCH || self.errno == ENOENT
-    }
-}
-
-/// Netlink itself has failed: the kernel may have carried out what it was asked, or not.
-#[derive(Debug, Error)]
-#[error("netlink: {0}: {1}")]
-struct Unheard(&'static str, io::Error);
-
-/// A change to ask of the kernel: the message and its `NLM_F_*` flags besides REQUEST and ACK.
-pub(crate) type Request<M> = (M, u16);
-
-/// A message of a protocol that we write by hand.
-#[derive(Clone)]
-pub(crate) struct Message {
-    /// `nlmsg_type`.
-    pub(crate) kind: u16,
-    /// The protocol's header, then attributes.
-    pub(crate) payload: Vec<u8>,
-}
-
-impl Message {
-    /// Appends an attribute (`struct nlattr`), padded to a multiple of 4.
-    pub(crate) fn attribute(&mut self, kind: u16, value: &[u8]) {
-        let attribute = DefaultNla::new(kind, value.to_vec());
-        let start = self.payload.len();
-        self.payload.resize(start + attribute.buffer_len(), 0);
-        attribute.emit(&mut self.payload[start..]);
-    }
-}
-
-impl NetlinkSerializable for Message {
-    fn message_type(&self) -> u16 {
-        self.kind
-    }
-
-    fn buffer_len(&self) -> usize {
-        self.payload.len()
-    }
-
-    fn serialize(&self, buffer: &mut [u8]) {
-        buffer.copy_from_slice(&self.payload);
-    }
-}
 
 /// The socket.
 pub(crate) struct Netlink {
@@ -151,7 +88,7 @@ impl Netlink {
     pub(crate) fn commit<M: NetlinkSerializable>(
         &mut self,
         requests: Vec<Request<M>>,
-    ) -> Result<Vec<Result<(), Refused>>> {
+    ) -> Result<Vec<Result<(), Refused>>, Error> {
         let mut answers = Vec::with_capacity(requests.len());
         let mut requests = requests.into_iter().peekable();
         while requests.peek().is_some() {
@@ -163,7 +100,7 @@ impl Netlink {
     fn commit_batch<M: NetlinkSerializable>(
         &mut self,
         requests: Vec<Request<M>>,
-    ) -> Result<Vec<Result<(), Refused>>> {
+    ) -> Result<Vec<Result<(), Refused>>, Error> {
         let first = self.sequence.wrapping_add(1);
         let last = requests.len() - 1;
         let mut bytes = Vec::new();
@@ -183,7 +120,10 @@ impl Netlink {
                 let index = usize::try_from(index).unwrap_or(usize::MAX);
                 // Anything else is a leftover of a dump that was given up.
                 if index <= last && message.message_type() == NLMSG_ERROR {
-                    answers[index] = answer(message.payload(), HEADER_LEN)?;
+                    answers[index] = match answer(message.payload(), HEADER_LEN) {
+                        Err(Error::Refused(refused)) => Err(refused),
+                        answer => Ok(answer?),
+                    };
                     if index == last {
                         return Ok(answers);
                     }
@@ -195,19 +135,19 @@ impl Netlink {
     /// Asks for a list. `decode` gets the payload of each entry and may skip it.
     ///
     /// # Errors
-    /// [`Refused`] in the chain if the kernel refuses; netlink itself fails.
+    /// [`Error::Refused`] if the kernel refuses; the others if netlink itself fails.
     pub(crate) fn dump<T, M: NetlinkSerializable + Clone>(
         &mut self,
         request: &M,
-        mut decode: impl FnMut(&[u8]) -> Result<Option<T>>,
-    ) -> Result<Vec<T>> {
+        mut decode: impl FnMut(&[u8]) -> Result<Option<T>, DecodeError>,
+    ) -> Result<Vec<T>, Error> {
         for _ in 0..DUMP_ATTEMPTS {
             let entries = self.ask(request, NLM_F_DUMP, &mut decode)?;
             if let Some(entries) = entries {
                 return Ok(entries);
             }
         }
-        bail!("the kernel's list changes faster than it can be read")
+        Err(Error::Unsteady)
     }
 
     /// Asks for one entry by its key.
@@ -217,8 +157,8 @@ impl Netlink {
     pub(crate) fn get<T, M: NetlinkSerializable + Clone>(
         &mut self,
         request: &M,
-        mut decode: impl FnMut(&[u8]) -> Result<Option<T>>,
-    ) -> Result<Option<T>> {
+        mut decode: impl FnMut(&[u8]) -> Result<Option<T>, DecodeError>,
+    ) -> Result<Option<T>, Error> {
         let entries = self.ask(request, NLM_F_ACK, &mut decode)?;
         Ok(entries.into_iter().flatten().next())
     }
@@ -229,12 +169,12 @@ impl Netlink {
         &mut self,
         request: &M,
         flags: u16,
-        decode: &mut impl FnMut(&[u8]) -> Result<Option<T>>,
-    ) -> Result<Option<Vec<T>>> {
+        decode: &mut impl FnMut(&[u8]) -> Result<Option<T>, DecodeError>,
+    ) -> Result<Option<Vec<T>>, Error> {
         let mut failures = 0;
         loop {
             match self.collect(request.clone(), flags, &mut *decode) {
-                Err(error) if error.is::<Unheard>() && failures < RETRIES => {
+                Err(error) if matches!(error, Error::Io { .. }) && failures < RETRIES => {
                     failures += 1;
                     self.renew();
                 }
@@ -248,8 +188,8 @@ impl Netlink {
         &mut self,
         request: M,
         flags: u16,
-        mut decode: impl FnMut(&[u8]) -> Result<Option<T>>,
-    ) -> Result<Option<Vec<T>>> {
+        mut decode: impl FnMut(&[u8]) -> Result<Option<T>, DecodeError>,
+    ) -> Result<Option<Vec<T>>, Error> {
         let mut bytes = Vec::new();
         let sequence = self.append(&mut bytes, request, flags);
         self.send(&bytes)?;
@@ -264,15 +204,14 @@ impl Netlink {
                 }
                 intact &= message.flags() & NLM_F_DUMP_INTR == 0;
                 // A dump that fails on the way ends with DONE and an error number, one that cannot start with ERROR.
-                let result = match message.message_type() {
+                match message.message_type() {
                     NLMSG_DONE => answer(message.payload(), 0)?,
                     NLMSG_ERROR => answer(message.payload(), HEADER_LEN)?,
                     _ => {
                         entries.extend(decode(message.payload())?);
                         continue;
                     }
-                };
-                result?;
+                }
                 return Ok(intact.then_some(entries));
             }
         }
@@ -298,29 +237,38 @@ impl Netlink {
         self.sequence
     }
 
-    fn send(&mut self, bytes: &[u8]) -> Result<()> {
+    fn send(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let mut failures = 0;
         loop {
             match self.socket.send(bytes, 0) {
                 Ok(sent) if sent == bytes.len() => return Ok(()),
-                Ok(sent) => bail!("netlink: sent {sent} of {} bytes", bytes.len()),
+                Ok(sent) => {
+                    let length = bytes.len();
+                    return Err(Error::Truncated { sent, length });
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // Nothing was asked yet.
                 Err(_) if failures < RETRIES => {
                     failures += 1;
                     self.renew();
                 }
-                Err(error) => return Err(Unheard("send", error).into()),
+                Err(source) => {
+                    let call = "send";
+                    return Err(Error::Io { call, source });
+                }
             }
         }
     }
 
-    fn receive(&mut self) -> Result<()> {
+    fn receive(&mut self) -> Result<(), Error> {
         self.buffer.clear();
         loop {
             match self.socket.recv(&mut self.buffer, 0) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Unheard("receive", error).into()),
+                Err(source) => {
+                    let call = "receive";
+                    return Err(Error::Io { call, source });
+                }
                 Ok(_) => return Ok(()),
             }
         }
@@ -336,50 +284,4 @@ fn set_up(socket: &Socket) -> io::Result<()> {
     // Let the kernel filter dumps, so that a full routing table is not copied to us.
     socket.set_netlink_get_strict_chk(true)?;
     SockRef::from(socket).set_read_timeout(Some(LOST))
-}
-
-/// The messages in a datagram.
-pub(crate) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Result<NetlinkBuffer<&[u8]>>> {
-    std::iter::from_fn(move || {
-        if bytes.is_empty() {
-            return None;
-        }
-        Some(match NetlinkBuffer::new_checked(bytes) {
-            Ok(message) => {
-                // Each message starts at a multiple of this.
-                let length = usize::try_from(message.length())
-                    .unwrap_or(usize::MAX)
-                    .next_multiple_of(NLMSG_ALIGNTO.into());
-                bytes = bytes.get(length..).unwrap_or_default();
-                Ok(message)
-            }
-            Err(error) => {
-                bytes = &[];
-                Err(error).context("netlink: malformed message")
-            }
-        })
-    })
-}
-
-/// Reads the payload of `NLMSG_ERROR` or `NLMSG_DONE`: the negative error number (0: done), the header of what was asked
-/// (ERROR only), attributes.
-fn answer(payload: &[u8], header_len: usize) -> Result<Result<(), Refused>> {
-    let (code, rest) = payload
-        .split_first_chunk::<4>()
-        .context("netlink: answer too short")?;
-    let code = i32::from_ne_bytes(*code);
-    if code == 0 {
-        return Ok(Ok(()));
-    }
-    let message = NlasIterator::new(rest.get(header_len..).unwrap_or_default())
-        .flatten()
-        .find(|attribute| attribute.kind() == NLMSGERR_ATTR_MSG)
-        .map(|attribute| {
-            let text = attribute.value();
-            String::from_utf8_lossy(text.strip_suffix(b"\0").unwrap_or(text)).into_owned()
-        });
-    Ok(Err(Refused {
-        errno: -code,
-        message,
-    }))
 }
