@@ -47,7 +47,9 @@ impl NetlinkSerializable for Message {
 }
 
 /// The messages in a datagram.
-pub(crate) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Result<NetlinkBuffer<&[u8]>, DecodeError>> {
+pub(crate) fn messages(
+    mut bytes: &[u8],
+) -> impl Iterator<Item = Result<NetlinkBuffer<&[u8]>, DecodeError>> {
     std::iter::from_fn(move || {
         if bytes.is_empty() {
             return None;

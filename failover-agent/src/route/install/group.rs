@@ -149,7 +149,12 @@ impl Router {
         let before = match self.netlink.nexthop(id) {
             Ok(before) => before,
             // A kernel without nexthop objects.
-            Err(error) if error.downcast_ref().and_then(netlink::Error::refused).is_some() => {
+            Err(error)
+                if error
+                    .downcast_ref()
+                    .and_then(netlink::Error::refused)
+                    .is_some() =>
+            {
                 return Ok(Err(format!("{error:#}")));
             }
             Err(error) => return Err(error),

@@ -125,8 +125,8 @@ impl Nexthop {
         let (mut group, mut resilient) = (None, false);
         let mut other = false;
         for attribute in NlasIterator::new(attributes) {
-            let attribute = attribute
-                .map_err(|error| format!("netlink: malformed nexthop: {error}"))?;
+            let attribute =
+                attribute.map_err(|error| format!("netlink: malformed nexthop: {error}"))?;
             let value = attribute.value();
             match attribute.kind() {
                 NHA_ID => id = number(value)?,
