@@ -13,7 +13,7 @@ use crate::{
     netlink::Netlink,
     route::{
         Link,
-        lookup::{self, Outgoing, family_of},
+        lookup::{self, FoundRoute, Outgoing, Verdict, family_of},
     },
 };
 
@@ -102,11 +102,11 @@ pub(super) fn obstacle(
         bound_to: None,
         ..probe
     };
-    if lookup::outgoing(netlink, probe)?.is_err() {
+    if let Verdict::Refused(_) = lookup::outgoing(netlink, probe)? {
         // Without the interface the kernel tells whether a route refuses (`fib_props` in net/ipv4/fib_semantics.c).
         let wanted = matches!(
             lookup::outgoing(netlink, unbound)?,
-            Err(EHOSTUNREACH | EINVAL | EACCES)
+            Verdict::Refused(EHOSTUNREACH | EINVAL | EACCES)
         );
         return Ok((!wanted).then_some(Obstacle::NoRoute));
     }
@@ -117,9 +117,12 @@ pub(super) fn obstacle(
         return Ok(None);
     }
     match lookup::incoming(netlink, probe.destination, probe.source, ifindex)? {
-        Err(EXDEV | EINVAL) => {
-            let until_start = lookup::outgoing(netlink, unbound)?
-                .is_ok_and(|way| way.prefix_length == 0 && way.table == u32::from(RT_TABLE_MAIN));
+        Verdict::Refused(EXDEV | EINVAL) => {
+            let until_start = matches!(
+                lookup::outgoing(netlink, unbound)?,
+                Verdict::Passes(FoundRoute { table, prefix_length: 0 })
+                    if table == u32::from(RT_TABLE_MAIN)
+            );
             Ok(Some(Obstacle::ReversePath { until_start }))
         }
         _ => Ok(None),

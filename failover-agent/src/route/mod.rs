@@ -14,6 +14,7 @@
 //! | `install` | what is wanted, and how it gets into the kernel and out again |
 //! | `watch` | the kernel's notifications: what wakes the agent, and who made a change |
 
+mod error;
 mod install;
 mod learn;
 mod link;

@@ -14,7 +14,7 @@ use rtnetlink::packet_route::{link::LinkFlags, route::RouteProtocol};
 use tracing::warn;
 
 use super::survey::{self, Interface, Survey};
-use crate::route::{link::EgressPath, link::Link, router::Router};
+use crate::route::{error::Error, link::EgressPath, link::Link, router::Router};
 use crate::{
     config::{Config, UplinkConfig},
     failure::Failure,
@@ -107,15 +107,19 @@ impl Router {
             };
             let mut failures = Vec::new();
             for family in Family::ALL {
-                match self.path(survey, uplink, family)? {
+                match self.path(survey, uplink, family) {
                     Ok(path) => link.families[family] = Some(path),
-                    Err(failure @ Failure::GatewayOffLink { .. })
+                    Err(Error::Failure(failure @ Failure::GatewayOffLink { .. }))
                         if !survey.may_reach_more(link.ifindex, family) =>
                     {
                         return Err(failure.into());
                     }
-                    Err(failure) if has_targets(uplink, family) => failures.push(failure),
-                    Err(_) => {}
+                    Err(Error::Failure(failure)) => {
+                        if has_targets(uplink, family) {
+                            failures.push(failure);
+                        }
+                    }
+                    Err(error) => return Err(error.into()),
                 }
             }
             let probed =
@@ -151,13 +155,14 @@ impl Router {
                 continue;
             };
             for family in Family::ALL {
-                let path = match self.path(&survey, uplink, family)? {
+                let path = match self.path(&survey, uplink, family) {
                     Ok(path) => Some(path),
-                    Err(failure) => {
+                    Err(Error::Failure(failure)) => {
                         let reason = failure.to_string();
                         self.missing.reasons.insert((id, family), reason);
                         None
                     }
+                    Err(error) => return Err(error.into()),
                 };
                 link.families[family] = self.lingering(id, &link, family, path);
             }

@@ -20,6 +20,7 @@ use super::{
     survey::{Address, Interface, Survey, is_link_local},
 };
 use crate::route::{
+    error::Error,
     link::EgressPath,
     link::Template,
     router::Router,
@@ -33,18 +34,18 @@ use crate::{
 
 impl Router {
     /// How one family leaves by an uplink, learned from others' routes, or remembered from them.
+    ///
+    /// # Errors
+    /// A [`Failure`]: it does not leave by it. Or netlink fails.
     pub(crate) fn path(
         &mut self,
         survey: &Survey,
         uplink: &UplinkConfig,
         family: Family,
-    ) -> Result<Result<EgressPath, Failure>> {
-        let interface = match survey.interface(uplink) {
-            Ok(interface) => interface,
-            Err(failure) => return Ok(Err(failure)),
-        };
+    ) -> Result<EgressPath, Error> {
+        let interface = survey.interface(uplink)?;
         if let Some(vrf) = survey.vrf(interface) {
-            return Ok(Err(Failure::InVrf {
+            return Err(Error::Failure(Failure::InVrf {
                 uplink: uplink.name.clone(),
                 interface: interface.name.clone(),
                 vrf,
@@ -76,14 +77,12 @@ impl Router {
         let sourceless = survey
             .sources(interface.index, family, target(uplink, family))
             .is_empty();
-        let mut next_hop = match next_hop_of(uplink, family, &near, &routes, learned) {
-            Ok(next_hop) => next_hop,
+        let next_hop = next_hop_of(uplink, family, &near, &routes, learned);
+        let mut next_hop = next_hop.map_err(|failure| match failure {
             // The address comes first; with it, the gateway may be known.
-            Err(Failure::NoGateway { .. }) if sourceless => {
-                return Ok(Err(no_source(uplink, interface, family)));
-            }
-            Err(failure) => return Ok(Err(failure)),
-        };
+            Failure::NoGateway { .. } if sourceless => no_source(uplink, interface, family),
+            failure => failure,
+        })?;
         if let Some(source) = given_source(uplink, family) {
             next_hop.template.prefsrc = Some(source);
         }
@@ -92,7 +91,7 @@ impl Router {
             true => self.borrowed_source(survey, uplink, interface, &next_hop, family)?,
             false => None,
         };
-        Ok(survey.path(uplink, &near, family, next_hop, borrowed))
+        Ok(survey.path(uplink, &near, family, next_hop, borrowed)?)
     }
 
     /// The source for an interface without an address of its own: the one that its default route prefers, or that the kernel

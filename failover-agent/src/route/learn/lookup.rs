@@ -30,6 +30,25 @@ pub(crate) struct Outgoing {
     pub(crate) bound_to: Option<u32>,
 }
 
+/// What the kernel says to a question about one packet. A refusal is an answer, too: that is how the kernel tells that the packet
+/// goes nowhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict<T> {
+    /// The packet goes on.
+    Passes(T),
+    /// It does not, for the reason with this error number.
+    Refused(i32),
+}
+
+impl<T> Verdict<T> {
+    fn map<U>(self, convert: impl FnOnce(T) -> U) -> Verdict<U> {
+        match self {
+            Verdict::Passes(way) => Verdict::Passes(convert(way)),
+            Verdict::Refused(errno) => Verdict::Refused(errno),
+        }
+    }
+}
+
 /// A route that the kernel has found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FoundRoute {
@@ -37,8 +56,11 @@ pub(crate) struct FoundRoute {
     pub(crate) prefix_length: u8,
 }
 
-/// By which route a packet leaves, or the error number with which the kernel refuses it.
-pub(crate) fn outgoing(netlink: &mut Netlink, packet: Outgoing) -> Result<Result<FoundRoute, i32>> {
+/// By which route a packet leaves.
+///
+/// # Errors
+/// Netlink itself fails.
+pub(crate) fn outgoing(netlink: &mut Netlink, packet: Outgoing) -> Result<Verdict<FoundRoute>> {
     // For a bound socket IPv6 heeds the interface strictly (`RT6_LOOKUP_F_IFACE` in `ip6_route_output_flags_noref`), here only
     // when no source is named.
     let source = match (packet.destination, packet.bound_to) {
@@ -61,14 +83,17 @@ pub(crate) fn outgoing(netlink: &mut Netlink, packet: Outgoing) -> Result<Result
     }))
 }
 
-/// Whether the kernel takes a packet that arrives on an interface, or the error number with which it discards it. Strict reverse
-/// path filtering gives EXDEV, from Linux 6.14 on EINVAL.
+/// Whether the kernel takes a packet that arrives on an interface. Strict reverse path filtering gives EXDEV, from Linux 6.14 on
+/// EINVAL.
+///
+/// # Errors
+/// Netlink itself fails.
 pub(crate) fn incoming(
     netlink: &mut Netlink,
     source: IpAddr,
     destination: IpAddr,
     ifindex: u32,
-) -> Result<Result<(), i32>> {
+) -> Result<Verdict<()>> {
     let mut request = request(Some(source), destination);
     request.attributes.push(RouteAttribute::Iif(ifindex));
     Ok(ask(netlink, request)?.map(drop))
@@ -86,7 +111,7 @@ pub(crate) struct Towards {
 pub(crate) fn towards(netlink: &mut Netlink, destination: IpAddr) -> Result<Option<Towards>> {
     let mut request = request(None, destination);
     request.header.flags = RouteFlags::FibMatch;
-    let Ok(route) = ask(netlink, request)? else {
+    let Verdict::Passes(route) = ask(netlink, request)? else {
         return Ok(None);
     };
     if route.header.kind != RouteType::Unicast {
@@ -142,14 +167,14 @@ fn request(source: Option<IpAddr>, destination: IpAddr) -> RouteMessage {
     request
 }
 
-fn ask(netlink: &mut Netlink, request: RouteMessage) -> Result<Result<RouteMessage, i32>> {
+fn ask(netlink: &mut Netlink, request: RouteMessage) -> Result<Verdict<RouteMessage>> {
     let answer = netlink.get(&RouteNetlinkMessage::GetRoute(request), |payload| {
         Ok(Some(RouteMessage::parse(payload)?))
     });
     match answer {
-        Ok(route) => Ok(Ok(route.context("the kernel names no route")?)),
+        Ok(route) => Ok(Verdict::Passes(route.context("the kernel names no route")?)),
         Err(error) => match error.refused() {
-            Some(refused) => Ok(Err(refused.errno)),
+            Some(refused) => Ok(Verdict::Refused(refused.errno)),
             None => Err(error.into()),
         },
     }
