@@ -4,7 +4,10 @@ use failover_policy::{Family, UplinkSet};
 use thiserror::Error;
 
 use super::wire::nexthop::Nexthop;
-use crate::{failure::Failure, netlink::Refused};
+use crate::{
+    failure::Failure,
+    netlink::{self, Refused},
+};
 
 /// Why something could not be had of the kernel's routing. The variants are the cases that a caller treats differently.
 #[derive(Debug, Error)]
@@ -15,7 +18,7 @@ pub(crate) enum Error {
     /// The kernel refused a request.
     #[error("{what}: {refused}")]
     Refused {
-        /// What was not done, as a sentence without its end.
+        /// What that means: `not removed default via …`.
         what: String,
         /// The kernel's answer.
         refused: Refused,
@@ -51,4 +54,10 @@ pub(crate) enum Error {
     /// An uplink lacks what its user can give it.
     #[error(transparent)]
     Failure(#[from] Failure),
+}
+
+impl From<netlink::Error> for Error {
+    fn from(error: netlink::Error) -> Error {
+        Error::Netlink(error.into())
+    }
 }

@@ -11,13 +11,17 @@
 //! |---|---|
 //! | `wire` | netlink messages to plain types, and back |
 //! | `learn` | what is there: interfaces, addresses, the uplinks' egress paths |
-//! | `install` | what is wanted, and how it gets into the kernel and out again |
 //! | `watch` | the kernel's notifications: what wakes the agent, and who made a change |
+//! | `install` | what is wanted, and how it gets into the kernel and out again |
+//!
+//! Files use those of folders above their own only: `wire`, then `learn` and `watch` beside each other, then `install`. What
+//! the router is made of comes together in `router.rs`.
 
 mod error;
 mod install;
 mod learn;
 mod link;
+mod numbers;
 mod router;
 mod watch;
 mod wire;

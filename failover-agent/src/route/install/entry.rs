@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use rtnetlink::{
     packet_core::{Emitable, Parseable},
     packet_route::{
@@ -14,7 +14,10 @@ use serde::{Deserialize, Serialize};
 
 use super::displaced::Restorable;
 use crate::interface;
-use crate::route::wire::message::{self, describe, hops, interface_name};
+use crate::route::wire::{
+    hex::{from_hex, to_hex},
+    message::{self, describe, hops, interface_name},
+};
 
 /// What a default route says, and who says it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -229,20 +232,4 @@ fn renumber(route: &mut RouteMessage, indexes: &[(u32, u32)]) {
             _ => {}
         }
     }
-}
-
-/// As the files hold messages.
-pub(crate) fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Reads what [`to_hex`] wrote.
-pub(crate) fn from_hex(text: &str) -> Result<Vec<u8>> {
-    if !text.len().is_multiple_of(2) || !text.is_ascii() {
-        bail!("not a hexadecimal message");
-    }
-    (0..text.len())
-        .step_by(2)
-        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).context("not a hexadecimal message"))
-        .collect()
 }

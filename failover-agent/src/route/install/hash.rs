@@ -12,34 +12,15 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use super::report::Report;
-use crate::route::wire::done::Done;
+use crate::route::{
+    learn::hash_setting::{path, read},
+    wire::done::Done,
+};
 use crate::store::{Life, Patience, Store, StoredFile, per_family};
 
 const FILE: &str = "hash_policy.json";
 /// Addresses, protocol and ports.
 const LAYER_4: u32 = 1;
-
-/// The setting of a family as it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct HashSetting {
-    /// 0 and 2 look at addresses only, 1 at ports, too, 3 at what an administrator has chosen.
-    pub(crate) value: u32,
-    /// Whether it can be set: not in most containers.
-    pub(crate) settable: bool,
-}
-
-impl HashSetting {
-    /// Reads it; None where there is none (a kernel without IPv6).
-    pub(crate) fn of(family: Family) -> Option<HashSetting> {
-        let value = read(family).ok()?;
-        // Opening it changes nothing.
-        let settable = fs::OpenOptions::new()
-            .write(true)
-            .open(path(family))
-            .is_ok();
-        Some(HashSetting { value, settable })
-    }
-}
 
 /// The former values; None: not changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -169,14 +150,6 @@ impl HashPolicy {
     }
 }
 
-/// `/proc/sys/net` is that of the calling thread's network namespace.
-fn path(family: Family) -> &'static str {
-    match family {
-        Family::V4 => "/proc/sys/net/ipv4/fib_multipath_hash_policy",
-        Family::V6 => "/proc/sys/net/ipv6/fib_multipath_hash_policy",
-    }
-}
-
 fn cure(family: Family) -> String {
     let (path, key) = match family {
         Family::V4 => (path(family), "net.ipv4.fib_multipath_hash_policy"),
@@ -186,11 +159,6 @@ fn cure(family: Family) -> String {
         "{family} connections to the same server all leave by one member of the group, because {path} cannot be set to 1: \
          `sysctl -w {key}=1` on the host, in the agent's network namespace"
     )
-}
-
-fn read(family: Family) -> io::Result<u32> {
-    let text = fs::read_to_string(path(family))?;
-    text.trim().parse().map_err(io::Error::other)
 }
 
 fn write(family: Family, value: u32) -> io::Result<()> {

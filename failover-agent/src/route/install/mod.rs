@@ -2,12 +2,12 @@
 //!
 //! | file | concern |
 //! |---|---|
-//! | `slots.rs` | the number of each uplink's table, rules and nexthop objects |
 //! | `table.rs` | routing tables and rules of the uplinks |
 //! | `plan.rs` | which default routes are wanted: pure |
 //! | `own.rs` | our default routes as messages |
 //! | `foreign.rs` | default routes of others that stay, and what they mean for ours |
-//! | `apply.rs`, `place.rs`, `undo.rs` | the switch: make before break in the main table |
+//! | `transaction/` | the switch: make before break in the main table, with its undo |
+//! | `place.rs` | how one of our routes gets its place there: pure |
 //! | `group.rs` | balance groups, and the nexthop objects that they are made of |
 //! | `hash.rs` | what a group's connections are told apart by |
 //! | `neighbour.rs` | the gateways' link-layer addresses, before they are needed |
@@ -15,7 +15,6 @@
 //! | `restore.rs` | giving everything back |
 //! | `report.rs` | what a change came to |
 
-pub(crate) mod apply;
 pub(crate) mod displaced;
 pub(crate) mod entry;
 pub(crate) mod foreign;
@@ -27,6 +26,5 @@ pub(crate) mod place;
 pub(crate) mod plan;
 pub(crate) mod report;
 pub(crate) mod restore;
-pub(crate) mod slots;
 pub(crate) mod table;
-pub(crate) mod undo;
+mod transaction;

@@ -6,8 +6,8 @@ use failover_policy::{Family, UplinkSet};
 use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteMetric};
 
 use super::{
-    group::Laid,
     plan::{Egress, Wanted},
+    transaction::Carriers,
 };
 use crate::route::{
     link::EgressPath,
@@ -23,14 +23,13 @@ impl Router {
         &self,
         family: Family,
         wanted: Wanted,
-        carriers: UplinkSet,
-        group: Option<&Laid>,
+        carriers: &Carriers,
     ) -> RouteMessage {
         let Wanted { metric, egress, .. } = wanted;
         let protocol = self.config.protocol;
         let members = match egress {
             Egress::One(uplink) => UplinkSet::only(uplink),
-            Egress::Group(_) => carriers,
+            Egress::Group(_) => carriers.members,
         };
         let paths: Vec<(&Link, &EgressPath)> = (self.links.in_order(members))
             .filter_map(|uplink| {
@@ -38,9 +37,9 @@ impl Router {
                 Some((link, link.families[family].as_ref()?))
             })
             .collect();
-        let mut route = match (egress, group, paths.as_slice()) {
+        let mut route = match (egress, &carriers.group, paths.as_slice()) {
             (Egress::Group(_), Some(group), _) => {
-                message::by_object(family, protocol, group.group.id, metric)
+                message::by_object(family, protocol, group.id, metric)
             }
             (_, _, [(link, path)]) => {
                 return self.default_route(link, family, path, MAIN_TABLE, metric);

@@ -3,7 +3,7 @@
 use failover_policy::{Family, PerUplink, UplinkId, UplinkSet};
 
 use crate::config::RouteConfig;
-use crate::route::link::Link;
+use crate::route::{link::Link, numbers::number};
 
 /// A default route of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,7 +127,7 @@ pub(crate) fn is_ours(links: &PerUplink<Link>, config: &RouteConfig, metric: u32
 }
 
 fn standby_metric(config: &RouteConfig, position: usize) -> u32 {
-    config.standby_metric + super::table::number(position)
+    config.standby_metric + number(position)
 }
 
 /// Whether another uplink has the same rank.

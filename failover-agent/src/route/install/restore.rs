@@ -27,6 +27,7 @@ use crate::route::{
     wire::done::Verb,
     wire::list::{Request, address_family},
     wire::message::{self, MAIN_TABLE, metric},
+    wire::rule::{Rule, rules_of},
 };
 use crate::{
     config::RouteConfig,
@@ -225,15 +226,15 @@ fn remove_rules(
     family: Family,
     report: &mut Report,
 ) -> Result<()> {
-    let rules = table::rules_of(netlink, family, config)?;
-    let removal = |rule: &table::Rule| -> Request {
+    let rules = rules_of(netlink, family, config)?;
+    let removal = |rule: &Rule| -> Request {
         (
             RouteNetlinkMessage::DelRule(rule.message(family, config.protocol)),
             0,
         )
     };
     let requests = rules.iter().map(removal).collect();
-    let removed = |rule: &table::Rule| Done::removed(Object::Rule(rule.to_string()));
+    let removed = |rule: &Rule| Done::removed(Object::Rule(rule.to_string()));
     let changes = rules.iter().map(removed).collect();
     table::commit(netlink, requests, changes, report)
 }

@@ -24,36 +24,24 @@ use rtnetlink::{
     packet_route::{
         RouteNetlinkMessage,
         route::{RouteHeader, RouteMessage, RouteProtocol},
-        rule::{RuleAction, RuleAttribute, RuleHeader, RuleMessage},
     },
 };
 
 use super::report::Report;
+use crate::netlink::Netlink;
 use crate::route::{
     link::Link,
+    numbers::{number, uplink_table},
     router::Router,
     wire::done::Done,
     wire::done::Object,
-    wire::list::{Request, address_family},
+    wire::list::Request,
     wire::message::{self, Hop, MAIN_TABLE},
+    wire::rule::{Rule, rules_of},
 };
-use crate::{config::RouteConfig, netlink::Netlink};
 
 /// How often tables and rules are made to agree when netlink itself fails.
 const ATTEMPTS: usize = 3;
-/// Rule priorities for each uplink.
-const RULES_PER_UPLINK: u32 = 3;
-
-/// What one of our rules says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Rule {
-    priority: u32,
-    source: Option<IpAddr>,
-    mark: Option<u32>,
-    pub(crate) interface: Option<String>,
-    pub(crate) table: u32,
-    suppress_prefix_length: Option<u32>,
-}
 
 impl Router {
     /// Takes over `links` as the present state of the uplinks, in order of rank, and makes tables and rules agree with
@@ -236,20 +224,6 @@ impl Router {
 /// The kernel turns an IPv6 metric of 0 into `IP6_RT_PRIO_USER` (1024): say it, so that what was wanted equals what stands.
 const TABLE_METRIC: u32 = 1024;
 
-/// Number of an uplink's own routing table.
-pub(crate) fn uplink_table(config: &RouteConfig, uplink: UplinkId) -> u32 {
-    config.table + number(uplink.0)
-}
-
-/// An uplink's identity or position, or the number of uplinks, in netlink messages.
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "there are at most MAX_UPLINKS (64) uplinks"
-)]
-pub(crate) const fn number(uplinks: usize) -> u32 {
-    uplinks as u32
-}
-
 /// Routes in the same place replace each other.
 fn place(route: &RouteMessage) -> (u32, Option<IpNet>, u32) {
     (
@@ -271,24 +245,6 @@ pub(crate) fn routes_of(
         ..RouteHeader::default()
     };
     netlink.routes(family, &filter, |header| header.protocol == protocol)
-}
-
-/// Every rule of ours.
-pub(crate) fn rules_of(
-    netlink: &mut Netlink,
-    family: Family,
-    config: &RouteConfig,
-) -> Result<Vec<Rule>> {
-    let ours = RuleAttribute::Protocol(RouteProtocol::from(config.protocol));
-    let priorities =
-        config.rule_priority..config.rule_priority + RULES_PER_UPLINK * number(MAX_UPLINKS);
-    Ok(netlink
-        .rules(family)?
-        .iter()
-        .filter(|message| message.attributes.contains(&ours))
-        .map(Rule::read)
-        .filter(|rule| priorities.contains(&rule.priority))
-        .collect())
 }
 
 /// Asks for the changes, and files each under what was done or what could not be done.
@@ -321,92 +277,4 @@ pub(crate) fn commit(
         }
     }
     Ok(())
-}
-
-impl Rule {
-    pub(crate) fn read(message: &RuleMessage) -> Rule {
-        let mut rule = Rule {
-            priority: 0,
-            source: None,
-            mark: None,
-            interface: None,
-            table: u32::from(message.header.table),
-            suppress_prefix_length: None,
-        };
-        for attribute in &message.attributes {
-            match attribute {
-                RuleAttribute::Priority(priority) => rule.priority = *priority,
-                RuleAttribute::Source(source) => rule.source = Some(*source),
-                RuleAttribute::FwMark(mark) => rule.mark = Some(*mark),
-                RuleAttribute::Oifname(name) => rule.interface = Some(name.clone()),
-                RuleAttribute::Table(table) => rule.table = *table,
-                // The kernel reports "none" as -1.
-                RuleAttribute::SuppressPrefixLen(length) if *length != u32::MAX => {
-                    rule.suppress_prefix_length = Some(*length);
-                }
-                _ => {}
-            }
-        }
-        rule
-    }
-
-    /// The message that adds or deletes it.
-    pub(crate) fn message(&self, family: Family, protocol: u8) -> RuleMessage {
-        let mut message = RuleMessage::default();
-        message.header = RuleHeader {
-            family: address_family(family),
-            src_len: match self.source {
-                None => 0,
-                Some(IpAddr::V4(_)) => 32,
-                Some(IpAddr::V6(_)) => 128,
-            },
-            action: RuleAction::ToTable,
-            ..RuleHeader::default()
-        };
-        message.attributes = vec![
-            RuleAttribute::Priority(self.priority),
-            RuleAttribute::Table(self.table),
-            RuleAttribute::Protocol(RouteProtocol::from(protocol)),
-        ];
-        message
-            .attributes
-            .extend(self.source.map(RuleAttribute::Source));
-        message
-            .attributes
-            .extend(self.interface.clone().map(RuleAttribute::Oifname));
-        if let Some(mark) = self.mark {
-            message.attributes.push(RuleAttribute::FwMark(mark));
-            message.attributes.push(RuleAttribute::FwMask(u32::MAX));
-        }
-        message.attributes.extend(
-            self.suppress_prefix_length
-                .map(RuleAttribute::SuppressPrefixLen),
-        );
-        message
-    }
-}
-
-impl std::fmt::Display for Rule {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "rule {}:", self.priority)?;
-        match self.source {
-            Some(source) => write!(f, " from {source}")?,
-            None => write!(f, " from all")?,
-        }
-        if let Some(mark) = self.mark {
-            write!(f, " fwmark {mark:#x}")?;
-        }
-        if let Some(interface) = &self.interface {
-            write!(f, " oif {interface}")?;
-        }
-        if self.table == MAIN_TABLE {
-            write!(f, " lookup main")?;
-        } else {
-            write!(f, " lookup {}", self.table)?;
-        }
-        if let Some(length) = self.suppress_prefix_length {
-            write!(f, " suppress_prefixlength {length}")?;
-        }
-        Ok(())
-    }
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use anyhow::{Context, Result};
-use failover_policy::{Family, PerFamily, PerUplink};
+use failover_policy::{Family, PerFamily, PerUplink, UplinkId};
 use rtnetlink::{
     packet_core::Parseable,
     packet_route::{
@@ -17,11 +17,15 @@ use rtnetlink::{
 
 use super::survey::is_link_local;
 use crate::route::{
-    install::group, link::Link, router::main_table, wire::interface, wire::message,
+    link::Link,
+    numbers::{group_id, member_ids},
+    router::main_table,
+    wire::interface,
+    wire::message,
 };
 use crate::{config::RouteConfig, netlink::Netlink};
 
-pub(crate) use crate::route::install::hash::HashSetting;
+pub(crate) use super::hash_setting::HashSetting;
 
 /// An interface with its addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -164,8 +168,38 @@ pub(crate) fn sharing(
         stands,
         hash: PerFamily::from_fn(HashSetting::of),
         resilient: netlink.has_resilient_groups()?,
-        taken: group::taken_numbers(netlink, config, links)?,
+        taken: taken_numbers(netlink, config, links)?,
     })
+}
+
+/// Nexthop objects of others with numbers that the IPv4 groups of these uplinks need, as `ip` prints them.
+///
+/// # Errors
+/// Netlink itself fails.
+fn taken_numbers(
+    netlink: &mut Netlink,
+    config: &RouteConfig,
+    links: &PerUplink<Link>,
+) -> Result<Vec<String>> {
+    let alike = |(_, link): &(UplinkId, &Link)| {
+        links
+            .values()
+            .filter(|other| other.rank == link.rank)
+            .count()
+            > 1
+    };
+    let members = links.iter().filter(alike);
+    let mut needed: Vec<u32> = members
+        .flat_map(|(uplink, _)| member_ids(config, uplink))
+        .collect();
+    if !needed.is_empty() {
+        needed.push(group_id(config));
+    }
+    let others = netlink.nexthops()?.into_iter();
+    Ok(others
+        .filter(|nexthop| nexthop.protocol != config.protocol && needed.contains(&nexthop.id))
+        .map(|nexthop| nexthop.to_string())
+        .collect())
 }
 
 /// The link-layer addresses of the neighbours that the kernel knows: interface index, address, link-layer address.

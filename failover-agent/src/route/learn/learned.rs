@@ -30,8 +30,8 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use crate::route::{
-    install::entry::{from_hex, to_hex},
     link::Template,
+    wire::hex::{from_hex, to_hex},
     wire::list::address_family,
     wire::message::{self, Hop, MAIN_TABLE},
 };

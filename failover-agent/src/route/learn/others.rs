@@ -7,7 +7,6 @@ use failover_policy::Family;
 use ipnet::IpNet;
 use rtnetlink::packet_route::route::{RouteHeader, RouteMessage, RouteProtocol, RouteType};
 
-use super::survey;
 use crate::netlink::Netlink;
 use crate::route::{router::main_table, wire::message};
 
@@ -69,7 +68,7 @@ fn kind(header: &RouteHeader, family: Family) -> Option<Kind> {
     }
     match header.protocol {
         RouteProtocol::Kernel | RouteProtocol::Ra
-            if header.destination_prefix_length < survey::shortest(family) =>
+            if header.destination_prefix_length < message::shortest(family) =>
         {
             Some(Kind::Wide)
         }

@@ -9,10 +9,10 @@ use ipnet::IpNet;
 use rtnetlink::{
     packet_core::Parseable,
     packet_route::{
-        AddressFamily, RouteNetlinkMessage,
+        RouteNetlinkMessage,
         address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope},
         link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage},
-        route::{RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType},
+        route::{RouteHeader, RouteMessage, RouteProtocol, RouteType},
     },
 };
 
@@ -94,7 +94,7 @@ impl Survey {
                 message::decides_all(header)
                     || message::is_default_for_source(header)
                     || header.kind == RouteType::Unicast
-                        && (is_told_by_link(header) || may_be_on_link(header))
+                        && (is_told_by_link(header) || message::may_be_on_link(header))
             })?;
         }
         Ok(Survey {
@@ -214,7 +214,7 @@ impl Survey {
     /// advertisement tells of. One that covers a good part of the internet is not: any router on the link can advertise `::/1`.
     pub(crate) fn prefixes(&self, ifindex: u32, family: Family) -> Vec<IpNet> {
         let mut prefixes = self.on_link(ifindex, family, is_told_by_link);
-        prefixes.retain(|prefix| prefix.prefix_len() >= shortest(family));
+        prefixes.retain(|prefix| prefix.prefix_len() >= message::shortest(family));
         prefixes
     }
 
@@ -270,23 +270,6 @@ impl Survey {
 /// Whether a route tells of a network on the link because of an address or a router advertisement.
 fn is_told_by_link(header: &RouteHeader) -> bool {
     matches!(header.protocol, RouteProtocol::Kernel | RouteProtocol::Ra)
-}
-
-/// Whether a route may lead to something on a link, by its header alone: the rest of a full routing table is not read. In IPv4 the scope
-/// tells; in IPv6 nothing does, but no route of the internet is longer than 48.
-pub(crate) fn may_be_on_link(header: &RouteHeader) -> bool {
-    match header.address_family {
-        AddressFamily::Inet => header.scope == RouteScope::Link,
-        _ => header.destination_prefix_length > shortest(Family::V6),
-    }
-}
-
-/// Least prefix length of a network that is believed to be on the link: 10.0.0.0/8, and the longest that a site is given (RFC 6177).
-pub(crate) fn shortest(family: Family) -> u8 {
-    match family {
-        Family::V4 => 8,
-        Family::V6 => 48,
-    }
 }
 
 fn interface(message: &LinkMessage) -> Interface {

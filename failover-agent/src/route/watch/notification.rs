@@ -28,12 +28,11 @@ use super::{
     change::Change,
 };
 use crate::route::{
-    install::table,
-    learn::survey,
     link::Link,
     wire::done::Object,
     wire::message,
     wire::nexthop::{Nexthop, RTM_DELNEXTHOP},
+    wire::rule::Rule,
 };
 
 /// What is known of the uplinks' interfaces: only a difference is a [`Change`].
@@ -241,7 +240,7 @@ impl Known {
         let hops = message::hops(route);
         let mut near = hops.iter().filter(|hop| hop.gateway.is_none());
         let ifindex = near.find(|hop| watched(hop.ifindex))?.ifindex;
-        survey::may_be_on_link(&route.header).then_some(Change::Near { ifindex, family })
+        message::may_be_on_link(&route.header).then_some(Change::Near { ifindex, family })
     }
 
     fn rule(&mut self, port: u32, rule: &RuleMessage) -> Option<Change> {
@@ -255,7 +254,7 @@ impl Known {
                 protocol: self.protocol,
                 origin: self.actors.find(port),
             },
-            object: Object::Rule(table::Rule::read(rule).to_string()),
+            object: Object::Rule(Rule::read(rule).to_string()),
         })
     }
 

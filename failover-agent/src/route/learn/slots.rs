@@ -8,9 +8,8 @@ use anyhow::Result;
 use failover_ebpf::MAX_UPLINKS;
 use failover_policy::{Family, PerUplink, UplinkId};
 
-use super::table;
 use crate::config::Config;
-use crate::route::{link::Link, router::Router};
+use crate::route::{link::Link, router::Router, wire::rule::rules_of};
 
 /// Slots by interface name.
 #[derive(Debug, Default)]
@@ -66,7 +65,7 @@ impl Router {
     fn adopted_slots(&mut self) -> Result<Slots> {
         let mut slots = Slots::default();
         for family in Family::ALL {
-            for rule in table::rules_of(&mut self.netlink, family, &self.config)? {
+            for rule in rules_of(&mut self.netlink, family, &self.config)? {
                 let slot = rule.table.checked_sub(self.config.table);
                 let slot = slot.and_then(|slot| usize::try_from(slot).ok());
                 if let (Some(interface), Some(slot)) = (rule.interface, slot.map(UplinkId))

@@ -1,20 +1,21 @@
 //! Giving a switch up: everything becomes what it was.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use failover_policy::Family;
 use rtnetlink::{
     packet_core::{NLM_F_APPEND, NLM_F_CREATE},
     packet_route::{RouteNetlinkMessage, route::RouteMessage},
 };
 
-use super::{
-    displaced,
-    place::{in_place, removal},
-    plan,
-    report::Report,
-    table,
-};
+use super::Transaction;
 use crate::route::{
+    install::{
+        displaced,
+        place::{in_place, removal},
+        plan,
+        report::Report,
+        table,
+    },
     router::Router,
     wire::done::Done,
     wire::list::Request,
@@ -25,54 +26,58 @@ use crate::route::{
 /// How often undoing is tried when netlink itself fails.
 const ATTEMPTS: usize = 3;
 
-/// What a switch finds, to be put back if it fails.
-pub(crate) struct Former {
-    /// Ours.
-    pub(crate) routes: Vec<RouteMessage>,
+/// What a switch finds.
+pub(super) struct Former {
+    /// Our routes.
+    pub(super) routes: Vec<RouteMessage>,
     /// The group of nexthop objects.
-    group: Option<Nexthop>,
-    /// Others' that have to make way.
-    pub(crate) rivals: Vec<RouteMessage>,
-    /// Those of them that have done so.
-    pub(crate) gone: Vec<RouteMessage>,
+    pub(super) group: Option<Nexthop>,
     displaced: displaced::Snapshot,
 }
 
-impl Router {
-    pub(crate) fn former(&mut self, family: Family) -> Result<Former> {
+impl Former {
+    /// # Errors
+    /// Netlink itself fails.
+    pub(super) fn read(router: &mut Router, family: Family) -> Result<Former> {
         Ok(Former {
-            routes: self.ours(family)?,
+            routes: router.ours(family)?,
             group: match family {
-                Family::V4 => self.standing_group()?,
+                Family::V4 => router.standing_group()?,
                 Family::V6 => None,
             },
-            rivals: Vec::new(),
-            gone: Vec::new(),
-            displaced: self.displaced.snapshot(),
+            displaced: router.displaced.snapshot(),
         })
     }
+}
 
-    /// Gives a switch up because of `refusal`.
-    pub(crate) fn fail<T>(&mut self, family: Family, former: &Former, refusal: &str) -> Result<T> {
+impl Transaction<'_> {
+    /// Makes everything what it was, and ends the transaction.
+    ///
+    /// # Errors
+    /// Netlink fails again and again, or the kernel refuses something.
+    pub(super) fn undo(&mut self) -> Result<()> {
+        self.ended = true;
         let mut attempts = 1;
-        while let Err(error) = self.undo(family, former) {
+        while let Err(error) = self.try_to_undo() {
             if attempts == ATTEMPTS {
-                return Err(error).with_context(|| format!("{refusal}, and undoing failed"));
+                return Err(error);
             }
             attempts += 1;
-            self.netlink.renew();
+            self.router.netlink.renew();
         }
-        bail!("{refusal}");
+        Ok(())
     }
 
     /// Makes our routes what they were: what is missing comes back first, then goes what was not there. Goes on after what the kernel
     /// refuses.
-    fn undo(&mut self, family: Family, former: &Former) -> Result<()> {
+    fn try_to_undo(&mut self) -> Result<()> {
+        let family = self.family;
         if family == Family::V4 {
-            self.undo_group(former.group.as_ref())?;
+            self.undo_group()?;
         }
-        let now = self.ours(family)?;
-        let fixed = self.fixed(family, &now);
+        let (router, former) = (&mut *self.router, &self.former);
+        let now = router.ours(family)?;
+        let fixed = router.fixed(family, &now);
         let taken: Vec<u32> = fixed.iter().map(|fixed| fixed.metric).collect();
         let mut requests: Vec<Request> = Vec::new();
         let mut done = Vec::new();
@@ -81,7 +86,7 @@ impl Router {
             .iter()
             .filter(|route| !now.iter().any(|other| same(route, other)))
         {
-            let route = message::reinstall(&self.own_legs(route));
+            let route = message::reinstall(&router.own_legs(route));
             for (request, _) in in_place(family, &route, &now, &now, &taken, false) {
                 done.push(Done::added(message::object(&route)));
                 requests.push(request);
@@ -95,10 +100,10 @@ impl Router {
             requests.push(removal(route));
         }
         // An IPv6 one that tied with ours was replaced by it.
-        let replaced = former.rivals.iter().filter(|route| {
-            family == Family::V6 && plan::is_ours(&self.links, &self.config, metric(route))
+        let replaced = self.rivals.iter().filter(|route| {
+            family == Family::V6 && plan::is_ours(&router.links, &router.config, metric(route))
         });
-        for route in former.gone.iter().chain(replaced) {
+        for route in self.gone.iter().chain(replaced) {
             done.push(Done::added(message::object(route)));
             requests.push((
                 RouteNetlinkMessage::NewRoute(message::reinstall(route)),
@@ -106,22 +111,14 @@ impl Router {
             ));
         }
         let mut report = Report::default();
-        table::commit(&mut self.netlink, requests, done, &mut report)?;
-        self.displaced.rollback(&former.displaced);
+        table::commit(&mut router.netlink, requests, done, &mut report)?;
+        router.displaced.rollback(&former.displaced);
         if family == Family::V4 {
-            self.tidy_objects(former.group.as_ref(), &mut report)?;
+            router.tidy_objects(former.group.as_ref(), &mut report)?;
         }
         if !report.problems.is_empty() {
             bail!("{}", report.problems.join("; "));
         }
         Ok(())
-    }
-
-    /// A route of ours without what the kernel has merged into it.
-    pub(crate) fn own_legs(&self, route: &RouteMessage) -> RouteMessage {
-        match self.is_merged(route) {
-            true => message::legs(route, |ifindex| self.uplink(ifindex).is_some()),
-            false => route.clone(),
-        }
     }
 }
