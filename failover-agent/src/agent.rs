@@ -6,6 +6,7 @@ mod cut;
 mod drill;
 mod events;
 mod examine;
+mod follow;
 mod foreign;
 mod hooks;
 mod lost_addresses;
@@ -17,6 +18,7 @@ mod repairs;
 mod report;
 mod restart;
 mod rules;
+mod run;
 mod schedule;
 mod setup;
 mod signals;
@@ -35,31 +37,31 @@ use tokio::{
     sync::mpsc,
     time::{Instant, Interval, MissedTickBehavior},
 };
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 
-pub(crate) use self::hooks::warn_of_missing_programs;
-pub use self::restart::Program;
 use self::{
-    again::again,
     drill::Drills,
     memory::Memory,
     rules::{machine_config, probe_specs, targets},
+    run::{Edges, Setting},
     schedule::ScanSchedule,
-    setup::{clean_up, prepare, take_away, warn_of_duplicates},
     signals::{Asked, Signals},
-    survive::survive,
 };
-pub(crate) use self::{drill::remove as remove_drill, memory::forget};
+pub(crate) use self::{
+    drill::remove as remove_drill, hooks::warn_of_missing_programs, memory::forget, run::give_up,
+};
+pub use self::{
+    restart::Program,
+    run::{Ended, run},
+};
 use crate::{
     clock::Clock,
     config::{Config, Origin, UplinkConfig},
-    control::{self, Events, Lock, NamespaceLock, Server},
-    datapath::{self, Datapath},
-    failure::Failure,
+    control::Events,
+    datapath::Datapath,
     hook::Runner,
     probe::Prober,
-    route::{Link, Observer, Router},
-    store::Store,
+    route::{Link, Router},
 };
 
 /// Facts that may wait for the loop; more than a round of the greatest number of uplinks needs.
@@ -71,139 +73,6 @@ const REQUESTS: usize = 16;
 /// How often standby gateways are looked up in the neighbour table: below the kernel's 60 s (`gc_stale_time`), after which it
 /// may forget them.
 const RESOLVE: Duration = Duration::from_secs(30);
-
-/// How a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// What was displaced is restored, everything of ours is removed.
-    Stopped,
-    /// Everything stands, for the program that takes over in this process.
-    Restarting,
-}
-
-/// Runs the agent until SIGINT or SIGTERM, then restores what it displaced and removes everything of its own; or until it
-/// is to be started anew. `origin` is the file that `config` came from; `store` keeps what outlives the run.
-///
-/// # Errors
-///
-/// [`Failure::Leftover`] if not everything could be cleaned up. Another [`Failure`] when something that the user can cure prevents the
-/// start: nothing was changed then, or after a restart everything cleaned up. Any other error after everything was cleaned up.
-pub async fn run(
-    config: Config,
-    origin: Option<Origin>,
-    program: &Program,
-    store: &Store,
-) -> anyhow::Result<Ended> {
-    let clock = Clock::start();
-    let mut signals = Signals::install()?;
-    let options = datapath::Options {
-        bpf_dir: config.dirs.bpf.clone(),
-        attach: config.datapath.attach,
-        probe_mark: config.route.mark,
-    };
-    again("what is needed", || datapath::check_requirements(&options))?;
-    let lock = Lock::acquire(&config.dirs.run)?;
-    let namespace_lock = NamespaceLock::acquire(&config.dirs.run)?;
-    let (mut router, observer, links, missing) =
-        match again("scanning the uplinks", || survey(&config, store)) {
-            // Nobody else would take away what the program before this one has left in place.
-            Err(error) if lock.was_handed_over() => {
-                return Err(unless_left(take_away(&config, store), error));
-            }
-            found => found?,
-        };
-    for failure in &missing {
-        warn!("{failure} (waiting until it is there)");
-    }
-    for (uplink, link) in config.uplinks.iter().zip(links.values()) {
-        warn_of_duplicates(&uplink.name, link, &[]);
-    }
-    warn_of_missing_programs(&config);
-
-    // Up to here nothing was changed; from here on everything is cleaned up, whatever happens.
-    let life = async {
-        let mut datapath = again("loading the programs", || Datapath::open(&options))?;
-        let active = again("preparing", || {
-            prepare(&config, &links, &mut router, &mut datapath)
-        })?;
-        let edges = Edges::open(&lock, observer, &mut datapath)?;
-        let mut agent = Agent::new(
-            Setting {
-                config,
-                origin,
-                program,
-                store,
-            },
-            clock,
-            active,
-            links,
-            &mut router,
-            &mut datapath,
-        );
-        let served = agent.serve(edges, &mut signals).await;
-        agent.end(served, &mut signals).await
-    };
-    let result = survive(life).await;
-    if let Ok(Ended::Restarting) = result {
-        lock.hand_over();
-        namespace_lock.hand_over();
-        return result;
-    }
-    let mut problems = clean_up(router, &options.bpf_dir);
-    forget(store);
-    problems.extend(store.finish());
-    // It has tried so itself; what is there still is left.
-    if let Err(error) = control::remove_sockets(&lock) {
-        problems.push(format!("{error:#}"));
-    }
-    problems.extend(lock.release());
-    match result {
-        Err(error) => Err(unless_left(problems, error)),
-        Ok(_) if !problems.is_empty() => Err(Failure::Leftover { problems }.into()),
-        Ok(ended) => {
-            info!("stopped: routes restored, programs removed");
-            Ok(ended)
-        }
-    }
-}
-
-/// Looks at everything that the agent begins with, and changes nothing.
-fn survey(
-    config: &Config,
-    store: &Store,
-) -> anyhow::Result<(Router, Observer, PerUplink<Link>, Vec<Failure>)> {
-    let mut router = Router::connect(&config.route, store)?;
-    let interfaces: Vec<&str> = config
-        .uplinks
-        .iter()
-        .map(|uplink| uplink.interface.as_str())
-        .collect();
-    let observer = Observer::open(&router, &interfaces)?;
-    let (links, missing) = router.await_uplinks(config)?;
-    Ok((router, observer, links, missing))
-}
-
-/// Takes away what the agent has left in place for a program that cannot be executed because of `error`; the error to end with.
-pub(crate) fn give_up(config: &Config, store: &Store, error: anyhow::Error) -> anyhow::Error {
-    unless_left(take_away(config, store), error)
-}
-
-/// The error that the agent ends with: its own, or that something is left, which matters more.
-fn unless_left(problems: Vec<String>, error: anyhow::Error) -> anyhow::Error {
-    if problems.is_empty() {
-        return error;
-    }
-    error!("{error:#}");
-    Failure::Leftover { problems }.into()
-}
-
-/// What the agent was started with.
-struct Setting<'a> {
-    config: Config,
-    origin: Option<Origin>,
-    program: &'a Program,
-    store: &'a Store,
-}
 
 /// The agent's state.
 struct Agent<'a> {
@@ -218,8 +87,6 @@ struct Agent<'a> {
     datapath: &'a mut Datapath,
     hooks: Runner,
     uplinks: PerUplink<UplinkConfig>,
-    /// What is known of the uplinks' interfaces and their egress paths.
-    links: PerUplink<Link>,
     lost_addresses: lost_addresses::LostAddresses,
     probers: Vec<Prober>,
     inputs: mpsc::Receiver<Input>,
@@ -250,31 +117,11 @@ struct Agent<'a> {
     cut_probes: examine::CutProbes,
 }
 
-/// What else talks to the loop.
-struct Edges {
-    observer: Observer,
-    server: Server,
-    log: datapath::Log,
-    ended: datapath::Events,
-}
-
-impl Edges {
-    fn open(lock: &Lock, observer: Observer, datapath: &mut Datapath) -> anyhow::Result<Self> {
-        Ok(Edges {
-            observer,
-            server: again("the control socket", || Server::bind(lock))?,
-            log: datapath.take_log()?,
-            ended: datapath.take_events()?,
-        })
-    }
-}
-
 impl<'a> Agent<'a> {
     fn new(
         setting: Setting<'a>,
         clock: Clock,
         active: PerFamily<UplinkSet>,
-        links: PerUplink<Link>,
         router: &'a mut Router,
         datapath: &'a mut Datapath,
     ) -> Self {
@@ -284,22 +131,23 @@ impl<'a> Agent<'a> {
             program,
             store,
         } = setting;
+        let links = router.links();
         let drills = Drills::new(store);
         let memory = Memory::load(store);
         let machine = Machine::new(MachineConfig {
             active,
-            drill: commands::earlier_drill(&drills, &configured(&config, &links), clock),
-            ..machine_config(&config, &links, memory.known())
+            drill: commands::earlier_drill(&drills, &configured(&config, links), clock),
+            ..machine_config(&config, links, memory.known())
         });
         let (sender, inputs) = mpsc::channel(INPUTS);
-        let cut_probes = examine::cut_probes(datapath, &links);
+        let cut_probes = examine::cut_probes(datapath, links);
         let sockets = datapath.probe_sockets();
         Agent {
-            probers: probe_specs(&config, &links)
+            probers: probe_specs(&config, links)
                 .map(|spec| Prober::spawn(spec, clock, sender.clone(), sockets.clone()))
                 .collect(),
             lease: lease_timer(config.cutoff.lease),
-            uplinks: configured(&config, &links),
+            uplinks: configured(&config, links),
             config,
             origin,
             program,
@@ -309,7 +157,6 @@ impl<'a> Agent<'a> {
             router,
             datapath,
             hooks: Runner::new(),
-            links,
             lost_addresses: lost_addresses::LostAddresses::default(),
             inputs,
             sender,
@@ -345,7 +192,7 @@ impl<'a> Agent<'a> {
         // A drill that was over before the start leaves no file.
         self.keep_drill();
         let mut warm = tokio::time::interval(RESOLVE);
-        info!(uplinks = self.links.len(), "running");
+        info!(uplinks = self.router.links().len(), "running");
         loop {
             // After a pause the lease is past, and the gates stand open: nothing is done before that is over.
             if self.lease.tick().now_or_never().is_some() {
@@ -390,7 +237,6 @@ impl<'a> Agent<'a> {
                 change = observer.next() => self.changed(&change),
                 () = sleep_until(Some(self.scans.due())) => {
                     self.scan();
-                    observer.note_scan(&self.links);
                 }
                 () = sleep_until(self.restart) => return Ok(Ended::Restarting),
                 Some((request, reply)) = requests.recv() => {

@@ -74,7 +74,7 @@ impl Agent<'_> {
             record.gated(gated, now);
             record.decision.decided
         });
-        let mut addresses = own_addresses(&self.links, uplink);
+        let mut addresses = own_addresses(self.router.links(), uplink);
         addresses.retain(|address| address.is_ipv4() == (family == Family::V4));
         addresses.extend(self.lost_addresses.take(uplink, family));
         let mut spared = self.config.cutoff.allow.clone();
@@ -151,15 +151,15 @@ impl Agent<'_> {
             false => Gate::Open,
         };
         // An interface that is gone has no gate.
-        self.links[uplink].ifindex == 0 || self.set_gate(uplink, family, gate)
+        self.router.links()[uplink].ifindex == 0 || self.set_gate(uplink, family, gate)
     }
 
     /// Sets a family's gates as they should stand, whatever has become of them: open at the active uplinks, and at
     /// all if none is active; closed where one was cut.
     pub(super) fn align_gates(&mut self, family: Family) {
         let undecided = self.machine.active(family).is_empty();
-        for uplink in self.links.ids().collect::<Vec<_>>() {
-            if self.links[uplink].ifindex == 0 {
+        for uplink in self.router.links().ids().collect::<Vec<_>>() {
+            if self.router.links()[uplink].ifindex == 0 {
                 continue;
             }
             if undecided || self.machine.active(family).contains(uplink) {
@@ -182,7 +182,7 @@ impl Agent<'_> {
             },
             None => stale_mode(cutoff),
         };
-        let ifindex = self.links[uplink].ifindex;
+        let ifindex = self.router.links()[uplink].ifindex;
         if let Err(error) = self.datapath.set_cut_mode(ifindex, family, mode) {
             let name = self.name(uplink);
             warn!(

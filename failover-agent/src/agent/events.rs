@@ -16,10 +16,10 @@ impl Agent<'_> {
             let lost = self.datapath.lost_addresses();
             self.lost_used |= lost.contains(&flow.source.ip());
         }
-        let mut links = self.links.iter();
-        let uplink = links.find(|(_, link)| link.ifindex == flow.ifindex);
-        // An interface that has just gone.
-        let Some((uplink, _)) = uplink else { return };
+        // None: an interface that has just gone.
+        let Some(uplink) = self.router.uplink(flow.ifindex) else {
+            return;
+        };
         let port = |port: u16| (port != 0).then_some(port);
         let event = control::Event {
             at: self.clock.wall(self.clock.now()),

@@ -34,7 +34,7 @@ impl Agent<'_> {
         let own_gate = self.own_gate(uplink, family);
         let config = &self.uplinks[uplink];
         let targets: Vec<IpAddr> = targets(config, family).map(|(_, target)| target).collect();
-        let link = &self.links[uplink];
+        let link = &self.router.links()[uplink];
         let reason = match own_gate {
             Some(reason) => Ok(Some(reason)),
             None => doctor::blindness(link, family, &targets, self.config.route.mark),
@@ -63,13 +63,13 @@ impl Agent<'_> {
 
     /// Whether the uplink's own gate has cut probes since that was last asked, and why.
     fn own_gate(&mut self, uplink: UplinkId, family: Family) -> Option<String> {
-        let link = &self.links[uplink];
+        let link = &self.router.links()[uplink];
         let cut = self.datapath.counters(link.ifindex).ok()?.probes_cut;
         let known = self.cut_probes.entry(link.ifindex).or_default();
         let before = std::mem::replace(&mut known[family], cut);
         let closed = self.gate(uplink, family) == Gate::Closed;
         (cut > before && closed).then(|| {
-            let interface = &self.links[uplink].interface;
+            let interface = &self.router.links()[uplink].interface;
             format!(
                 "the gate of {interface} cuts the agent's own probes, {cut} so far: something on this host takes them from their socket before \
                  they leave, by which the gate knows them (a rule of nft or iptables that copies or queues them): except echo requests from it"

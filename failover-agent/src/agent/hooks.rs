@@ -50,10 +50,10 @@ impl Agent<'_> {
                 Family::V6 => "ipv6",
             },
             reason: decision.cause.to_string(),
-            active: (self.links.in_order(decision.to))
+            active: (self.router.links().in_order(decision.to))
                 .map(|uplink| self.describe(uplink, decision.family))
                 .collect(),
-            previous: (self.links.in_order(decision.from))
+            previous: (self.router.links().in_order(decision.from))
                 .map(|uplink| self.name(uplink).to_owned())
                 .collect(),
         };
@@ -68,7 +68,7 @@ impl Agent<'_> {
     }
 
     fn describe(&self, uplink: UplinkId, family: Family) -> Uplink {
-        let link = &self.links[uplink];
+        let link = &self.router.links()[uplink];
         let path = link.families[family].as_ref();
         Uplink {
             name: self.name(uplink).to_owned(),

@@ -90,8 +90,8 @@ impl Agent<'_> {
         }
         self.programs.looked = Instant::now();
         self.programs.suspect = false;
-        for uplink in self.links.ids().collect::<Vec<_>>() {
-            let link = &self.links[uplink];
+        for uplink in self.router.links().ids().collect::<Vec<_>>() {
+            let link = &self.router.links()[uplink];
             if link.ifindex == 0 {
                 continue;
             }
@@ -112,7 +112,7 @@ impl Agent<'_> {
             }
         }
         self.programs.removers.clear();
-        let links = &self.links;
+        let links = self.router.links();
         let there = |ifindex: &u32| links.values().any(|link| link.ifindex == *ifindex);
         self.programs.reported.retain(|ifindex, _| there(ifindex));
         if let Err(error) = self.datapath.pin_maps() {
@@ -122,13 +122,13 @@ impl Agent<'_> {
 
     /// Attaches an uplink's programs again, with its gates as they should stand.
     fn put_back(&mut self, uplink: UplinkId, missing: &str) {
-        let ifindex = self.links[uplink].ifindex;
+        let ifindex = self.router.links()[uplink].ifindex;
         let known = self.datapath.obstacle(ifindex).is_some();
         attach(
             self.datapath,
             &self.config.cutoff,
             &self.uplinks[uplink],
-            &self.links[uplink],
+            &self.router.links()[uplink],
         );
         if self.datapath.obstacle(ifindex).is_some() {
             return;

@@ -9,13 +9,13 @@ use super::{
     Agent, configured,
     hooks::warn_of_missing_programs,
     rules::{machine_config, probe_specs},
-    setup::{attach, describe, inbound, log_report, warn_of_duplicates},
+    setup::{attach, describe, inbound, present, warn_of_duplicates},
 };
 use crate::{
     config::{Config, UplinkConfig},
     control::Response,
     probe::Prober,
-    route::Link,
+    route::Scan,
 };
 
 impl Agent<'_> {
@@ -50,25 +50,24 @@ impl Agent<'_> {
         }
 
         // Up to here nothing was changed; from here on nothing can be refused.
-        let uplinks = configured(&config, &links);
-        let kept = self.router.kept(&links);
+        let scan = self.router.reconfigure(links, &config.route)?;
+        let (kept, links) = (scan.kept, self.router.links());
+        let uplinks = configured(&config, links);
         let changes = changes((&self.config, &self.uplinks), (&config, &uplinks), kept);
         for (uplink, link) in links.iter().filter(|(uplink, _)| !kept.contains(*uplink)) {
-            warn_of_duplicates(&uplinks[uplink].name, link, &[]);
+            warn_of_duplicates(&uplinks[uplink].name, link);
         }
         self.config = config;
         let before = std::mem::replace(&mut self.uplinks, uplinks);
-        let links_before = std::mem::replace(&mut self.links, links);
         self.machine.reconfigure(
-            &machine_config(&self.config, &self.links, self.memory.known()),
+            &machine_config(&self.config, self.router.links(), self.memory.known()),
             kept,
             self.clock.now(),
         );
-        self.router.reconfigure(&self.config.route)?;
         self.lost_addresses.retain(kept);
         self.replace_probers(kept);
         self.reasons.retain(|(uplink, _), _| kept.contains(*uplink));
-        if let Err(error) = self.configure_datapath(&before, &links_before, kept) {
+        if let Err(error) = self.configure_datapath(&before, &scan) {
             warn!("the programs are not configured as a whole: {error:#}");
         }
         self.lease = super::lease_timer(self.config.cutoff.lease);
@@ -78,11 +77,7 @@ impl Agent<'_> {
         self.health_unsaved = true;
         // The observer has not heard of what new uplinks did until now.
         self.scans.soon(false);
-        self.align_routes();
-        match self.router.release() {
-            Ok(report) => log_report("routes", &report),
-            Err(error) => warn!("routes of removed uplinks could not be restored: {error:#}"),
-        }
+        self.align_routes(scan);
         self.act();
         Ok(changes)
     }
@@ -90,7 +85,7 @@ impl Agent<'_> {
     /// Those whose uplink is still there go on; the others begin or end.
     fn replace_probers(&mut self, kept: UplinkSet) {
         let mut known = std::mem::take(&mut self.probers);
-        for spec in probe_specs(&self.config, &self.links) {
+        for spec in probe_specs(&self.config, self.router.links()) {
             let position = known
                 .iter()
                 .position(|prober| prober.probes(spec.uplink, spec.family))
@@ -121,24 +116,23 @@ impl Agent<'_> {
     fn configure_datapath(
         &mut self,
         before: &PerUplink<UplinkConfig>,
-        links: &PerUplink<Link>,
-        kept: UplinkSet,
+        scan: &Scan,
     ) -> anyhow::Result<()> {
-        let present = self.links.values().map(|link| link.ifindex);
-        let present: Vec<u32> = present.filter(|&ifindex| ifindex != 0).collect();
-        for link in links.values().filter(|link| link.ifindex != 0) {
-            if !present.contains(&link.ifindex) {
-                self.datapath.forget_addresses(link.ifindex)?;
+        let links = self.router.links();
+        let there = present(links);
+        for ifindex in present(&scan.before) {
+            if !there.contains(&ifindex) {
+                self.datapath.forget_addresses(ifindex)?;
             }
         }
-        self.datapath.retain(&present)?;
+        self.datapath.retain(&there)?;
         self.datapath.set_exempt(0, &self.config.cutoff.allow)?;
         self.datapath
             .set_allow_marks(&self.config.cutoff.allow_marks)?;
         self.datapath.renew_lease(self.config.cutoff.lease)?;
-        for (uplink, link) in self.links.iter().filter(|(_, link)| link.ifindex != 0) {
+        for (uplink, link) in links.iter().filter(|(_, link)| link.ifindex != 0) {
             let config = &self.uplinks[uplink];
-            if !kept.contains(uplink) || links[uplink].ifindex != link.ifindex {
+            if !scan.kept.contains(uplink) || scan.before[uplink].ifindex != link.ifindex {
                 attach(self.datapath, &self.config.cutoff, config, link);
                 continue;
             }
@@ -149,8 +143,12 @@ impl Agent<'_> {
             }
         }
         // The mode may be another one now, of what is cut already, too.
-        for uplink in self.links.ids().collect::<Vec<_>>() {
-            if self.datapath.hook(self.links[uplink].ifindex)?.is_none() {
+        for uplink in self.router.links().ids().collect::<Vec<_>>() {
+            if self
+                .datapath
+                .hook(self.router.links()[uplink].ifindex)?
+                .is_none()
+            {
                 continue;
             }
             for family in Family::ALL {

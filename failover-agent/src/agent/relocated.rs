@@ -79,7 +79,12 @@ impl Agent<'_> {
 
     fn elsewhere(&self, address: IpAddr, towards: &Towards) -> Option<String> {
         let shortest = SHORTEST[lookup::family_of(address)];
-        let uplink = |ifindex: &u32| self.links.values().any(|link| link.ifindex == *ifindex);
+        let uplink = |ifindex: &u32| {
+            self.router
+                .links()
+                .values()
+                .any(|link| link.ifindex == *ifindex)
+        };
         if towards.prefix_length < shortest || towards.interfaces.iter().any(uplink) {
             return None;
         }

@@ -21,9 +21,7 @@ pub(super) fn prepare(
     datapath: &mut Datapath,
 ) -> anyhow::Result<PerFamily<UplinkSet>> {
     datapath.renew_lease(config.cutoff.lease)?;
-    let present = links.values().filter(|link| link.ifindex != 0);
-    let ifindexes: Vec<u32> = present.map(|link| link.ifindex).collect();
-    datapath.retain(&ifindexes)?;
+    datapath.retain(&present(links))?;
     datapath.set_exempt(0, &config.cutoff.allow)?;
     datapath.set_allow_marks(&config.cutoff.allow_marks)?;
     for (link, uplink) in links.values().zip(&config.uplinks) {
@@ -31,11 +29,17 @@ pub(super) fn prepare(
             attach(datapath, &config.cutoff, uplink, link);
         }
     }
-    log_report("routing tables", &router.prepare(links)?);
-    let active = PerFamily::new(router.current(Family::V4)?, router.current(Family::V6)?);
-    open_undecided(datapath, config, links, &active);
-    log_report("routes", &router.release()?);
-    Ok(active)
+    let started = router.start(links)?;
+    log_report("routing tables", &started.tables);
+    log_report("routes", &started.released);
+    open_undecided(datapath, config, links, &started.active);
+    Ok(started.active)
+}
+
+/// The interface indexes of those uplinks whose interfaces are there.
+pub(super) fn present(links: &PerUplink<Link>) -> Vec<u32> {
+    let indexes = links.values().map(|link| link.ifindex);
+    indexes.filter(|&ifindex| ifindex != 0).collect()
 }
 
 /// Opens the gates that an earlier run has closed in favour of nobody: one closes a family's gates only for an active uplink that this run
@@ -182,18 +186,20 @@ fn on_link_prefixes(link: &Link) -> Vec<IpNet> {
         .collect()
 }
 
-/// Tells of addresses that the kernel does not use because somebody else on the link has them, too; not of those `known` before.
-pub(super) fn warn_of_duplicates(name: &str, link: &Link, known: &[IpAddr]) {
-    for address in &link.duplicates {
-        if !known.contains(address) {
-            let interface = &link.interface;
-            warn!(
-                uplink = name,
-                %address,
-                "{name}: {address} is not used, since somebody else on the link of {interface} has it, too: give one of the two another address"
-            );
-        }
+/// Tells of the addresses that the kernel does not use because another host on the link has them, too.
+pub(super) fn warn_of_duplicates(name: &str, link: &Link) {
+    for &address in &link.duplicates {
+        warn_of_duplicate(name, &link.interface, address);
     }
+}
+
+/// Tells of one such address.
+pub(super) fn warn_of_duplicate(name: &str, interface: &str, address: IpAddr) {
+    warn!(
+        uplink = name,
+        %address,
+        "{name}: {address} is not used, since somebody else on the link of {interface} has it, too: give one of the two another address"
+    );
 }
 
 /// Opens the gates, restores what was displaced and removes everything of ours, going on after each failure. Returns what could not be done.

@@ -49,7 +49,7 @@ impl Agent<'_> {
         let primary = self.primary();
         let log = logging::counts();
         let started = self.clock.wall(Time::default());
-        let uplinks = (self.links.ids())
+        let uplinks = (self.router.links().ids())
             .map(|uplink| self.uplink_status(uplink, primary, started, monotonic_ns));
         Ok(Status {
             version: status::VERSION,
@@ -106,7 +106,7 @@ impl Agent<'_> {
         monotonic_ns: u64,
     ) -> Result<status::Uplink> {
         let config = &self.uplinks[uplink];
-        let link = &self.links[uplink];
+        let link = &self.router.links()[uplink];
         let gates = self.datapath.gates(link.ifindex)?;
         let family = |family: Family| self.family_status(uplink, family, gates[family]);
         let parts = UplinkParts {
@@ -139,7 +139,7 @@ impl Agent<'_> {
 
     /// None where the family is not in use: it is not probed, and there is no egress path.
     fn family_status(&self, uplink: UplinkId, family: Family, gate: Gate) -> Option<FamilyState> {
-        let path = self.links[uplink].families[family].as_ref();
+        let path = self.router.links()[uplink].families[family].as_ref();
         let probed = targets(&self.uplinks[uplink], family).next().is_some();
         (path.is_some() || probed).then(|| FamilyState {
             gateway: path.and_then(|path| path.gateway),

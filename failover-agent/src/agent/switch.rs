@@ -182,7 +182,12 @@ impl Agent<'_> {
 
     /// The names of all of them; none if there are none.
     pub(super) fn names(&self, members: UplinkSet) -> Option<String> {
-        joined(self.links.in_order(members).map(|uplink| self.name(uplink)))
+        joined(
+            self.router
+                .links()
+                .in_order(members)
+                .map(|uplink| self.name(uplink)),
+        )
     }
 
     /// Logs the switches that are carried out, with what was cut at once, and has the user's program told.
@@ -197,7 +202,7 @@ impl Agent<'_> {
     }
 
     pub(super) fn gate(&self, uplink: UplinkId, family: Family) -> Gate {
-        match self.datapath.gates(self.links[uplink].ifindex) {
+        match self.datapath.gates(self.router.links()[uplink].ifindex) {
             Ok(gates) => gates[family],
             Err(error) => {
                 warn!(
@@ -212,7 +217,11 @@ impl Agent<'_> {
     /// Sets one gate; returns whether it stands as it should.
     pub(super) fn set_gate(&mut self, uplink: UplinkId, family: Family, gate: Gate) -> bool {
         // That there are no programs was told when they could not be attached, and stands in the status.
-        if self.datapath.obstacle(self.links[uplink].ifindex).is_some() {
+        if self
+            .datapath
+            .obstacle(self.router.links()[uplink].ifindex)
+            .is_some()
+        {
             return gate == Gate::Open;
         }
         self.set_cut_mode(uplink, family, gate);
@@ -223,7 +232,7 @@ impl Agent<'_> {
         let name = &self.uplinks[uplink].name;
         match self
             .datapath
-            .set_gate(self.links[uplink].ifindex, family, gate)
+            .set_gate(self.router.links()[uplink].ifindex, family, gate)
         {
             Ok(()) => {
                 let word = match gate {
@@ -268,7 +277,7 @@ impl Agent<'_> {
     }
 
     fn log_drains(&self, family: Family, left: UplinkSet) {
-        for uplink in self.links.in_order(left) {
+        for uplink in self.router.links().in_order(left) {
             let Some(until) = self.machine.draining(uplink, family) else {
                 continue;
             };

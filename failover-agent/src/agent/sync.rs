@@ -2,14 +2,14 @@
 
 use std::net::IpAddr;
 
-use failover_policy::{Family, Input, UplinkId, UplinkSet};
+use failover_policy::{Family, Input, UplinkSet};
 use tracing::{debug, info, warn};
 
 use super::{
     Agent,
-    setup::{attach, describe, log_report, warn_of_duplicates},
+    setup::{log_report, present},
 };
-use crate::route::{Change, EgressPath, Link, Report};
+use crate::route::{Change, Report, Scan};
 
 impl Agent<'_> {
     /// Takes note of a change; what follows from it is done by [`Agent::scan`] a little later, except for the carrier, which
@@ -30,18 +30,14 @@ impl Agent<'_> {
             name,
             carrier,
             gone,
+            replaced,
             ..
         } = change
         {
-            self.programs.suspect();
-            let links = &mut self.links;
-            let known = links.iter().find(|(_, link)| link.interface == *name);
-            if let Some(uplink) = known.map(|(uplink, _)| uplink) {
+            if let Some(uplink) = self.router.uplink_called(name) {
                 let up = *carrier && !*gone;
-                // A switch that follows at once must not count on it.
-                links[uplink].carrier = up;
-                if !up {
-                    self.router.interrupted(&self.uplinks[uplink].interface);
+                if !self.router.set_carrier(uplink, up, *replaced) {
+                    return;
                 }
                 let name = self.name(uplink);
                 let word = if up { "is back" } else { "lost" };
@@ -49,13 +45,11 @@ impl Agent<'_> {
                 self.machine
                     .handle(Input::Carrier { uplink, up }, self.clock.now());
             }
+            self.programs.suspect();
         }
         if *change == Change::Resync {
             self.programs.suspect();
-            // Whatever is gone may have gone with its interface.
-            for link in self.links.values() {
-                self.router.interrupted(&link.interface);
-            }
+            self.router.all_interrupted();
         }
         let contested = matches!(
             change,
@@ -79,25 +73,19 @@ impl Agent<'_> {
     }
 
     fn bring_in_line(&mut self) {
-        let links = match self.router.scan(&self.config) {
-            Ok(links) => links,
+        let scan = match self.router.scan(&self.config) {
+            Ok(scan) => scan,
             Err(error) => {
                 warn!("cannot scan the uplinks: {error:#}");
                 self.scans.failed();
                 return;
             }
         };
-        let known = std::mem::replace(&mut self.links, links);
-        self.lost_addresses.note(&known, &self.links);
-        for (uplink, known) in known.iter() {
-            self.follow(uplink, known);
+        self.lost_addresses.note(&scan.before, self.router.links());
+        for (uplink, before) in scan.before.iter() {
+            self.follow(uplink, before);
         }
-        let present = self
-            .links
-            .values()
-            .map(|link| link.ifindex)
-            .filter(|&ifindex| ifindex != 0);
-        if let Err(error) = self.datapath.retain(&present.collect::<Vec<_>>()) {
+        if let Err(error) = self.datapath.retain(&present(self.router.links())) {
             warn!("programs of a removed interface: {error:#}");
         }
         self.verify_programs();
@@ -105,13 +93,14 @@ impl Agent<'_> {
             self.align_gates(family);
         }
         self.end_lost_addresses();
-        self.align_routes();
+        self.align_routes(scan);
     }
 
-    /// Brings tables, rules and routes in line with the links.
-    pub(super) fn align_routes(&mut self) {
+    /// Brings tables, rules and routes in line with the links that were taken over.
+    pub(super) fn align_routes(&mut self, scan: Scan) {
+        let aligned = self.router.align(scan);
         let mut changes = Vec::new();
-        match self.router.prepare(&self.links) {
+        match aligned.tables {
             Ok(tables) => {
                 self.log_report(&tables);
                 changes.extend(tables.changes);
@@ -121,15 +110,19 @@ impl Agent<'_> {
                 self.scans.failed();
             }
         }
-        let report = self.router.settle();
-        self.scans.note_changed(!report.changes.is_empty());
-        self.scans.note_displaced(report.displaced);
-        self.log_report(&report);
-        changes.extend(report.changes);
+        let routes = aligned.routes;
+        self.scans.note_changed(!routes.changes.is_empty());
+        self.scans.note_displaced(routes.displaced);
+        self.log_report(&routes);
+        changes.extend(routes.changes);
         self.report_repairs(&changes);
+        match aligned.released {
+            Ok(report) => log_report("routes", &report),
+            Err(error) => warn!("routes of removed uplinks could not be restored: {error:#}"),
+        }
         self.report_foreign();
         self.resolve_gateways();
-        if let Some(time) = self.router.next_scan() {
+        if let Some(time) = aligned.next_scan {
             self.scans.by(time);
         }
     }
@@ -145,9 +138,9 @@ impl Agent<'_> {
     /// Has the kernel find out the gateways' link-layer addresses before they are needed. Probes do that by the way; families without
     /// targets have none.
     pub(super) fn resolve_gateways(&mut self) {
-        for uplink in self.links.ids().collect::<Vec<_>>() {
+        for uplink in self.router.links().ids().collect::<Vec<_>>() {
             for family in Family::ALL {
-                if !self.links[uplink].carrier {
+                if !self.router.links()[uplink].carrier {
                     continue;
                 }
                 if let Err(error) = self.router.resolve(family, uplink) {
@@ -163,7 +156,7 @@ impl Agent<'_> {
             IpAddr::V4(_) => Family::V4,
             IpAddr::V6(_) => Family::V6,
         };
-        let mut links = self.links.iter();
+        let mut links = self.router.links().iter();
         let uplink = links.find(|(_, link)| {
             let path = link.families[family].as_ref();
             link.ifindex == ifindex && path.is_some_and(|path| path.gateway == Some(address))
@@ -189,83 +182,6 @@ impl Agent<'_> {
 
     /// Whether a route of ours that the kernel refuses is news.
     pub(super) fn expects_all_routes(&self) -> bool {
-        self.links.values().all(|link| link.carrier) && !self.router.lingers()
-    }
-
-    /// Brings one uplink's programs, probes and policy in line with its link.
-    fn follow(&mut self, uplink: UplinkId, known: &Link) {
-        let link = &self.links[uplink];
-        if link == known {
-            return;
-        }
-        warn_of_duplicates(self.name(uplink), link, &known.duplicates);
-        // Known already, unless the notification was lost.
-        let carrier = Input::Carrier {
-            uplink,
-            up: link.carrier,
-        };
-        self.machine.handle(carrier, self.clock.now());
-        let appeared = link.ifindex != known.ifindex && link.ifindex != 0;
-        let done = if appeared {
-            attach(
-                self.datapath,
-                &self.config.cutoff,
-                &self.uplinks[uplink],
-                &self.links[uplink],
-            );
-            Ok(())
-        } else if link.ifindex != 0 {
-            describe(self.datapath, &self.config.cutoff, &self.links[uplink])
-        } else {
-            Ok(())
-        };
-        if let Err(error) = done {
-            warn!(uplink = self.name(uplink), "{error:#}");
-        }
-        for family in Family::ALL {
-            let path = self.links[uplink].families[family].as_ref();
-            let usable = path.is_some();
-            if let Some(prober) = self.prober(uplink, family) {
-                let (known, now) = (prober.spec(), prober.spec().by(path));
-                for (target, address) in &now.targets {
-                    if now.on_link.contains(target) && !known.on_link.contains(target) {
-                        let name = self.name(uplink);
-                        warn!(uplink = name, probed = %address, "{name}: target {address} is on its own link now: its answers count for nothing, choose one beyond the gateway");
-                    }
-                }
-                prober.update(now);
-            }
-            let way = |path: Option<&EgressPath>| path.map(|path| (path.source, path.gateway));
-            let before = way(known.families[family].as_ref());
-            if usable && before.is_some() && before != way(path) {
-                let moved = Input::Moved { uplink, family };
-                self.machine.handle(moved, self.clock.now());
-            }
-            if usable != before.is_some() {
-                let name = self.name(uplink);
-                let reason = self.router.why_lost(uplink, family);
-                match (usable, reason) {
-                    (false, Some(reason)) => {
-                        info!(uplink = name, %family, usable, "{name}: {family} egress path lost: {reason}");
-                    }
-                    _ => {
-                        let word = if usable { "found" } else { "lost" };
-                        info!(uplink = name, %family, usable, "{name}: {family} egress path {word}");
-                    }
-                }
-                self.machine.handle(
-                    Input::Usable {
-                        uplink,
-                        family,
-                        usable,
-                    },
-                    self.clock.now(),
-                );
-            }
-            // A new interface begins with open gates.
-            if appeared && let Some(cause) = self.machine.cut(uplink, family) {
-                self.gate_off(uplink, family, cause);
-            }
-        }
+        self.router.links().values().all(|link| link.carrier) && !self.router.lingers()
     }
 }

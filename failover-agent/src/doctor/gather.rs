@@ -31,7 +31,7 @@ use crate::{
 /// Looks at everything, and probes every target by every uplink.
 pub(super) async fn facts(config: &Config) -> Result<Facts> {
     let requirement = requirement(config)?;
-    let links = Router::connect(&config.route, Store::look(&config.dirs))?.scan(config)?;
+    let links = Router::connect(&config.route, Store::look(&config.dirs))?.look(config)?;
     let mut netlink = Netlink::open_route()?;
     let interfaces = inspect::interfaces(&mut netlink)?;
     let defaults = inspect::foreign_defaults(&mut netlink, config.route.protocol)?;

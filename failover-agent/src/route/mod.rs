@@ -7,6 +7,8 @@
 //! ours, and those of withdrawn uplinks, are *displaced*: recorded first, removed only when ours stand confirmed, and put
 //! back by [`Router::restore`] or [`reset`]. So is the kernel's multipath hash policy, as soon as there is a balance group.
 //!
+//! `sync.rs` is the door: how links are taken over and everything is brought in line with them.
+//!
 //! | folder | concern |
 //! |---|---|
 //! | `wire` | netlink messages to plain types, and back |
@@ -23,6 +25,7 @@ mod learn;
 mod link;
 mod numbers;
 mod router;
+mod sync;
 mod watch;
 mod wire;
 
@@ -36,6 +39,7 @@ pub use self::{
     },
     link::{EgressPath, Link, Template},
     router::Router,
+    sync::{Aligned, Scan, Started},
     watch::{
         actor::{Actor, Origin, protocol_name},
         change::Change,

@@ -1,6 +1,6 @@
 //! What the router knows, and its questions to the kernel.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use failover_policy::{Family, PerFamily, PerUplink, UplinkId, UplinkSet};
 use rtnetlink::packet_route::route::{RouteHeader, RouteMessage, RouteProtocol};
 use std::net::IpAddr;
@@ -66,7 +66,7 @@ impl Router {
     }
 
     /// The uplinks whose route is the active one of ours in the kernel now, as an earlier run or a switch left it. Those of an
-    /// earlier run are kept active by [`Router::settle`] from now on. [`Router::prepare`] must have been called.
+    /// earlier run are kept active from now on. Before [`Router::start`] no uplink is known, and so none is active.
     ///
     /// # Errors
     /// The kernel's routes cannot be read.
@@ -96,17 +96,6 @@ impl Router {
         Ok(members)
     }
 
-    /// Does again in the main table what is missing or was undone, as [`Router::scan`] has just found it: routes that the kernel
-    /// removed with the interface, a better default route that a DHCP client has put back. To be called after [`Router::prepare`], which
-    /// does the same for tables and rules. How often is the caller's decision.
-    pub fn settle(&mut self) -> Report {
-        let mut report = Report::default();
-        for family in Family::ALL {
-            self.hold(family, &mut report);
-        }
-        report
-    }
-
     /// Takes the default routes of these uplinks out of the main table, and those of all others in again, until told otherwise.
     /// Active ones keep theirs until they are left.
     ///
@@ -119,27 +108,6 @@ impl Router {
             self.hold(family, &mut report);
         }
         Ok(report)
-    }
-
-    /// Takes over other metrics; routes follow at the next [`Router::activate`] or [`Router::settle`]. Protocol, tables, rule
-    /// priorities and mark are what we know our own by, and stay as long as the router lives.
-    ///
-    /// # Errors
-    /// One of these is another. Nothing was taken over then; the caller tells the user to restart instead.
-    pub fn reconfigure(&mut self, config: &RouteConfig) -> Result<()> {
-        let fixed = RouteConfig {
-            active_metric: config.active_metric,
-            standby_metric: config.standby_metric,
-            on_down: config.on_down,
-            ..self.config.clone()
-        };
-        if fixed != *config {
-            bail!(
-                "route.protocol, table, rule_priority and mark cannot change while the agent runs"
-            );
-        }
-        self.config = fixed;
-        Ok(())
     }
 
     /// Makes the active uplinks' routes, and what follows from them, be there.
@@ -187,6 +155,15 @@ impl Router {
         Ok(())
     }
 
+    /// The uplink whose interface has this name.
+    pub(crate) fn uplink_called(&self, interface: &str) -> Option<UplinkId> {
+        let mut links = self.links.iter();
+        links
+            .find(|(_, link)| link.interface == interface)
+            .map(|(uplink, _)| uplink)
+    }
+
+    /// The uplink whose interface has this index.
     pub(crate) fn uplink(&self, ifindex: u32) -> Option<UplinkId> {
         let mut links = self.links.iter();
         links

@@ -119,7 +119,7 @@ fn switches_go_on_beside_foreign_routes_with_every_metric_of_ours() {
         drop(router);
         let mut second = Router::connect(&config.route, state.path()).unwrap();
         let links = second.discover(&config).unwrap();
-        second.prepare(&links).unwrap();
+        prepare(&mut second, &links);
         for family in Family::ALL {
             assert_eq!(second.current(family).unwrap(), only(A));
         }
@@ -242,7 +242,7 @@ fn routes_that_lead_nowhere_are_no_obstacle() {
                     ip(&format!("{option} route append {route}"));
                     // Known, or new to a switch.
                     if metric != 400 {
-                        router.scan(&config).unwrap();
+                        router.look(&config).unwrap();
                     }
                     for to in [A, B] {
                         router.activate(family, only(to)).unwrap();
@@ -266,8 +266,7 @@ fn routes_that_lead_nowhere_are_no_obstacle() {
                         assert!(way.contains(&link.interface), "{way}");
                     }
                     ip(&format!("{option} route del {route}"));
-                    router.scan(&config).unwrap();
-                    router.settle();
+                    look(&mut router, &config);
                 }
             }
         }

@@ -242,7 +242,7 @@ fn prepares_tables_and_rules_once() {
 
         let prepared = snapshot();
         assert_eq!(
-            router.prepare(&links).unwrap(),
+            prepare(&mut router, &links),
             failover_agent::route::Report::default()
         );
         assert_eq!(snapshot(), prepared);
@@ -251,7 +251,7 @@ fn prepares_tables_and_rules_once() {
         let mut second = Router::connect(&config.route, state.path()).unwrap();
         assert_eq!(second.discover(&config).unwrap(), links);
         assert_eq!(
-            second.prepare(&links).unwrap(),
+            prepare(&mut second, &links),
             failover_agent::route::Report::default()
         );
 
@@ -260,8 +260,8 @@ fn prepares_tables_and_rules_once() {
         ip("addr del 10.0.1.2/24 dev up1");
         ip("addr add 10.0.1.7/24 dev up1");
         ip("route replace default via 10.0.1.99 dev up1 proto dhcp metric 501");
-        links = router.scan(&config).unwrap();
-        let report = router.prepare(&links).unwrap();
+        links = router.look(&config).unwrap();
+        let report = prepare(&mut router, &links);
         assert_eq!(report.problems, Vec::<String>::new());
         assert!(ip("route get 192.0.2.1 from 10.0.1.7").contains("via 10.0.1.99 dev up1"));
         assert!(!ip("rule show").contains("10.0.1.2 "));
@@ -269,7 +269,7 @@ fn prepares_tables_and_rules_once() {
 
         // Fewer uplinks: what is stale goes.
         let first = [(A, links[A].clone())].into_iter().collect();
-        router.prepare(&first).unwrap();
+        prepare(&mut router, &first);
         assert!(!ip("rule show").contains("lookup 13601"));
         assert_eq!(ip_json("route show table 13601").len(), 0);
 

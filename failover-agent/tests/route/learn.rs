@@ -18,8 +18,8 @@ fn v6(links: &PerUplink<Link>, uplink: UplinkId) -> Option<&EgressPath> {
 fn wait_until_lost(router: &mut Router, config: &Config, family: Family) -> bool {
     let mut lingered = false;
     wait_for("the egress path is gone", || {
-        let links = router.scan(config).unwrap();
-        router.prepare(&links).unwrap();
+        let links = router.look(config).unwrap();
+        prepare(router, &links);
         lingered |= router.lingers();
         links[A].families[family].is_none()
     });
@@ -96,17 +96,17 @@ fn probes_never_leave_from_an_address_that_is_not_unique_yet() {
         // Newer, and so the kernel's first; nobody answers for it until it is found to be unique.
         std::fs::write("/proc/sys/net/ipv6/conf/up0/dad_transmits", "600").unwrap();
         ip("-6 addr add 2001:db8::77/64 dev up0");
-        let links = router.scan(&config).unwrap();
+        let links = router.look(&config).unwrap();
         let path = v6(&links, A).unwrap();
         assert_eq!(path.source, address("2001:db8::2"));
         assert_eq!(v6_addresses(&links[A]), targets(&["2001:db8::2"]));
 
         // Better a deprecated one than none (RFC 6724, 5, rule 3).
         ip("-6 addr change 2001:db8::2/64 dev up0 preferred_lft 0");
-        let links = router.scan(&config).unwrap();
+        let links = router.look(&config).unwrap();
         assert_eq!(v6(&links, A).unwrap().source, address("2001:db8::2"));
         ip("-6 addr add 2001:db8::78/64 dev up0 nodad");
-        let links = router.scan(&config).unwrap();
+        let links = router.look(&config).unwrap();
         let path = v6(&links, A).unwrap();
         assert_eq!(path.source, address("2001:db8::78"));
         assert_eq!(
@@ -147,12 +147,14 @@ fn what_is_withdrawn_lingers_and_goes() {
 
         // As long as it may come back, nothing changes.
         ip("route del default dev up0 proto dhcp");
-        assert_eq!(router.scan(&config).unwrap(), links);
-        assert!(router.next_scan().is_some());
+        let aligned = sync(&mut router, &config);
+        assert_eq!(*router.links(), links);
+        assert!(aligned.next_scan.is_some());
         ip("route add default via 10.0.0.1 dev up0 proto dhcp metric 500");
-        assert_eq!(router.scan(&config).unwrap(), links);
+        let aligned = sync(&mut router, &config);
+        assert_eq!(*router.links(), links);
         assert!(!router.lingers());
-        assert_eq!(router.next_scan(), None);
+        assert_eq!(aligned.next_scan, None);
 
         // Our own copies of it are no reason to believe in it.
         ip("route del default dev up0 proto dhcp");
@@ -172,10 +174,10 @@ fn what_lingers_is_forgotten_with_its_uplink() {
         let both = config(&["up0", "up1"]);
         let (mut router, links) = router(&both, state().path());
         ip("route del default dev up1 proto dhcp");
-        assert_eq!(router.scan(&both).unwrap(), links);
+        assert_eq!(router.look(&both).unwrap(), links);
         assert!(router.lingers());
         let (one, _) = router.await_uplinks(&config(&["up0"])).unwrap();
-        router.prepare(&one).unwrap();
+        prepare(&mut router, &one);
         assert!(!router.lingers());
     });
 }
@@ -193,7 +195,7 @@ fn what_went_with_its_interface_is_remembered() {
         router.interrupted("up0");
         // The kernel has dropped the IPv6 address, too: that is lost in the end.
         assert!(wait_until_lost(&mut router, &config, Family::V6));
-        let now = router.scan(&config).unwrap();
+        let now = router.look(&config).unwrap();
         assert_eq!(now[A].families.v4, links[A].families.v4);
         assert!(
             !ip("route show default").contains("up0"),
@@ -215,8 +217,8 @@ fn a_displaced_advertisement_counts_for_its_lifetime() {
         assert_eq!(v6(&links, A).unwrap().gateway, Some(address("fe80::1")));
         router.activate(Family::V6, only(A)).unwrap();
         assert!(!ip("-6 route show default").contains("proto ra"));
-        router.scan(&config).unwrap();
-        assert!(router.next_scan().is_some(), "its end is known");
+        let aligned = sync(&mut router, &config);
+        assert!(aligned.next_scan.is_some(), "its end is known");
         wait_until_lost(&mut router, &config, Family::V6);
     });
 }
@@ -240,7 +242,7 @@ fn a_shared_address_has_no_rules_and_a_borrowed_one_is_nobodys() {
         let look = || {
             let mut router = Router::connect(&config.route, state.path()).unwrap();
             let (links, missing) = router.await_uplinks(&config).unwrap();
-            let report = router.prepare(&links).unwrap();
+            let report = prepare(&mut router, &links);
             assert_eq!(report.problems, Vec::<String>::new());
             (links, missing.len())
         };

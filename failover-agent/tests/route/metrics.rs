@@ -129,7 +129,7 @@ fn refused_route_leaves_other_metrics_as_they_were() {
         for (family, wrong) in [(Family::V4, "10.77.0.1"), (Family::V6, "2001:db8:77::1")] {
             links[C].families[family].as_mut().unwrap().gateway = Some(address(wrong));
         }
-        router.prepare(&links).unwrap();
+        prepare(&mut router, &links);
         let before = snapshot();
         for family in Family::ALL {
             router.activate(family, only(C)).unwrap_err();
@@ -221,7 +221,9 @@ fn changed_metrics_follow_without_an_instant_without_default_route() {
                 on_down: OnDown::Withdraw,
                 ..config.route.clone()
             };
-            router.reconfigure(&changed).unwrap();
+            let links = router.links().clone();
+            let scan = router.reconfigure(links, &changed).unwrap();
+            assert_eq!(router.align(scan).routes.problems, Vec::<String>::new());
             let report = look(&mut router, &config);
             assert_eq!(report.problems, Vec::<String>::new());
             for (family, option) in FAMILIES {
@@ -238,7 +240,8 @@ fn changed_metrics_follow_without_an_instant_without_default_route() {
             table: 14000,
             ..config.route.clone()
         };
-        let refused = router.reconfigure(&other).unwrap_err().to_string();
+        let links = router.links().clone();
+        let refused = router.reconfigure(links, &other).unwrap_err().to_string();
         assert!(refused.contains("while the agent runs"), "{refused}");
     });
 }

@@ -1,6 +1,6 @@
 //! What others change, and how it is put right.
 
-use failover_policy::{Family, PerUplink};
+use failover_policy::Family;
 use std::{
     io::Write as _,
     process::{Child, Command, Stdio},
@@ -9,7 +9,7 @@ use std::{
 
 use failover_agent::{
     config::Gateway,
-    route::{Actor, Change, Link, Observer, Origin},
+    route::{Actor, Change, Observer, Origin, Router},
 };
 
 use crate::{netns::*, scene::*};
@@ -83,16 +83,14 @@ fn finds_what_the_kernel_does_not_list() {
         ip("-6 route append default dev up2 metric 7");
         ip("-6 route append default via 2001:db8:1::1 dev up1 metric 7");
         assert!(!ip("-6 route show default").contains("dev up2"));
-        let links = router.scan(&config).unwrap();
-        router.prepare(&links).unwrap();
+        let links = router.look(&config).unwrap();
+        prepare(&mut router, &links);
         assert!(router.activate(Family::V6, only(A)).unwrap().displaced);
         assert!(ip("-6 route show default").contains("dev up2 metric 7"));
 
-        router.scan(&config).unwrap();
-        assert!(router.settle().displaced);
+        assert!(sync(&mut router, &config).routes.displaced);
         assert!(!ip("-6 route show default").contains("metric 7"));
-        router.scan(&config).unwrap();
-        assert!(!router.settle().displaced);
+        assert!(!sync(&mut router, &config).routes.displaced);
     });
 }
 
@@ -222,19 +220,23 @@ fn a_carrier_that_only_a_look_saw_gone_is_back() {
             let (mut router, links) = router(&config, state.path());
             let mut observer = Observer::open(&router, &["up0"]).unwrap();
             let up0 = links[A].ifindex;
-            let mut expect = async |command: &str, links: &PerUplink<Link>, expected: Seen| {
-                observer.note_scan(links);
+            // Whether the kernel says something that the links do not say yet.
+            let mut news = async |command: &str, router: &mut Router| {
                 ip(command);
-                assert_eq!(seen(&next(&mut observer, command).await), expected);
+                let change = next(&mut observer, command).await;
+                assert_eq!(seen(&change), Seen::Link(up0, true, false));
+                let Change::Link { replaced, .. } = change else {
+                    unreachable!("seen just now");
+                };
+                router.set_carrier(A, true, replaced)
             };
             // The kernel says again what is known, and then something else.
-            ip("link set up0 txqueuelen 500");
-            let address = "addr add 10.9.1.1/24 dev up0";
-            expect(address, &links, Seen::Address(up0)).await;
-            let mut gone = router.scan(&config).unwrap();
+            assert!(!news("link set up0 txqueuelen 500", &mut router).await);
+            let mut gone = router.look(&config).unwrap();
             gone[A].carrier = false;
-            let back = Seen::Link(up0, true, false);
-            expect("link set up0 txqueuelen 501", &gone, back).await;
+            prepare(&mut router, &gone);
+            assert!(news("link set up0 txqueuelen 501", &mut router).await);
+            assert!(router.links()[A].carrier);
         });
     });
 }

@@ -7,7 +7,7 @@ use std::{net::IpAddr, path::Path};
 use failover_agent::{
     config::Config,
     failure::Failure,
-    route::{Done, Link, Report, Router},
+    route::{Aligned, Done, Link, Report, Router},
 };
 
 pub(crate) const A: UplinkId = UplinkId(0);
@@ -31,19 +31,29 @@ pub(crate) fn state() -> tempfile::TempDir {
 pub(crate) fn router(config: &Config, state: &Path) -> (Router, PerUplink<Link>) {
     let mut router = Router::connect(&config.route, state).unwrap();
     let links = router.discover(config).unwrap();
-    let report = router.prepare(&links).unwrap();
+    let report = prepare(&mut router, &links);
     assert_eq!(report.problems, Vec::<String>::new());
     (router, links)
 }
 
+/// Has tables and rules agree with these links.
+pub(crate) fn prepare(router: &mut Router, links: &PerUplink<Link>) -> Report {
+    router.start(links).unwrap().tables
+}
+
 /// Looks again and puts right what was undone, as the agent does after a change.
+pub(crate) fn sync(router: &mut Router, config: &Config) -> Aligned {
+    let scan = router.scan(config).unwrap();
+    router.align(scan)
+}
+
+/// The same; what was done to tables, rules and routes.
 pub(crate) fn look(router: &mut Router, config: &Config) -> Report {
-    let links = router.scan(config).unwrap();
-    let mut report = router.prepare(&links).unwrap();
-    let settled = router.settle();
-    report.changes.extend(settled.changes);
-    report.problems.extend(settled.problems);
-    report.displaced |= settled.displaced;
+    let aligned = sync(router, config);
+    let mut report = aligned.tables.unwrap();
+    report.changes.extend(aligned.routes.changes);
+    report.problems.extend(aligned.routes.problems);
+    report.displaced |= aligned.routes.displaced;
     report
 }
 

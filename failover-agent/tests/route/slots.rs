@@ -33,10 +33,10 @@ fn an_uplink_in_front_leaves_the_others_alone() {
         let before = snapshot();
 
         let three = config(&["up0", "up1", "up2"]);
-        let links = router.scan(&three).unwrap();
+        let links = router.look(&three).unwrap();
         let slots: Vec<usize> = links.ids().map(|uplink| uplink.0).collect();
         assert_eq!(slots, [2, 0, 1]);
-        let report = router.prepare(&links).unwrap();
+        let report = prepare(&mut router, &links);
         assert_eq!(report.problems, Vec::<String>::new());
         assert!(
             !report.changes.is_empty()
@@ -71,7 +71,7 @@ fn an_uplink_in_front_leaves_the_others_alone() {
         drop(router);
         let mut second = Router::connect(&three.route, state.path()).unwrap();
         assert_eq!(second.discover(&three).unwrap(), links);
-        let report = second.prepare(&links).unwrap();
+        let report = prepare(&mut second, &links);
         assert_eq!(report, failover_agent::route::Report::default());
         for family in Family::ALL {
             assert_eq!(second.current(family).unwrap(), only(A));
@@ -81,12 +81,12 @@ fn an_uplink_in_front_leaves_the_others_alone() {
 
         // One that is taken out leaves its number to the next.
         let other = config(&["up1", "up3"]);
-        let links = second.scan(&other).unwrap();
+        let links = second.look(&other).unwrap();
         assert_eq!(
             links.ids().map(|uplink| uplink.0).collect::<Vec<_>>(),
             [0, 1]
         );
-        second.prepare(&links).unwrap();
+        prepare(&mut second, &links);
         assert_eq!(of_slot(&snapshot(), 2), Vec::<String>::new());
         look(&mut second, &other);
         assert_eq!(second.current(Family::V4).unwrap(), only(A));

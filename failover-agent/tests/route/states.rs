@@ -61,12 +61,12 @@ fn an_address_that_somebody_else_has_is_never_used() {
         // Newer, and so the kernel's first.
         ip("-6 addr add 2001:db8::66/64 dev up0");
         wait_for_state("dadfailed", true);
-        let links = router.scan(&config).unwrap();
+        let links = router.look(&config).unwrap();
         assert_eq!(source(&links[A]), Some(address("2001:db8::2")));
         assert_eq!(v6_addresses(&links[A]), targets(&["2001:db8::2"]));
         assert_eq!(links[A].duplicates, targets(&["2001:db8::66"]));
         assert!(links[B].duplicates.is_empty());
-        router.prepare(&links).unwrap();
+        prepare(&mut router, &links);
         assert!(!ip("-6 rule show").contains("2001:db8::66"));
 
         // Alone it is as good as none.
@@ -84,10 +84,10 @@ fn an_address_that_somebody_else_has_is_never_used() {
         // The kernel checks a new one, which nobody else has.
         ip("-6 addr add 2001:db8::67/64 dev up0");
         wait_for_state("tentative -dadfailed", false);
-        let links = router.scan(&config).unwrap();
+        let links = router.look(&config).unwrap();
         assert_eq!(source(&links[A]), Some(address("2001:db8::67")));
         ip("-6 addr del 2001:db8::66/64 dev up0");
-        assert!(router.scan(&config).unwrap()[A].duplicates.is_empty());
+        assert!(router.look(&config).unwrap()[A].duplicates.is_empty());
     });
 }
 
@@ -105,7 +105,7 @@ fn an_optimistic_address_is_used_where_there_is_no_other() {
         set("up0/dad_transmits", "600");
         ip("-6 addr add 2001:db8::77/64 dev up0 optimistic");
         wait_for_state("tentative", true);
-        let links = router.scan(&config).unwrap();
+        let links = router.look(&config).unwrap();
         assert_eq!(source(&links[A]), Some(address("2001:db8::2")));
         // Connections may have it already.
         assert_eq!(
@@ -114,7 +114,7 @@ fn an_optimistic_address_is_used_where_there_is_no_other() {
         );
 
         ip("-6 addr del 2001:db8::2/64 dev up0");
-        let links = router.scan(&config).unwrap();
+        let links = router.look(&config).unwrap();
         assert_eq!(source(&links[A]), Some(address("2001:db8::77")));
         // The kernel, too, sends from it.
         ip("-6 route del default dev up1");
@@ -136,7 +136,7 @@ fn an_unnumbered_link_borrows_an_address_that_is_no_uplinks() {
             let state = state();
             let mut router = Router::connect(&config.route, state.path()).unwrap();
             let (links, missing) = router.await_uplinks(&config).unwrap();
-            let report = router.prepare(&links).unwrap();
+            let report = prepare(&mut router, &links);
             assert_eq!(report.problems, Vec::<String>::new());
             let rules = ip("-6 rule show");
             router.restore();

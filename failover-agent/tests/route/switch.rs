@@ -92,14 +92,14 @@ fn leaves_everything_when_the_new_route_is_refused() {
         for (family, wrong) in [(Family::V4, "10.77.0.1"), (Family::V6, "2001:db8:77::1")] {
             let mut broken = links.clone();
             broken[B].families[family].as_mut().unwrap().gateway = Some(address(wrong));
-            router.prepare(&broken).unwrap();
+            prepare(&mut router, &broken);
             let error = router.activate(family, only(B)).unwrap_err();
             assert!(
                 format!("{error:#}").contains("the kernel refused default via"),
                 "{error:#}"
             );
         }
-        router.prepare(&links).unwrap();
+        prepare(&mut router, &links);
         assert_eq!(snapshot(), untouched);
         assert_eq!(record(), None);
 
@@ -112,7 +112,7 @@ fn leaves_everything_when_the_new_route_is_refused() {
         for (family, wrong) in [(Family::V4, "10.77.0.1"), (Family::V6, "2001:db8:77::1")] {
             links[B].families[family].as_mut().unwrap().gateway = Some(address(wrong));
         }
-        router.prepare(&links).unwrap();
+        prepare(&mut router, &links);
         for family in Family::ALL {
             router.activate(family, only(B)).unwrap_err();
             assert_eq!(router.current(family).unwrap(), only(A));

@@ -60,7 +60,7 @@ impl Router {
     ///
     /// # Errors
     /// Netlink itself fails, or the record of displaced routes. What the kernel refuses is in the report.
-    pub fn release(&mut self) -> Result<Report> {
+    pub(crate) fn release(&mut self) -> Result<Report> {
         let routes = self.displaced.routes();
         let back: Vec<bool> = (self.displaced.interfaces().zip(&routes))
             .map(|(mut interfaces, route)| {

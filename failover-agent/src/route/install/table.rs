@@ -17,7 +17,7 @@ use std::net::IpAddr;
 
 use anyhow::Result;
 use failover_ebpf::MAX_UPLINKS;
-use failover_policy::{Family, PerUplink, UplinkId, UplinkSet};
+use failover_policy::{Family, UplinkId};
 use ipnet::IpNet;
 use rtnetlink::{
     packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE},
@@ -30,7 +30,6 @@ use rtnetlink::{
 use super::report::Report;
 use crate::netlink::Netlink;
 use crate::route::{
-    link::Link,
     numbers::{number, uplink_table},
     router::Router,
     wire::done::Done,
@@ -44,21 +43,15 @@ use crate::route::{
 const ATTEMPTS: usize = 3;
 
 impl Router {
-    /// Takes over `links` as the present state of the uplinks, in order of rank, and makes tables and rules agree with
-    /// them: adds what is missing, replaces what differs, removes what is stale. What an earlier run left is adopted.
+    /// Makes tables and rules agree with the links: adds what is missing, replaces what differs, removes what is stale. What an earlier
+    /// run left is adopted.
     ///
     /// # Errors
     /// Netlink itself fails. What the kernel refuses (a route over an interface that is down) is in the report.
-    pub fn prepare(&mut self, links: &PerUplink<Link>) -> Result<Report> {
-        let kept = self.kept(links);
-        self.active = self.active.map(|active| active.intersection(kept));
-        self.withdrawn = self.withdrawn.map(|withdrawn| withdrawn.intersection(kept));
-        self.missing.retain(kept);
-        self.links = links.clone();
-        self.part_foreign();
+    pub(crate) fn lay_tables(&mut self) -> Result<Report> {
         let mut attempts = 1;
         let mut report = loop {
-            match self.lay_tables() {
+            match self.try_lay_tables() {
                 // What stands already is not done twice.
                 Err(_) if attempts < ATTEMPTS => {
                     attempts += 1;
@@ -73,17 +66,7 @@ impl Router {
         Ok(report)
     }
 
-    /// The uplinks whose interfaces are the same among `links` as now. Another one may have the identity of one that is gone.
-    pub fn kept(&self, links: &PerUplink<Link>) -> UplinkSet {
-        let same = |(uplink, link): (UplinkId, &Link)| {
-            let known = self.links.get(uplink)?;
-            (known.interface == link.interface).then_some(uplink)
-        };
-        links.iter().filter_map(same).collect()
-    }
-
-    /// Makes tables and rules agree with the links.
-    fn lay_tables(&mut self) -> Result<Report> {
+    fn try_lay_tables(&mut self) -> Result<Report> {
         let mut report = Report::default();
         for family in Family::ALL {
             // First the routes: a rule must not lead into an empty table.

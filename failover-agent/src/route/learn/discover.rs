@@ -52,6 +52,11 @@ impl Missing {
         self.reasons.retain(|(uplink, _), _| kept.contains(*uplink));
     }
 
+    /// When a scan may find something else although the kernel tells of no change.
+    pub(crate) fn next_scan(&self) -> Option<Instant> {
+        self.next_scan
+    }
+
     fn scan_by(&mut self, time: Instant) {
         self.next_scan = Some(self.next_scan.map_or(time, |earlier| earlier.min(time)));
     }
@@ -135,11 +140,12 @@ impl Router {
         Ok((links.into_iter().collect(), missing))
     }
 
-    /// The same while the agent runs: what is missing is None. What was known of an uplink with carrier lingers a little.
+    /// The same while the agent runs: what is missing is None. What was known of an uplink with carrier lingers a little. It is not taken
+    /// over: [`Router::scan`] does that.
     ///
     /// # Errors
     /// Netlink fails.
-    pub fn scan(&mut self, config: &Config) -> Result<PerUplink<Link>> {
+    pub fn look(&mut self, config: &Config) -> Result<PerUplink<Link>> {
         self.missing.next_scan = None;
         self.missing.reasons.clear();
         let slots = self.slots_of(config)?;
@@ -183,7 +189,7 @@ impl Router {
         elsewhere.map(|address| address.ip).collect()
     }
 
-    /// Every address that this host had at the last [`Router::scan`], but for those of uplinks' interfaces that have another name.
+    /// Every address that this host had at the last scan, but for those of uplinks' interfaces that have another name.
     pub fn addresses(&self) -> &[IpAddr] {
         &self.addresses
     }
@@ -194,13 +200,7 @@ impl Router {
         reason.map(String::as_str)
     }
 
-    /// When [`Router::scan`] may find something else although the kernel tells of no change: what lingers is gone, or an
-    /// advertised route's lifetime is over.
-    pub fn next_scan(&self) -> Option<Instant> {
-        self.missing.next_scan
-    }
-
-    /// Whether what [`Router::scan`] has returned is what was known of an uplink before it lost its address or gateway.
+    /// Whether what [`Router::scan`] has taken over is what was known of an uplink before it lost its address or gateway.
     pub fn lingers(&self) -> bool {
         !self.missing.since.is_empty()
     }
@@ -208,6 +208,13 @@ impl Router {
     /// An uplink's interface was down, or gone, for however short a time: the kernel has dropped its routes.
     pub fn interrupted(&mut self, interface: &str) {
         self.learned.interrupt(interface);
+    }
+
+    /// Notifications were lost: whatever is gone may have gone with its interface.
+    pub fn all_interrupted(&mut self) {
+        for link in self.links.values() {
+            self.learned.interrupt(&link.interface);
+        }
     }
 
     /// The `path` that was found, or for a little while the known one.

@@ -46,7 +46,7 @@ impl Slots {
 }
 
 impl Router {
-    /// The slots of a configuration's uplinks, as they are once [`Router::prepare`] has been called with its links. The first
+    /// The slots of a configuration's uplinks, as they are once its links are taken over. The first
     /// time, those that an earlier run has left in the kernel's rules count.
     ///
     /// # Errors

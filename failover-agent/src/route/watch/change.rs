@@ -10,7 +10,9 @@ use crate::route::wire::done::Object;
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// An uplink's interface appeared, went, or got or lost its carrier.
+    /// The kernel tells of an uplink's interface. Its carrier may be what it was: who owns the links tells whether that is news. The kernel
+    /// tells late of a carrier, and not at all of one that came back in the meantime (`linkwatch_schedule_work` in
+    /// `net/core/link_watch.c`): a scan may have seen it gone, and its return must be news.
     Link {
         /// Interface index.
         ifindex: u32,
@@ -20,6 +22,8 @@ pub enum Change {
         carrier: bool,
         /// Whether it is gone (removed, renamed, or moved to another namespace).
         gone: bool,
+        /// Whether it has appeared, is another one than before, or went: what was let pass of it begins here.
+        replaced: bool,
     },
     /// An uplink got or lost an address, or one became usable or deprecated.
     Address {

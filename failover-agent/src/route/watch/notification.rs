@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::Result;
-use failover_policy::{Family, PerUplink};
+use failover_policy::Family;
 use nix::{
     libc::{RTM_DELQDISC, RTM_DELTFILTER},
     net::if_::if_nametoindex,
@@ -28,7 +28,6 @@ use super::{
     change::Change,
 };
 use crate::route::{
-    link::Link,
     wire::done::Object,
     wire::message,
     wire::nexthop::{Nexthop, RTM_DELNEXTHOP},
@@ -48,8 +47,6 @@ pub(super) struct Known {
 struct Watched {
     name: String,
     ifindex: Option<u32>,
-    /// None: not known yet.
-    carrier: Option<bool>,
 }
 
 impl Watched {
@@ -57,7 +54,6 @@ impl Watched {
         Watched {
             name: name.to_owned(),
             ifindex: if_nametoindex(name).ok(),
-            carrier: None,
         }
     }
 }
@@ -84,22 +80,11 @@ impl Known {
         indexes.collect()
     }
 
-    /// Takes over what was seen of the carriers by a scan.
-    pub(super) fn note_scan(&mut self, links: &PerUplink<Link>) {
-        for uplink in &mut self.uplinks {
-            let link = links.values().find(|link| link.interface == uplink.name);
-            if let Some(link) = link.filter(|link| uplink.ifindex == Some(link.ifindex)) {
-                uplink.carrier = Some(link.carrier);
-            }
-        }
-    }
-
     /// Begins anew: anything may have changed.
     pub(super) fn forget(&mut self) {
         self.addresses.clear();
         for uplink in &mut self.uplinks {
             uplink.ifindex = if_nametoindex(uplink.name.as_str()).ok();
-            uplink.carrier = None;
         }
     }
 
@@ -165,16 +150,13 @@ impl Known {
                 .flags
                 .contains(LinkFlags::Up | LinkFlags::LowerUp);
         let present = (!gone).then_some(ifindex);
-        if (watched.ifindex, watched.carrier) == (present, Some(carrier)) {
-            return None;
-        }
-        watched.ifindex = present;
-        watched.carrier = Some(carrier);
+        let before = std::mem::replace(&mut watched.ifindex, present);
         Some(Change::Link {
             ifindex,
             name: watched.name.clone(),
             carrier,
             gone,
+            replaced: before != present,
         })
     }
 

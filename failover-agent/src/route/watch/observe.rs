@@ -8,7 +8,6 @@
 use std::{collections::VecDeque, future::pending, io, time::Duration};
 
 use anyhow::{Context, Result};
-use failover_policy::PerUplink;
 use nix::libc::ENOBUFS;
 use rtnetlink::{
     MulticastGroup,
@@ -20,7 +19,7 @@ use tracing::warn;
 
 use super::{change::Change, filter, notification::Known};
 use crate::netlink::{RECEIVE_BUFFER, messages};
-use crate::route::{link::Link, router::Router};
+use crate::route::router::Router;
 
 /// The stream of changes.
 pub struct Observer {
@@ -108,12 +107,6 @@ impl Observer {
         }
     }
 
-    /// Takes over what was seen of the carriers by a scan. The kernel tells late of a carrier, and not at all of one that came back in the
-    /// meantime (`linkwatch_schedule_work` in `net/core/link_watch.c`): a scan may have seen it gone, and its return must be a change.
-    pub fn note_scan(&mut self, links: &PerUplink<Link>) {
-        self.known.note_scan(links);
-    }
-
     /// The next change. Cancelling loses nothing. Where the socket fails, nothing is heard for a second; then everything may have changed.
     pub async fn next(&mut self) -> Change {
         loop {
@@ -181,7 +174,7 @@ impl Observer {
             let change = message.map_err(Into::into);
             match change.and_then(|message| self.known.read(message)) {
                 Ok(change) => {
-                    if matches!(change, Some(Change::Link { .. })) {
+                    if matches!(change, Some(Change::Link { replaced: true, .. })) {
                         self.try_to_filter();
                     }
                     self.changes.extend(change);
