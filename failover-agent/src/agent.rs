@@ -11,6 +11,7 @@ mod foreign;
 mod hooks;
 mod lost_addresses;
 mod memory;
+mod probers;
 mod programs;
 mod reload;
 mod relocated;
@@ -30,7 +31,7 @@ mod sync;
 use std::time::Duration;
 
 use failover_policy::{
-    Action, Family, Input, Machine, MachineConfig, PerFamily, PerUplink, UplinkId, UplinkSet,
+    Action, Family, Machine, MachineConfig, PerFamily, PerUplink, UplinkId, UplinkSet,
 };
 use futures_util::FutureExt as _;
 use tokio::{
@@ -42,6 +43,7 @@ use tracing::{debug, info, warn};
 use self::{
     drill::Drills,
     memory::Memory,
+    probers::Probers,
     rules::{machine_config, probe_specs, targets},
     run::{Edges, Setting},
     schedule::ScanSchedule,
@@ -60,12 +62,8 @@ use crate::{
     control::Events,
     datapath::Datapath,
     hook::Runner,
-    probe::Prober,
     route::{Link, Router},
 };
-
-/// Facts that may wait for the loop; more than a round of the greatest number of uplinks needs.
-const INPUTS: usize = 1024;
 
 /// Requests that may wait for the loop.
 const REQUESTS: usize = 16;
@@ -88,17 +86,11 @@ struct Agent<'a> {
     hooks: Runner,
     uplinks: PerUplink<UplinkConfig>,
     lost_addresses: lost_addresses::LostAddresses,
-    probers: Vec<Prober>,
-    inputs: mpsc::Receiver<Input>,
-    /// Where probers put them.
-    sender: mpsc::Sender<Input>,
+    probers: Probers,
     history: switch::History,
     drills: Drills,
-    /// The policy's drill is not the one in the file.
-    drill_unsaved: bool,
     memory: Memory,
-    /// Health changed since it was put down.
-    health_unsaved: bool,
+    unsaved: Unsaved,
     scans: ScanSchedule,
     lease: Interval,
     /// The observer does not know the uplinks of a new configuration yet.
@@ -109,12 +101,26 @@ struct Agent<'a> {
     /// Foreign default routes that were told of, as long as they stand.
     foreign: Vec<(Family, String)>,
     cut_tasks: cut::CutTasks,
-    reasons: examine::Reasons,
+    blindness: examine::Blindness,
     events: Events,
     programs: programs::Watch,
-    /// A packet had an address that an uplink has lost, which may have moved.
-    lost_used: bool,
-    cut_probes: examine::CutProbes,
+}
+
+/// What the policy knows and its file may not say yet.
+#[derive(Clone, Copy, Debug, Default)]
+struct Unsaved {
+    /// The drill (`drill.json`).
+    drill: bool,
+    /// Health and manual overrides (`health.json`).
+    health: bool,
+}
+
+impl Unsaved {
+    /// After a command or a reload, which may concern both.
+    const BOTH: Unsaved = Unsaved {
+        drill: true,
+        health: true,
+    };
 }
 
 impl<'a> Agent<'a> {
@@ -139,13 +145,10 @@ impl<'a> Agent<'a> {
             drill: commands::earlier_drill(&drills, &configured(&config, links), clock),
             ..machine_config(&config, links, memory.known())
         });
-        let (sender, inputs) = mpsc::channel(INPUTS);
-        let cut_probes = examine::cut_probes(datapath, links);
-        let sockets = datapath.probe_sockets();
+        let specs = probe_specs(&config, links);
         Agent {
-            probers: probe_specs(&config, links)
-                .map(|spec| Prober::spawn(spec, clock, sender.clone(), sockets.clone()))
-                .collect(),
+            probers: Probers::start(specs, clock, datapath.probe_sockets()),
+            blindness: examine::Blindness::new(datapath, links),
             lease: lease_timer(config.cutoff.lease),
             uplinks: configured(&config, links),
             config,
@@ -158,24 +161,18 @@ impl<'a> Agent<'a> {
             datapath,
             hooks: Runner::new(),
             lost_addresses: lost_addresses::LostAddresses::default(),
-            inputs,
-            sender,
             history: switch::History::default(),
             drills,
-            drill_unsaved: false,
             memory,
-            health_unsaved: false,
+            unsaved: Unsaved::default(),
             scans: ScanSchedule::new(),
             rewatch: false,
             restart: None,
             repairs: repairs::Repairs::default(),
             foreign: Vec::new(),
             cut_tasks: cut::CutTasks::open(),
-            reasons: examine::Reasons::default(),
             events: Events::default(),
             programs: programs::Watch::new(),
-            lost_used: false,
-            cut_probes,
         }
     }
 
@@ -221,11 +218,11 @@ impl<'a> Agent<'a> {
                     self.renew_lease();
                     self.follow_time_of_day();
                     self.watch_programs();
-                    if self.lost_used {
+                    if self.lost_addresses.used {
                         self.end_lost_addresses();
                     }
                 }
-                Some(input) = self.inputs.recv() => {
+                Some(input) = self.probers.next() => {
                     self.machine.handle(input, self.clock.now());
                     self.take_inputs();
                 }
@@ -261,7 +258,7 @@ impl<'a> Agent<'a> {
 
     /// Takes what is there: rounds come in bursts.
     fn take_inputs(&mut self) {
-        while let Ok(input) = self.inputs.try_recv() {
+        while let Some(input) = self.probers.waiting() {
             self.machine.handle(input, self.clock.now());
         }
     }
@@ -281,7 +278,7 @@ impl<'a> Agent<'a> {
                     cause,
                 } => self.cut(family, uplink, cause),
                 Action::ProbeNow { uplink, family } => {
-                    if let Some(prober) = self.prober(uplink, family) {
+                    if let Some(prober) = self.probers.get(uplink, family) {
                         prober.probe_now();
                     }
                 }
@@ -292,18 +289,13 @@ impl<'a> Agent<'a> {
             }
         }
         self.log_switches();
-        if std::mem::take(&mut self.drill_unsaved) {
+        let unsaved = std::mem::take(&mut self.unsaved);
+        if unsaved.drill {
             self.keep_drill();
         }
-        if std::mem::take(&mut self.health_unsaved) {
+        if unsaved.health {
             self.keep_health();
         }
-    }
-
-    fn prober(&self, uplink: UplinkId, family: Family) -> Option<&Prober> {
-        self.probers
-            .iter()
-            .find(|prober| prober.probes(uplink, family))
     }
 
     fn name(&self, uplink: UplinkId) -> &str {

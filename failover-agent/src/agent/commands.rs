@@ -6,7 +6,7 @@ use failover_policy::{Command, Family, Health, PerUplink, Refusal, Time, UplinkI
 use tracing::{debug, info, warn};
 
 use super::{
-    Agent,
+    Agent, Unsaved,
     drill::{Drill, Drills},
 };
 use crate::{
@@ -80,8 +80,7 @@ impl Agent<'_> {
             return self.refused(command, refusal);
         }
         info!("command: {}", self.words(command));
-        self.drill_unsaved = true;
-        self.health_unsaved = true;
+        self.unsaved = Unsaved::BOTH;
         self.act();
         // What was answered outlives a crash, if the disk allows.
         if let Err(error) = self.drills.settle() {

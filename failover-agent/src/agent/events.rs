@@ -14,7 +14,7 @@ impl Agent<'_> {
     pub(super) fn publish(&mut self, flow: &EndedFlow) {
         if flow.reason == Reason::Stale {
             let lost = self.datapath.lost_addresses();
-            self.lost_used |= lost.contains(&flow.source.ip());
+            self.lost_addresses.used |= lost.contains(&flow.source.ip());
         }
         // None: an interface that has just gone.
         let Some(uplink) = self.router.uplink(flow.ifindex) else {

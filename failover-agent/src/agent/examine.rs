@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, net::IpAddr};
 
-use failover_policy::{Family, Health, Input, PerFamily, PerUplink, UplinkId};
+use failover_policy::{Family, Health, Input, PerFamily, PerUplink, UplinkId, UplinkSet};
 use tracing::{debug, warn};
 
 use super::{Agent, rules::targets};
@@ -12,20 +12,48 @@ use crate::{
     route::Link,
 };
 
-/// Why probes say nothing, by uplink and family, as found last.
-pub(super) type Reasons = HashMap<(UplinkId, Family), String>;
+/// What is known of reasons why probes say nothing.
+#[derive(Debug)]
+pub(super) struct Blindness {
+    /// By uplink and family, as found last.
+    reasons: HashMap<(UplinkId, Family), String>,
+    /// By interface index: how many probes its programs had cut when that was last looked at.
+    cut_probes: HashMap<u32, PerFamily<u64>>,
+}
 
-/// By interface index: how many probes its programs had cut when that was last looked at.
-pub(super) type CutProbes = HashMap<u32, PerFamily<u64>>;
+impl Blindness {
+    /// With the counts as they are: what was cut before says nothing about now.
+    pub(super) fn new(datapath: &Datapath, links: &PerUplink<Link>) -> Self {
+        let links = links.values().filter(|link| link.ifindex != 0);
+        let count = |link: &Link| {
+            let counters = datapath.counters(link.ifindex).unwrap_or_default();
+            (link.ifindex, PerFamily::both(counters.probes_cut))
+        };
+        Blindness {
+            reasons: HashMap::new(),
+            cut_probes: links.map(count).collect(),
+        }
+    }
 
-/// The counts as they are: what was cut before says nothing about now.
-pub(super) fn cut_probes(datapath: &Datapath, links: &PerUplink<Link>) -> CutProbes {
-    let links = links.values().filter(|link| link.ifindex != 0);
-    let count = |link: &Link| {
-        let counters = datapath.counters(link.ifindex).unwrap_or_default();
-        (link.ifindex, PerFamily::both(counters.probes_cut))
-    };
-    links.map(count).collect()
+    /// The reasons of other uplinks than these are forgotten.
+    pub(super) fn retain(&mut self, kept: UplinkSet) {
+        self.reasons.retain(|(uplink, _), _| kept.contains(*uplink));
+    }
+
+    /// Takes note of a reason, or that there is none. Returns the one before.
+    fn note(&mut self, uplink: UplinkId, family: Family, reason: Option<String>) -> Option<String> {
+        match reason {
+            Some(reason) => self.reasons.insert((uplink, family), reason),
+            None => self.reasons.remove(&(uplink, family)),
+        }
+    }
+
+    /// Takes note of how many probes were cut so far on an interface; whether some were since that was last looked at.
+    fn cut_more(&mut self, ifindex: u32, family: Family, cut: u64) -> bool {
+        let known = self.cut_probes.entry(ifindex).or_default();
+        let before = std::mem::replace(&mut known[family], cut);
+        cut > before
+    }
 }
 
 impl Agent<'_> {
@@ -44,10 +72,7 @@ impl Agent<'_> {
             None
         });
         let blind = reason.is_some();
-        let known = match reason.clone() {
-            Some(reason) => self.reasons.insert((uplink, family), reason),
-            None => self.reasons.remove(&(uplink, family)),
-        };
+        let known = self.blindness.note(uplink, family, reason.clone());
         if let Some(reason) = reason.filter(|reason| known.as_ref() != Some(reason)) {
             let name = self.name(uplink);
             warn!(uplink = name, %family, "{name} ({family}): probes say nothing: {reason}");
@@ -65,10 +90,9 @@ impl Agent<'_> {
     fn own_gate(&mut self, uplink: UplinkId, family: Family) -> Option<String> {
         let link = &self.router.links()[uplink];
         let cut = self.datapath.counters(link.ifindex).ok()?.probes_cut;
-        let known = self.cut_probes.entry(link.ifindex).or_default();
-        let before = std::mem::replace(&mut known[family], cut);
+        let more = self.blindness.cut_more(link.ifindex, family, cut);
         let closed = self.gate(uplink, family) == Gate::Closed;
-        (cut > before && closed).then(|| {
+        (more && closed).then(|| {
             let interface = &self.router.links()[uplink].interface;
             format!(
                 "the gate of {interface} cuts the agent's own probes, {cut} so far: something on this host takes them from their socket before \
@@ -82,7 +106,7 @@ impl Agent<'_> {
         if self.machine.health(uplink, family) != Health::Blind {
             return None;
         }
-        let found = self.reasons.get(&(uplink, family)).cloned();
-        found.or_else(|| self.prober(uplink, family)?.obstacle())
+        let found = self.blindness.reasons.get(&(uplink, family)).cloned();
+        found.or_else(|| self.probers.get(uplink, family)?.obstacle())
     }
 }

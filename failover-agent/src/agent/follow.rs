@@ -116,7 +116,7 @@ impl Agent<'_> {
 
     /// Has a family's prober use the present egress path.
     fn probe_by(&self, uplink: UplinkId, family: Family) {
-        let Some(prober) = self.prober(uplink, family) else {
+        let Some(prober) = self.probers.get(uplink, family) else {
             return;
         };
         let path = self.router.links()[uplink].families[family].as_ref();

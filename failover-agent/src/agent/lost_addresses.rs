@@ -11,9 +11,13 @@ use failover_policy::{Family, PerUplink, UplinkId, UplinkSet};
 use super::cut::own_addresses;
 use crate::route::Link;
 
-/// By uplink and family.
+/// The addresses that were lost.
 #[derive(Debug, Default)]
-pub(super) struct LostAddresses(HashMap<(UplinkId, Family), BTreeSet<IpAddr>>);
+pub(super) struct LostAddresses {
+    by_uplink: HashMap<(UplinkId, Family), BTreeSet<IpAddr>>,
+    /// A packet had one of those that the programs know, which may have moved.
+    pub(super) used: bool,
+}
 
 impl LostAddresses {
     /// Notes what is no longer there, and forgets what is there again.
@@ -21,7 +25,7 @@ impl LostAddresses {
         for uplink in known.ids() {
             for address in own_addresses(known, uplink) {
                 let key = (uplink, family(address));
-                self.0.entry(key).or_default().insert(address);
+                self.by_uplink.entry(key).or_default().insert(address);
             }
         }
         let there: BTreeSet<IpAddr> = now
@@ -29,19 +33,21 @@ impl LostAddresses {
             .flat_map(|link| &link.addresses)
             .copied()
             .collect();
-        for lost in self.0.values_mut() {
+        for lost in self.by_uplink.values_mut() {
             lost.retain(|address| !there.contains(address));
         }
     }
 
     /// Those of other uplinks than these are forgotten.
     pub(super) fn retain(&mut self, kept: UplinkSet) {
-        self.0.retain(|(uplink, _), _| kept.contains(*uplink));
+        self.by_uplink
+            .retain(|(uplink, _), _| kept.contains(*uplink));
     }
 
     /// Hands over those of an uplink, which is to be cut.
     pub(super) fn take(&mut self, uplink: UplinkId, family: Family) -> BTreeSet<IpAddr> {
-        self.0.remove(&(uplink, family)).unwrap_or_default()
+        let lost = self.by_uplink.remove(&(uplink, family));
+        lost.unwrap_or_default()
     }
 }
 

@@ -6,7 +6,7 @@ use failover_policy::{Family, Input, PerUplink, UplinkId, UplinkSet};
 use tracing::{info, warn};
 
 use super::{
-    Agent, configured,
+    Agent, Unsaved, configured,
     hooks::warn_of_missing_programs,
     rules::{machine_config, probe_specs},
     setup::{attach, describe, inbound, present, warn_of_duplicates},
@@ -14,7 +14,6 @@ use super::{
 use crate::{
     config::{Config, UplinkConfig},
     control::Response,
-    probe::Prober,
     route::Scan,
 };
 
@@ -65,51 +64,24 @@ impl Agent<'_> {
             self.clock.now(),
         );
         self.lost_addresses.retain(kept);
-        self.replace_probers(kept);
-        self.reasons.retain(|(uplink, _), _| kept.contains(*uplink));
+        let specs = probe_specs(&self.config, self.router.links());
+        for (uplink, family) in self.probers.replace(specs, kept) {
+            let moved = Input::Moved { uplink, family };
+            self.machine.handle(moved, self.clock.now());
+        }
+        self.blindness.retain(kept);
         if let Err(error) = self.configure_datapath(&before, &scan) {
             warn!("the programs are not configured as a whole: {error:#}");
         }
         self.lease = super::lease_timer(self.config.cutoff.lease);
         self.rewatch = true;
         // A drill or a choice may have gone with its uplink.
-        self.drill_unsaved = true;
-        self.health_unsaved = true;
+        self.unsaved = Unsaved::BOTH;
         // The observer has not heard of what new uplinks did until now.
         self.scans.soon(false);
         self.align_routes(scan);
         self.act();
         Ok(changes)
-    }
-
-    /// Those whose uplink is still there go on; the others begin or end.
-    fn replace_probers(&mut self, kept: UplinkSet) {
-        let mut known = std::mem::take(&mut self.probers);
-        for spec in probe_specs(&self.config, self.router.links()) {
-            let position = known
-                .iter()
-                .position(|prober| prober.probes(spec.uplink, spec.family))
-                .filter(|_| kept.contains(spec.uplink));
-            let prober = match position {
-                Some(position) => {
-                    let prober = known.swap_remove(position);
-                    if prober.spec().targets != spec.targets {
-                        let (uplink, family) = (spec.uplink, spec.family);
-                        let moved = Input::Moved { uplink, family };
-                        self.machine.handle(moved, self.clock.now());
-                    }
-                    prober.update(spec);
-                    prober
-                }
-                None => Prober::spawn(
-                    spec,
-                    self.clock,
-                    self.sender.clone(),
-                    self.datapath.probe_sockets(),
-                ),
-            };
-            self.probers.push(prober);
-        }
     }
 
     /// Uplinks that are gone lose their programs, new ones get them; settings that changed are set.

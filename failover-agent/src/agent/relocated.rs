@@ -22,7 +22,7 @@ const SHORTEST: PerFamily<u8> = PerFamily::new(8, 48);
 impl Agent<'_> {
     /// Ends those that have moved or were not used for long.
     pub(super) fn end_lost_addresses(&mut self) {
-        self.lost_used = false;
+        self.lost_addresses.used = false;
         let present = self.router.addresses().to_vec();
         if let Err(error) = self.datapath.release_addresses(&present) {
             warn!("the programs do not know all addresses: {error:#}");

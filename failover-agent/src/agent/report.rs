@@ -21,7 +21,7 @@ impl Agent<'_> {
                 from,
                 to,
             } => {
-                self.health_unsaved = true;
+                self.unsaved.health = true;
                 let name = self.name(uplink);
                 match to {
                     Health::Up => {
@@ -54,12 +54,12 @@ impl Agent<'_> {
                 );
             }
             Event::Released { uplink, family } => {
-                self.health_unsaved = true;
+                self.unsaved.health = true;
                 let name = self.name(uplink);
                 warn!(uplink = name, %family, "{name} ({family}) is Down: its manual override ends, the ranks decide again");
             }
             Event::DrillEnded { uplink, alone } => {
-                self.drill_unsaved = true;
+                self.unsaved.drill = true;
                 let name = self.name(uplink);
                 match alone {
                     None => info!(uplink = name, "{name}: the drill is over"),
