@@ -6,13 +6,13 @@ use anyhow::Result;
 use failover_lab::{Lab, TARGET_V4, TcpClient, UdpStream, Uplink};
 
 use super::{BEFORE, Script, start_agent, switch};
-use crate::bench::{
+use crate::{
     Family, Settings,
     figure::{Figure, Goal, Measurement, Reference, ReferenceValue},
     sample::Samples,
 };
 
-pub(in crate::bench) const FOREIGN: Family = Family {
+pub(crate) const FOREIGN: Family = Family {
     figures: &[Figure {
         name: "foreign-packets",
         about: "packets with a foreign source that all providers see at 10 switches and back, in all (2 TCP senders, an idle one and a connected UDP sender on the host, a TCP and a UDP client behind it)",

@@ -22,7 +22,7 @@ use super::{
     INTERVAL, Scene, TARGETS,
 };
 
-pub(in super::super) const LOAD: Family = Family {
+pub(crate) const LOAD: Family = Family {
     figures: &[Figure {
         name: "scale-cpu",
         about: "processor time of an agent with 64 uplinks × 2 targets × 10 Hz, in percent of one core, in windows of 2 s",

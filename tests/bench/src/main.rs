@@ -1,9 +1,9 @@
-//! The benchmark; `cargo xtask bench` builds and runs it. Everything is in [`failover_tests::bench`].
+//! The benchmark; `cargo xtask bench` builds and runs it. Everything is in [`failover_bench`].
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use failover_tests::bench::{Arguments, run};
+use failover_bench::{Arguments, run};
 
 fn main() -> ExitCode {
     match run(Arguments::parse()) {

@@ -16,13 +16,13 @@ use nix::{
 use socket2::{Domain, Socket, Type};
 
 use super::{PATIENCE, Script, client::connect, start_agent, switch};
-use crate::bench::{
+use crate::{
     Family, Settings,
     figure::{Figure, Goal, Measurement, Reference, ReferenceValue},
     sample::Samples,
 };
 
-pub(in crate::bench) const IDLE: Family = Family {
+pub(crate) const IDLE: Family = Family {
     figures: &[Figure {
         name: "cut-idle-ms",
         about: "1,000 idle TCP connections of one application on the host, from the decision to switch, with the new route still to be put in before the gate is closed, to the last one's error",

@@ -10,13 +10,13 @@ use super::{
     client::{Client, Pace},
     start_agent, switch,
 };
-use crate::bench::{
+use crate::{
     Family, Settings,
     figure::{Figure, Goal, Measurement, Reference, ReferenceValue},
     sample::Samples,
 };
 
-pub(in crate::bench) const LOCAL: Family = Family {
+pub(crate) const LOCAL: Family = Family {
     figures: &[Figure {
         name: "cut-tcp-ms",
         about: "a TCP sender on the host, from the decision to switch, with the new route still to be put in before the gate is closed, to its error",

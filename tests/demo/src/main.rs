@@ -1,9 +1,9 @@
-//! `cargo xtask build-and-run` without arguments: see [`failover_tests::demo`].
+//! `cargo xtask build-and-run` without arguments: see [`failover_demo`].
 
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
-use failover_tests::demo::{self, Options};
+use failover_demo::Options;
 
 const JSON: &str = "\
 Keys of --json (times in milliseconds, after_us in microseconds):
@@ -38,7 +38,7 @@ struct Cli {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    demo::main(&Options {
+    failover_demo::main(&Options {
         agent: cli.agent,
         json: cli.json,
         break_backup: cli.break_backup,

@@ -10,13 +10,13 @@ use failover_lab::Lab;
 use failover_policy::Family as IpFamily;
 use nix::net::if_::if_nametoindex;
 
-use crate::bench::{
+use crate::{
     Family, Settings, datapath,
     figure::{Figure, Goal, Measurement, Reference, ReferenceValue},
     sample::Samples,
 };
 
-pub(in crate::bench) const STALE: Family = Family {
+pub(crate) const STALE: Family = Family {
     figures: &[Figure {
         name: "egress-stale-ns",
         about: "the egress program on one packet while the gate is open and its source, not the uplink's own, is looked up among the addresses of 2 uplinks (BPF_PROG_TEST_RUN, mean of 1,000,000 runs)",
@@ -26,7 +26,7 @@ pub(in crate::bench) const STALE: Family = Family {
     measure: |settings| Ok(vec![stale(settings)?]),
 };
 
-pub(in crate::bench) const RESET: Family = Family {
+pub(crate) const RESET: Family = Family {
     figures: &[Figure {
         name: "cut-reset-ns",
         about: "the egress program makes a RST of a full-sized segment (BPF_PROG_TEST_RUN, single runs on a fresh packet each, since the second would cut the RST; two readings of the clock and cold caches included, nothing subtracted)",

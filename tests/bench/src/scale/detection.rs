@@ -25,7 +25,7 @@ use super::{
     rounds::Rounds,
 };
 
-pub(in super::super) const DETECTION: Family = Family {
+pub(crate) const DETECTION: Family = Family {
     figures: &[
         Figure {
             name: "scale-detection-ms",

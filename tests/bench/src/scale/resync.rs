@@ -16,7 +16,7 @@ use super::{
     Scene, routes, says,
 };
 
-pub(in super::super) const RESYNC: Family = Family {
+pub(crate) const RESYNC: Family = Family {
     figures: &[
         Figure {
             name: "scale-resync-ms",

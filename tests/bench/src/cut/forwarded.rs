@@ -14,13 +14,13 @@ use super::{
     client::{Client, End, Pace},
     start_agent, switch,
 };
-use crate::bench::{
+use crate::{
     Family, Settings,
     figure::{Figure, Goal, Measurement, Reference, ReferenceValue},
     sample::Samples,
 };
 
-pub(in crate::bench) const FORWARDED_TCP: Family = Family {
+pub(crate) const FORWARDED_TCP: Family = Family {
     figures: &[Figure {
         name: "cut-forwarded-ms",
         about: "a TCP client behind the host (a segment every 20 ms), from its first segment after the new route's confirmation to its error; asked is a round trip and 1 ms, and the round trip is not subtracted here",
@@ -30,7 +30,7 @@ pub(in crate::bench) const FORWARDED_TCP: Family = Family {
     measure: |settings| Ok(vec![tcp(settings)?]),
 };
 
-pub(in crate::bench) const FORWARDED_UDP: Family = Family {
+pub(crate) const FORWARDED_UDP: Family = Family {
     figures: &[Figure {
         name: "cut-udp-packets",
         about: "datagrams of a client behind the host (one every 1 ms) sent after the switch is carried out that are lost before the first one arrives by the new uplink; what is lost between the steps of the switch is told while it is measured",

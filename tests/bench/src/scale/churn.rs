@@ -14,7 +14,7 @@ use super::{
     routes::Churn,
 };
 
-pub(in super::super) const CHURN: Family = Family {
+pub(crate) const CHURN: Family = Family {
     figures: &[
         Figure {
             name: "scale-churn-ms",
