@@ -29,7 +29,7 @@ pub(crate) struct BenchArgs {
 /// When the set-up or a build fails, or the program cannot be started as root.
 pub(crate) fn bench(options: &BenchArgs) -> Result<ExitCode> {
     setup::ensure(Scope::Laboratory)?;
-    let bench = build::lab_program("failover-bench")?;
+    let bench = build::lab_program("failover-bench", "failover-bench")?;
     if options.list {
         let status = Command::new(&bench).arg("--list").status();
         let status = status.with_context(|| format!("cannot start {}", bench.display()))?;

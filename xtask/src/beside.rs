@@ -84,7 +84,7 @@ pub(crate) struct Test<'a> {
 impl Test<'_> {
     /// e.g. `cut::local::a_stream_ends`.
     fn title(&self) -> String {
-        format!("{}::{}", self.program.name, self.name)
+        self.program.title(&self.name)
     }
 
     fn is_alone(&self) -> bool {
@@ -97,29 +97,44 @@ impl Test<'_> {
     }
 }
 
-/// The programs' tests: first those that may run side by side, then those that run alone.
+/// The programs' tests that have the filter in their titles, or all.
 ///
 /// # Errors
 /// When a program cannot be started, or does not list its tests.
-pub(crate) fn tests<'a>(
-    programs: &'a [Executable],
-    filter: Option<&str>,
-) -> Result<[Vec<Test<'a>>; 2]> {
-    let mut groups = [Vec::new(), Vec::new()];
+pub(crate) fn tests<'a>(programs: &'a [Executable], filter: Option<&str>) -> Result<Vec<Test<'a>>> {
+    let mut tests = Vec::new();
     for program in programs {
-        for name in program.tests(filter)? {
-            let test = Test { program, name };
-            groups[usize::from(test.is_alone())].push(test);
-        }
+        let names = program.tests(filter.as_slice())?;
+        tests.extend(names.into_iter().map(|name| Test { program, name }));
     }
-    Ok(groups)
+    Ok(tests)
 }
 
-/// Runs tests as root, `width` of them at a time, and tells of each as it ends.
+/// Tests that run one after another, each in one of `width` workers.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Batch<'a> {
+    pub(crate) tests: Vec<Test<'a>>,
+    pub(crate) width: usize,
+}
+
+/// Where `jobs` tests may run side by side, those that must run alone come after the others; one by one, all are one batch.
+pub(crate) fn batches(tests: Vec<Test<'_>>, jobs: usize) -> Vec<Batch<'_>> {
+    let (alone, together): (Vec<_>, Vec<_>) = tests
+        .into_iter()
+        .partition(|test| jobs == 1 || test.is_alone());
+    [(together, jobs), (alone, 1)]
+        .into_iter()
+        .filter(|(tests, _)| !tests.is_empty())
+        .map(|(tests, width)| Batch { tests, width })
+        .collect()
+}
+
+/// Runs a batch as root, and tells of each test as it ends.
 ///
 /// # Errors
 /// When one of the programs could not be started.
-pub(crate) fn run(tests: Vec<Test<'_>>, width: usize) -> Result<Report> {
+pub(crate) fn run(batch: Batch<'_>) -> Result<Report> {
+    let Batch { tests, width } = batch;
     let queue = Mutex::new(VecDeque::from(tests));
     let total = Mutex::new(Ok(Report::default()));
     let next = || locked(&queue).pop_front();
@@ -193,11 +208,76 @@ mod tests {
     }
 
     #[test]
+    fn tests_are_chosen_by_program_and_test() {
+        let this = std::env::current_exe().unwrap();
+        let programs = ["cut", "uplinks"].map(|name| program(name, &this.to_string_lossy()));
+        let chosen = |filter: &str| {
+            let tests = tests(&programs, Some(filter)).unwrap();
+            tests.iter().map(Test::title).collect::<Vec<_>>()
+        };
+        let one = "beside::tests::tests_are_chosen_by_program_and_test";
+        assert_eq!(
+            chosen(one),
+            [format!("cut::{one}"), format!("uplinks::{one}")]
+        );
+        assert_eq!(
+            chosen(&format!("uplinks::{one}")),
+            [format!("uplinks::{one}")]
+        );
+        assert_eq!(chosen("lab::beside"), [""; 0]);
+    }
+
+    #[test]
+    fn only_tests_side_by_side_need_a_batch_of_their_own() {
+        let (bench, cut) = (program("bench", ""), program("cut", ""));
+        let of = |program| {
+            let name = "a_test".to_owned();
+            Test { program, name }
+        };
+        let tests = || vec![of(&bench), of(&cut)];
+        assert_eq!(
+            batches(tests(), 1),
+            [Batch {
+                tests: tests(),
+                width: 1
+            }]
+        );
+        let [cut, bench] = [of(&cut), of(&bench)].map(|test| vec![test]);
+        let (side_by_side, alone) = (
+            Batch {
+                tests: cut.clone(),
+                width: 2,
+            },
+            Batch {
+                tests: bench.clone(),
+                width: 1,
+            },
+        );
+        assert_eq!(batches(tests(), 2), [side_by_side, alone]);
+        assert_eq!(
+            batches(cut.clone(), 2),
+            [Batch {
+                tests: cut,
+                width: 2
+            }]
+        );
+        assert_eq!(
+            batches(bench.clone(), 2),
+            [Batch {
+                tests: bench,
+                width: 1
+            }]
+        );
+        assert_eq!(batches(Vec::new(), 1), []);
+    }
+
+    #[test]
     fn a_worker_that_cannot_start_a_program_says_so() {
         let absent = program("absent", "/nonexistent");
         let name = "test".into();
         let program = &absent;
-        let error = run(vec![Test { program, name }], 2).unwrap_err();
+        let tests = vec![Test { program, name }];
+        let error = run(Batch { tests, width: 2 }).unwrap_err();
         assert!(error.to_string().contains("/nonexistent"), "{error}");
     }
 }

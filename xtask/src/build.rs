@@ -25,23 +25,16 @@ pub(crate) fn agent(release: bool) -> Result<PathBuf> {
     cargo::build_binary("failover-agent", &args[..if release { 4 } else { 3 }])
 }
 
-/// Builds a program of the laboratory in release; returns its path.
+/// Builds a package's program for the laboratory in release; returns its path.
 ///
 /// A build of its own rather than one with the agent's: one build for both packages would unite
 /// their features, and the agent would not be the one that `cargo build --release` makes.
 ///
 /// # Errors
 /// When the build fails.
-pub(crate) fn lab_program(name: &str) -> Result<PathBuf> {
+pub(crate) fn lab_program(package: &str, name: &str) -> Result<PathBuf> {
     cargo::build_binary(
         name,
-        &[
-            "build",
-            "--release",
-            "--package",
-            "failover-tests",
-            "--bin",
-            name,
-        ],
+        &["build", "--release", "--package", package, "--bin", name],
     )
 }

@@ -2,7 +2,6 @@
 
 use std::{
     env,
-    ffi::OsStr,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -49,18 +48,28 @@ pub(crate) struct Executable {
 }
 
 impl Executable {
-    /// The names of a test program's tests that contain one of `filters`, or of all.
+    /// How one of a test program's tests is shown: `program::module::test`.
+    pub(crate) fn title(&self, test: &str) -> String {
+        format!("{}::{test}", self.name)
+    }
+
+    /// Whether one of a test program's tests is shown with one of `filters` in its title, or there are no filters.
+    fn is_chosen(&self, test: &str, filters: &[impl AsRef<str>]) -> bool {
+        let title = self.title(test);
+        let mut filters_in_title = filters
+            .iter()
+            .filter(|filter| title.contains(filter.as_ref()));
+        filters.is_empty() || filters_in_title.next().is_some()
+    }
+
+    /// The names of a test program's tests that have one of `filters` in their titles, or of all.
     ///
     /// # Errors
     /// When the program cannot be started, or does not list them.
-    pub(crate) fn tests(
-        &self,
-        filters: impl IntoIterator<Item: AsRef<OsStr>>,
-    ) -> Result<Vec<String>> {
+    pub(crate) fn tests(&self, filters: &[impl AsRef<str>]) -> Result<Vec<String>> {
         let program = self.path.display();
         let output = Command::new(&self.path)
             .args(["--list", "--format=terse"])
-            .args(filters)
             .output()
             .with_context(|| format!("cannot start {program}"))?;
         ensure!(output.status.success(), "{program} does not list its tests");
@@ -68,6 +77,7 @@ impl Executable {
         Ok(names
             .lines()
             .filter_map(|line| line.strip_suffix(": test"))
+            .filter(|name| self.is_chosen(name, filters))
             .map(str::to_owned)
             .collect())
     }
@@ -155,6 +165,36 @@ mod tests {
                 package_dir: "/w/tests".into(),
             })
         );
+    }
+
+    #[test]
+    fn a_filter_is_compared_with_a_tests_title() {
+        let program = Executable {
+            name: "uplinks".into(),
+            kind: "test".into(),
+            harness: true,
+            path: "/w/target/debug/deps/uplinks-1f".into(),
+            package_dir: "/w/tests".into(),
+        };
+        let test = "waiting::a_host_without_uplinks";
+        assert_eq!(
+            program.title(test),
+            "uplinks::waiting::a_host_without_uplinks"
+        );
+        for filter in [
+            "uplinks",
+            "uplinks::waiting::a_host",
+            "links::wait",
+            "a_host",
+            "",
+        ] {
+            assert!(program.is_chosen(test, &[filter]), "{filter}");
+        }
+        for filter in ["cut", "uplinks::a_host", "uplinks-1f"] {
+            assert!(!program.is_chosen(test, &[filter]), "{filter}");
+        }
+        assert!(program.is_chosen(test, &["cut", "waiting::"]));
+        assert!(program.is_chosen(test, &[""; 0]));
     }
 
     #[test]

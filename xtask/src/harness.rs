@@ -50,11 +50,14 @@ pub(crate) fn unit_tests(
     filter: Option<&str>,
     root: &Root,
 ) -> Result<Report> {
+    let Some(chosen) = choice(program, filter)? else {
+        return Ok(Report::default());
+    };
     if *root == Root::Here {
         let mut command = as_root(program)?;
-        return run(command.arg("--include-ignored").args(filter), print);
+        return run(command.arg("--include-ignored").args(chosen), print);
     }
-    let mut report = run(as_user(program)?.args(filter), print)?;
+    let mut report = run(as_user(program)?.args(chosen), print)?;
     match root {
         Root::Absent(obstacle) => explain(&mut report, obstacle),
         Root::Here | Root::Sudo => {
@@ -84,9 +87,25 @@ pub(crate) fn without_root(
     filter: Option<&str>,
     obstacle: &str,
 ) -> Result<Report> {
-    let mut report = run(as_user(program)?.args(filter), print)?;
+    let Some(chosen) = choice(program, filter)? else {
+        return Ok(Report::default());
+    };
+    let mut report = run(as_user(program)?.args(chosen), print)?;
     explain(&mut report, obstacle);
     Ok(report)
+}
+
+/// The arguments by which a program runs the tests that have the filter in their titles, or all; `None` when it has no such test.
+fn choice(program: &Executable, filter: Option<&str>) -> Result<Option<Vec<String>>> {
+    let Some(filter) = filter else {
+        return Ok(Some(Vec::new()));
+    };
+    let mut arguments = program.tests(&[filter])?;
+    if arguments.is_empty() {
+        return Ok(None);
+    }
+    arguments.push("--exact".to_owned());
+    Ok(Some(arguments))
 }
 
 /// Runs one test as root. What it has to say goes to `show`, line by line.
@@ -209,14 +228,19 @@ mod tests {
     #[test]
     fn a_real_test_program_is_read() {
         let absent = Root::Absent("no sudo".into());
-        let report = unit_tests(&this_program(), Some("libtest::tests::results"), &absent).unwrap();
-        assert_eq!(
-            report,
-            Report {
-                passed: 1,
-                ..Report::default()
-            }
-        );
+        for filter in ["libtest::tests::results", "xtask::libtest::tests::results"] {
+            let report = unit_tests(&this_program(), Some(filter), &absent).unwrap();
+            assert_eq!(
+                report,
+                Report {
+                    passed: 1,
+                    ..Report::default()
+                }
+            );
+        }
+        let other = Some("uplinks::libtest::tests::results");
+        let report = unit_tests(&this_program(), other, &absent).unwrap();
+        assert_eq!(report, Report::default());
     }
 
     /// Run by the next test, without root whoever that is: then it must not run.

@@ -12,7 +12,7 @@ use crate::{build, privilege, setup, survey::Scope};
 /// When the set-up or a build fails, or the program cannot be started as root.
 pub(crate) fn inject(arguments: &[OsString]) -> Result<ExitCode> {
     setup::ensure(Scope::Laboratory)?;
-    let inject = build::lab_program("failover-inject")?;
+    let inject = build::lab_program("failover-tests", "failover-inject")?;
     let agent = build::agent(true)?;
     let mut command = privilege::in_laboratory(&inject)?;
     command.arg("--agent").arg(agent).args(arguments);

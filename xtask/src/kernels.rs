@@ -45,7 +45,7 @@ pub(crate) struct KernelsArgs {
     /// A family of tests; may be given several times; default: datapath, cutoff, route and failover
     #[arg(long, value_name = "NAME")]
     family: Vec<String>,
-    /// Run only the tests whose name contains one of these
+    /// Run only the tests whose name contains one of these as it is shown, e.g. `route::groups`
     filter: Vec<String>,
 }
 

@@ -32,7 +32,7 @@ impl Report {
     }
 }
 
-/// What a line means to somebody who watches.
+/// What a line means to the reader.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Event<'a> {
     /// A test ended: its name and `ok`, `FAILED` or `ignored`.

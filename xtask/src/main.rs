@@ -7,7 +7,7 @@
 //! | `build.rs`, `run.rs`, `test.rs`, `bench.rs`, `inject.rs` | one verb each |
 //! | `cargo.rs`, `privilege.rs`, `progress.rs` | running cargo, becoming root, showing progress |
 //! | `kernels.rs`, `kernels/` | other kernels in virtual machines |
-//! | `harness.rs`, `libtest.rs` | running test programs, reading what they print |
+//! | `beside.rs`, `harness.rs`, `libtest.rs` | namespace tests one or several at a time, running test programs, reading what they print |
 
 mod bench;
 mod beside;
@@ -85,7 +85,7 @@ enum Verb {
     },
     /// Check formatting, lints and documentation, run all tests, end with the counts
     Test {
-        /// Run only the tests whose name contains this, and none of the checks
+        /// Run only the tests whose name contains this as it is shown, e.g. `uplinks::waiting::a_host`, and none of the checks
         filter: Option<String>,
         /// Namespace tests at a time; with 2 on two cores all take a fifth less, but one that reads a log at once may fail
         #[arg(long, value_name = "N", default_value_t = NonZero::<usize>::MIN)]

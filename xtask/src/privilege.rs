@@ -23,7 +23,7 @@ pub(crate) fn is_root() -> bool {
 
 /// A command that runs `program` as root: directly when we are root, else through sudo.
 ///
-/// Sudo may ask for a password only where somebody can answer, that is on a terminal.
+/// Sudo may ask for a password only where the user can answer, that is on a terminal.
 ///
 /// # Errors
 /// When we are not root and there is no sudo.
@@ -99,7 +99,7 @@ pub(crate) fn become_program(mut command: Command) -> Result<ExitCode> {
     Err(anyhow!(error)).with_context(|| format!("cannot start {}", command.get_program().display()))
 }
 
-/// Refuses to work for somebody who started cargo itself through sudo: everything that it builds
+/// Refuses to work for a user who started cargo itself through sudo: everything that it builds
 /// would belong to root, and that person's next `cargo build` would fail.
 ///
 /// # Errors

@@ -20,7 +20,7 @@ pub(crate) fn build_and_run(json: bool, agent_args: &[OsString]) -> Result<ExitC
     }
     setup::ensure(Scope::Laboratory)?;
     let agent = build::agent(true)?;
-    let demo = build::lab_program("failover-demo")?;
+    let demo = build::lab_program("failover-demo", "failover-demo")?;
     let mut demo = privilege::in_laboratory(&demo)?;
     demo.arg("--agent").arg(agent);
     if json {

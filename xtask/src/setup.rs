@@ -161,7 +161,7 @@ impl Step {
     }
 }
 
-/// The steps for somebody whose system has other packages than Debian's.
+/// The steps for a user whose system has other packages than Debian's.
 fn without_apt(steps: &[Step]) -> String {
     let mut text = String::from(
         "there is no apt-get here, so please do this by hand, then run `cargo xtask setup` again:",

@@ -160,22 +160,22 @@ fn programs(
     })
 }
 
-/// Runs the namespace tests as root: `jobs` at a time, and then those that run alone.
+/// Runs the namespace tests as root: `jobs` at a time, and those that must run alone one at a time.
 fn namespace_tests(programs: &[Executable], filter: Option<&str>, jobs: usize) -> Part {
     part("namespace tests", |kind| {
-        let [together, alone] = match beside::tests(programs, filter) {
-            Ok(groups) => groups,
+        let tests = match beside::tests(programs, filter) {
+            Ok(tests) => tests,
             Err(error) => return vec![step(kind, || Err(error))],
         };
-        let mut steps = vec![step(&format!("{kind}, {jobs} at a time"), || {
-            beside::run(together, jobs)
-        })];
-        if !alone.is_empty() {
-            steps.push(step(&format!("{kind}, one at a time"), || {
-                beside::run(alone, 1)
-            }));
-        }
-        steps
+        let batches = beside::batches(tests, jobs).into_iter();
+        let steps = batches.map(|batch| {
+            let width = match batch.width {
+                1 => "one".to_owned(),
+                width => width.to_string(),
+            };
+            step(&format!("{kind}, {width} at a time"), || beside::run(batch))
+        });
+        steps.collect()
     })
 }
 
