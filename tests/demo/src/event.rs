@@ -126,7 +126,7 @@ pub enum Event {
     Stopped,
 }
 
-/// How much an event matters to somebody who looks at the lines.
+/// How much an event matters to the reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tone {
     /// As expected.
