@@ -1,7 +1,7 @@
-//! A day of the soak run: the laboratory, the agent, and what must be true of them.
+//! One soak run: the laboratory, the agent, and what must be true of them.
 
-mod around;
-mod happen;
+mod apply;
+mod environment;
 
 use std::{thread::sleep, time::Duration, time::Instant};
 
@@ -13,12 +13,12 @@ use failover_tests::scene::{
     OURS, SOON, default_routes, ensure_times, state, stop, wait_for_status,
 };
 
-use self::around::METRICS;
+use self::environment::{Environment, METRICS};
 use super::events::Event;
 
 const PROBE: &str = "targets = [\"192.0.2.1\", \"2001:db8:f::1\"]\ninterval = \"50ms\"\ntimeout = \"500ms\"\nfall = 3\nrise = 2\nhold = \"300ms\"";
 
-/// How long the agent may need until it does again what somebody keeps undoing.
+/// How long the agent may need until it repairs again what another program keeps undoing.
 const SETTLED: Duration = Duration::from_millis(1500);
 
 /// Further tables of the configuration, of which each reload takes the next.
@@ -28,22 +28,22 @@ pub(crate) const TABLES: [&str; 3] = [
     "[route]\nstandby_metric = 200\n[cutoff]\nmode = \"drop\"",
 ];
 
-/// What the days of a test have in common.
+/// How the agent is configured at the beginning of a run.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Days {
+pub(crate) struct Settings {
     /// The first two uplinks share the load.
     pub(crate) grouped: bool,
     /// Which of [`TABLES`] the configuration begins with.
     pub(crate) tables: usize,
 }
 
-/// Of the agent's log, for whoever looks into a day that ended badly.
+/// Lines at the end of the agent's log that the report of a failed run shows.
 const LAST_LINES: usize = 200;
 
-pub(crate) struct Day {
-    days: Days,
+pub(crate) struct SoakRun {
+    settings: Settings,
     /// Before the laboratory, whose directory it is in.
-    around: around::Around,
+    environment: Environment,
     lab: Lab,
     begin: Instant,
     before: Snapshot,
@@ -55,13 +55,14 @@ pub(crate) struct Day {
     order: Vec<usize>,
     chosen: Option<usize>,
     drilled: Option<usize>,
-    /// Gates were open while nobody renewed the lease.
+    /// Gates may have been open, because the lease was not renewed.
     unguarded: bool,
-    diary: Vec<String>,
+    events: Vec<String>,
 }
 
 /// Whether two lines of a snapshot's difference tell of one IPv6 default route, but for its protocol. With a VPN's route of the same metric
-/// it was one multipath route for a while, and the kernel tells one protocol for all legs of such a one: whoever puts a leg back knows no other.
+/// it was one multipath route for a while, and the kernel tells one protocol for all legs of such a one: a program that puts a leg back
+/// knows no other.
 fn merged(line: &str, other: &str) -> bool {
     let plain = |line: &str| line.replace(",\"protocol\":\"ra\"", "");
     let (kind, of_vpn) = (
@@ -85,17 +86,17 @@ struct State {
     outbid: [bool; 2],
 }
 
-impl Day {
-    pub(crate) fn begin(lab: Lab, days: Days) -> Result<Day> {
-        let around = around::Around::new(&lab)?;
+impl SoakRun {
+    pub(crate) fn begin(lab: Lab, settings: Settings) -> Result<SoakRun> {
+        let environment = Environment::new(&lab)?;
         let before = lab.host().snapshot()?;
         let targets = [TARGET_V4, TARGET_V6].into_iter();
         let streams = targets.map(|target| lab.host().udp_stream(target).start());
         let streams = streams.collect::<Result<_>>()?;
         let count = lab.uplinks().len();
-        let mut day = Day {
-            days,
-            around,
+        let mut run = SoakRun {
+            settings,
+            environment,
             begin: Instant::now(),
             before,
             agent: None,
@@ -105,28 +106,28 @@ impl Day {
             chosen: None,
             drilled: None,
             unguarded: false,
-            diary: Vec::new(),
+            events: Vec::new(),
             lab,
         };
-        day.start()?;
-        day.settle()?;
-        Ok(day)
+        run.start()?;
+        run.settle()?;
+        Ok(run)
     }
 
-    /// What happened, and what the agent said of the last of it.
-    pub(crate) fn diary(&self) -> String {
+    /// The events of the run, and the end of the agent's log.
+    pub(crate) fn report(&self) -> String {
         let said = self.agent.as_ref().map(AgentProcess::log);
         let said = said.unwrap_or_default();
         let last = said.iter().rev().take(LAST_LINES).rev();
         let lines = last.map(|line| line.text.as_str());
-        let events = self.diary.iter().map(String::as_str);
+        let events = self.events.iter().map(String::as_str);
         let all: Vec<&str> = events.chain(lines).collect();
         all.join("\n")
     }
 
     /// Waits until the agent has come to what is right, and traffic follows.
     pub(crate) fn settle(&mut self) -> Result<()> {
-        self.diary.push("- settle".to_owned());
+        self.events.push("- settle".to_owned());
         let agent = self.agent()?;
         let right = self.right();
         if right.is_empty() {
@@ -151,7 +152,7 @@ impl Day {
                 })
             })
         })?;
-        ensure_times(&agent.status_json()?, &self.around.clock, self.begin)?;
+        ensure_times(&agent.status_json()?, &self.environment.clock, self.begin)?;
         let settled = Instant::now();
         let right: Vec<String> = right.iter().map(|uplink| self.name(*uplink)).collect();
         for stream in &self.streams {
@@ -185,16 +186,16 @@ impl Day {
         self.settle()
     }
 
-    /// Everything is repaired, the agent stopped: nothing is left of the day.
+    /// Everything is repaired, the agent stopped: nothing is left of the run.
     pub(crate) fn end(&mut self) -> Result<()> {
         for uplink in 0..self.uplinks.len() {
             if self.uplinks[uplink].broken.is_some() {
-                self.happen(Event::Repair(uplink))?;
+                self.apply(Event::Repair(uplink))?;
             }
         }
-        self.around.calm_down(&self.lab)?;
+        self.environment.restore(&self.lab)?;
         self.agent()?.set_unread(false);
-        self.happen(Event::Auto)?;
+        self.apply(Event::Auto)?;
         self.settle()?;
         for uplink in 0..self.uplinks.len() {
             if self.uplinks[uplink].second_address {
@@ -209,7 +210,7 @@ impl Day {
                 .map(|route| (route.protocol.as_str(), route.metric));
             ensure!(best == Some((OURS, 80)), "{routes:?}");
             let ours = routes.iter().filter(|route| route.protocol == OURS).count();
-            let group = usize::from(self.days.grouped);
+            let group = usize::from(self.settings.grouped);
             ensure!(ours == self.uplinks.len() - group, "{routes:?}");
         }
         self.agent.take().map_or(Ok(()), stop)?;
@@ -264,7 +265,7 @@ impl Day {
 
     /// The rank at a position in the order of preference.
     fn rank(&self, position: usize) -> usize {
-        match self.days.grouped {
+        match self.settings.grouped {
             true => position.saturating_sub(1),
             false => position,
         }
@@ -288,14 +289,14 @@ impl Day {
     }
 
     fn start(&mut self) -> Result<()> {
-        let agent = (self.lab).start_agent_by(&self.around.clock, &self.config())?;
-        agent.set_unread(self.around.is_unread());
+        let agent = (self.lab).start_agent_by(&self.environment.clock, &self.config())?;
+        agent.set_unread(self.environment.is_unread());
         self.agent = Some(agent);
         Ok(())
     }
 
     fn config(&self) -> String {
-        let mut config = format!("[probe]\n{PROBE}\n{}\n", TABLES[self.days.tables]);
+        let mut config = format!("[probe]\n{PROBE}\n{}\n", TABLES[self.settings.tables]);
         for (position, &uplink) in self.order.iter().enumerate() {
             config += &self.lab.uplinks()[uplink].config();
             config += &format!("rank = {}\n", self.rank(position));

@@ -1,4 +1,4 @@
-//! What happens to a day.
+//! The events of a run: which one comes next, and how it happens.
 
 use std::{
     thread::sleep,
@@ -12,12 +12,12 @@ use failover_tests::scene::{OURS, SOON, default_routes, stop};
 use nix::sys::signal::Signal;
 
 use super::{
-    Day, TABLES,
-    around::{AHEAD, BEHIND, METRICS},
+    SoakRun, TABLES,
+    environment::{AHEAD, BEHIND, METRICS},
 };
 use crate::events::{Break, Disk, Event, Loss, Pause};
 
-impl Day {
+impl SoakRun {
     /// Something that can happen now.
     pub(crate) fn choose(&self, random: &mut fastrand::Rng) -> Event {
         loop {
@@ -83,7 +83,7 @@ impl Day {
             Event::Remove(_) => self.drilled.is_none(),
             // A manual override must be on the disk to outlive the process.
             Event::Crash | Event::StopAndStart => {
-                self.around.disk_is_fine() || self.chosen.is_none() && self.drilled.is_none()
+                self.environment.disk_is_fine() || self.chosen.is_none() && self.drilled.is_none()
             }
             Event::Reload | Event::Restart | Event::Auto => true,
             Event::Pause(..)
@@ -96,18 +96,18 @@ impl Day {
         }
     }
 
-    pub(crate) fn happen(&mut self, event: Event) -> Result<()> {
-        self.diary.push(format!("{event:?}"));
+    pub(crate) fn apply(&mut self, event: Event) -> Result<()> {
+        self.events.push(format!("{event:?}"));
         match event {
             Event::Break(uplink, way) => {
-                // It would be over as soon as nothing else is known to work, and nobody could say when that was.
+                // It would be over as soon as nothing else is known to work, and the test could not know when that was.
                 if self.drilled.is_some() && self.working().len() <= 2 {
-                    self.happen(Event::Auto)?;
+                    self.apply(Event::Auto)?;
                 }
                 self.uplinks[uplink].broken = Some(self.fail(uplink, way)?);
                 self.uplinks[uplink].replaced |= matches!(way, Break::Unplug | Break::MoveAway);
                 if self.chosen == Some(uplink) {
-                    // Were it repaired at once, nobody could say whether the agent had noticed.
+                    // Were it repaired at once, the test could not know whether the agent had noticed.
                     self.chosen = None;
                     return self.settle();
                 }
@@ -120,7 +120,7 @@ impl Day {
             Event::Flap(uplink) => {
                 // A choice is forgotten when its uplink goes Down, which the agent may notice or not.
                 if self.chosen == Some(uplink) {
-                    self.happen(Event::Auto)?;
+                    self.apply(Event::Auto)?;
                 }
                 for _ in 0..4 {
                     self.fail(uplink, Break::Carrier)?.repair()?;
@@ -132,7 +132,7 @@ impl Day {
             Event::SecondAddress(uplink) => self.second_address(uplink),
             Event::Reload => {
                 self.order.rotate_left(1);
-                self.days.tables = (self.days.tables + 1) % TABLES.len();
+                self.settings.tables = (self.settings.tables + 1) % TABLES.len();
                 self.lab.write_config(&self.config())?;
                 self.agent()?.verb(&["reload"]).map(drop)
             }
@@ -176,22 +176,22 @@ impl Day {
                 self.unguarded |= time > Duration::from_millis(1500);
                 self.pause(pause, time)
             }
-            Event::Vpn(family, metric) => self.around.toggle_vpn(&self.lab, family, metric),
-            Event::KillSwitch(family, metric) => {
-                self.around.toggle_kill_switch(&self.lab, family, metric)
-            }
+            Event::Vpn(family, metric) => self.environment.toggle_vpn(&self.lab, family, metric),
+            Event::KillSwitch(family, metric) => self
+                .environment
+                .toggle_kill_switch(&self.lab, family, metric),
             Event::Disk(disk) => {
-                self.around.set_disk(disk)?;
+                self.environment.set_disk(disk)?;
                 self.rest_if_ordered()
             }
             Event::Reader => {
-                let unread = self.around.toggle_reader();
+                let unread = self.environment.toggle_reader();
                 self.agent()?.set_unread(unread);
                 Ok(())
             }
-            Event::Marks => self.around.toggle_marks(&self.lab),
+            Event::Marks => self.environment.toggle_marks(&self.lab),
             Event::Clock(ahead) => {
-                self.around.clock.set(ahead)?;
+                self.environment.clock.set(ahead)?;
                 self.rest_if_ordered()
             }
         }
@@ -210,7 +210,7 @@ impl Day {
         let Some(mut agent) = self.agent.take() else {
             return Ok(());
         };
-        if self.around.disk_is_fine() {
+        if self.environment.disk_is_fine() {
             return stop(agent);
         }
         agent.signal(Signal::SIGTERM)?;
@@ -313,7 +313,7 @@ impl Day {
         let number = uplink + 1;
         let host = self.lab.host().namespace();
         let name = self.lab.uplinks()[uplink].name();
-        // Neither is the source of anything: the provider would take it for somebody else's.
+        // Neither is the source of anything: the provider would count it as another uplink's.
         let (v4, v6) = (
             format!("10.64.{number}.77/24"),
             format!("2001:db8:77:{number}::77/64"),

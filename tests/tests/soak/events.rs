@@ -1,4 +1,4 @@
-//! What may happen.
+//! The events of a soak run.
 
 use failover_policy::Family;
 
@@ -9,9 +9,9 @@ pub(crate) enum Event {
     Break(usize, Break),
     /// It works again.
     Repair(usize),
-    /// An uplink's carrier goes and comes, faster than anybody can tell.
+    /// An uplink's carrier goes and comes, before the agent can look.
     Flap(usize),
-    /// Somebody removes what is the agent's.
+    /// Another program removes what is the agent's.
     Remove(Loss),
     /// A DHCP client or an administrator puts in a default route that beats the agent's.
     Outbid(usize, Family),
@@ -25,9 +25,9 @@ pub(crate) enum Event {
     Crash,
     /// The agent is stopped, and started again.
     StopAndStart,
-    /// Somebody chooses an uplink.
+    /// The administrator chooses an uplink.
     Switch(usize),
-    /// Nobody does any more, and a drill is over.
+    /// The administrator ends that choice, and a drill with it.
     Auto,
     /// An uplink is treated as Down.
     Drill(usize),
@@ -37,9 +37,9 @@ pub(crate) enum Event {
     Vpn(Family, u32),
     /// A default route that lets nothing through comes or goes, behind the agent's active one.
     KillSwitch(Family, u32),
-    /// Something happens to the disk that holds the state.
+    /// The state of the disk that holds the agent's state changes.
     Disk(Disk),
-    /// Who reads the agent's log stops reading, or goes on.
+    /// The reader of the agent's log stops reading, or goes on.
     Reader,
     /// A rule set overwrites the marks of what leaves, or does not any more.
     Marks,
@@ -77,11 +77,11 @@ pub(crate) enum Break {
     Blackhole,
     /// The provider says that the targets cannot be reached.
     Unreachable,
-    /// Nobody is at the gateway's address.
+    /// No host has the gateway's address.
     GatewayGone,
     /// The cable is out.
     Carrier,
-    /// Somebody sets the interface down.
+    /// The administrator sets the interface down.
     SetDown,
     /// It has lost its addresses.
     LeaseOver,

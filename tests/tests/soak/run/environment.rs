@@ -1,4 +1,4 @@
-//! What is not the agent's: other programs' default routes and rule sets, the disk, the time of day, and who reads the log.
+//! What is not the agent's: other programs' default routes and rule sets, the disk, the time of day, and the reader of the log.
 
 use std::collections::BTreeSet;
 
@@ -21,8 +21,8 @@ const VPN: &str = "vpn0";
 /// By how many seconds the time of day may be wrong: not at all, a year, an hour.
 pub(super) const AHEAD: [i64; 5] = [0, -31_536_000, 31_536_000, -3600, 3600];
 
-/// What has happened around the agent and is not undone.
-pub(super) struct Around {
+/// What has changed around the agent and is not undone.
+pub(super) struct Environment {
     vpn: BTreeSet<(usize, u32)>,
     kill_switch: BTreeSet<(usize, u32)>,
     marks: bool,
@@ -34,8 +34,8 @@ pub(super) struct Around {
     disk: FileDisk,
 }
 
-impl Around {
-    pub(super) fn new(lab: &Lab) -> Result<Around> {
+impl Environment {
+    pub(super) fn new(lab: &Lab) -> Result<Environment> {
         let host = lab.host().namespace();
         host.ip_batch(&format!(
             "link add {VPN} type veth peer name {VPN}p\n\
@@ -60,7 +60,7 @@ impl Around {
                  }",
             )?;
         }
-        // What the kernel does when the links come up takes a moment: it is there before anybody takes a picture of it.
+        // What the kernel does when the links come up takes a moment: it is there before the snapshot is taken.
         wait_for("the VPN's interface", SOON, || {
             let table = ["-6", "route", "show", "table", "local"];
             let routes = (host.exec("ip", &table)).map_err(|error| format!("{error:#}"))?;
@@ -77,7 +77,7 @@ impl Around {
         })?;
         let dirs = lab.agent_dirs();
         let disk = FileDisk::in_file(&dirs.state, &dirs.scratch.join("image"))?;
-        Ok(Around {
+        Ok(Environment {
             vpn: BTreeSet::new(),
             kill_switch: BTreeSet::new(),
             marks: false,
@@ -96,7 +96,7 @@ impl Around {
         self.unread
     }
 
-    /// Whether nobody reads the log from now on.
+    /// Returns whether the log is unread from now on.
     pub(super) fn toggle_reader(&mut self) -> bool {
         self.unread = !self.unread;
         self.unread
@@ -154,8 +154,8 @@ impl Around {
         Ok(())
     }
 
-    /// All of it is undone, but for who reads the log.
-    pub(super) fn calm_down(&mut self, lab: &Lab) -> Result<()> {
+    /// Undoes all of it; that the log is read again is up to the caller.
+    pub(super) fn restore(&mut self, lab: &Lab) -> Result<()> {
         for (family, metric) in self.vpn.clone() {
             self.toggle_vpn(lab, Family::ALL[family], metric)?;
         }
