@@ -35,7 +35,7 @@ use super::{
     watch::Watch,
 };
 
-/// How often it is looked whether a hang is over. Nothing else is ever waited for in steps.
+/// How often the tracer looks whether a hang is over. It polls for nothing else.
 const STEP: Duration = Duration::from_millis(1);
 
 /// A process: the one that was started, or one that it has started.

@@ -9,12 +9,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use failover_lab::{LINK_LOCAL_GATEWAY, Lab, TARGET_V4, TARGET_V6, UdpStream, wait_for};
+use failover_lab::{LINK_LOCAL_GATEWAY, Lab, TARGET_V4, wait_for};
 use nix::sys::signal::Signal;
-use serde_json::Value;
 
 use super::{
     phase::{Phase, Setting},
+    state::{is_settled, recorded_switches, states},
+    streams::Streams,
     subject::{Came, Subject},
     tracer::Exit,
     watch::{Order, Record},
@@ -23,39 +24,33 @@ use crate::scene::Everything;
 
 /// The lease that is configured: as long as the host may be cut off.
 const LEASE: Duration = Duration::from_secs(1);
-/// How long it takes until a fault is noticed, with the probes that are configured.
+/// How long the agent takes to notice a fault, with the probes that are configured.
 const DETECTION: Duration = Duration::from_millis(700);
 /// What a busy machine adds to any of these.
-const MARGIN: Duration = Duration::from_millis(1500);
-/// How long it may take until the status shows what it should, hangs included. A start has its programs verified and stops for the tracer at
-/// hundreds of calls, which takes 15 s on a busy machine; how long the host may be offline is not measured by this.
-const SOON: Duration = Duration::from_secs(45);
+pub(super) const MARGIN: Duration = Duration::from_millis(1500);
+/// How long the agent may take until its status shows what it should, hangs included. A start has its programs verified and stops for the
+/// tracer at hundreds of calls, which takes 15 s on a busy machine; how long the host may be offline is not measured by this.
+pub(super) const SOON: Duration = Duration::from_secs(45);
 /// How long it may take after the end of a process until the kernel has let go of what it had.
 const GONE: Duration = Duration::from_secs(2);
 /// How long a phase goes on after its effect shows: files are written then, and flows ended.
 const AFTER: Duration = Duration::from_millis(300);
-/// How long gates may be other than the routes, after a switch in which netlink has refused something: less than the second after which it
-/// is tried again.
-const CONSISTENT: Duration = Duration::from_millis(800);
 
 /// What going through a phase came to.
 #[derive(Debug)]
 pub(super) struct Performed {
     pub(super) record: Record,
-    /// The process has ended in an orderly way, with an error: whoever started it starts it anew.
+    /// The process has ended in an orderly way, with an error: a service manager would start it anew.
     pub(super) ended: Option<i32>,
 }
 
 #[derive(Debug)]
 pub(super) struct Host {
-    lab: Lab,
+    pub(super) lab: Lab,
     setting: Setting,
     program: PathBuf,
     before: Everything,
 }
-
-/// Traffic of the host's own.
-struct Streams([UdpStream; 2]);
 
 impl Host {
     pub(super) fn build(setting: Setting, program: &Path) -> Result<Host> {
@@ -81,7 +76,7 @@ impl Host {
     /// What was not as it must be; the host is not to be used any more then.
     pub(super) fn perform(&self, phase: Phase, order: Option<&Order>) -> Result<Performed> {
         self.lab.write_config(&self.setting.config(false))?;
-        let streams = self.streams()?;
+        let streams = Streams::start(self.lab.host())?;
         match phase {
             Phase::Start => self.start(order, &streams),
             Phase::Switch => self.switch(order, &streams),
@@ -108,11 +103,12 @@ impl Host {
         let _forwarded = self.lab.client().udp_stream(TARGET_V4).start()?;
         let agent = self.started()?;
         explained(&agent, || {
+            let switches = recorded_switches(&agent.status()?);
             agent.begin(order);
             let fault = self.lab.uplink("cable").blackhole()?;
             self.rivals("append")?;
             if order.is_some_and(|order| order.kind.starts_with("netlink route RTM_")) {
-                self.gates_follow_routes(&agent)?;
+                self.gates_follow_routes(&agent, switches)?;
             }
             streams.must_flow(fault.since(), DETECTION + LEASE + MARGIN)?;
             agent.must_show("another active uplink", SOON, |status| {
@@ -134,37 +130,7 @@ impl Host {
         })
     }
 
-    /// Whatever comes of a switch in which a call fails: the uplink by which the kernel sends new traffic has an open gate.
-    fn gates_follow_routes(&self, agent: &Subject) -> Result<()> {
-        let injected = wait_for("a call fails, or none does", SOON, || {
-            let settled = || agent.status().is_ok_and(|s| is_settled(&s, Some("cable")));
-            let injected = agent.injected();
-            (injected.is_some() || settled())
-                .then_some(injected)
-                .ok_or("no switch")
-        })?;
-        let Some(injected) = injected else {
-            return Ok(());
-        };
-        let left = CONSISTENT.saturating_sub(injected.elapsed());
-        let left = left.max(Duration::from_millis(50));
-        wait_for("gates are as the routes are", left, || {
-            for (family, target) in [("ipv4", TARGET_V4), ("ipv6", TARGET_V6)] {
-                let to = target.to_string();
-                let way = ["-j", "route", "get", &to];
-                let way = self.lab.host().namespace().exec_json("ip", &way)?;
-                let status = agent.status()?;
-                let by = |uplink: &&Value| uplink["name"] == way[0]["dev"];
-                let mut uplinks = status["uplinks"].as_array().into_iter().flatten();
-                let uplink = uplinks.find(by).with_context(|| format!("{way}"))?;
-                let gate = &uplink["families"][family]["gate"];
-                ensure!(gate == "open", "{family} by {way}: {uplink}");
-            }
-            anyhow::Ok(())
-        })
-    }
-
-    /// Default routes of somebody else's, which lead to the uplink that fails and beat every metric.
+    /// Another program's default routes, which lead to the uplink that fails and beat every metric.
     fn rivals(&self, verb: &str) -> Result<()> {
         let gateway = self.lab.uplink("cable").addresses().gateway_v4;
         let lines = [gateway.into(), IpAddr::V6(LINK_LOCAL_GATEWAY)]
@@ -324,36 +290,6 @@ impl Host {
         thread::sleep(AFTER);
         Ok(agent)
     }
-
-    fn streams(&self) -> Result<Streams> {
-        let stream = |target| {
-            let stream = self.lab.host().udp_stream(target);
-            stream.every(Duration::from_millis(20)).start()
-        };
-        Ok(Streams([stream(TARGET_V4)?, stream(TARGET_V6)?]))
-    }
-}
-
-impl Streams {
-    /// Waits until both have an answer to what was sent after `since`.
-    fn must_flow(&self, since: Instant, timeout: Duration) -> Result<()> {
-        // Looked at later than it was to be: what was in time counts all the same.
-        let deadline = since + timeout;
-        for (stream, family) in self.0.iter().zip(["IPv4", "IPv6"]) {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let what = format!("the host is online ({family})");
-            wait_for(&what, left.max(Duration::from_millis(50)), || {
-                let report = stream.report();
-                let records = report.records.iter().rev();
-                let mut young = records.take_while(|record| record.sent > since);
-                let answered = young.any(|record| record.echo.is_some());
-                answered
-                    .then_some(())
-                    .ok_or("no echo of what was sent since")
-            })?;
-        }
-        Ok(())
-    }
 }
 
 /// Ends the agent as a service manager would.
@@ -394,7 +330,7 @@ fn explained<T>(subject: &Subject, f: impl FnOnce() -> Result<T>) -> Result<T> {
 /// The code of a process that was not killed, and did not panic.
 fn orderly(exit: Exit) -> Result<i32> {
     match exit {
-        // Of std: a panic that nobody caught.
+        // Of std: a panic that was not caught.
         Exit::Code(101) => bail!("the process has panicked"),
         Exit::Code(code) => Ok(code),
         Exit::Signal(signal) => bail!("the process was killed by {signal}"),
@@ -408,30 +344,4 @@ fn ended_by_the_failure(record: &Record, code: i32) -> Result<()> {
         "the process has ended with {code} although none of its calls was made to fail"
     );
     Ok(())
-}
-
-/// The states of all uplinks in all families that are in use, with the uplinks' names.
-fn states(status: &Value) -> impl Iterator<Item = (&Value, &Value)> {
-    let uplinks = status["uplinks"].as_array().into_iter().flatten();
-    uplinks.flat_map(|uplink| {
-        let families = ["ipv4", "ipv6"].map(|family| &uplink["families"][family]);
-        let used = families.into_iter().filter(|state| !state.is_null());
-        used.map(|state| (&uplink["name"], state))
-    })
-}
-
-/// Whether something is active in both families, Up and with an open gate, the gates of all others are closed, and `broken` is not
-/// active.
-fn is_settled(status: &Value, broken: Option<&str>) -> bool {
-    let both = ["ipv4", "ipv6"].iter().all(|family| {
-        let mut uplinks = status["uplinks"].as_array().into_iter().flatten();
-        uplinks.any(|uplink| uplink["families"][family]["active"] == true)
-    });
-    both && states(status).all(|(name, state)| {
-        if state["active"] == true {
-            state["gate"] == "open" && state["health"] == "Up" && broken != name.as_str()
-        } else {
-            state["gate"] == "closed"
-        }
-    })
 }

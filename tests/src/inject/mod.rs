@@ -2,8 +2,8 @@
 //!
 //! A clean run of each phase tells which kinds of calls the agent makes in it. Then the phase is gone through again and again, and
 //! each time one of these calls fails: the first of its kind or the last, with one of the errors that it is documented to have. A call
-//! fails from outside, without the agent's help: it is followed by ptrace, stopped by seccomp where it matters, and the system call is
-//! not made (or five seconds later, or, for a netlink message, made so that the kernel itself refuses it).
+//! fails from outside, without the agent's help: ptrace follows the agent, seccomp stops it where it matters, and the system call is not
+//! made (or five seconds later, or, for a netlink message, made so that the kernel itself refuses it).
 //!
 //! | file | concern |
 //! |---|---|
@@ -11,11 +11,13 @@
 //! | `calls.rs`, `netlink.rs`, `bpf.rs`, `sockets.rs`, `places.rs` | which call it is |
 //! | `kind.rs`, `watch.rs` | how it can fail, and whether it is to |
 //! | `phase.rs`, `subject.rs`, `host.rs` | a phase in a laboratory, and what must be true afterwards |
-//! | `plan.rs`, `run.rs`, `report.rs` | which calls are to fail, side by side, and what came of it |
+//! | `gates.rs`, `state.rs`, `streams.rs` | gates beside routes, the agent's status, the host's own traffic |
+//! | `plan.rs`, `run.rs`, `report.rs` | which calls are to fail, side by side, and the outcome |
 
 mod bpf;
 mod calls;
 mod follow;
+mod gates;
 mod host;
 mod kind;
 mod netlink;
@@ -26,6 +28,8 @@ mod registers;
 mod report;
 mod run;
 mod sockets;
+mod state;
+mod streams;
 mod subject;
 mod sys;
 mod tracer;

@@ -1,4 +1,4 @@
-//! What came of it.
+//! The outcome of a run: what survived, what did not, and what was left out.
 
 use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 

@@ -1,7 +1,6 @@
 //! A program of ours that is followed: the agent, or `reset`.
 
 use std::{
-    fmt::Write as _,
     io::{self, BufRead as _, BufReader, Write as _},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
@@ -19,6 +18,7 @@ use serde_json::{Value, json};
 
 use super::{
     places::Places,
+    state::summary,
     tracer::{Exit, Traced},
     watch::{Order, Record, Watch},
 };
@@ -85,7 +85,7 @@ impl Subject {
         self.watch.begin(order);
     }
 
-    /// It is over.
+    /// The phase that matters is over.
     pub(super) fn end(&self) -> Record {
         self.watch.end()
     }
@@ -107,7 +107,7 @@ impl Subject {
         self.traced.signal(signal)
     }
 
-    /// Waits until it has ended.
+    /// Waits until the process has ended.
     pub(super) fn wait_exit(&self, timeout: Duration) -> Result<Exit> {
         wait_for("the program ends", timeout, || {
             self.exit().ok_or("it still runs")
@@ -174,31 +174,4 @@ impl Subject {
 pub(super) enum Came {
     True(Box<Value>),
     Ended(Exit),
-}
-
-/// A status in one line.
-fn summary(status: &Value) -> String {
-    let mut text = format!("active {}", status["active"]);
-    for uplink in status["uplinks"].as_array().into_iter().flatten() {
-        for family in ["ipv4", "ipv6"] {
-            let state = &uplink["families"][family];
-            if !state.is_null() {
-                // Writing to a String cannot fail.
-                write!(
-                    text,
-                    "; {} {family} {} {}{}",
-                    uplink["name"],
-                    state["health"],
-                    state["gate"],
-                    if state["active"] == true {
-                        " active"
-                    } else {
-                        ""
-                    }
-                )
-                .ok();
-            }
-        }
-    }
-    text
 }

@@ -100,6 +100,6 @@ fn owned(result: libc::c_long) -> io::Result<OwnedFd> {
         return Err(io::Error::last_os_error());
     }
     let descriptor = RawFd::try_from(result).map_err(io::Error::other)?;
-    // SAFETY: the kernel has just made this descriptor for us, so nobody else closes it.
+    // SAFETY: the kernel has just made this descriptor for us, so no other owner closes it.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }

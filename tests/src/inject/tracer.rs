@@ -32,9 +32,9 @@ pub(super) enum Exit {
 pub(super) struct Life {
     /// How the process has ended.
     pub(super) exit: Option<Exit>,
-    /// It, and whatever it has started, as long as they live.
+    /// The process, and all that it has started, as long as they live.
     pub(super) processes: BTreeSet<Pid>,
-    /// Nobody wants them any more.
+    /// They are to be killed.
     pub(super) abandoned: bool,
 }
 
@@ -67,7 +67,7 @@ impl Traced {
                     return;
                 }
             };
-            // Whoever started this has gone when nobody receives it; the process is killed below then.
+            // Without a receiver the thread that started this is gone; the process is killed below then.
             started.send(Ok(tracer.leader())).ok();
             if let Err(error) = tracer.follow() {
                 eprintln!("a traced process is given up: {error:#}");

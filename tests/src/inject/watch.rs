@@ -43,7 +43,7 @@ impl Record {
     }
 }
 
-/// Shared by a tracer and whoever runs the scene.
+/// Shared by a tracer and the thread that goes through the phase.
 #[derive(Debug, Default)]
 pub(super) struct Watch(Mutex<State>);
 
@@ -65,7 +65,7 @@ impl Watch {
         };
     }
 
-    /// It is over: what was seen.
+    /// The phase is over: what was seen in it.
     pub(super) fn end(&self) -> Record {
         std::mem::take(&mut *lock(&self.0)).record
     }
