@@ -37,8 +37,8 @@ pub(crate) const ALONE: &[(&str, &str)] = &[
         "shows and compares times, and looks for leftovers of the laboratories of a process",
     ),
     (
-        "endurance",
-        "a day is as long as what happens in it: load changes what meets what",
+        "soak",
+        "a run is as long as what happens in it: load changes what meets what",
     ),
     (
         "inject",
