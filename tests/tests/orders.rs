@@ -3,7 +3,7 @@
 use std::process::Output;
 
 use anyhow::Result;
-use failover_lab::{AgentProcess, Lab, agent_path, wait_until};
+use failover_lab::{AgentProcess, Lab, Scenario, agent_path, wait_until};
 use failover_tests::scene::SOON;
 use serde_json::Value;
 
@@ -43,7 +43,7 @@ fn last_switch(status: &Value) -> &Value {
 
 #[test]
 #[ignore = "needs root"]
-fn a_switch_by_hand_holds_and_a_switch_back_drains() -> Result<()> {
+fn a_switch_by_hand_holds_and_a_switch_back_drains() -> Scenario {
     let lab = Lab::builder().uplinks(["cable", "lte"]).build()?;
     let agent = lab.start_agent(&lab.config(SETTINGS))?;
     wait_active(&agent, "cable")?;
@@ -94,7 +94,7 @@ fn a_switch_by_hand_holds_and_a_switch_back_drains() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn a_drill_outlives_its_agent_and_ends() -> Result<()> {
+fn a_drill_outlives_its_agent_and_ends() -> Scenario {
     let lab = Lab::builder().uplinks(["cable", "lte"]).build()?;
     let file = lab.agent_dirs().state.join("drill.json");
     let over = "{\"uplink\":\"cable\",\"until\":\"2001-01-01T00:00:00Z\"}";

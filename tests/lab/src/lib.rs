@@ -30,6 +30,7 @@ mod node;
 mod ping;
 mod plan;
 mod relay;
+mod scenario;
 mod snapshot;
 mod sys;
 mod topology;
@@ -55,6 +56,7 @@ pub use plan::{
     LINK_LOCAL_GATEWAY, MAX_UPLINKS, TARGET_V4, TARGET_V6, TARGETS_V4, TARGETS_V6,
 };
 pub use relay::{RelayCounts, Shape};
+pub use scenario::{Failed, Scenario};
 pub use snapshot::{DefaultRoute, InterfaceCounters, Snapshot, SnapshotDiff};
 pub use topology::Lab;
 pub use traffic::{

@@ -1,7 +1,7 @@
 //! Members whose interface or carrier goes.
 
 use anyhow::Result;
-use failover_lab::{Fault, Lab, TARGET_V4, TARGET_V6, Uplink};
+use failover_lab::{Fault, Lab, Scenario, TARGET_V4, TARGET_V6, Uplink};
 use failover_policy::Family;
 
 use super::{
@@ -11,14 +11,16 @@ use super::{
 
 #[test]
 #[ignore = "needs root"]
-fn a_member_that_is_unplugged_joins_when_it_is_back() -> Result<()> {
-    leaves_and_joins(Uplink::unplug)
+fn a_member_that_is_unplugged_joins_when_it_is_back() -> Scenario {
+    leaves_and_joins(Uplink::unplug)?;
+    Ok(())
 }
 
 #[test]
 #[ignore = "needs root"]
-fn a_member_that_loses_its_carrier_joins_when_it_is_back() -> Result<()> {
-    leaves_and_joins(Uplink::carrier_down)
+fn a_member_that_loses_its_carrier_joins_when_it_is_back() -> Scenario {
+    leaves_and_joins(Uplink::carrier_down)?;
+    Ok(())
 }
 
 fn leaves_and_joins(pull: impl Fn(&Uplink) -> Result<Fault>) -> Result<()> {

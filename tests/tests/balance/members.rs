@@ -1,7 +1,7 @@
 //! Members that go Down and come back.
 
 use anyhow::Result;
-use failover_lab::{Lab, TARGET_V4, TARGET_V6};
+use failover_lab::{Lab, Scenario, TARGET_V4, TARGET_V6};
 use failover_policy::Family;
 
 use super::{
@@ -14,7 +14,7 @@ use super::{
 
 #[test]
 #[ignore = "needs root"]
-fn only_the_connections_of_a_member_that_fails_are_cut() -> Result<()> {
+fn only_the_connections_of_a_member_that_fails_are_cut() -> Scenario {
     let lab = Lab::builder()
         .uplinks(["cable", "dsl", "lte"])
         .lan()
@@ -54,12 +54,13 @@ fn only_the_connections_of_a_member_that_fails_are_cut() -> Result<()> {
     }
     let expected = ["start-up cable,dsl", "failover cable", "failback cable,dsl"];
     assert_eq!(history(&agent, Family::V4), expected);
-    ensure_never_without_route(steady)
+    ensure_never_without_route(steady)?;
+    Ok(())
 }
 
 #[test]
 #[ignore = "needs root"]
-fn a_member_that_leaves_and_joins_disturbs_nobody_on_two_others() -> Result<()> {
+fn a_member_that_leaves_and_joins_disturbs_nobody_on_two_others() -> Scenario {
     let lab = Lab::builder()
         .uplinks(["cable", "dsl", "fiber", "lte"])
         .lan()
@@ -98,7 +99,7 @@ fn a_member_that_leaves_and_joins_disturbs_nobody_on_two_others() -> Result<()> 
 
 #[test]
 #[ignore = "needs root"]
-fn a_member_may_fail_in_one_family_alone() -> Result<()> {
+fn a_member_may_fail_in_one_family_alone() -> Scenario {
     let lab = Lab::builder().uplinks(["cable", "dsl", "lte"]).build()?;
     let both = config(&lab, &TWO, "").replace(
         "[\"192.0.2.1\"]",

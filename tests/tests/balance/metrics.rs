@@ -1,7 +1,7 @@
 //! Metrics of the uplinks' own, and routes that are withdrawn.
 
 use anyhow::{Result, ensure};
-use failover_lab::{AgentProcess, Lab, TARGET_V4, wait_for};
+use failover_lab::{AgentProcess, Lab, Scenario, TARGET_V4, wait_for};
 use failover_policy::Family;
 
 use super::scene::{SOON, default_routes, ensure_never_without_route, history, start, wait_active};
@@ -37,7 +37,7 @@ fn wait_health(agent: &AgentProcess, uplink: usize, health: &str) -> Result<()> 
 
 #[test]
 #[ignore = "needs root"]
-fn uplinks_keep_their_own_metrics_and_the_next_one_takes_over() -> Result<()> {
+fn uplinks_keep_their_own_metrics_and_the_next_one_takes_over() -> Scenario {
     let lab = Lab::builder().uplinks(["cable", "dsl", "lte"]).build()?;
     for (on_down, failed) in [
         ("demote", &[(20, "dsl"), (30, "lte"), (5000, "cable")][..]),
@@ -68,7 +68,7 @@ fn uplinks_keep_their_own_metrics_and_the_next_one_takes_over() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn a_standby_that_is_down_has_no_route_but_the_active_one_keeps_its_own() -> Result<()> {
+fn a_standby_that_is_down_has_no_route_but_the_active_one_keeps_its_own() -> Scenario {
     let lab = Lab::builder().build()?;
     let uplinks = [("cable", ""), ("lte", "")];
     let agent = start(&lab, &uplinks, "[route]\non_down = \"withdraw\"", "cable")?;
@@ -86,5 +86,6 @@ fn a_standby_that_is_down_has_no_route_but_the_active_one_keeps_its_own() -> Res
     wait_routes(&lab, &[(80, "lte")])?;
     active.repair()?;
     wait_active(&lab, &agent, "cable")?;
-    wait_routes(&lab, &both)
+    wait_routes(&lab, &both)?;
+    Ok(())
 }

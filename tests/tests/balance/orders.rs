@@ -1,7 +1,6 @@
 //! Manual overrides, and another configuration, while a group is active.
 
-use anyhow::Result;
-use failover_lab::{Lab, TARGET_V4, TARGET_V6, UplinkSpec};
+use failover_lab::{Lab, Scenario, TARGET_V4, TARGET_V6, UplinkSpec};
 use failover_policy::Family;
 
 use super::{
@@ -14,7 +13,7 @@ use super::{
 
 #[test]
 #[ignore = "needs root"]
-fn a_member_is_chosen_by_hand_and_another_drilled() -> Result<()> {
+fn a_member_is_chosen_by_hand_and_another_drilled() -> Scenario {
     let lab = Lab::builder()
         .uplinks(["cable", "dsl", "lte"])
         .lan()
@@ -54,12 +53,13 @@ fn a_member_is_chosen_by_hand_and_another_drilled() -> Result<()> {
         "failback cable,dsl",
     ];
     assert_eq!(history(&agent, Family::V4), expected);
-    ensure_never_without_route(steady)
+    ensure_never_without_route(steady)?;
+    Ok(())
 }
 
 #[test]
 #[ignore = "needs root"]
-fn a_reload_adds_and_removes_members_without_disturbing_the_others() -> Result<()> {
+fn a_reload_adds_and_removes_members_without_disturbing_the_others() -> Scenario {
     let lab = Lab::builder()
         // Before it is an uplink its default route is somebody else's, and must not have a metric of ours.
         .uplinks([
@@ -93,12 +93,13 @@ fn a_reload_adds_and_removes_members_without_disturbing_the_others() -> Result<(
         let members: Vec<&str> = active.split(',').collect();
         Flows::open(client, TARGET_V4, 120)?.only(&members);
     }
-    ensure_never_without_route(steady)
+    ensure_never_without_route(steady)?;
+    Ok(())
 }
 
 #[test]
 #[ignore = "needs root"]
-fn a_reload_changes_weights_and_lets_the_backup_join() -> Result<()> {
+fn a_reload_changes_weights_and_lets_the_backup_join() -> Scenario {
     let lab = Lab::builder()
         .uplinks(["cable", "dsl", "lte"])
         .lan()

@@ -1,7 +1,6 @@
 //! A group with a backup behind it.
 
-use anyhow::Result;
-use failover_lab::{Lab, TARGET_V4, TARGET_V6};
+use failover_lab::{Lab, Scenario, TARGET_V4, TARGET_V6};
 use failover_policy::Family;
 
 use super::{
@@ -13,7 +12,7 @@ use super::{
 
 #[test]
 #[ignore = "needs root"]
-fn the_backup_takes_over_when_the_whole_group_is_down() -> Result<()> {
+fn the_backup_takes_over_when_the_whole_group_is_down() -> Scenario {
     let lab = Lab::builder()
         .uplinks(["cable", "dsl", "lte"])
         .lan()
@@ -43,12 +42,13 @@ fn the_backup_takes_over_when_the_whole_group_is_down() -> Result<()> {
         "failback cable,dsl",
     ];
     assert_eq!(history(&agent, Family::V4), expected);
-    ensure_never_without_route(steady)
+    ensure_never_without_route(steady)?;
+    Ok(())
 }
 
 #[test]
 #[ignore = "needs root"]
-fn the_backup_drains_when_the_group_is_back() -> Result<()> {
+fn the_backup_drains_when_the_group_is_back() -> Scenario {
     let lab = Lab::builder().uplinks(["cable", "dsl", "lte"]).build()?;
     let agent = start(&lab, &TWO, "[cutoff]\ndrain = \"1h\"", "cable,dsl")?;
     let _cable = lab.uplink("cable").blackhole()?;

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
-use failover_lab::{Lab, TARGET_V4, TARGET_V6, wait_for};
+use anyhow::ensure;
+use failover_lab::{Lab, Scenario, TARGET_V4, TARGET_V6, wait_for};
 use failover_policy::Family;
 
 use super::{
@@ -22,7 +22,7 @@ const ATTEMPTS: usize = 5;
 
 #[test]
 #[ignore = "needs root"]
-fn a_group_stands_as_before_when_the_kernel_refuses_its_successor() -> Result<()> {
+fn a_group_stands_as_before_when_the_kernel_refuses_its_successor() -> Scenario {
     let lab = Lab::builder().uplinks(["cable", "dsl", "lte"]).build()?;
     let host = lab.host().namespace();
     let lte = *lab.uplink("lte").addresses();
@@ -49,7 +49,7 @@ fn a_group_stands_as_before_when_the_kernel_refuses_its_successor() -> Result<()
         lines.map(str::to_owned).collect::<Vec<_>>()
     };
     let before = group(&host.exec("ip", &["route", "show", "default"])?);
-    ensure!(before.len() == 1, "{before:?}");
+    assert!(before.len() == 1, "{before:?}");
 
     let refused = || {
         let log = agent.log();
@@ -86,14 +86,14 @@ fn a_group_stands_as_before_when_the_kernel_refuses_its_successor() -> Result<()
         agent.verb(&["switch", "auto"])?;
         wait_active(&lab, &agent, "cable,dsl")?;
     }
-    ensure!(refused(), "the kernel has refused nothing");
+    assert!(refused(), "the kernel has refused nothing");
     // Not for an instant either.
     let log = agent.log();
     let mut closed = log
         .iter()
         .filter(|line| line.text.contains("IPv4 gate closed"));
     let of_group = closed.find(|line| !line.text.contains("lte: "));
-    ensure!(of_group.is_none(), "{of_group:?}");
+    assert!(of_group.is_none(), "{of_group:?}");
     ensure_alive(&connections)?;
 
     // What was refused for a while is done when it can be.

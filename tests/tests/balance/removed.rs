@@ -1,7 +1,6 @@
 //! Somebody removes what a group is made of.
 
-use anyhow::Result;
-use failover_lab::{Lab, wait_for};
+use failover_lab::{Lab, Scenario, wait_for};
 use failover_policy::Family;
 use serde_json::Value;
 
@@ -9,7 +8,7 @@ use super::scene::{SOON, TWO, default_routes, history, start};
 
 #[test]
 #[ignore = "needs root"]
-fn nexthop_objects_that_are_flushed_are_put_back_and_told() -> Result<()> {
+fn nexthop_objects_that_are_flushed_are_put_back_and_told() -> Scenario {
     let lab = Lab::builder().uplinks(["cable", "dsl", "lte"]).build()?;
     let agent = start(&lab, &TWO, "", "cable,dsl")?;
     let before = lab.host().snapshot()?;

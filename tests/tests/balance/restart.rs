@@ -1,7 +1,7 @@
 //! Agents that begin and end while a group is active.
 
 use anyhow::Result;
-use failover_lab::{AgentProcess, Lab, Snapshot, TARGET_V4, TARGET_V6, Uplink, wait_for};
+use failover_lab::{AgentProcess, Lab, Scenario, Snapshot, TARGET_V4, TARGET_V6, Uplink, wait_for};
 use failover_policy::Family;
 use nix::sys::signal::Signal;
 
@@ -39,7 +39,7 @@ fn ensure_kept(agent: &AgentProcess, lines: usize, before: &Snapshot, lab: &Lab)
 
 #[test]
 #[ignore = "needs root"]
-fn a_group_outlives_the_agent() -> Result<()> {
+fn a_group_outlives_the_agent() -> Scenario {
     let lab = Lab::builder()
         .uplinks(["cable", "dsl", "lte"])
         .lan()
@@ -84,12 +84,13 @@ fn a_group_outlives_the_agent() -> Result<()> {
     flows.ensure_put()?;
     ensure_kept(&agent, 0, &standing, &lab)?;
     ensure_alive(&connections)?;
-    ensure_never_without_route(steady)
+    ensure_never_without_route(steady)?;
+    Ok(())
 }
 
 #[test]
 #[ignore = "needs root"]
-fn nothing_of_a_group_is_left_behind() -> Result<()> {
+fn nothing_of_a_group_is_left_behind() -> Scenario {
     let lab = Lab::builder().uplinks(["cable", "dsl", "lte"]).build()?;
     let before = everything(&lab)?;
     for kill in [false, true] {
@@ -117,7 +118,7 @@ fn nothing_of_a_group_is_left_behind() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn a_member_that_was_down_does_not_join_because_of_a_restart() -> Result<()> {
+fn a_member_that_was_down_does_not_join_because_of_a_restart() -> Scenario {
     let lab = Lab::builder()
         .uplinks(["cable", "dsl", "lte"])
         .lan()
@@ -140,7 +141,7 @@ fn a_member_that_was_down_does_not_join_because_of_a_restart() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn a_group_is_taken_over_though_nobody_answers() -> Result<()> {
+fn a_group_is_taken_over_though_nobody_answers() -> Scenario {
     let lab = Lab::builder().uplinks(["cable", "dsl", "lte"]).build()?;
     let mut agent = start(&lab, &TWO, LONG_LEASE, "cable,dsl")?;
     agent.kill9()?;
@@ -155,5 +156,6 @@ fn a_group_is_taken_over_though_nobody_answers() -> Result<()> {
     assert_eq!(history(&agent, Family::V4), [""; 0]);
     ensure_kept(&agent, 0, &standing, &lab)?;
     drop(faults);
-    wait_active(&lab, &agent, "cable,dsl").map(drop)
+    wait_active(&lab, &agent, "cable,dsl")?;
+    Ok(())
 }

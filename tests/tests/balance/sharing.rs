@@ -1,7 +1,6 @@
 //! How new connections are shared.
 
-use anyhow::Result;
-use failover_lab::{Lab, TARGET_V4, TARGET_V6};
+use failover_lab::{Lab, Scenario, TARGET_V4, TARGET_V6};
 use failover_policy::Family;
 
 use super::{
@@ -11,7 +10,7 @@ use super::{
 
 #[test]
 #[ignore = "needs root"]
-fn new_connections_are_shared_by_weight_and_stay_put() -> Result<()> {
+fn new_connections_are_shared_by_weight_and_stay_put() -> Scenario {
     let lab = Lab::builder()
         .uplinks(["cable", "dsl", "lte"])
         .lan()

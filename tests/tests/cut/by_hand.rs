@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use failover_lab::{AgentProcess, Lab, TARGET_V4};
+use failover_lab::{AgentProcess, Lab, Scenario, TARGET_V4};
 use failover_policy::{Cause, Family, Health};
 use failover_tests::scene::{SOON, status, uplink, wait_for_active, wait_for_status};
 
@@ -22,7 +22,7 @@ fn refusal(agent: &AgentProcess, order: &[&str]) -> Result<String> {
 
 #[test]
 #[ignore = "needs root"]
-fn switch_by_hand_holds_until_auto() -> Result<()> {
+fn switch_by_hand_holds_until_auto() -> Scenario {
     let lab = Lab::builder().build()?;
     let agent = start(&lab)?;
     let old = lab.host().tcp_idle(TARGET_V4)?;
@@ -62,7 +62,7 @@ fn switch_by_hand_holds_until_auto() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn drill_fails_over_and_back_by_itself() -> Result<()> {
+fn drill_fails_over_and_back_by_itself() -> Scenario {
     const DRILL: Duration = Duration::from_secs(1);
 
     let lab = Lab::builder().build()?;
@@ -91,7 +91,7 @@ fn drill_fails_over_and_back_by_itself() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn drill_is_refused_when_no_other_uplink_is_up() -> Result<()> {
+fn drill_is_refused_when_no_other_uplink_is_up() -> Scenario {
     let lab = Lab::builder().build()?;
     let agent = start(&lab)?;
     let fault = lab.uplink("lte").blackhole()?;
@@ -121,7 +121,7 @@ fn drill_is_refused_when_no_other_uplink_is_up() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn drill_survives_a_crash_and_ends_when_it_should() -> Result<()> {
+fn drill_survives_a_crash_and_ends_when_it_should() -> Scenario {
     const DRILL: Duration = Duration::from_secs(3);
 
     let lab = Lab::builder().build()?;
@@ -154,7 +154,7 @@ fn drill_survives_a_crash_and_ends_when_it_should() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn drill_can_be_ended_by_hand() -> Result<()> {
+fn drill_can_be_ended_by_hand() -> Scenario {
     let lab = Lab::builder().build()?;
     let agent = start(&lab)?;
     for order in [&["switch", "auto"][..], &["drill", "cable", "--for", "0s"]] {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use failover_ebpf::Gate;
-use failover_lab::{Lab, TARGET_V4, TARGET_V6, TcpClient};
+use failover_lab::{Lab, Scenario, TARGET_V4, TARGET_V6, TcpClient};
 use failover_policy::Family;
 use failover_tests::scene::{SOON, gate, status, uplink, wait_for_active, wait_for_status};
 
@@ -18,7 +18,7 @@ use super::{
 
 #[test]
 #[ignore = "needs root"]
-fn old_connections_may_finish_until_the_drain_ends() -> Result<()> {
+fn old_connections_may_finish_until_the_drain_ends() -> Scenario {
     const DRAIN: Duration = Duration::from_millis(1500);
 
     let lab = Lab::builder().build()?;
@@ -81,7 +81,7 @@ fn old_connections_may_finish_until_the_drain_ends() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn uplink_that_goes_down_while_it_drains_is_cut_at_once() -> Result<()> {
+fn uplink_that_goes_down_while_it_drains_is_cut_at_once() -> Scenario {
     let lab = Lab::builder().build()?;
     let agent = start_with(&lab, &config(&lab, "drain = \"1h\""))?;
     let fault = fail_over(&lab, &agent, "cable", "lte")?;
@@ -97,7 +97,7 @@ fn uplink_that_goes_down_while_it_drains_is_cut_at_once() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn failback_without_cutoff_leaves_old_connections_alone() -> Result<()> {
+fn failback_without_cutoff_leaves_old_connections_alone() -> Scenario {
     let lab = Lab::builder().build()?;
     let cutoff = "failover = \"reset\"\nfailback = \"off\"";
     let agent = start_with(&lab, &config(&lab, cutoff))?;

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Result;
 use failover_lab::{
-    Capture, DISCARD_PORT, LAN_CLIENT_V4, LAN_CLIENT_V6, Lab, Node, TARGET_V4, TARGET_V6,
+    Capture, DISCARD_PORT, LAN_CLIENT_V4, LAN_CLIENT_V6, Lab, Node, Scenario, TARGET_V4, TARGET_V6,
     TcpClient, Uplink, UplinkSpec,
 };
 use failover_tests::scene::{SOON, counters};
@@ -19,14 +19,16 @@ const ROUNDS: usize = 3;
 
 #[test]
 #[ignore = "needs root"]
-fn no_packet_has_a_foreign_source_however_often_the_uplinks_change() -> Result<()> {
-    no_foreign_source(["cable", "lte"].map(UplinkSpec::veth))
+fn no_packet_has_a_foreign_source_however_often_the_uplinks_change() -> Scenario {
+    no_foreign_source(["cable", "lte"].map(UplinkSpec::veth))?;
+    Ok(())
 }
 
 #[test]
 #[ignore = "needs root"]
-fn no_packet_has_a_foreign_source_on_l3_uplinks() -> Result<()> {
-    no_foreign_source(["cable", "lte"].map(UplinkSpec::tun))
+fn no_packet_has_a_foreign_source_on_l3_uplinks() -> Scenario {
+    no_foreign_source(["cable", "lte"].map(UplinkSpec::tun))?;
+    Ok(())
 }
 
 /// Whatever a provider may not see from its customer: the other uplinks' addresses and the LAN's.

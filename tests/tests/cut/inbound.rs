@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::Result;
-use failover_lab::{Lab, Namespace, Uplink, UplinkSpec};
+use failover_lab::{Lab, Namespace, Scenario, Uplink, UplinkSpec};
 use failover_tests::scene::SOON;
 
 use super::{
@@ -43,14 +43,16 @@ fn udp_is_answered(host: &Namespace, far: (&Namespace, IpAddr), address: IpAddr)
 
 #[test]
 #[ignore = "needs root"]
-fn kept_inbound_connections_are_answered_by_a_standby() -> Result<()> {
-    kept(["cable", "lte"].map(UplinkSpec::veth))
+fn kept_inbound_connections_are_answered_by_a_standby() -> Scenario {
+    kept(["cable", "lte"].map(UplinkSpec::veth))?;
+    Ok(())
 }
 
 #[test]
 #[ignore = "needs root"]
-fn kept_inbound_connections_are_answered_by_an_l3_standby() -> Result<()> {
-    kept(["cable", "lte"].map(UplinkSpec::tun))
+fn kept_inbound_connections_are_answered_by_an_l3_standby() -> Scenario {
+    kept(["cable", "lte"].map(UplinkSpec::tun))?;
+    Ok(())
 }
 
 fn kept(uplinks: [UplinkSpec; 2]) -> Result<()> {
@@ -91,7 +93,7 @@ fn ends_again(uplink: &Uplink) -> Result<Vec<(IpAddr, IpAddr)>> {
 
 #[test]
 #[ignore = "needs root"]
-fn cut_inbound_connections_are_not_answered_by_a_standby() -> Result<()> {
+fn cut_inbound_connections_are_not_answered_by_a_standby() -> Scenario {
     let lab = Lab::builder().build()?;
     let config = with_uplink_keys(&config(&lab, ""), "lte", "inbound = \"cut\"");
     let agent = start_with(&lab, &config)?;

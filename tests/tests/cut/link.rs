@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use failover_lab::{Fault, Lab, TARGET_V4, TARGET_V6, TcpClient, UdpStream, Uplink};
+use failover_lab::{Fault, Lab, Scenario, TARGET_V4, TARGET_V6, TcpClient, UdpStream, Uplink};
 use failover_policy::Health;
 use failover_tests::scene::{uplink, wait_for_status};
 
@@ -14,20 +14,23 @@ use super::{
 
 #[test]
 #[ignore = "needs root"]
-fn sockets_end_when_the_carrier_is_lost() -> Result<()> {
-    sockets_end(Uplink::carrier_down)
+fn sockets_end_when_the_carrier_is_lost() -> Scenario {
+    sockets_end(Uplink::carrier_down)?;
+    Ok(())
 }
 
 #[test]
 #[ignore = "needs root"]
-fn sockets_end_when_the_interface_is_set_down() -> Result<()> {
-    sockets_end(Uplink::admin_down)
+fn sockets_end_when_the_interface_is_set_down() -> Scenario {
+    sockets_end(Uplink::admin_down)?;
+    Ok(())
 }
 
 #[test]
 #[ignore = "needs root"]
-fn sockets_end_when_the_interface_is_unplugged() -> Result<()> {
-    sockets_end(Uplink::unplug)
+fn sockets_end_when_the_interface_is_unplugged() -> Scenario {
+    sockets_end(Uplink::unplug)?;
+    Ok(())
 }
 
 fn sockets_end(fail: impl Fn(&Uplink) -> Result<Fault>) -> Result<()> {
@@ -52,7 +55,7 @@ fn sockets_end(fail: impl Fn(&Uplink) -> Result<Fault>) -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn addresses_of_an_uplink_that_was_set_down_leave_by_no_other() -> Result<()> {
+fn addresses_of_an_uplink_that_was_set_down_leave_by_no_other() -> Scenario {
     let lab = Lab::builder().build()?;
     let agent = start(&lab)?;
     let cable = lab.uplink("cable");
@@ -82,7 +85,7 @@ fn addresses_of_an_uplink_that_was_set_down_leave_by_no_other() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn sockets_of_an_unplugged_uplink_end_when_another_comes_up() -> Result<()> {
+fn sockets_of_an_unplugged_uplink_end_when_another_comes_up() -> Scenario {
     let lab = Lab::builder().build()?;
     let agent = start(&lab)?;
     let idle = [TARGET_V4, TARGET_V6].map(|target| lab.host().tcp_idle(target));

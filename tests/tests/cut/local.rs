@@ -13,8 +13,8 @@ use anyhow::{Context, Result};
 use failover_agent::control::{Answer, Event, Reason};
 use failover_ebpf::Gate;
 use failover_lab::{
-    ECHO_PORT, Lab, TARGET_V4, TARGET_V6, TARGETS_V4, TARGETS_V6, Uplink, UplinkSpec, agent_path,
-    wait_for,
+    ECHO_PORT, Lab, Scenario, TARGET_V4, TARGET_V6, TARGETS_V4, TARGETS_V6, Uplink, UplinkSpec,
+    agent_path, wait_for,
 };
 use failover_policy::Family;
 use failover_tests::scene::{SOON, counters, gate, status, uplink, wait_for_status};
@@ -26,26 +26,30 @@ use super::{
 
 #[test]
 #[ignore = "needs root"]
-fn sockets_on_the_lost_uplink_end_at_once() -> Result<()> {
-    sockets_end(Family::V4, ["cable", "lte"].map(UplinkSpec::veth))
+fn sockets_on_the_lost_uplink_end_at_once() -> Scenario {
+    sockets_end(Family::V4, ["cable", "lte"].map(UplinkSpec::veth))?;
+    Ok(())
 }
 
 #[test]
 #[ignore = "needs root"]
-fn ipv6_sockets_on_the_lost_uplink_end_at_once() -> Result<()> {
-    sockets_end(Family::V6, ["cable", "lte"].map(UplinkSpec::veth))
+fn ipv6_sockets_on_the_lost_uplink_end_at_once() -> Scenario {
+    sockets_end(Family::V6, ["cable", "lte"].map(UplinkSpec::veth))?;
+    Ok(())
 }
 
 #[test]
 #[ignore = "needs root"]
-fn sockets_on_a_lost_l3_uplink_end_at_once() -> Result<()> {
-    sockets_end(Family::V4, ["cable", "lte"].map(UplinkSpec::tun))
+fn sockets_on_a_lost_l3_uplink_end_at_once() -> Scenario {
+    sockets_end(Family::V4, ["cable", "lte"].map(UplinkSpec::tun))?;
+    Ok(())
 }
 
 #[test]
 #[ignore = "needs root"]
-fn ipv6_sockets_on_a_lost_l3_uplink_end_at_once() -> Result<()> {
-    sockets_end(Family::V6, ["cable", "lte"].map(UplinkSpec::tun))
+fn ipv6_sockets_on_a_lost_l3_uplink_end_at_once() -> Scenario {
+    sockets_end(Family::V6, ["cable", "lte"].map(UplinkSpec::tun))?;
+    Ok(())
 }
 
 fn address(uplink: &Uplink, family: Family) -> IpAddr {
@@ -139,7 +143,7 @@ fn sockets_end(family: Family, uplinks: [UplinkSpec; 2]) -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn what_is_cut_is_refused_counted_and_told() -> Result<()> {
+fn what_is_cut_is_refused_counted_and_told() -> Scenario {
     let lab = Lab::builder().build()?;
     let agent = start(&lab)?;
     let (host, cable, lte) = (lab.host(), lab.uplink("cable"), lab.uplink("lte"));
@@ -212,7 +216,7 @@ fn events(output: &str) -> Result<Vec<Event>> {
 
 #[test]
 #[ignore = "needs root"]
-fn reset_ends_the_far_end_too() -> Result<()> {
+fn reset_ends_the_far_end_too() -> Scenario {
     let lab = Lab::builder().build()?;
     let agent = start(&lab)?;
     let mut pair = Pair::connect(
@@ -235,7 +239,7 @@ fn reset_ends_the_far_end_too() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn events_are_followed_as_they_happen() -> Result<()> {
+fn events_are_followed_as_they_happen() -> Scenario {
     let lab = Lab::builder().build()?;
     let _agent = start(&lab)?;
     let host = lab.host().namespace();
@@ -263,5 +267,6 @@ fn events_are_followed_as_they_happen() -> Result<()> {
     });
     reader.kill()?;
     reader.wait()?;
-    told
+    told?;
+    Ok(())
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Result;
-use failover_lab::{Lab, TARGET_V4, TARGET_V6, TARGETS_V4, TARGETS_V6, wait_for};
+use failover_lab::{Lab, Scenario, TARGET_V4, TARGET_V6, TARGETS_V4, TARGETS_V6, wait_for};
 use failover_policy::Family;
 use failover_tests::scene::{SOON, stop, wait_for_active, wait_for_status};
 use socket2::{Domain, Socket, Type};
@@ -49,7 +49,7 @@ const SILENT: ErrorKind = ErrorKind::TimedOut;
 
 #[test]
 #[ignore = "needs root"]
-fn stale_packets_follow_the_mode_from_the_start_on() -> Result<()> {
+fn stale_packets_follow_the_mode_from_the_start_on() -> Scenario {
     let lab = Lab::builder().build()?;
     let mode = |mode: &str| config(&lab, &format!("mode = \"{mode}\""));
     let mut agent = start_with(&lab, &mode("reset"))?;
@@ -65,12 +65,13 @@ fn stale_packets_follow_the_mode_from_the_start_on() -> Result<()> {
     agent.kill9()?;
     let agent = start_with(&lab, &mode("drop"))?;
     wait_for_ends(&lab, "cable", "lte", [SILENT; 2])?;
-    stop(agent)
+    stop(agent)?;
+    Ok(())
 }
 
 #[test]
 #[ignore = "needs root"]
-fn a_cut_of_one_family_leaves_the_mode_of_the_other() -> Result<()> {
+fn a_cut_of_one_family_leaves_the_mode_of_the_other() -> Scenario {
     let lab = Lab::builder().build()?;
     let targets = format!("targets = [\"{TARGET_V4}\", \"{TARGET_V6}\"]");
     let config = lab.config(&format!(
@@ -97,5 +98,6 @@ fn a_cut_of_one_family_leaves_the_mode_of_the_other() -> Result<()> {
         };
         wait_for_ends(&lab, "lte", "lte", expected)?;
     }
-    stop(agent)
+    stop(agent)?;
+    Ok(())
 }

@@ -5,9 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
 use failover_ebpf::Gate;
-use failover_lab::{Lab, TARGET_V4, TARGET_V6};
+use failover_lab::{Lab, Scenario, TARGET_V4, TARGET_V6};
 use failover_policy::{Family, Health};
 use failover_tests::scene::{SOON, counters, gate, status, uplink, wait_for_status};
 
@@ -15,7 +14,7 @@ use super::scene::{WHILE, start};
 
 #[test]
 #[ignore = "needs root"]
-fn connections_outlive_an_outage_of_all_uplinks() -> Result<()> {
+fn connections_outlive_an_outage_of_all_uplinks() -> Scenario {
     let lab = Lab::builder().lan().build()?;
     let agent = start(&lab)?;
     let mut sending = Vec::new();

@@ -7,7 +7,9 @@ use std::{
 
 use anyhow::Result;
 use failover_ebpf::Gate;
-use failover_lab::{ECHO_PORT, Lab, Node, TARGETS_V4, TARGETS_V6, UplinkSpec, wait_until};
+use failover_lab::{
+    ECHO_PORT, Lab, Node, Scenario, TARGETS_V4, TARGETS_V6, UplinkSpec, wait_until,
+};
 use failover_policy::Family;
 use failover_tests::scene::{SOON, gate, status};
 
@@ -21,7 +23,7 @@ const FORCED: Duration = Duration::from_millis(50);
 
 #[test]
 #[ignore = "needs root"]
-fn gateway_of_a_standby_stays_reachable() -> Result<()> {
+fn gateway_of_a_standby_stays_reachable() -> Scenario {
     let lab = Lab::builder()
         .uplinks([
             UplinkSpec::veth("cable"),
@@ -63,7 +65,7 @@ fn answers_by(node: &Node, uplink: &str, target: IpAddr) -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn connection_to_the_gateway_survives_the_cut() -> Result<()> {
+fn connection_to_the_gateway_survives_the_cut() -> Scenario {
     let lab = Lab::builder().build()?;
     let agent = start(&lab)?;
     let cable = lab.uplink("cable");
@@ -84,7 +86,7 @@ fn connection_to_the_gateway_survives_the_cut() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn allowed_prefix_stays_reachable_by_every_uplink() -> Result<()> {
+fn allowed_prefix_stays_reachable_by_every_uplink() -> Scenario {
     let lab = Lab::builder().build()?;
     let (host, lte) = (lab.host(), lab.uplink("lte"));
     let allowed: [IpAddr; 2] = [TARGETS_V4[2].into(), TARGETS_V6[2].into()];

@@ -2,8 +2,7 @@
 
 use std::{net::IpAddr, time::Instant};
 
-use anyhow::Result;
-use failover_lab::{Lab, TARGET_V4, TARGET_V6};
+use failover_lab::{Lab, Scenario, TARGET_V4, TARGET_V6};
 use failover_tests::scene::{SOON, counters, stop, wait_for_status, wait_sent};
 
 use super::scene::start;
@@ -25,7 +24,7 @@ fn beside(own: IpAddr) -> IpAddr {
 
 #[test]
 #[ignore = "needs root"]
-fn an_address_that_moved_behind_this_host_is_not_stale() -> Result<()> {
+fn an_address_that_moved_behind_this_host_is_not_stale() -> Scenario {
     let lab = Lab::builder().lan().build()?;
     let (host, client) = (lab.host().namespace(), lab.client().namespace());
     let cable = lab.uplink("cable");
@@ -78,13 +77,14 @@ fn an_address_that_moved_behind_this_host_is_not_stale() -> Result<()> {
         line.text
             .contains(&format!("{v6}, which an uplink has lost, is routed to lan"))
     })?;
-    stop(agent)
+    stop(agent)?;
+    Ok(())
 }
 
 /// Packets to it are routed by a rule for what arrives on the uplink, which a packet of this host's own does not follow.
 #[test]
 #[ignore = "needs root"]
-fn an_address_that_this_host_answers_for_is_not_stale() -> Result<()> {
+fn an_address_that_this_host_answers_for_is_not_stale() -> Scenario {
     let lab = Lab::builder().lan().build()?;
     let (host, client) = (lab.host().namespace(), lab.client().namespace());
     let cable = lab.uplink("cable");
@@ -119,5 +119,6 @@ fn an_address_that_this_host_answers_for_is_not_stale() -> Result<()> {
         })?;
         stream.stop()?;
     }
-    stop(agent)
+    stop(agent)?;
+    Ok(())
 }

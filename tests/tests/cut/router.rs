@@ -8,8 +8,8 @@ use std::{
 
 use anyhow::Result;
 use failover_lab::{
-    Arrival, ECHO_PORT, LAN_CLIENT_V4, LAN_CLIENT_V6, Lab, TARGET_V4, TARGET_V6, UdpStream,
-    UplinkSpec, wait_for,
+    Arrival, ECHO_PORT, LAN_CLIENT_V4, LAN_CLIENT_V6, Lab, Scenario, TARGET_V4, TARGET_V6,
+    UdpStream, UplinkSpec, wait_for,
 };
 use failover_policy::Family;
 use failover_tests::scene::{SOON, status};
@@ -21,20 +21,23 @@ use super::{
 
 #[test]
 #[ignore = "needs root"]
-fn clients_behind_masquerade_learn_at_their_next_packet() -> Result<()> {
-    clients_learn(["cable", "lte"].map(UplinkSpec::veth), &Nat::Masquerade)
+fn clients_behind_masquerade_learn_at_their_next_packet() -> Scenario {
+    clients_learn(["cable", "lte"].map(UplinkSpec::veth), &Nat::Masquerade)?;
+    Ok(())
 }
 
 #[test]
 #[ignore = "needs root"]
-fn clients_behind_static_snat_learn_at_their_next_packet() -> Result<()> {
-    clients_learn(["cable", "lte"].map(UplinkSpec::veth), &Nat::Static)
+fn clients_behind_static_snat_learn_at_their_next_packet() -> Scenario {
+    clients_learn(["cable", "lte"].map(UplinkSpec::veth), &Nat::Static)?;
+    Ok(())
 }
 
 #[test]
 #[ignore = "needs root"]
-fn clients_behind_static_snat_on_l3_uplinks_learn_at_their_next_packet() -> Result<()> {
-    clients_learn(["cable", "lte"].map(UplinkSpec::tun), &Nat::Static)
+fn clients_behind_static_snat_on_l3_uplinks_learn_at_their_next_packet() -> Scenario {
+    clients_learn(["cable", "lte"].map(UplinkSpec::tun), &Nat::Static)?;
+    Ok(())
 }
 
 /// How the host translates what it forwards.
@@ -156,7 +159,7 @@ fn goes_on_by_lte(lab: &Lab, udp: &UdpStream, cut: Instant) -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn client_on_an_uplink_that_still_works_is_told_at_once() -> Result<()> {
+fn client_on_an_uplink_that_still_works_is_told_at_once() -> Scenario {
     let lab = Lab::builder().lan().build()?;
     let agent = start(&lab)?;
     let client = lab.client();

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use failover_lab::{LAN_HOST_V4, LAN_HOST_V6, Lab, TARGET_V4, TARGET_V6, UplinkSpec};
+use failover_lab::{LAN_HOST_V4, LAN_HOST_V6, Lab, Scenario, TARGET_V4, TARGET_V6, UplinkSpec};
 use failover_tests::scene::SOON;
 
 use super::{
@@ -13,14 +13,16 @@ use super::{
 
 #[test]
 #[ignore = "needs root"]
-fn connections_that_use_other_links_survive() -> Result<()> {
-    survive(["cable", "lte"].map(UplinkSpec::veth))
+fn connections_that_use_other_links_survive() -> Scenario {
+    survive(["cable", "lte"].map(UplinkSpec::veth))?;
+    Ok(())
 }
 
 #[test]
 #[ignore = "needs root"]
-fn connections_that_use_other_links_than_an_l3_uplink_survive() -> Result<()> {
-    survive(["cable", "lte"].map(UplinkSpec::tun))
+fn connections_that_use_other_links_than_an_l3_uplink_survive() -> Scenario {
+    survive(["cable", "lte"].map(UplinkSpec::tun))?;
+    Ok(())
 }
 
 fn survive(uplinks: [UplinkSpec; 2]) -> Result<()> {
@@ -62,7 +64,7 @@ fn survive(uplinks: [UplinkSpec; 2]) -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn the_active_uplinks_own_connections_survive_what_happens_to_others() -> Result<()> {
+fn the_active_uplinks_own_connections_survive_what_happens_to_others() -> Scenario {
     let lab = Lab::builder()
         .uplinks(["cable", "lte", "sat"])
         .lan()

@@ -3,7 +3,7 @@
 use std::{fs, time::Instant};
 
 use anyhow::Result;
-use failover_lab::{Disk, Lab, UplinkSpec};
+use failover_lab::{Disk, Lab, Scenario, UplinkSpec};
 use failover_tests::scene::{
     PROBE, SOON,
     json::{wait_active, wait_health},
@@ -15,7 +15,7 @@ use super::scene::*;
 
 #[test]
 #[ignore = "needs root"]
-fn a_frozen_state_directory_holds_nothing_up_and_a_restart_and_a_stop_end() -> Result<()> {
+fn a_frozen_state_directory_holds_nothing_up_and_a_restart_and_a_stop_end() -> Scenario {
     let lab = Lab::builder().build()?;
     let dirs = lab.agent_dirs();
     let mut disk = Disk::in_file(&dirs.state, &dirs.scratch.join("image"))?;
@@ -50,12 +50,13 @@ fn a_frozen_state_directory_holds_nothing_up_and_a_restart_and_a_stop_end() -> R
     assert_eq!(metrics(&lab)?, before);
     wait_words(&agent, &["drill.json is not written"])?;
     assert!(!dirs.bpf.exists(), "the programs are gone");
-    disk.thaw()
+    disk.thaw()?;
+    Ok(())
 }
 
 #[test]
 #[ignore = "needs root"]
-fn a_reload_is_taken_over_while_the_state_directory_is_frozen() -> Result<()> {
+fn a_reload_is_taken_over_while_the_state_directory_is_frozen() -> Scenario {
     let dsl = UplinkSpec::veth("dsl");
     let lab = Lab::builder()
         .uplinks(["cable".into(), dsl, "lte".into()])

@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::symlink, path::Path};
 
 use anyhow::{Result, ensure};
-use failover_lab::{AgentProcess, Lab, UplinkSpec};
+use failover_lab::{AgentProcess, Lab, Scenario, UplinkSpec};
 use failover_tests::scene::{PROBE, SOON};
 use nix::{
     sys::{signal::Signal, stat::Mode},
@@ -77,7 +77,7 @@ fn ensure_set_aside(lab: &Lab) -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn damaged_records_stop_neither_start_nor_restart_nor_reset() -> Result<()> {
+fn damaged_records_stop_neither_start_nor_restart_nor_reset() -> Scenario {
     // Routes that nobody displaces.
     let uplinks = ["cable", "lte"].map(|name| UplinkSpec::veth(name).metric(9000));
     let lab = Lab::builder().uplinks(uplinks).build()?;
@@ -117,11 +117,11 @@ fn damaged_records_stop_neither_start_nor_restart_nor_reset() -> Result<()> {
         let host = lab.host().namespace();
         let reset = host.command(program).arg("reset").args(flags).output()?;
         let error = String::from_utf8_lossy(&reset.stderr);
-        ensure!(reset.status.success(), "{what}: {error}");
+        assert!(reset.status.success(), "{what}: {error}");
         // What it does not need it removes, if that is a file.
         let set_aside = files(&dirs.run)?;
         for name in ["displaced.json.damaged", "hash_policy.json.damaged"] {
-            ensure!(set_aside.contains(name), "{what}: {set_aside:?}");
+            assert!(set_aside.contains(name), "{what}: {set_aside:?}");
         }
         before.ensure_same(&lab.host().snapshot()?)?;
     }
@@ -130,7 +130,7 @@ fn damaged_records_stop_neither_start_nor_restart_nor_reset() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn a_record_of_another_network_namespace_brings_nothing_back() -> Result<()> {
+fn a_record_of_another_network_namespace_brings_nothing_back() -> Scenario {
     let first = Lab::builder().build()?;
     set_rival(&first)?;
     let mut agent = start(&first)?;
@@ -160,5 +160,6 @@ fn a_record_of_another_network_namespace_brings_nothing_back() -> Result<()> {
     let mut agent = start(&first)?;
     agent.signal(Signal::SIGTERM)?;
     agent.wait_exit(SOON)?;
-    wait_rival(&first, true)
+    wait_rival(&first, true)?;
+    Ok(())
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::Result;
-use failover_lab::{Disk, Lab, UplinkSpec};
+use failover_lab::{Disk, Lab, Scenario, UplinkSpec};
 use failover_tests::scene::{SOON, json::wait_active};
 use nix::sys::signal::Signal;
 
@@ -17,7 +17,7 @@ use super::scene::*;
 
 #[test]
 #[ignore = "needs root"]
-fn with_full_disks_it_starts_switches_restarts_and_gives_everything_back() -> Result<()> {
+fn with_full_disks_it_starts_switches_restarts_and_gives_everything_back() -> Scenario {
     let lab = Lab::builder().build()?;
     let dirs = lab.agent_dirs();
     let (run, state) = (Disk::in_memory(&dirs.run)?, Disk::in_memory(&dirs.state)?);
@@ -72,7 +72,7 @@ fn with_full_disks_it_starts_switches_restarts_and_gives_everything_back() -> Re
 
 #[test]
 #[ignore = "needs root"]
-fn on_read_only_disks_a_stop_gives_everything_back_and_says_what_it_leaves() -> Result<()> {
+fn on_read_only_disks_a_stop_gives_everything_back_and_says_what_it_leaves() -> Scenario {
     let lab = Lab::builder().build()?;
     let dirs = lab.agent_dirs();
     let (run, state) = (Disk::in_memory(&dirs.run)?, Disk::in_memory(&dirs.state)?);
@@ -100,7 +100,8 @@ fn on_read_only_disks_a_stop_gives_everything_back_and_says_what_it_leaves() -> 
     let mut agent = start(&lab)?;
     agent.signal(Signal::SIGTERM)?;
     agent.wait_exit(SOON)?;
-    before.ensure_same(&lab.host().snapshot()?)
+    before.ensure_same(&lab.host().snapshot()?)?;
+    Ok(())
 }
 
 /// The rival's owner says something else while no agent runs.
@@ -114,7 +115,7 @@ fn set_gateway_away(lab: &Lab) -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn a_route_that_flaps_does_not_wear_the_disk_out() -> Result<()> {
+fn a_route_that_flaps_does_not_wear_the_disk_out() -> Scenario {
     // Nobody displaces these routes, so that each word of their owner is learned.
     let lab = Lab::builder()
         .uplinks([

@@ -12,7 +12,7 @@ use failover_agent::{
     route::{Link, Router},
     store::Store,
 };
-use failover_lab::{AgentProcess, Lab, TARGET_V4, TARGET_V6};
+use failover_lab::{AgentProcess, Lab, Scenario, TARGET_V4, TARGET_V6};
 use failover_policy::{Family, PerUplink, UplinkId};
 use failover_tests::scene::SOON;
 use serde_json::Value;
@@ -57,7 +57,7 @@ fn reason(lab: &Lab, family: Family, targets: &[IpAddr]) -> Result<Option<String
 
 #[test]
 #[ignore = "needs root"]
-fn a_seeing_uplink_is_not_blind_and_that_is_found_quickly() -> Result<()> {
+fn a_seeing_uplink_is_not_blind_and_that_is_found_quickly() -> Scenario {
     let (lab, _agent) = running()?;
     for (family, target) in [(Family::V4, TARGET_V4), (Family::V6, TARGET_V6)] {
         assert_eq!(reason(&lab, family, &[target])?, None);
@@ -88,7 +88,7 @@ fn a_seeing_uplink_is_not_blind_and_that_is_found_quickly() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn strict_reverse_path_filtering_blinds() -> Result<()> {
+fn strict_reverse_path_filtering_blinds() -> Scenario {
     let (lab, agent) = running()?;
     let health = |status: &Value| status["uplinks"][LTE]["families"]["ipv4"]["health"].clone();
     let host = lab.host().namespace();
@@ -119,7 +119,7 @@ fn strict_reverse_path_filtering_blinds() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn a_missing_route_blinds_and_an_unreachable_one_does_not() -> Result<()> {
+fn a_missing_route_blinds_and_an_unreachable_one_does_not() -> Scenario {
     let (lab, mut agent) = running()?;
     // It would put back what is missing.
     agent.kill9()?;

@@ -1,14 +1,13 @@
 //! What others' routes and rules lead past the active uplink.
 
-use anyhow::Result;
-use failover_lab::Lab;
+use failover_lab::{Lab, Scenario};
 use failover_tests::scene::SOON;
 
 use super::diagnosis::{Diagnosis, PROBE, apply, problem};
 
 #[test]
 #[ignore = "needs root"]
-fn networks_by_one_uplink_are_to_be_allowed() -> Result<()> {
+fn networks_by_one_uplink_are_to_be_allowed() -> Scenario {
     let lab = Lab::builder().build()?;
     lab.host().namespace().ip_batch(
         "route add 198.51.100.0/24 via 10.64.2.1 dev lte proto static\n\
@@ -46,7 +45,7 @@ fn networks_by_one_uplink_are_to_be_allowed() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn kill_switches_and_claims_on_the_internet_are_told() -> Result<()> {
+fn kill_switches_and_claims_on_the_internet_are_told() -> Scenario {
     let lab = Lab::builder().build()?;
     let host = lab.host().namespace();
     host.ip_batch(
@@ -80,7 +79,7 @@ fn kill_switches_and_claims_on_the_internet_are_told() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn an_uplink_on_top_of_another_is_told() -> Result<()> {
+fn an_uplink_on_top_of_another_is_told() -> Scenario {
     let lab = Lab::builder().build()?;
     lab.host().namespace().ip_batch(
         "link add link cable name second type macvlan mode bridge\n\
@@ -116,7 +115,7 @@ fn an_uplink_on_top_of_another_is_told() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn rules_that_change_marks_spare_the_probes() -> Result<()> {
+fn rules_that_change_marks_spare_the_probes() -> Scenario {
     let lab = Lab::builder().build()?;
     let host = lab.host().namespace();
     host.nft(
@@ -153,7 +152,7 @@ fn rules_that_change_marks_spare_the_probes() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn addresses_of_nat_are_to_be_the_uplinks() -> Result<()> {
+fn addresses_of_nat_are_to_be_the_uplinks() -> Scenario {
     let lab = Lab::builder().lan().build()?;
     let host = lab.host().namespace();
     host.nft(
@@ -183,7 +182,7 @@ fn addresses_of_nat_are_to_be_the_uplinks() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn an_altname_and_a_source_that_is_not_there_are_named() -> Result<()> {
+fn an_altname_and_a_source_that_is_not_there_are_named() -> Scenario {
     let lab = Lab::builder().build()?;
     lab.host()
         .namespace()

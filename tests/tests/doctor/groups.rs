@@ -1,7 +1,7 @@
 //! Balance groups: what keeps connections from being shared, and from staying where they are.
 
 use anyhow::Result;
-use failover_lab::{Lab, UplinkSpec};
+use failover_lab::{Lab, Scenario, UplinkSpec};
 use failover_policy::Family;
 use failover_tests::scene::{SOON, default_routes};
 
@@ -20,7 +20,7 @@ fn diagnose(lab: &Lab, config: &str) -> Result<Diagnosis> {
 
 #[test]
 #[ignore = "needs root"]
-fn a_hash_policy_that_was_set_back_and_a_number_that_was_taken_are_cured() -> Result<()> {
+fn a_hash_policy_that_was_set_back_and_a_number_that_was_taken_are_cured() -> Scenario {
     let lab = Lab::builder().build()?;
     let host = lab.host().namespace();
     let config = balanced(&lab);
@@ -63,7 +63,7 @@ fn a_hash_policy_that_was_set_back_and_a_number_that_was_taken_are_cured() -> Re
 
 #[test]
 #[ignore = "needs root"]
-fn a_member_without_an_ipv6_gateway_gets_its_share_with_one() -> Result<()> {
+fn a_member_without_an_ipv6_gateway_gets_its_share_with_one() -> Scenario {
     let lab = Lab::builder()
         .uplinks([UplinkSpec::veth("cable"), UplinkSpec::tun("lte")])
         .build()?;
@@ -80,5 +80,6 @@ fn a_member_without_an_ipv6_gateway_gets_its_share_with_one() -> Result<()> {
     failover_lab::wait_until("both share IPv6", SOON, || {
         let routes = default_routes(&lab, Family::V6);
         routes.is_ok_and(|routes| routes.iter().any(|route| route.interface == "cable,lte"))
-    })
+    })?;
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! A host with nothing wrong, and what the doctor must not do.
 
 use anyhow::Result;
-use failover_lab::Lab;
+use failover_lab::{Lab, Scenario};
 use failover_tests::scene::SOON;
 
 use super::diagnosis::{Diagnosis, FLAGS, PROBE, PROBE_BOTH, apply, doctor};
@@ -17,7 +17,7 @@ fn state(lab: &Lab) -> Result<(failover_lab::Snapshot, Vec<String>)> {
 
 #[test]
 #[ignore = "needs root"]
-fn a_healthy_host_has_no_findings_and_is_left_as_it_was() -> Result<()> {
+fn a_healthy_host_has_no_findings_and_is_left_as_it_was() -> Scenario {
     let lab = Lab::builder().build()?;
     let (before, settings) = state(&lab)?;
     let diagnosis = Diagnosis::make(&lab, PROBE_BOTH)?;
@@ -38,7 +38,7 @@ fn a_healthy_host_has_no_findings_and_is_left_as_it_was() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn a_running_agent_is_no_finding_and_knows_its_file() -> Result<()> {
+fn a_running_agent_is_no_finding_and_knows_its_file() -> Scenario {
     let lab = Lab::builder().build()?;
     let nobody = doctor(&lab, &[])?;
     let error = String::from_utf8(nobody.stderr)?;
@@ -64,7 +64,7 @@ fn a_running_agent_is_no_finding_and_knows_its_file() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn an_agent_with_flags_has_no_file() -> Result<()> {
+fn an_agent_with_flags_has_no_file() -> Scenario {
     let lab = Lab::builder().build()?;
     let agent = lab.spawn_agent(&[&["run"], &FLAGS[..]].concat())?;
     agent.wait_for_status("anything", SOON, |_| true)?;
@@ -81,7 +81,7 @@ fn an_agent_with_flags_has_no_file() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn no_bpf_file_system_is_found_and_cured() -> Result<()> {
+fn no_bpf_file_system_is_found_and_cured() -> Scenario {
     /// Undoes the cure.
     struct Mount(std::path::PathBuf);
     impl Drop for Mount {

@@ -1,14 +1,13 @@
 //! Interfaces, addresses and gateways.
 
-use anyhow::Result;
-use failover_lab::{Lab, wait_until};
+use failover_lab::{Lab, Scenario, wait_until};
 use failover_tests::scene::SOON;
 
 use super::diagnosis::{Diagnosis, FLAGS, PROBE, PROBE_BOTH, apply, problem};
 
 #[test]
 #[ignore = "needs root"]
-fn a_missing_interface_is_named() -> Result<()> {
+fn a_missing_interface_is_named() -> Scenario {
     let lab = Lab::builder().build()?;
     let flags = [&FLAGS[..], &["--uplink", "wwan9"]].concat();
     let diagnosis = Diagnosis::with(&lab, &flags)?;
@@ -20,7 +19,7 @@ fn a_missing_interface_is_named() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn an_interface_that_is_set_down_is_set_up() -> Result<()> {
+fn an_interface_that_is_set_down_is_set_up() -> Scenario {
     let lab = Lab::builder().build()?;
     lab.host().namespace().ip_batch("link set dev lte down")?;
     let diagnosis = Diagnosis::make(&lab, PROBE)?;
@@ -35,7 +34,7 @@ fn an_interface_that_is_set_down_is_set_up() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn a_lost_carrier_is_told() -> Result<()> {
+fn a_lost_carrier_is_told() -> Scenario {
     let lab = Lab::builder().build()?;
     lab.uplink("lte")
         .provider()
@@ -48,12 +47,13 @@ fn a_lost_carrier_is_told() -> Result<()> {
         .ip_batch("link set dev customer up")?;
     wait_until("no finding", SOON, || {
         Diagnosis::make(&lab, PROBE).is_ok_and(|diagnosis| diagnosis.code == 0)
-    })
+    })?;
+    Ok(())
 }
 
 #[test]
 #[ignore = "needs root"]
-fn an_uplink_without_an_address_and_one_without_a_gateway() -> Result<()> {
+fn an_uplink_without_an_address_and_one_without_a_gateway() -> Scenario {
     let lab = Lab::builder().build()?;
     let host = lab.host().namespace();
     host.ip_batch("route del 0.0.0.0/0 dev lte\naddress del 10.64.2.2/24 dev lte")?;
@@ -85,7 +85,7 @@ fn an_uplink_without_an_address_and_one_without_a_gateway() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn ipv6_that_is_switched_off_is_switched_on() -> Result<()> {
+fn ipv6_that_is_switched_off_is_switched_on() -> Scenario {
     let lab = Lab::builder().build()?;
     lab.host()
         .namespace()
@@ -100,7 +100,7 @@ fn ipv6_that_is_switched_off_is_switched_on() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn an_address_that_somebody_else_has_is_removed() -> Result<()> {
+fn an_address_that_somebody_else_has_is_removed() -> Scenario {
     let lab = Lab::builder().build()?;
     let host = lab.host().namespace();
     host.set_sysctl("net/ipv6/conf/lte/accept_dad", "1")?;

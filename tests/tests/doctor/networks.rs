@@ -1,13 +1,12 @@
 //! Uplinks that share a segment or a range of addresses, and targets in it.
 
-use anyhow::Result;
-use failover_lab::Lab;
+use failover_lab::{Lab, Scenario};
 
 use super::diagnosis::{Diagnosis, FLAGS, PROBE, apply, problem};
 
 #[test]
 #[ignore = "needs root"]
-fn two_uplinks_on_one_segment_need_arp_settings() -> Result<()> {
+fn two_uplinks_on_one_segment_need_arp_settings() -> Scenario {
     let lab = Lab::builder().build()?;
     lab.host().namespace().ip_batch(
         "link add link cable name second type macvlan mode bridge\n\
@@ -33,7 +32,7 @@ fn two_uplinks_on_one_segment_need_arp_settings() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn the_same_range_on_two_links_is_a_hint() -> Result<()> {
+fn the_same_range_on_two_links_is_a_hint() -> Scenario {
     let lab = Lab::builder().build()?;
     let host = lab.host().namespace();
     host.ip_batch("address add 10.64.1.77/24 dev lte noprefixroute")?;
@@ -47,7 +46,7 @@ fn the_same_range_on_two_links_is_a_hint() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn a_target_on_the_link_is_refused() -> Result<()> {
+fn a_target_on_the_link_is_refused() -> Scenario {
     let lab = Lab::builder().build()?;
     let on_link = ["--target", "10.64.2.1", "--timeout", "500ms"];
     let flags = [&FLAGS[..], &on_link].concat();

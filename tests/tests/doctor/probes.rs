@@ -1,13 +1,12 @@
 //! What keeps probes from being answered.
 
-use anyhow::Result;
-use failover_lab::{Lab, UplinkSpec};
+use failover_lab::{Lab, Scenario, UplinkSpec};
 
 use super::diagnosis::{Diagnosis, PROBE, PROBE_BOTH, apply, doctor, problem};
 
 #[test]
 #[ignore = "needs root"]
-fn a_firewall_is_told_to_let_probes_pass() -> Result<()> {
+fn a_firewall_is_told_to_let_probes_pass() -> Scenario {
     let lab = Lab::builder().build()?;
     lab.host().namespace().nft(
         "table inet guard {
@@ -27,7 +26,7 @@ fn a_firewall_is_told_to_let_probes_pass() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn silent_targets_and_silent_uplinks_are_told_apart() -> Result<()> {
+fn silent_targets_and_silent_uplinks_are_told_apart() -> Scenario {
     let lab = Lab::builder().build()?;
     let silent = "targets = [\"192.0.2.1\", \"203.0.113.99\"]\ntimeout = \"500ms\"";
     let diagnosis = Diagnosis::make(&lab, silent)?;
@@ -63,7 +62,7 @@ fn silent_targets_and_silent_uplinks_are_told_apart() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn an_uplink_without_routes_waits_for_the_agent() -> Result<()> {
+fn an_uplink_without_routes_waits_for_the_agent() -> Scenario {
     let lab = Lab::builder()
         .uplinks([
             UplinkSpec::veth("cable"),

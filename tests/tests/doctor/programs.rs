@@ -1,11 +1,10 @@
 //! Programs of others on the uplinks.
 
-use anyhow::Result;
 use failover_agent::{
     config::AttachMode,
     datapath::{Datapath, LinkLayer, Options},
 };
-use failover_lab::Lab;
+use failover_lab::{Lab, Scenario};
 use failover_tests::scene::SOON;
 use nix::{net::if_::if_nametoindex, sys::signal::Signal};
 
@@ -16,7 +15,7 @@ use super::{
 
 #[test]
 #[ignore = "needs root"]
-fn programs_before_the_gate_are_warnings_others_hints() -> Result<()> {
+fn programs_before_the_gate_are_warnings_others_hints() -> Scenario {
     let lab = Lab::builder().build()?;
     let host = lab.host().namespace();
     for arguments in [
@@ -69,7 +68,7 @@ fn programs_before_the_gate_are_warnings_others_hints() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn clsact_programs_of_the_agent_are_its_own() -> Result<()> {
+fn clsact_programs_of_the_agent_are_its_own() -> Scenario {
     let lab = Lab::builder().build()?;
     let config = lab.config(PROBE) + "[datapath]\nattach = \"clsact\"\n";
     let agent = lab.start_agent(&config)?;
@@ -83,7 +82,7 @@ fn clsact_programs_of_the_agent_are_its_own() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn an_xdp_program_is_a_hint() -> Result<()> {
+fn an_xdp_program_is_a_hint() -> Scenario {
     let lab = Lab::builder().build()?;
     let link = lab.host().namespace().run(|| xdp::attach("lte"))?;
     let diagnosis = Diagnosis::make(&lab, PROBE)?;

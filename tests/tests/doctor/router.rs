@@ -1,13 +1,13 @@
 //! A host that forwards for a LAN.
 
 use anyhow::Result;
-use failover_lab::Lab;
+use failover_lab::{Lab, Scenario};
 
 use super::diagnosis::{Diagnosis, PROBE, PROBE_BOTH, apply};
 
 #[test]
 #[ignore = "needs root"]
-fn a_router_is_cured_of_one_fault_after_the_other() -> Result<()> {
+fn a_router_is_cured_of_one_fault_after_the_other() -> Scenario {
     let lab = Lab::builder().lan().build()?;
     let host = lab.host().namespace();
     let cure_all = |check: &str, severity: &str, count: usize| -> Result<()> {
@@ -45,7 +45,7 @@ fn a_router_is_cured_of_one_fault_after_the_other() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn a_router_must_be_told_to_heed_router_advertisements() -> Result<()> {
+fn a_router_must_be_told_to_heed_router_advertisements() -> Scenario {
     let lab = Lab::builder().lan().build()?;
     let diagnosis = Diagnosis::make(&lab, PROBE_BOTH)?;
     let found = diagnosis.of("router-advertisements-ignored");
@@ -63,7 +63,7 @@ fn a_router_must_be_told_to_heed_router_advertisements() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn rules_of_iptables_count() -> Result<()> {
+fn rules_of_iptables_count() -> Scenario {
     let lab = Lab::builder().lan().build()?;
     let host = lab.host().namespace();
     host.nft("delete table inet lan")?;

@@ -1,13 +1,12 @@
 //! Default routes of others, and reverse path filtering.
 
-use anyhow::Result;
-use failover_lab::Lab;
+use failover_lab::{Lab, Scenario};
 
 use super::diagnosis::{Diagnosis, PROBE, apply};
 
 #[test]
 #[ignore = "needs root"]
-fn better_default_routes_of_an_uplink_are_moved_behind() -> Result<()> {
+fn better_default_routes_of_an_uplink_are_moved_behind() -> Scenario {
     let lab = Lab::builder().build()?;
     lab.host().namespace().ip_batch(
         "route add default via 10.64.2.1 dev lte proto dhcp\n\
@@ -39,7 +38,7 @@ fn better_default_routes_of_an_uplink_are_moved_behind() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn default_routes_of_other_interfaces_are_found() -> Result<()> {
+fn default_routes_of_other_interfaces_are_found() -> Scenario {
     let lab = Lab::builder().build()?;
     lab.host().namespace().ip_batch(
         "link add name office type veth peer name far\n\
@@ -65,7 +64,7 @@ fn default_routes_of_other_interfaces_are_found() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn a_vpn_may_stay_in_front() -> Result<()> {
+fn a_vpn_may_stay_in_front() -> Scenario {
     let lab = Lab::builder().build()?;
     lab.host().namespace().ip_batch(
         "tuntap add name vpn0 mode tun\n\
@@ -85,7 +84,7 @@ fn a_vpn_may_stay_in_front() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn strict_reverse_path_filtering_is_loosened_where_it_hurts() -> Result<()> {
+fn strict_reverse_path_filtering_is_loosened_where_it_hurts() -> Scenario {
     let lab = Lab::builder().build()?;
     let host = lab.host().namespace();
     host.set_sysctl("net/ipv4/conf/all/rp_filter", "1")?;

@@ -1,7 +1,7 @@
 //! What the documents claim beside commands, where no other test does.
 
 use anyhow::Result;
-use failover_lab::{AgentProcess, Lab, wait_until};
+use failover_lab::{AgentProcess, Lab, Scenario, wait_until};
 use failover_tests::scene::{SOON, wait_for_probes};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -34,7 +34,7 @@ fn health(status: &Value) -> Vec<&Value> {
 /// migrating.md, ib.haip: an `unreachable` route as simulated failure.
 #[test]
 #[ignore = "needs root"]
-fn an_unreachable_route_to_the_target_fails_the_uplinks_that_it_concerns() -> Result<()> {
+fn an_unreachable_route_to_the_target_fails_the_uplinks_that_it_concerns() -> Scenario {
     let lab = Lab::builder().build()?;
     let agent = lab.start_agent(&lab.config(PROBE))?;
     wait_for(&agent, "cable", ["Up", "Up"])?;
@@ -58,7 +58,7 @@ fn an_unreachable_route_to_the_target_fails_the_uplinks_that_it_concerns() -> Re
 /// migrating.md, py-pingu: metrics of their own, routes that are withdrawn, and what is found of the other's routes.
 #[test]
 #[ignore = "needs root"]
-fn the_routes_of_another_with_our_number_are_put_right_and_withdrawn() -> Result<()> {
+fn the_routes_of_another_with_our_number_are_put_right_and_withdrawn() -> Scenario {
     let lab = Lab::builder().build()?;
     for (name, metric) in [("cable", 50), ("lte", 88)] {
         // One metric is right, the other is what an earlier configuration had.
@@ -97,5 +97,6 @@ fn the_routes_of_another_with_our_number_are_put_right_and_withdrawn() -> Result
 
     agent.signal(Signal::SIGTERM)?;
     assert!(agent.wait_exit(SOON)?.success());
-    standing(&[])
+    standing(&[])?;
+    Ok(())
 }

@@ -1,8 +1,9 @@
 //! What `--help` and the documents show to be typed is understood, and no verb is left out of the README.
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use failover_agent::cli::Cli;
+use failover_lab::Scenario;
 
 use super::{ARCHITECTURE, CONFIGURATION, MIGRATING, OPERATIONS, README};
 
@@ -55,13 +56,13 @@ fn ensure_understood(line: &str) -> Result<()> {
 }
 
 #[test]
-fn examples_of_every_verb_are_understood() -> Result<()> {
+fn examples_of_every_verb_are_understood() -> Scenario {
     let help = help();
-    ensure!(help.len() >= 10, "{help:?}");
+    assert!(help.len() >= 10, "{help:?}");
     for (verb, text) in help {
         let (_, examples) = text.split_once("Examples:\n").unwrap_or_default();
         let lines = lines(examples);
-        ensure!(!lines.is_empty(), "{verb} has no examples: {text}");
+        assert!(!lines.is_empty(), "{verb} has no examples: {text}");
         for line in lines {
             ensure_understood(&line)?;
         }
@@ -70,7 +71,7 @@ fn examples_of_every_verb_are_understood() -> Result<()> {
 }
 
 #[test]
-fn commands_in_the_running_text_are_understood() -> Result<()> {
+fn commands_in_the_running_text_are_understood() -> Scenario {
     for document in [README, ARCHITECTURE, CONFIGURATION, OPERATIONS, MIGRATING] {
         for quoted in document
             .split('`')
@@ -86,10 +87,10 @@ fn commands_in_the_running_text_are_understood() -> Result<()> {
 }
 
 #[test]
-fn the_readme_has_every_verb() -> Result<()> {
+fn the_readme_has_every_verb() -> Scenario {
     for (verb, _) in help() {
         let row = |line: &str| line.starts_with(&format!("| `{verb}")) && line.contains(" | ");
-        ensure!(README.lines().any(row), "no row for {verb}");
+        assert!(README.lines().any(row), "no row for {verb}");
     }
     Ok(())
 }

@@ -21,6 +21,7 @@ mod markdown;
 use std::{path::Path, process::Command};
 
 use anyhow::{Context, Result, bail, ensure};
+use failover_lab::Scenario;
 
 use self::{
     host::Host,
@@ -35,26 +36,30 @@ const MIGRATING: &str = include_str!("../../../docs/migrating.md");
 
 #[test]
 #[ignore = "needs root"]
-fn readme_can_be_followed() -> Result<()> {
-    follow(README)
+fn readme_can_be_followed() -> Scenario {
+    follow(README)?;
+    Ok(())
 }
 
 #[test]
 #[ignore = "needs root"]
-fn configuration_can_be_followed() -> Result<()> {
-    follow(CONFIGURATION)
+fn configuration_can_be_followed() -> Scenario {
+    follow(CONFIGURATION)?;
+    Ok(())
 }
 
 #[test]
 #[ignore = "needs root"]
-fn operations_can_be_followed() -> Result<()> {
-    follow(OPERATIONS)
+fn operations_can_be_followed() -> Scenario {
+    follow(OPERATIONS)?;
+    Ok(())
 }
 
 #[test]
 #[ignore = "needs root"]
-fn migrating_can_be_followed() -> Result<()> {
-    follow(MIGRATING)
+fn migrating_can_be_followed() -> Scenario {
+    follow(MIGRATING)?;
+    Ok(())
 }
 
 fn follow(document: &str) -> Result<()> {
@@ -122,7 +127,7 @@ fn parse_ini(text: &str) -> Result<()> {
 }
 
 #[test]
-fn links_lead_somewhere() -> Result<()> {
+fn links_lead_somewhere() -> Scenario {
     let documents = [
         ("", README),
         ("docs", ARCHITECTURE),
@@ -137,14 +142,14 @@ fn links_lead_somewhere() -> Result<()> {
         {
             let (target, _) = rest.split_once(')').context("a link without end")?;
             if let Some(anchor) = target.strip_prefix('#') {
-                ensure!(
+                assert!(
                     document.lines().any(|line| leads_to(line, anchor)),
                     "no {target}"
                 );
                 continue;
             }
             let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(dir);
-            ensure!(dir.join(target).is_file(), "no {target}");
+            assert!(dir.join(target).is_file(), "no {target}");
         }
     }
     Ok(())

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use failover_lab::{AgentProcess, Direction, Fault, Lab, UplinkSpec, paced, wait_until};
+use failover_lab::{AgentProcess, Direction, Fault, Lab, Scenario, UplinkSpec, paced, wait_until};
 use failover_policy::{Family, Health};
 use failover_tests::scene::{
     SOON, has_health, history, state, status, uplink, wait_for_health, wait_for_history,
@@ -34,7 +34,7 @@ fn fails_over_and_back(lab: &Lab, agent: &AgentProcess, fault: Fault) -> Result<
 
 #[test]
 #[ignore = "needs root"]
-fn loss_in_one_direction_is_enough() -> Result<()> {
+fn loss_in_one_direction_is_enough() -> Scenario {
     for direction in [Direction::Out, Direction::In] {
         let (lab, agent) = start(&Settings::default())?;
         let fault = lab.uplink("cable").one_way_loss(direction)?;
@@ -45,19 +45,20 @@ fn loss_in_one_direction_is_enough() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn a_lost_carrier_needs_no_probes() -> Result<()> {
+fn a_lost_carrier_needs_no_probes() -> Scenario {
     // By its probes it would notice after 50 s.
     let (lab, agent) = start(&Settings {
         fall: 1000,
         ..Settings::default()
     })?;
     let fault = lab.uplink("cable").carrier_down()?;
-    fails_over_and_back(&lab, &agent, fault)
+    fails_over_and_back(&lab, &agent, fault)?;
+    Ok(())
 }
 
 #[test]
 #[ignore = "needs root"]
-fn an_interface_that_was_set_down_comes_back_with_all_that_is_ours() -> Result<()> {
+fn an_interface_that_was_set_down_comes_back_with_all_that_is_ours() -> Scenario {
     let (lab, agent) = start(&Settings::default())?;
     check_active(&lab, &agent, Family::V4, "cable")?;
     check_active(&lab, &agent, Family::V6, "cable")?;
@@ -84,23 +85,25 @@ fn an_interface_that_was_set_down_comes_back_with_all_that_is_ours() -> Result<(
     wait_for_history(&agent, Family::V4, &REPAIRED)?;
     as_before()?;
     check_active(&lab, &agent, Family::V4, "cable")?;
-    check_active(&lab, &agent, Family::V6, "cable")
+    check_active(&lab, &agent, Family::V6, "cable")?;
+    Ok(())
 }
 
 #[test]
 #[ignore = "needs root"]
-fn a_gateway_that_does_not_answer_arp_is_loss() -> Result<()> {
+fn a_gateway_that_does_not_answer_arp_is_loss() -> Scenario {
     let (lab, agent) = start(&Settings::default())?;
     let fault = lab.uplink("cable").gateway_gone()?;
     // As if it had been gone for long: the probes now wait for ARP.
     let host = lab.host().namespace();
     host.exec("ip", &["neighbour", "flush", "dev", "cable"])?;
-    fails_over_and_back(&lab, &agent, fault)
+    fails_over_and_back(&lab, &agent, fault)?;
+    Ok(())
 }
 
 #[test]
 #[ignore = "needs root"]
-fn an_icmp_error_is_no_answer() -> Result<()> {
+fn an_icmp_error_is_no_answer() -> Scenario {
     let settings = Settings {
         targets: [targets_v4(), targets_v6()].concat(),
         ..Settings::default()
@@ -117,7 +120,7 @@ fn an_icmp_error_is_no_answer() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn an_answer_may_take_longer_than_the_interval_but_not_than_the_timeout() -> Result<()> {
+fn an_answer_may_take_longer_than_the_interval_but_not_than_the_timeout() -> Scenario {
     let lab = Lab::builder()
         .uplinks([UplinkSpec::tun("cable"), UplinkSpec::veth("lte")])
         .build()?;

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use failover_lab::{Fault, Lab, TARGET_V4, TARGET_V6, TARGETS_V6};
+use failover_lab::{Fault, Lab, Scenario, TARGET_V4, TARGET_V6, TARGETS_V6};
 use failover_policy::{Family, Health};
 use failover_tests::scene::{SOON, history, status, wait_for_health, wait_for_history};
 
@@ -11,14 +11,16 @@ use super::scene::{Settings, check_active, targets_v4, targets_v6};
 
 #[test]
 #[ignore = "needs root"]
-fn ipv6_targets_alone_lead_both_families() -> Result<()> {
-    one_family_leads_both(Family::V6, Family::V4)
+fn ipv6_targets_alone_lead_both_families() -> Scenario {
+    one_family_leads_both(Family::V6, Family::V4)?;
+    Ok(())
 }
 
 #[test]
 #[ignore = "needs root"]
-fn ipv4_targets_alone_lead_both_families() -> Result<()> {
-    one_family_leads_both(Family::V4, Family::V6)
+fn ipv4_targets_alone_lead_both_families() -> Scenario {
+    one_family_leads_both(Family::V4, Family::V6)?;
+    Ok(())
 }
 
 fn one_family_leads_both(leader: Family, follower: Family) -> Result<()> {
@@ -67,7 +69,7 @@ fn one_family_leads_both(leader: Family, follower: Family) -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn the_families_fail_over_independently() -> Result<()> {
+fn the_families_fail_over_independently() -> Scenario {
     let lab = Lab::builder().build()?;
     let settings = Settings {
         targets: [targets_v4(), targets_v6()].concat(),

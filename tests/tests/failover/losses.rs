@@ -3,7 +3,7 @@
 use std::{net::IpAddr, thread, time::Instant};
 
 use anyhow::Result;
-use failover_lab::{Fault, Lab, TARGETS_V4, paced};
+use failover_lab::{Fault, Lab, Scenario, TARGETS_V4, paced};
 use failover_policy::{Family, Health};
 use failover_tests::scene::{
     has_health, history, status, stop, uplink, wait_for_health, wait_for_history, wait_for_probes,
@@ -14,7 +14,7 @@ use super::scene::{MANY, Settings};
 
 #[test]
 #[ignore = "needs root"]
-fn a_flapping_uplink_causes_one_failover_and_one_failback_in_each_hold_time() -> Result<()> {
+fn a_flapping_uplink_causes_one_failover_and_one_failback_in_each_hold_time() -> Scenario {
     const FLAPS: u32 = 5;
 
     let phase = paced(300);
@@ -57,7 +57,7 @@ fn a_flapping_uplink_causes_one_failover_and_one_failback_in_each_hold_time() ->
 
 #[test]
 #[ignore = "needs root"]
-fn random_loss_on_all_targets_is_no_reason_to_switch() -> Result<()> {
+fn random_loss_on_all_targets_is_no_reason_to_switch() -> Scenario {
     let lab = Lab::builder().build()?;
     let settings = Settings {
         interval: paced(25),
@@ -84,7 +84,7 @@ fn random_loss_on_all_targets_is_no_reason_to_switch() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn an_uplink_is_up_as_long_as_quorum_targets_answer() -> Result<()> {
+fn an_uplink_is_up_as_long_as_quorum_targets_answer() -> Scenario {
     let lab = Lab::builder().build()?;
     let cable = lab.uplink("cable");
     for quorum in [1, 2] {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use failover_ebpf::MAX_UPLINKS;
-use failover_lab::{TARGET_V4, WideLab, agent_path, pace};
+use failover_lab::{Scenario, TARGET_V4, WideLab, agent_path, pace};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -26,7 +26,7 @@ fn uplinks(status: &Value) -> impl Iterator<Item = &Value> {
 
 #[test]
 #[ignore = "needs root"]
-fn sixty_four_uplinks_start_fail_over_and_leave_nothing() -> Result<()> {
+fn sixty_four_uplinks_start_fail_over_and_leave_nothing() -> Scenario {
     let lab = WideLab::build(MAX_UPLINKS)?;
     let before = lab.default_routes()?;
     let mut agent = lab.spawn_agent(&agent_path()?, &probe(), "info")?;

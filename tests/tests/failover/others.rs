@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::Result;
-use failover_lab::{DefaultRoute, Lab, TARGET_V4, paced, wait_until};
+use failover_lab::{DefaultRoute, Lab, Scenario, TARGET_V4, paced, wait_until};
 use failover_policy::{Family, Health};
 use failover_tests::scene::{
     SOON, default_routes, history, status, uplink, wait_for_health, wait_for_history,
@@ -17,7 +17,7 @@ use super::scene::{MANY, Settings, check_active};
 
 #[test]
 #[ignore = "needs root"]
-fn strict_reverse_path_filtering_does_not_break_probes_on_a_standby() -> Result<()> {
+fn strict_reverse_path_filtering_does_not_break_probes_on_a_standby() -> Scenario {
     let lab = Lab::builder().build()?;
     for interface in ["all", "default", "cable", "lte"] {
         let key = format!("net/ipv4/conf/{interface}/rp_filter");
@@ -42,7 +42,7 @@ fn strict_reverse_path_filtering_does_not_break_probes_on_a_standby() -> Result<
 
 #[test]
 #[ignore = "needs root"]
-fn an_interface_that_is_unplugged_and_comes_back_is_taken_up_again() -> Result<()> {
+fn an_interface_that_is_unplugged_and_comes_back_is_taken_up_again() -> Scenario {
     let lab = Lab::builder().build()?;
     let agent = lab.start_agent(&Settings::default().config(&lab))?;
     wait_for_history(&agent, Family::V4, &["start-up cable"])?;
@@ -64,7 +64,8 @@ fn an_interface_that_is_unplugged_and_comes_back_is_taken_up_again() -> Result<(
         Family::V4,
         &["start-up cable", "failover lte", "failback cable"],
     )?;
-    soon_active(&lab, &agent, "cable")
+    soon_active(&lab, &agent, "cable")?;
+    Ok(())
 }
 
 /// After an interface has come back its routes may follow a moment later.
@@ -77,7 +78,7 @@ fn soon_active(lab: &Lab, agent: &failover_lab::AgentProcess, active: &str) -> R
 
 #[test]
 #[ignore = "needs root"]
-fn a_dhcp_client_that_insists_is_displaced_again_without_a_fight() -> Result<()> {
+fn a_dhcp_client_that_insists_is_displaced_again_without_a_fight() -> Scenario {
     /// The agent's, between two looks at contested routes.
     const PAUSE: Duration = Duration::from_secs(1);
 
@@ -127,5 +128,6 @@ fn a_dhcp_client_that_insists_is_displaced_again_without_a_fight() -> Result<()>
     assert!((2..=most).contains(&added), "{added} times, at most {most}");
     displaced()?;
     assert_eq!(history(&agent, Family::V4), ["start-up cable"]);
-    check_active(&lab, &agent, Family::V4, "cable")
+    check_active(&lab, &agent, Family::V4, "cable")?;
+    Ok(())
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Result;
-use failover_lab::{AgentProcess, Lab, UplinkSpec, pace, paced};
+use failover_lab::{AgentProcess, Lab, Scenario, UplinkSpec, pace, paced};
 use failover_policy::{Family, Health};
 use failover_tests::scene::{
     has_health, history, status, times_down, wait_for_health, wait_for_history, wait_for_probes,
@@ -58,7 +58,7 @@ fn check_calm(agent: &AgentProcess, after: &str) -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn answers_that_have_waited_in_the_socket_are_none_missing() -> Result<()> {
+fn answers_that_have_waited_in_the_socket_are_none_missing() -> Scenario {
     let lab = Lab::builder()
         .uplinks([UplinkSpec::tun("cable"), UplinkSpec::tun("lte")])
         .build()?;
@@ -101,7 +101,7 @@ fn answers_that_have_waited_in_the_socket_are_none_missing() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn agent_that_hardly_runs_finds_a_dead_uplink() -> Result<()> {
+fn agent_that_hardly_runs_finds_a_dead_uplink() -> Scenario {
     let lab = Lab::builder().build()?;
     let agent = lab.start_agent(&dual(50, 100).config(&lab))?;
     for family in Family::ALL {
@@ -129,7 +129,7 @@ fn agent_that_hardly_runs_finds_a_dead_uplink() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn outage_that_is_over_before_a_probe_has_timed_out_is_none() -> Result<()> {
+fn outage_that_is_over_before_a_probe_has_timed_out_is_none() -> Scenario {
     let lab = Lab::builder().build()?;
     let settings = dual(50, 1500);
     let agent = lab.start_agent(&settings.config(&lab))?;

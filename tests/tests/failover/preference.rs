@@ -2,8 +2,7 @@
 
 use std::time::Instant;
 
-use anyhow::Result;
-use failover_lab::{Lab, TARGET_V4, UplinkSpec, pace};
+use failover_lab::{Lab, Scenario, TARGET_V4, UplinkSpec, pace};
 use failover_policy::{Family, Health};
 use failover_tests::scene::{SOON, stop, wait_for_health, wait_for_history};
 
@@ -11,7 +10,7 @@ use super::scene::{Settings, check_active};
 
 #[test]
 #[ignore = "needs root"]
-fn three_uplinks_with_and_without_gateway_are_used_in_order() -> Result<()> {
+fn three_uplinks_with_and_without_gateway_are_used_in_order() -> Scenario {
     // An L3 link as the preferred one, and one as the last resort.
     let lab = Lab::builder()
         .uplinks([
@@ -67,7 +66,7 @@ fn three_uplinks_with_and_without_gateway_are_used_in_order() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn flags_with_explicit_gateways_need_no_route_to_learn_from() -> Result<()> {
+fn flags_with_explicit_gateways_need_no_route_to_learn_from() -> Scenario {
     let lab = Lab::builder()
         .uplinks(["cable", "lte"].map(|name| UplinkSpec::veth(name).without_default_routes()))
         .build()?;
@@ -110,5 +109,6 @@ fn flags_with_explicit_gateways_need_no_route_to_learn_from() -> Result<()> {
         &["start-up cable", "failover lte", "failback cable"],
     )?;
     stop(agent)?;
-    before.ensure_same(&lab.host().snapshot()?)
+    before.ensure_same(&lab.host().snapshot()?)?;
+    Ok(())
 }

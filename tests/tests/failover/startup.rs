@@ -1,8 +1,7 @@
 //! What is decided when nothing works, or nothing is known yet.
 
-use anyhow::Result;
 use failover_ebpf::Gate;
-use failover_lab::{Lab, TARGET_V4};
+use failover_lab::{Lab, Scenario, TARGET_V4};
 use failover_policy::{Family, Health};
 use failover_tests::scene::{
     FORCED, default_routes, history, status, uplink, wait_for_health, wait_for_history,
@@ -13,7 +12,7 @@ use super::scene::{MANY, Settings, check_active};
 
 #[test]
 #[ignore = "needs root"]
-fn with_the_preferred_uplink_dead_at_the_start_the_backup_is_first() -> Result<()> {
+fn with_the_preferred_uplink_dead_at_the_start_the_backup_is_first() -> Scenario {
     let lab = Lab::builder().build()?;
     let fault = lab.uplink("cable").blackhole()?;
     let agent = lab.start_agent(&Settings::default().config(&lab))?;
@@ -21,12 +20,13 @@ fn with_the_preferred_uplink_dead_at_the_start_the_backup_is_first() -> Result<(
     check_active(&lab, &agent, Family::V4, "lte")?;
     fault.repair()?;
     wait_for_history(&agent, Family::V4, &["start-up lte", "failback cable"])?;
-    check_active(&lab, &agent, Family::V4, "cable")
+    check_active(&lab, &agent, Family::V4, "cable")?;
+    Ok(())
 }
 
 #[test]
 #[ignore = "needs root"]
-fn with_all_uplinks_dead_at_the_start_nothing_is_touched_until_one_answers() -> Result<()> {
+fn with_all_uplinks_dead_at_the_start_nothing_is_touched_until_one_answers() -> Scenario {
     let lab = Lab::builder().build()?;
     let routes = |family| default_routes(&lab, family);
     let before = [routes(Family::V4)?, routes(Family::V6)?];
@@ -56,12 +56,13 @@ fn with_all_uplinks_dead_at_the_start_nothing_is_touched_until_one_answers() -> 
     check_active(&lab, &agent, Family::V4, "lte")?;
     cable.repair()?;
     wait_for_history(&agent, Family::V4, &["start-up lte", "failback cable"])?;
-    check_active(&lab, &agent, Family::V4, "cable")
+    check_active(&lab, &agent, Family::V4, "cable")?;
+    Ok(())
 }
 
 #[test]
 #[ignore = "needs root"]
-fn with_both_uplinks_down_nothing_changes_until_one_recovers() -> Result<()> {
+fn with_both_uplinks_down_nothing_changes_until_one_recovers() -> Scenario {
     let lab = Lab::builder().build()?;
     let agent = lab.start_agent(&Settings::default().config(&lab))?;
     wait_for_history(&agent, Family::V4, &["start-up cable"])?;

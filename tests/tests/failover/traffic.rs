@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::Result;
-use failover_lab::{Lab, TARGET_V4, TcpClient, paced};
+use failover_lab::{Lab, Scenario, TARGET_V4, TcpClient, paced};
 use failover_policy::{Family, Health};
 use failover_tests::scene::{SOON, wait_for_health, wait_for_history};
 
@@ -36,7 +36,7 @@ fn ends_by_reset(client: &TcpClient) -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn traffic_fails_over_and_back_and_there_is_always_a_default_route() -> Result<()> {
+fn traffic_fails_over_and_back_and_there_is_always_a_default_route() -> Scenario {
     let lab = Lab::builder().lan().build()?;
     let monitor = lab.host().watch_default_routes_v4()?;
     let monitor_v6 = lab.host().watch_default_routes_v6()?;
@@ -97,22 +97,24 @@ fn traffic_fails_over_and_back_and_there_is_always_a_default_route() -> Result<(
 
 #[test]
 #[ignore = "needs root"]
-fn a_failback_waits_for_rise_good_rounds() -> Result<()> {
+fn a_failback_waits_for_rise_good_rounds() -> Scenario {
     let settings = Settings {
         rise: 20,
         ..Settings::default()
     };
-    failback_takes(&settings, settings.interval * (settings.rise - 1))
+    failback_takes(&settings, settings.interval * (settings.rise - 1))?;
+    Ok(())
 }
 
 #[test]
 #[ignore = "needs root"]
-fn a_failback_waits_until_the_uplink_has_been_good_for_the_hold_time() -> Result<()> {
+fn a_failback_waits_until_the_uplink_has_been_good_for_the_hold_time() -> Scenario {
     let settings = Settings {
         hold: paced(1500),
         ..Settings::default()
     };
-    failback_takes(&settings, settings.hold)
+    failback_takes(&settings, settings.hold)?;
+    Ok(())
 }
 
 /// A failover, a repair, and a failback that comes, but no earlier than `least` after the repair.

@@ -5,8 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
-use failover_lab::{Lab, agent_path, wait_until};
+use anyhow::Context;
+use failover_lab::{Lab, Scenario, agent_path, wait_until};
 use failover_tests::scene::{SOON, json::wait_active, message, script, wait_for_file};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -19,7 +19,7 @@ const HANG: &str =
 
 #[test]
 #[ignore = "needs root"]
-fn a_program_that_hangs_delays_neither_a_switch_nor_the_stop() -> Result<()> {
+fn a_program_that_hangs_delays_neither_a_switch_nor_the_stop() -> Scenario {
     let lab = Lab::builder().build()?;
     let program = script(&lab, "on-switch", HANG)?;
     let mut agent = start(&lab, &[&program.to_string_lossy()], "1h")?;
@@ -63,7 +63,7 @@ fn a_program_that_hangs_delays_neither_a_switch_nor_the_stop() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn a_program_that_takes_too_long_is_ended_and_the_newest_switch_is_told() -> Result<()> {
+fn a_program_that_takes_too_long_is_ended_and_the_newest_switch_is_told() -> Scenario {
     let lab = Lab::builder().build()?;
     // Of IPv6 there is nothing to tell apart here.
     let program = script(
@@ -90,7 +90,7 @@ fn a_program_that_takes_too_long_is_ended_and_the_newest_switch_is_told() -> Res
 
 #[test]
 #[ignore = "needs root"]
-fn ten_megabytes_of_output_are_counted_not_kept() -> Result<()> {
+fn ten_megabytes_of_output_are_counted_not_kept() -> Scenario {
     let lab = Lab::builder().build()?;
     let program = script(
         &lab,
@@ -147,7 +147,7 @@ fn ten_megabytes_of_output_are_counted_not_kept() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn a_missing_program_is_a_warning() -> Result<()> {
+fn a_missing_program_is_a_warning() -> Scenario {
     let lab = Lab::builder().build()?;
     let text = config(&lab, &["/nowhere/on-switch"], "30s");
     let text = text.replacen(

@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::Result;
-use failover_lab::{ECHO_PORT, LAN_HOST_V4, Lab, Namespace, TARGET_V4, wait_until};
+use failover_lab::{ECHO_PORT, LAN_HOST_V4, Lab, Namespace, Scenario, TARGET_V4, wait_until};
 use failover_tests::scene::{SOON, json::wait_active};
 
 use super::scene::start;
@@ -156,14 +156,14 @@ fn answers_again(upstream: Upstream) -> Result<usize> {
 
 #[test]
 #[ignore = "needs root"]
-fn a_resolver_that_chooses_the_way_anew_goes_on() -> Result<()> {
+fn a_resolver_that_chooses_the_way_anew_goes_on() -> Scenario {
     answers_again(Upstream::Unconnected)?;
     Ok(())
 }
 
 #[test]
 #[ignore = "needs root"]
-fn a_resolver_whose_socket_is_bound_to_the_lost_uplink_is_told() -> Result<()> {
+fn a_resolver_whose_socket_is_bound_to_the_lost_uplink_is_told() -> Scenario {
     let opened = answers_again(Upstream::Connected)?;
     // Two resolvers, there and back. Without the cut none of them would ever learn of it.
     assert!(opened >= 4, "{opened}");
@@ -172,7 +172,7 @@ fn a_resolver_whose_socket_is_bound_to_the_lost_uplink_is_told() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn new_connections_of_the_router_take_the_new_uplink() -> Result<()> {
+fn new_connections_of_the_router_take_the_new_uplink() -> Scenario {
     let lab = Lab::builder().build()?;
     let agent = start(&lab, &["/bin/true"], "30s")?;
     let by = |uplink: &str| -> Result<()> {
@@ -193,5 +193,6 @@ fn new_connections_of_the_router_take_the_new_uplink() -> Result<()> {
     by("cable")?;
     let _fault = lab.uplink("cable").blackhole()?;
     wait_active(&agent, "lte")?;
-    by("lte")
+    by("lte")?;
+    Ok(())
 }

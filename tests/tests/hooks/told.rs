@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use failover_lab::{Lab, UplinkSpec, wait_until};
+use failover_lab::{Lab, Scenario, UplinkSpec, wait_until};
 use failover_tests::scene::{SOON, json::wait_active, script, wait_for_file};
 use nix::sys::signal::Signal;
 
@@ -70,7 +70,7 @@ fn inherited_files() -> Result<BTreeSet<String>> {
 
 #[test]
 #[ignore = "needs root"]
-fn each_switch_is_told_once_it_is_carried_out() -> Result<()> {
+fn each_switch_is_told_once_it_is_carried_out() -> Scenario {
     let uplinks = [UplinkSpec::veth("cable"), UplinkSpec::tun("lte")];
     let lab = Lab::builder().uplinks(uplinks).build()?;
     let program = script(&lab, "on-switch", REPORT)?;
@@ -170,7 +170,7 @@ echo "service on $address"
 
 #[test]
 #[ignore = "needs root"]
-fn a_service_is_restarted_on_the_new_uplink() -> Result<()> {
+fn a_service_is_restarted_on_the_new_uplink() -> Scenario {
     let lab = Lab::builder().build()?;
     let program = script(&lab, "on-switch", RESTART)?;
     let serves = |address: IpAddr| {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use failover_lab::{Lab, UplinkSpec, agent_path};
+use failover_lab::{Lab, Scenario, UplinkSpec, agent_path};
 
 use super::support::{Everything, Outcome, TIMEOUT, config, run, start};
 
@@ -81,7 +81,7 @@ const FILES: &[(&str, u8, &[&str])] = &[
 
 #[test]
 #[ignore = "needs root"]
-fn bad_files_are_refused_before_anything_is_changed() -> Result<()> {
+fn bad_files_are_refused_before_anything_is_changed() -> Scenario {
     let lab = lab()?;
     let before = Everything::of(&lab)?;
     for (text, code, parts) in FILES {
@@ -107,7 +107,8 @@ fn bad_files_are_refused_before_anything_is_changed() -> Result<()> {
         let outcome = run(&lab, &["run", "--config", path])?;
         ensure_refused(path, &outcome, 10, &[path, "--config"]);
     }
-    before.ensure_same(&Everything::of(&lab)?)
+    before.ensure_same(&Everything::of(&lab)?)?;
+    Ok(())
 }
 
 /// The same by flags: arguments, exit code, parts of the message.
@@ -122,7 +123,7 @@ const FLAGS: &[(&str, u8, &[&str])] = &[
 
 #[test]
 #[ignore = "needs root"]
-fn bad_flags_are_refused_before_anything_is_changed() -> Result<()> {
+fn bad_flags_are_refused_before_anything_is_changed() -> Scenario {
     let lab = lab()?;
     let before = Everything::of(&lab)?;
     for (flags, code, parts) in FLAGS {
@@ -135,7 +136,7 @@ fn bad_flags_are_refused_before_anything_is_changed() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn a_host_that_is_not_ready_is_left_as_it_is() -> Result<()> {
+fn a_host_that_is_not_ready_is_left_as_it_is() -> Scenario {
     let lab = lab()?;
     let host = lab.host().namespace();
 
@@ -148,12 +149,13 @@ fn a_host_that_is_not_ready_is_left_as_it_is() -> Result<()> {
     // Of a file for another host, it does not matter.
     let file_only = run(&lab, &[&check[..], &["--file-only"]].concat())?;
     assert_eq!(file_only.code, Some(0), "{file_only:?}");
-    before.ensure_same(&Everything::of(&lab)?)
+    before.ensure_same(&Everything::of(&lab)?)?;
+    Ok(())
 }
 
 #[test]
 #[ignore = "needs root"]
-fn a_second_agent_on_the_same_directory_is_refused() -> Result<()> {
+fn a_second_agent_on_the_same_directory_is_refused() -> Scenario {
     let lab = lab()?;
     lab.host()
         .namespace()
@@ -197,7 +199,7 @@ fn run_by(lab: &Lab, wrapper: &[&str], directories: [&str; 3]) -> Result<Outcome
 
 #[test]
 #[ignore = "needs root"]
-fn missing_privileges_are_named() -> Result<()> {
+fn missing_privileges_are_named() -> Scenario {
     let lab = lab()?;
     let dirs = lab.agent_dirs();
     let texts = [&dirs.run, &dirs.bpf, &dirs.state].map(|dir| dir.to_string_lossy());
@@ -232,12 +234,13 @@ fn missing_privileges_are_named() -> Result<()> {
     let outcome = run_by(&lab, &nobody, directories)?;
     let all = "CAP_BPF CAP_NET_ADMIN CAP_NET_RAW CAP_PERFMON";
     ensure_refused("not root", &outcome, 19, &[all, "run as root"]);
-    before.ensure_same(&Everything::of(&lab)?)
+    before.ensure_same(&Everything::of(&lab)?)?;
+    Ok(())
 }
 
 #[test]
 #[ignore = "needs root"]
-fn missing_directories_are_named_and_none_is_made() -> Result<()> {
+fn missing_directories_are_named_and_none_is_made() -> Scenario {
     let lab = lab()?;
     let before = Everything::of(&lab)?;
     let scratch = lab.agent_dirs().scratch.to_string_lossy().into_owned();

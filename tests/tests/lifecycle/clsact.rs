@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use failover_lab::{Lab, TARGET_V4, TARGET_V6, TARGETS_V4, UplinkSpec};
+use failover_lab::{Lab, Scenario, TARGET_V4, TARGET_V6, TARGETS_V4, UplinkSpec};
 use failover_tests::scene::{
     SOON,
     json::{counter, wait_active},
@@ -15,7 +15,7 @@ use super::support::{Everything, start};
 
 #[test]
 #[ignore = "needs root"]
-fn a_failover_and_a_failback_with_clsact() -> Result<()> {
+fn a_failover_and_a_failback_with_clsact() -> Scenario {
     let lab = Lab::builder()
         .uplinks([UplinkSpec::veth("cable"), UplinkSpec::tun("lte")])
         .build()?;
@@ -63,5 +63,6 @@ fn a_failover_and_a_failback_with_clsact() -> Result<()> {
     }
     agent.signal(Signal::SIGTERM)?;
     assert_eq!(agent.wait_exit(SOON)?.code(), Some(0));
-    before.ensure_same(&Everything::of(&lab)?)
+    before.ensure_same(&Everything::of(&lab)?)?;
+    Ok(())
 }

@@ -3,7 +3,7 @@
 use std::{thread, time::Duration};
 
 use anyhow::{Context, Result};
-use failover_lab::{Lab, TARGET_V4, TARGETS_V4, wait_for};
+use failover_lab::{Lab, Scenario, TARGET_V4, TARGETS_V4, wait_for};
 use failover_tests::scene::{
     SOON,
     json::{counter, uplink},
@@ -105,7 +105,7 @@ fn quiet_lab() -> Result<Lab> {
 
 #[test]
 #[ignore = "needs root"]
-fn bpftool_shows_exactly_what_a_capture_at_the_other_end_saw() -> Result<()> {
+fn bpftool_shows_exactly_what_a_capture_at_the_other_end_saw() -> Scenario {
     let lab = quiet_lab()?;
     let agent = start(&lab, LONG_LEASE)?;
     // No probes: what flows is ours alone.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use failover_lab::{Lab, agent_path, wait_until};
+use failover_lab::{Lab, Scenario, agent_path, wait_until};
 use failover_tests::scene::{SOON, json::wait_active};
 
 use super::support::{Outcome, TIMEOUT, config, run, start};
@@ -38,7 +38,7 @@ fn hold_as_nobody(path: &std::path::Path) -> Result<Held> {
 
 #[test]
 #[ignore = "needs root"]
-fn a_second_agent_in_the_namespace_is_refused() -> Result<()> {
+fn a_second_agent_in_the_namespace_is_refused() -> Scenario {
     let lab = Lab::builder().build()?;
     let mut first = start(&lab, "")?;
     let dirs = lab.agent_dirs();
@@ -82,7 +82,7 @@ fn a_second_agent_in_the_namespace_is_refused() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn no_other_user_can_keep_an_agent_from_starting() -> Result<()> {
+fn no_other_user_can_keep_an_agent_from_starting() -> Scenario {
     let lab = Lab::builder().build()?;
     let dirs = lab.agent_dirs();
     let file = dirs.run.join("agent.lock");

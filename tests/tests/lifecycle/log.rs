@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use failover_lab::{AgentProcess, Lab, LogLine, TARGET_V4, agent_path, wait_until};
+use failover_lab::{AgentProcess, Lab, LogLine, Scenario, TARGET_V4, agent_path, wait_until};
 use failover_tests::scene::{SOON, json::wait_active, wait_sent};
 use nix::sys::signal::Signal;
 
@@ -21,7 +21,7 @@ fn number(line: &LogLine, field: &str) -> Option<u64> {
 
 #[test]
 #[ignore = "needs root"]
-fn a_failover_is_told_step_by_step() -> Result<()> {
+fn a_failover_is_told_step_by_step() -> Scenario {
     let lab = Lab::builder().build()?;
     let mut agent = start(&lab, "")?;
     let fault = lab.uplink("cable").blackhole()?;
@@ -135,7 +135,7 @@ fn log_of(lab: &Lab, script: &str) -> Result<Vec<LogLine>> {
 
 #[test]
 #[ignore = "needs root"]
-fn the_environment_and_flags_choose_what_is_logged_and_how() -> Result<()> {
+fn the_environment_and_flags_choose_what_is_logged_and_how() -> Scenario {
     let lab = Lab::builder().build()?;
     let has = |log: &[LogLine], word: &str| log.iter().any(|line| line.text.contains(word));
 

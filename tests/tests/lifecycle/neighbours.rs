@@ -7,7 +7,7 @@ use failover_agent::{
     config::AttachMode,
     datapath::{Datapath, LinkLayer, Options},
 };
-use failover_lab::{Lab, Namespace, TARGET_V4, TARGETS_V4};
+use failover_lab::{Lab, Namespace, Scenario, TARGET_V4, TARGETS_V4};
 use failover_tests::scene::{
     SOON,
     json::{counter, wait_active},
@@ -49,7 +49,7 @@ impl Stranger {
 
 #[test]
 #[ignore = "needs root"]
-fn tcx_programs_of_others_run_before_and_after_ours() -> Result<()> {
+fn tcx_programs_of_others_run_before_and_after_ours() -> Scenario {
     let lab = Lab::builder().build()?;
     let after = Stranger::attach(&lab, "cable", "after")?;
     let after_gate = Stranger::attach(&lab, "lte", "after-gate")?;
@@ -117,7 +117,7 @@ fn filtered(namespace: &Namespace, interface: &str, direction: &str) -> Result<u
 
 #[test]
 #[ignore = "needs root"]
-fn clsact_filters_of_others_keep_counting() -> Result<()> {
+fn clsact_filters_of_others_keep_counting() -> Scenario {
     let lab = Lab::builder().build()?;
     let host = lab.host().namespace();
     // Mirroring counts, and disturbs nobody at an end where nobody listens.
@@ -177,7 +177,7 @@ fn clsact_filters_of_others_keep_counting() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn two_agents_in_two_namespaces_do_not_meet() -> Result<()> {
+fn two_agents_in_two_namespaces_do_not_meet() -> Scenario {
     // Interface names, and most likely indexes, are the same in both.
     let labs = [Lab::builder().build()?, Lab::builder().build()?];
     let mut first = start(&labs[0], "")?;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use failover_lab::{AgentProcess, Lab, TARGET_V4, agent_path, wait_until};
+use failover_lab::{AgentProcess, Lab, Scenario, TARGET_V4, agent_path, wait_until};
 use failover_tests::scene::{
     SOON,
     json::{uplink, wait_active},
@@ -79,7 +79,7 @@ fn fill(fifo: &Path) -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn a_log_that_nobody_reads_keeps_nothing_from_happening() -> Result<()> {
+fn a_log_that_nobody_reads_keeps_nothing_from_happening() -> Scenario {
     let lab = Lab::builder().build()?;
     set_foreign_route(&lab)?;
     let before = Everything::of(&lab)?;
@@ -128,7 +128,7 @@ fn a_log_that_nobody_reads_keeps_nothing_from_happening() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn verbs_whose_reader_hangs_up_end_quietly() -> Result<()> {
+fn verbs_whose_reader_hangs_up_end_quietly() -> Scenario {
     let lab = Lab::builder().build()?;
     let agent = start(&lab, "")?;
     let config = lab.write_config(&config(&lab, ""))?;
@@ -183,7 +183,7 @@ fn verbs_whose_reader_hangs_up_end_quietly() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn packets_of_others_do_not_fill_the_log() -> Result<()> {
+fn packets_of_others_do_not_fill_the_log() -> Scenario {
     let lab = Lab::builder().build()?;
     let agent = start(&lab, "")?;
     wait_active(&agent, "cable")?;

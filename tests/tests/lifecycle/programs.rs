@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use failover_agent::control::status::Hook;
 use failover_ebpf::Gate;
-use failover_lab::{AgentProcess, LINK_LOCAL_GATEWAY, Lab, TARGETS_V4, TARGETS_V6};
+use failover_lab::{AgentProcess, LINK_LOCAL_GATEWAY, Lab, Scenario, TARGETS_V4, TARGETS_V6};
 use failover_policy::{Family, Health};
 use failover_tests::scene::{
     FORCED, SOON, ensure_cut, message, status, stop, uplink, wait_for_active, wait_for_health,
@@ -45,7 +45,7 @@ fn ifindex(lab: &Lab, name: &str) -> Result<u64> {
 
 #[test]
 #[ignore = "needs root"]
-fn programs_that_others_remove_are_put_back() -> Result<()> {
+fn programs_that_others_remove_are_put_back() -> Scenario {
     for attach in ["tcx", "clsact"] {
         let lab = Lab::builder().build()?;
         let host = lab.host().namespace();
@@ -94,7 +94,7 @@ fn programs_that_others_remove_are_put_back() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn an_ingress_qdisc_keeps_programs_away_and_nothing_else() -> Result<()> {
+fn an_ingress_qdisc_keeps_programs_away_and_nothing_else() -> Scenario {
     let lab = Lab::builder().build()?;
     let host = lab.host().namespace();
     host.exec("tc", &["qdisc", "add", "dev", "lte", "ingress"])?;
@@ -135,7 +135,8 @@ fn an_ingress_qdisc_keeps_programs_away_and_nothing_else() -> Result<()> {
         lte.programs.hook.is_none() && lte.gate == Gate::Open
     })?;
     stop(agent)?;
-    before.ensure_same(&Everything::of(&lab)?)
+    before.ensure_same(&Everything::of(&lab)?)?;
+    Ok(())
 }
 
 /// Gives an interface of the host its addresses and somebody's routes again.
@@ -153,7 +154,7 @@ fn dress(lab: &Lab, name: &str) -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn an_interface_that_comes_back_has_its_gates_again() -> Result<()> {
+fn an_interface_that_comes_back_has_its_gates_again() -> Scenario {
     let lab = Lab::builder().build()?;
     let host = lab.host().namespace();
     let mut agent = start(&lab, "")?;
@@ -194,12 +195,13 @@ fn an_interface_that_comes_back_has_its_gates_again() -> Result<()> {
     let agent = start(&lab, "")?;
     wait_for_cuts(&lab, &agent)?;
     assert!(lab.host().ping(beyond(), SOON)?.is_some());
-    stop(agent)
+    stop(agent)?;
+    Ok(())
 }
 
 #[test]
 #[ignore = "needs root"]
-fn gates_that_were_closed_in_favour_of_nobody_open_at_the_start() -> Result<()> {
+fn gates_that_were_closed_in_favour_of_nobody_open_at_the_start() -> Scenario {
     let lab = Lab::builder().build()?;
     let host = lab.host().namespace();
     let mut agent = start(&lab, "")?;
@@ -243,5 +245,6 @@ fn gates_that_were_closed_in_favour_of_nobody_open_at_the_start() -> Result<()> 
     }
     wait_for_active(&agent, "cable")?;
     wait_for_cuts(&lab, &agent)?;
-    stop(agent)
+    stop(agent)?;
+    Ok(())
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use failover_lab::{AgentProcess, Lab, TARGET_V4, UplinkSpec, wait_until};
+use failover_lab::{AgentProcess, Lab, Scenario, TARGET_V4, UplinkSpec, wait_until};
 use failover_policy::Family;
 use failover_tests::scene::{
     OURS, PROBE, SOON, default_routes,
@@ -56,7 +56,7 @@ fn gate_lines(agent: &AgentProcess) -> Vec<String> {
 
 #[test]
 #[ignore = "needs root"]
-fn an_added_uplink_disturbs_nobody_and_can_be_removed_again() -> Result<()> {
+fn an_added_uplink_disturbs_nobody_and_can_be_removed_again() -> Scenario {
     let lab = Lab::builder()
         .uplinks([
             "cable".into(),
@@ -127,7 +127,7 @@ fn uplinks(status: &Value) -> impl Iterator<Item = &Value> {
 
 #[test]
 #[ignore = "needs root"]
-fn a_bad_file_is_refused_whole_and_the_old_one_goes_on() -> Result<()> {
+fn a_bad_file_is_refused_whole_and_the_old_one_goes_on() -> Scenario {
     let lab = Lab::builder().build()?;
     let good = config(&["cable", "lte"], "");
     let agent = lab.start_agent(&good)?;
@@ -175,7 +175,7 @@ fn a_bad_file_is_refused_whole_and_the_old_one_goes_on() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn an_agent_without_a_file_has_nothing_to_reload() -> Result<()> {
+fn an_agent_without_a_file_has_nothing_to_reload() -> Scenario {
     let lab = Lab::builder().build()?;
     let arguments = "run --uplink cable --uplink lte --target 192.0.2.1 --interval 50ms";
     let arguments: Vec<&str> = arguments.split(' ').collect();
@@ -189,7 +189,7 @@ fn an_agent_without_a_file_has_nothing_to_reload() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn new_thresholds_preferences_and_modes_take_effect() -> Result<()> {
+fn new_thresholds_preferences_and_modes_take_effect() -> Scenario {
     let lab = Lab::builder().build()?;
     let hold = |hold: &str| {
         config(&["cable", "lte"], "").replace("[probe]\n", &format!("[probe]\nhold = \"{hold}\"\n"))
@@ -221,7 +221,7 @@ fn new_thresholds_preferences_and_modes_take_effect() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn a_removed_uplink_gets_its_routes_back() -> Result<()> {
+fn a_removed_uplink_gets_its_routes_back() -> Scenario {
     let lab = Lab::builder().uplinks(["cable", "dsl", "lte"]).build()?;
     let agent = lab.start_agent(&config(&["cable", "dsl", "lte"], ""))?;
     wait_active(&agent, "cable")?;
@@ -236,7 +236,7 @@ fn a_removed_uplink_gets_its_routes_back() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn the_active_uplink_can_be_removed() -> Result<()> {
+fn the_active_uplink_can_be_removed() -> Scenario {
     let lab = Lab::builder().uplinks(["cable", "dsl", "lte"]).build()?;
     let agent = lab.start_agent(&config(&["cable", "dsl", "lte"], ""))?;
     wait_active(&agent, "cable")?;

@@ -1,14 +1,13 @@
 //! `reset` after kill -9 removes every trace.
 
-use anyhow::Result;
-use failover_lab::{Lab, TARGET_V4};
+use failover_lab::{Lab, Scenario, TARGET_V4};
 use failover_tests::scene::{SOON, json::wait_active};
 
 use super::support::{Everything, run, set_foreign_route, start};
 
 #[test]
 #[ignore = "needs root"]
-fn a_reset_after_kill_9_leaves_everything_as_it_was() -> Result<()> {
+fn a_reset_after_kill_9_leaves_everything_as_it_was() -> Scenario {
     let lab = Lab::builder().build()?;
     set_foreign_route(&lab)?;
     let before = Everything::of(&lab)?;
@@ -41,7 +40,7 @@ fn a_reset_after_kill_9_leaves_everything_as_it_was() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn a_running_agent_is_not_reset() -> Result<()> {
+fn a_running_agent_is_not_reset() -> Scenario {
     let lab = Lab::builder().build()?;
     let agent = start(&lab, "")?;
     let running = Everything::of(&lab)?;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use failover_lab::{AgentProcess, Lab, TARGET_V4, TARGETS_V4, agent_path};
+use failover_lab::{AgentProcess, Lab, Scenario, TARGET_V4, TARGETS_V4, agent_path};
 use failover_tests::scene::{
     PROBE, SOON,
     json::{counter, uplink, wait_active},
@@ -49,7 +49,7 @@ fn ensure_adopted(agent: &AgentProcess) -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn a_restart_keeps_counters_gates_and_traffic() -> Result<()> {
+fn a_restart_keeps_counters_gates_and_traffic() -> Scenario {
     let lab = Lab::builder().build()?;
     let mut agent = start(&lab, LONG_LEASE)?;
     let lte = lab.uplink("lte");
@@ -96,7 +96,7 @@ fn a_restart_keeps_counters_gates_and_traffic() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn a_restart_after_a_failover_stays_where_it_is() -> Result<()> {
+fn a_restart_after_a_failover_stays_where_it_is() -> Scenario {
     let lab = Lab::builder().build()?;
     let mut agent = start(&lab, LONG_LEASE)?;
     let fault = lab.uplink("cable").blackhole()?;
@@ -141,7 +141,7 @@ fn a_restart_after_a_failover_stays_where_it_is() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn a_dead_agents_gate_opens_when_its_lease_is_past() -> Result<()> {
+fn a_dead_agents_gate_opens_when_its_lease_is_past() -> Scenario {
     const LEASE: Duration = Duration::from_secs(1);
     let lab = Lab::builder().build()?;
     let mut agent = start(&lab, "[cutoff]\nlease = \"1s\"")?;
@@ -170,7 +170,7 @@ fn a_dead_agents_gate_opens_when_its_lease_is_past() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn the_program_is_started_anew_in_place() -> Result<()> {
+fn the_program_is_started_anew_in_place() -> Scenario {
     let lab = Lab::builder().build()?;
     let agent = start(&lab, LONG_LEASE)?;
     let _fault = lab.uplink("cable").blackhole()?;
@@ -220,7 +220,7 @@ fn the_program_is_started_anew_in_place() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn an_uplink_that_was_down_is_not_preferred_because_of_a_restart() -> Result<()> {
+fn an_uplink_that_was_down_is_not_preferred_because_of_a_restart() -> Scenario {
     let lab = Lab::builder().build()?;
     // It comes back, but is not trusted again for a long time.
     let patient = format!("{PROBE}\nrise = 1000").replace("\nrise = 2", "");
@@ -245,7 +245,7 @@ fn an_uplink_that_was_down_is_not_preferred_because_of_a_restart() -> Result<()>
 
 #[test]
 #[ignore = "needs root"]
-fn what_was_chosen_by_hand_stays_chosen_over_a_restart() -> Result<()> {
+fn what_was_chosen_by_hand_stays_chosen_over_a_restart() -> Scenario {
     let lab = Lab::builder().build()?;
     let agent = start(&lab, LONG_LEASE)?;
     agent.verb(&["switch", "lte"])?;
@@ -262,12 +262,13 @@ fn what_was_chosen_by_hand_stays_chosen_over_a_restart() -> Result<()> {
         Value::Bool(true)
     );
     agent.verb(&["switch", "auto"])?;
-    wait_active(&agent, "cable").map(drop)
+    wait_active(&agent, "cable")?;
+    Ok(())
 }
 
 #[test]
 #[ignore = "needs root"]
-fn a_restart_that_cannot_succeed_is_refused_or_leaves_nothing() -> Result<()> {
+fn a_restart_that_cannot_succeed_is_refused_or_leaves_nothing() -> Scenario {
     let lab = Lab::builder().build()?;
     set_foreign_route(&lab)?;
     let before = Everything::of(&lab)?;
@@ -317,7 +318,7 @@ fn a_restart_that_cannot_succeed_is_refused_or_leaves_nothing() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn a_program_that_cannot_be_executed_leaves_nothing_behind() -> Result<()> {
+fn a_program_that_cannot_be_executed_leaves_nothing_behind() -> Scenario {
     let lab = Lab::builder().build()?;
     let before = Everything::of(&lab)?;
     let dirs = lab.agent_dirs();

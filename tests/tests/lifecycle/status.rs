@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::{Context, Result};
-use failover_lab::{Lab, UplinkSpec};
+use failover_lab::{Lab, Scenario, UplinkSpec};
 use failover_tests::scene::{
     PROBE, SOON,
     json::{uplink, wait_active},
@@ -50,7 +50,7 @@ fn ensure_same_keys(place: &str, expected: &Value, found: &Value) {
 
 #[test]
 #[ignore = "needs root"]
-fn status_is_as_documented_for_programs_and_for_people() -> Result<()> {
+fn status_is_as_documented_for_programs_and_for_people() -> Scenario {
     let lab = Lab::builder()
         .uplinks([UplinkSpec::veth("cable"), UplinkSpec::tun("lte")])
         .build()?;
@@ -110,7 +110,7 @@ fn status_is_as_documented_for_programs_and_for_people() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn status_without_an_agent_says_so_in_one_line() -> Result<()> {
+fn status_without_an_agent_says_so_in_one_line() -> Scenario {
     let lab = Lab::builder().build()?;
     for arguments in [&["status"][..], &["status", "--json"]] {
         let outcome = run(&lab, arguments)?;
@@ -132,7 +132,7 @@ fn status_without_an_agent_says_so_in_one_line() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn check_prints_the_effective_configuration_or_what_is_wrong() -> Result<()> {
+fn check_prints_the_effective_configuration_or_what_is_wrong() -> Scenario {
     let lab = Lab::builder().build()?;
     let path = lab.write_config(&lab.config(PROBE))?;
     let path = path.to_string_lossy();

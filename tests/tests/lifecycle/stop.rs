@@ -9,8 +9,10 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Result, bail};
-use failover_lab::{ECHO_PORT, Lab, TARGET_V4, TARGETS_V4, TARGETS_V6, UplinkSpec, wait_until};
+use anyhow::Result;
+use failover_lab::{
+    ECHO_PORT, Lab, Scenario, TARGET_V4, TARGETS_V4, TARGETS_V6, UplinkSpec, wait_until,
+};
 use failover_tests::scene::{
     SOON,
     json::{uplink, wait_active},
@@ -21,7 +23,7 @@ use super::support::{Everything, config, run, set_foreign_route, start};
 
 #[test]
 #[ignore = "needs root"]
-fn a_stop_gives_back_exactly_what_was_displaced() -> Result<()> {
+fn a_stop_gives_back_exactly_what_was_displaced() -> Scenario {
     let lab = Lab::builder()
         .uplinks([UplinkSpec::veth("cable"), UplinkSpec::tun("lte")])
         .build()?;
@@ -60,7 +62,7 @@ fn a_stop_gives_back_exactly_what_was_displaced() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn more_signals_during_the_clean_up_do_not_make_it_worse() -> Result<()> {
+fn more_signals_during_the_clean_up_do_not_make_it_worse() -> Scenario {
     let lab = Lab::builder().build()?;
     set_foreign_route(&lab)?;
     let before = Everything::of(&lab)?;
@@ -83,7 +85,7 @@ fn more_signals_during_the_clean_up_do_not_make_it_worse() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn a_signal_in_the_middle_of_the_start_leaves_nothing_behind() -> Result<()> {
+fn a_signal_in_the_middle_of_the_start_leaves_nothing_behind() -> Scenario {
     let lab = Lab::builder().build()?;
     set_foreign_route(&lab)?;
     let before = Everything::of(&lab)?;
@@ -122,7 +124,7 @@ fn connect(
 
 #[test]
 #[ignore = "needs root"]
-fn a_stop_refuses_no_new_connection() -> Result<()> {
+fn a_stop_refuses_no_new_connection() -> Scenario {
     let lab = Lab::builder().build()?;
     for attach in ["auto", "clsact"] {
         let mut agent = start(&lab, &format!("[datapath]\nattach = \"{attach}\""))?;
@@ -156,7 +158,7 @@ fn a_stop_refuses_no_new_connection() -> Result<()> {
         assert_eq!(status.code(), Some(0));
         for (target, result) in targets.into_iter().zip(results) {
             let Ok(result) = result else {
-                bail!("the client of {target} has panicked");
+                panic!("the client of {target} has panicked");
             };
             let (made, errors) = result?;
             assert!(made > 20, "{made} connections with {target}");
@@ -168,7 +170,7 @@ fn a_stop_refuses_no_new_connection() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn what_cannot_be_removed_is_told_after_all_the_rest_was() -> Result<()> {
+fn what_cannot_be_removed_is_told_after_all_the_rest_was() -> Scenario {
     let lab = Lab::builder().build()?;
     set_foreign_route(&lab)?;
     let before = Everything::of(&lab)?;

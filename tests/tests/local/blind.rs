@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use failover_lab::Lab;
+use failover_lab::{Lab, Scenario};
 use serde_json::Value;
 
 use super::scene::*;
@@ -26,7 +26,7 @@ fn check_blind(agent: &failover_lab::AgentProcess, name: &str, words: &[&str]) -
 
 #[test]
 #[ignore = "needs root"]
-fn reverse_path_filtering_that_discards_the_answers() -> Result<()> {
+fn reverse_path_filtering_that_discards_the_answers() -> Scenario {
     let lab = Lab::builder().build()?;
     let host = lab.host().namespace();
     let agent = lab.start_agent(&lab.config(PROBE))?;
@@ -51,7 +51,7 @@ fn reverse_path_filtering_that_discards_the_answers() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn a_firewall_that_refuses_probes_and_a_target_on_the_link() -> Result<()> {
+fn a_firewall_that_refuses_probes_and_a_target_on_the_link() -> Scenario {
     let lab = Lab::builder().build()?;
     // The one that answers does not make up for the one that cannot be asked.
     let targets = "targets = [\"192.0.2.1\", \"198.51.100.1\"]\nquorum = 2";
@@ -78,7 +78,7 @@ fn a_firewall_that_refuses_probes_and_a_target_on_the_link() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn the_first_round_and_the_only_one_are_explained_too() -> Result<()> {
+fn the_first_round_and_the_only_one_are_explained_too() -> Scenario {
     let lab = Lab::builder().build()?;
     let program = script(&lab, "power-cycle", "echo $UPLINK >> $DIR/resets")?;
     let host = lab.host().namespace();
@@ -113,7 +113,7 @@ fn the_first_round_and_the_only_one_are_explained_too() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn a_route_that_refuses_a_target_is_wanted() -> Result<()> {
+fn a_route_that_refuses_a_target_is_wanted() -> Scenario {
     let lab = Lab::builder().build()?;
     let config = lab.config(PROBE).replace(
         "interface = \"lte\"\n",
@@ -134,7 +134,7 @@ fn a_route_that_refuses_a_target_is_wanted() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn oddities_of_this_host_do_not_hide_an_outage() -> Result<()> {
+fn oddities_of_this_host_do_not_hide_an_outage() -> Scenario {
     let lab = Lab::builder().build()?;
     let host = lab.host().namespace();
     // Of one target answers are discarded, another one must not be asked, and the third can tell.

@@ -1,14 +1,13 @@
 //! One family is broken: the other one stays where it is.
 
-use anyhow::Result;
-use failover_lab::{Lab, TARGETS_V4, TARGETS_V6};
+use failover_lab::{Lab, Scenario, TARGETS_V4, TARGETS_V6};
 use serde_json::Value;
 
 use super::scene::*;
 
 #[test]
 #[ignore = "needs root"]
-fn each_family_fails_over_alone() -> Result<()> {
+fn each_family_fails_over_alone() -> Scenario {
     let lab = Lab::builder().build()?;
     let targets = "targets = [\"192.0.2.1\", \"2001:db8:f::1\"]";
     let agent = lab.start_agent(&lab.config(&format!("{targets}\n{QUICK}")))?;

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
-use failover_lab::{Fault, Lab};
+use failover_lab::{Fault, Lab, Scenario};
 
 use super::scene::*;
 
 #[test]
 #[ignore = "needs root"]
-fn the_active_link_is_left_at_once() -> Result<()> {
+fn the_active_link_is_left_at_once() -> Scenario {
     let names = ["cable", "dsl", "fibre", "lte"];
     let lab = Lab::builder().uplinks(names).build()?;
     // By its probes it would notice after twenty seconds at best.

@@ -1,14 +1,13 @@
 //! Packet filters that change what the agent's own probes are known by.
 
-use anyhow::Result;
-use failover_lab::{Lab, TARGET_V4, TARGET_V6};
+use failover_lab::{Lab, Scenario, TARGET_V4, TARGET_V6};
 use nix::sys::signal::Signal;
 
 use super::scene::*;
 
 #[test]
 #[ignore = "needs root"]
-fn rewritten_marks_keep_no_failover_away() -> Result<()> {
+fn rewritten_marks_keep_no_failover_away() -> Scenario {
     for rewritten in ["ct mark", "0x1"] {
         let lab = Lab::builder().build()?;
         let host = lab.host().namespace();
@@ -45,7 +44,7 @@ fn rewritten_marks_keep_no_failover_away() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn probes_without_their_socket_make_an_uplink_blind() -> Result<()> {
+fn probes_without_their_socket_make_an_uplink_blind() -> Scenario {
     let lab = Lab::builder().build()?;
     let host = lab.host().namespace();
     let agent = lab.start_agent(&lab.config(PROBE))?;

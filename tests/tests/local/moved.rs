@@ -2,14 +2,13 @@
 
 use std::{thread::sleep, time::Duration};
 
-use anyhow::Result;
-use failover_lab::Lab;
+use failover_lab::{Lab, Scenario};
 
 use super::scene::*;
 
 #[test]
 #[ignore = "needs root"]
-fn a_move_costs_no_round() -> Result<()> {
+fn a_move_costs_no_round() -> Scenario {
     let lab = Lab::builder().build()?;
     // One lost round would be the end.
     let probe =

@@ -3,13 +3,13 @@
 use std::{thread::sleep, time::Duration};
 
 use anyhow::Result;
-use failover_lab::Lab;
+use failover_lab::{Lab, Scenario};
 
 use super::scene::*;
 
 #[test]
 #[ignore = "needs root"]
-fn only_an_uplink_that_stays_down_is_recovered() -> Result<()> {
+fn only_an_uplink_that_stays_down_is_recovered() -> Scenario {
     let lab = Lab::builder().build()?;
     let program = script(
         &lab,
@@ -73,7 +73,7 @@ fn only_an_uplink_that_stays_down_is_recovered() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn with_nowhere_to_go_it_is_recovered_too() -> Result<()> {
+fn with_nowhere_to_go_it_is_recovered_too() -> Scenario {
     let lab = Lab::builder().build()?;
     let program = script(&lab, "power-cycle", "echo $UPLINK >> $DIR/$UPLINK")?;
     let recover = |name: &str| {

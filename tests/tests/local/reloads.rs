@@ -1,14 +1,13 @@
 //! Reloads: many of them, and one that changes the program to run.
 
-use anyhow::Result;
-use failover_lab::{Lab, TARGET_V4};
+use failover_lab::{Lab, Scenario, TARGET_V4};
 use nix::sys::signal::Signal;
 
 use super::scene::*;
 
 #[test]
 #[ignore = "needs root"]
-fn a_storm_of_reloads_loses_nothing() -> Result<()> {
+fn a_storm_of_reloads_loses_nothing() -> Scenario {
     let lab = Lab::builder().build()?;
     let config = lab.config(PROBE);
     let agent = lab.start_agent(&config)?;
@@ -52,7 +51,7 @@ fn reloads(agent: &failover_lab::AgentProcess) -> usize {
 
 #[test]
 #[ignore = "needs root"]
-fn the_program_of_the_new_file_is_told_of_the_next_switch() -> Result<()> {
+fn the_program_of_the_new_file_is_told_of_the_next_switch() -> Scenario {
     let lab = Lab::builder().build()?;
     let hooks = |name: &str| {
         let tell = format!("[ $FAMILY = ipv6 ] || echo $UPLINK >> $DIR/told-{name}");

@@ -6,15 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
-use failover_lab::{Lab, TARGET_V4, agent_path, wait_until};
+use failover_lab::{Lab, Scenario, TARGET_V4, agent_path, wait_until};
 use nix::sys::signal::Signal;
 
 use super::scene::*;
 
 #[test]
 #[ignore = "needs root"]
-fn drills_dead_uplinks_and_running_programs_are_in_nobodys_way() -> Result<()> {
+fn drills_dead_uplinks_and_running_programs_are_in_nobodys_way() -> Scenario {
     let lab = Lab::builder()
         .uplinks(["cable", "dsl", "fibre", "lte"])
         .build()?;
@@ -72,7 +71,7 @@ fn drills_dead_uplinks_and_running_programs_are_in_nobodys_way() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn a_stop_in_the_middle_of_it_is_obeyed() -> Result<()> {
+fn a_stop_in_the_middle_of_it_is_obeyed() -> Scenario {
     let lab = Lab::builder().build()?;
     let before = lab.host().snapshot()?;
     for delay in 0..6 {

@@ -2,9 +2,8 @@
 
 use std::net::Ipv6Addr;
 
-use anyhow::Result;
 use failover_lab::{
-    LINK_LOCAL_GATEWAY, TARGET_V6,
+    LINK_LOCAL_GATEWAY, Scenario, TARGET_V6,
     daemon::{Advertisement, Preference, Router},
 };
 use failover_policy::{Family, Health};
@@ -21,7 +20,7 @@ const OTHER_ROUTER: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2);
 
 #[test]
 #[ignore = "needs root"]
-fn a_router_that_takes_its_advertisement_back_makes_ipv6_alone_fail_over() -> Result<()> {
+fn a_router_that_takes_its_advertisement_back_makes_ipv6_alone_fail_over() -> Scenario {
     let lab = ipv6_by_advertisements()?;
     let advertisement = |name| Advertisement::of(LINK_LOCAL_GATEWAY, prefix(lab.uplink(name), 0));
     let cable = Router::start(lab.uplink("cable"), &advertisement("cable"))?;
@@ -67,12 +66,13 @@ fn a_router_that_takes_its_advertisement_back_makes_ipv6_alone_fail_over() -> Re
         ],
     )?;
     assert_eq!(history(&agent, Family::V4), ["start-up cable"]);
-    stop(agent)
+    stop(agent)?;
+    Ok(())
 }
 
 #[test]
 #[ignore = "needs root"]
-fn of_two_routers_the_preferred_one_is_used_as_long_as_it_is_there() -> Result<()> {
+fn of_two_routers_the_preferred_one_is_used_as_long_as_it_is_there() -> Scenario {
     let lab = ipv6_by_advertisements()?;
     let cable = lab.uplink("cable");
     let at_cable = |router, preference| Advertisement {
@@ -101,5 +101,6 @@ fn of_two_routers_the_preferred_one_is_used_as_long_as_it_is_there() -> Result<(
     wait_for_next_hop_of(&agent, "cable", LINK_LOCAL_GATEWAY.into(), source)?;
     super::scene::wait_for_answers(&agent, Family::V6, &["cable", "lte"])?;
     assert_eq!(history(&agent, Family::V6), ["start-up cable"]);
-    stop(agent)
+    stop(agent)?;
+    Ok(())
 }

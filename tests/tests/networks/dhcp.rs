@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use failover_lab::{
-    Lab, TARGET_V4, UplinkSpec,
+    Lab, Scenario, TARGET_V4, UplinkSpec,
     daemon::{ClientKind, DhcpClient, DhcpServer, Lease, System},
     wait_for,
 };
@@ -22,32 +22,37 @@ const WORSE: u32 = 2000;
 
 #[test]
 #[ignore = "needs root"]
-fn dhclient_is_followed() -> Result<()> {
-    leases_are_followed(ClientKind::Dhclient)
+fn dhclient_is_followed() -> Scenario {
+    leases_are_followed(ClientKind::Dhclient)?;
+    Ok(())
 }
 
 #[test]
 #[ignore = "needs root"]
-fn udhcpc_is_followed() -> Result<()> {
-    leases_are_followed(ClientKind::Udhcpc)
+fn udhcpc_is_followed() -> Scenario {
+    leases_are_followed(ClientKind::Udhcpc)?;
+    Ok(())
 }
 
 #[test]
 #[ignore = "needs root"]
-fn dhcpcd_is_followed() -> Result<()> {
-    leases_are_followed(ClientKind::Dhcpcd)
+fn dhcpcd_is_followed() -> Scenario {
+    leases_are_followed(ClientKind::Dhcpcd)?;
+    Ok(())
 }
 
 #[test]
 #[ignore = "needs root"]
-fn systemd_networkd_is_followed() -> Result<()> {
-    leases_are_followed(ClientKind::Networkd)
+fn systemd_networkd_is_followed() -> Scenario {
+    leases_are_followed(ClientKind::Networkd)?;
+    Ok(())
 }
 
 #[test]
 #[ignore = "needs root"]
-fn network_manager_is_followed() -> Result<()> {
-    leases_are_followed(ClientKind::NetworkManager)
+fn network_manager_is_followed() -> Scenario {
+    leases_are_followed(ClientKind::NetworkManager)?;
+    Ok(())
 }
 
 /// The client's routes are learned; those that beat ours make way and come back in the end; new leases are followed.

@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 
 use anyhow::Result;
 use failover_lab::{
-    LINK_LOCAL_GATEWAY, TARGET_V6,
+    LINK_LOCAL_GATEWAY, Scenario, TARGET_V6,
     daemon::{Advertisement, Router},
 };
 use failover_policy::{Family, Health};
@@ -17,7 +17,7 @@ use super::scene::{
 
 #[test]
 #[ignore = "needs root"]
-fn gateways_are_learned_from_router_advertisements_whose_routes_stay() -> Result<()> {
+fn gateways_are_learned_from_router_advertisements_whose_routes_stay() -> Scenario {
     let lab = ipv6_by_advertisements()?;
     let routers = ["cable", "lte"].map(|name| {
         let uplink = lab.uplink(name);
@@ -51,12 +51,13 @@ fn gateways_are_learned_from_router_advertisements_whose_routes_stay() -> Result
     let answer = lab.host().ping(TARGET_V6, SOON)?;
     assert!(answer.is_some(), "{TARGET_V6} does not answer");
     stop(agent)?;
-    wait_for_routes(&lab, Family::V6, &[], &kernels)
+    wait_for_routes(&lab, Family::V6, &[], &kernels)?;
+    Ok(())
 }
 
 #[test]
 #[ignore = "needs root"]
-fn of_an_old_and_a_new_prefix_the_new_one_is_the_source() -> Result<()> {
+fn of_an_old_and_a_new_prefix_the_new_one_is_the_source() -> Scenario {
     let lab = ipv6_by_advertisements()?;
     let advertise = |name| {
         let uplink = lab.uplink(name);
@@ -87,5 +88,6 @@ fn of_an_old_and_a_new_prefix_the_new_one_is_the_source() -> Result<()> {
     wait_for_answers(&agent, Family::V6, &["cable", "lte"])?;
     assert!(rule_sources(&lab, Family::V6)?.contains(&new.to_string()));
     wait_for_history(&agent, Family::V6, &["start-up cable"])?;
-    stop(agent)
+    stop(agent)?;
+    Ok(())
 }

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use anyhow::Result;
 use failover_lab::{
-    Lab, UplinkSpec,
+    Lab, Scenario, UplinkSpec,
     daemon::{ClientKind, DhcpClient, DhcpServer, Lease, System},
     wait_until,
 };
@@ -16,7 +16,7 @@ use super::scene::wait_for_routes;
 
 #[test]
 #[ignore = "needs root"]
-fn a_daemon_touches_nothing_of_this_machine_and_ends_with_the_laboratory() -> Result<()> {
+fn a_daemon_touches_nothing_of_this_machine_and_ends_with_the_laboratory() -> Scenario {
     let machine = || -> Result<_> {
         let files = ["/etc/resolv.conf", "/etc/hostname", "/etc/machine-id"];
         let contents = files.map(|file| fs::read(file).ok());

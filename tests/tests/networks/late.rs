@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use failover_lab::{
-    Lab, UplinkSpec,
+    Lab, Scenario, UplinkSpec,
     daemon::{ClientKind, DhcpClient, DhcpServer, Lease, System},
 };
 use failover_policy::{Family, Health};
@@ -12,32 +12,37 @@ use super::scene::{start_agent, wait_for_answers, wait_for_next_hop_of, wait_for
 
 #[test]
 #[ignore = "needs root"]
-fn dhclient_may_come_late() -> Result<()> {
-    a_client_may_come_late(ClientKind::Dhclient)
+fn dhclient_may_come_late() -> Scenario {
+    a_client_may_come_late(ClientKind::Dhclient)?;
+    Ok(())
 }
 
 #[test]
 #[ignore = "needs root"]
-fn udhcpc_may_come_late() -> Result<()> {
-    a_client_may_come_late(ClientKind::Udhcpc)
+fn udhcpc_may_come_late() -> Scenario {
+    a_client_may_come_late(ClientKind::Udhcpc)?;
+    Ok(())
 }
 
 #[test]
 #[ignore = "needs root"]
-fn dhcpcd_may_come_late() -> Result<()> {
-    a_client_may_come_late(ClientKind::Dhcpcd)
+fn dhcpcd_may_come_late() -> Scenario {
+    a_client_may_come_late(ClientKind::Dhcpcd)?;
+    Ok(())
 }
 
 #[test]
 #[ignore = "needs root"]
-fn systemd_networkd_may_come_late() -> Result<()> {
-    a_client_may_come_late(ClientKind::Networkd)
+fn systemd_networkd_may_come_late() -> Scenario {
+    a_client_may_come_late(ClientKind::Networkd)?;
+    Ok(())
 }
 
 #[test]
 #[ignore = "needs root"]
-fn network_manager_may_come_late() -> Result<()> {
-    a_client_may_come_late(ClientKind::NetworkManager)
+fn network_manager_may_come_late() -> Scenario {
+    a_client_may_come_late(ClientKind::NetworkManager)?;
+    Ok(())
 }
 
 fn a_client_may_come_late(kind: ClientKind) -> Result<()> {

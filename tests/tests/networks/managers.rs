@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Result, ensure};
 use failover_lab::{
-    Lab, TARGET_V4, UplinkSpec,
+    Lab, Scenario, TARGET_V4, UplinkSpec,
     daemon::{ClientKind, DhcpClient, DhcpServer, Lease, System},
 };
 use failover_policy::{Family, Health};
@@ -23,17 +23,19 @@ const CHANGES_PER_SECOND: usize = 6;
 
 #[test]
 #[ignore = "needs root"]
-fn dhcpcd_that_puts_its_route_back_at_each_renewal_does_not_win() -> Result<()> {
+fn dhcpcd_that_puts_its_route_back_at_each_renewal_does_not_win() -> Scenario {
     // It renews every 3 s by itself.
-    conflict(ClientKind::Dhcpcd, |_| Ok(()))
+    conflict(ClientKind::Dhcpcd, |_| Ok(()))?;
+    Ok(())
 }
 
 #[test]
 #[ignore = "needs root"]
-fn network_manager_that_is_told_to_reapply_does_not_win() -> Result<()> {
+fn network_manager_that_is_told_to_reapply_does_not_win() -> Scenario {
     conflict(ClientKind::NetworkManager, |client| {
         client.network_manager().reapply("lte")
-    })
+    })?;
+    Ok(())
 }
 
 /// `insist` has the client put its routes back, again and again.

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use failover_lab::{
-    LINK_LOCAL_GATEWAY, Lab, TARGET_V6,
+    LINK_LOCAL_GATEWAY, Lab, Scenario, TARGET_V6,
     daemon::{Advertisement, Router},
     wait_until,
 };
@@ -113,7 +113,7 @@ fn probes_leave_by_the_lasting_address_and_connections_of_the_temporary_one_are_
 
 #[test]
 #[ignore = "needs root"]
-fn temporary_addresses_come_and_go_without_a_word() -> Result<()> {
+fn temporary_addresses_come_and_go_without_a_word() -> Scenario {
     let (lab, _routers) = lab(&SHORT_LIVED)?;
     let agent = start_agent(&lab, &[Family::V6])?;
     wait_for_history(&agent, Family::V6, &["start-up cable"])?;
@@ -137,5 +137,6 @@ fn temporary_addresses_come_and_go_without_a_word() -> Result<()> {
     assert_eq!(times_down(&agent, "cable"), 0);
     assert_eq!(history(&agent, Family::V6), ["start-up cable"]);
     assert_eq!(counters(&agent, "cable")?.stale_cut, 0);
-    stop(agent)
+    stop(agent)?;
+    Ok(())
 }

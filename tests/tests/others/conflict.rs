@@ -6,8 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
-use failover_lab::Lab;
+use anyhow::Context;
+use failover_lab::{Lab, Scenario};
 use failover_policy::Family;
 use failover_tests::scene::{PROBE, SOON, history, message};
 use serde_json::Value;
@@ -16,7 +16,7 @@ use super::scene::{Script, start, wait_restored};
 
 #[test]
 #[ignore = "needs root"]
-fn a_script_that_puts_its_default_route_again_and_again_is_reported_with_a_cure() -> Result<()> {
+fn a_script_that_puts_its_default_route_again_and_again_is_reported_with_a_cure() -> Scenario {
     /// Between two looks at contested routes.
     const PAUSE: Duration = Duration::from_secs(1);
 
@@ -86,7 +86,7 @@ fn a_script_that_puts_its_default_route_again_and_again_is_reported_with_a_cure(
 
 #[test]
 #[ignore = "needs root"]
-fn a_script_that_flushes_our_rules_is_no_match_for_us() -> Result<()> {
+fn a_script_that_flushes_our_rules_is_no_match_for_us() -> Scenario {
     let lab = Lab::builder().build()?;
     let agent = start(&lab, PROBE)?;
     let before = lab.host().snapshot()?;
@@ -111,7 +111,7 @@ fn a_script_that_flushes_our_rules_is_no_match_for_us() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn a_program_that_removes_our_route_is_named_with_its_own_cure() -> Result<()> {
+fn a_program_that_removes_our_route_is_named_with_its_own_cure() -> Scenario {
     let lab = Lab::builder().build()?;
     let agent = start(&lab, PROBE)?;
     let before = lab.host().snapshot()?;
@@ -137,7 +137,7 @@ fn a_program_that_removes_our_route_is_named_with_its_own_cure() -> Result<()> {
     };
     let deadline = Instant::now() + 3 * SOON;
     while !conflict(&agent.status_json()?) {
-        ensure!(Instant::now() < deadline, "no conflict");
+        assert!(Instant::now() < deadline, "no conflict");
         client.feed("route del default dev cable metric 80")?;
         thread::sleep(Duration::from_millis(200));
     }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use failover_lab::{Lab, TARGET_V4, TARGET_V6, Uplink};
+use failover_lab::{Lab, Scenario, TARGET_V4, TARGET_V6, Uplink};
 use failover_policy::Family;
 use failover_tests::scene::{PROBE, wait_for_history};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -118,7 +118,7 @@ fn reply(from: IpAddr, to: IpAddr, identifier: u16) -> Result<Vec<u8>> {
 
 #[test]
 #[ignore = "needs root"]
-fn flood_of_echo_replies_costs_the_agent_nothing() -> Result<()> {
+fn flood_of_echo_replies_costs_the_agent_nothing() -> Scenario {
     let lab = Lab::builder().build()?;
     let calm = "targets = [\"192.0.2.1\", \"2001:db8:f::1\"]\ninterval = \"1s\"\ntimeout = \"1s\"\nrise = 1";
     let agent = start(&lab, calm)?;
@@ -148,7 +148,7 @@ fn flood_of_echo_replies_costs_the_agent_nothing() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn forged_answers_do_not_keep_a_dead_uplink_up() -> Result<()> {
+fn forged_answers_do_not_keep_a_dead_uplink_up() -> Scenario {
     let lab = Lab::builder().build()?;
     let agent = start(&lab, PROBE)?;
     // All that can be known of a prober: its process and its rounds so far.

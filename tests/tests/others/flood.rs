@@ -5,8 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
-use failover_lab::{Lab, wait_for};
+use anyhow::Context;
+use failover_lab::{Lab, Scenario, wait_for};
 use failover_policy::Family;
 use failover_tests::scene::{PROBE, SOON, history, message};
 
@@ -20,7 +20,7 @@ fn rules() -> String {
 
 #[test]
 #[ignore = "needs root"]
-fn foreign_routes_and_rules_do_not_wake_the_agent() -> Result<()> {
+fn foreign_routes_and_rules_do_not_wake_the_agent() -> Scenario {
     let lab = Lab::builder().build()?;
     let calm = "targets = [\"192.0.2.1\"]\ninterval = \"1s\"\ntimeout = \"1s\"\nrise = 1";
     let agent = start(&lab, calm)?;
@@ -56,7 +56,7 @@ fn foreign_routes_and_rules_do_not_wake_the_agent() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn foreign_routes_do_not_delay_a_switch() -> Result<()> {
+fn foreign_routes_do_not_delay_a_switch() -> Scenario {
     /// Thousands of times what a switch takes, and less than a wait for anything.
     const BOUND: Duration = Duration::from_secs(1);
 

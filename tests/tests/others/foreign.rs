@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use failover_lab::{AgentProcess, DefaultRoute, Lab, TARGET_V4, UplinkSpec, wait_for};
+use failover_lab::{AgentProcess, DefaultRoute, Lab, Scenario, TARGET_V4, UplinkSpec, wait_for};
 use failover_policy::{Family, Health};
 use failover_tests::scene::{
     OURS, PROBE, SOON, default_routes, history, message, status, stop, uplink, wait_for_active,
@@ -87,7 +87,7 @@ fn fail_over_and_back(lab: &Lab, agent: &AgentProcess) -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn default_routes_of_a_vpn_with_metrics_of_ours_are_no_obstacle() -> Result<()> {
+fn default_routes_of_a_vpn_with_metrics_of_ours_are_no_obstacle() -> Scenario {
     let lab = lab_with_vpn()?;
     // Some before the start, the others while the agent runs.
     vpn_routes(&lab, &[5001])?;
@@ -138,7 +138,7 @@ fn default_routes_of_a_vpn_with_metrics_of_ours_are_no_obstacle() -> Result<()> 
 
 #[test]
 #[ignore = "needs root"]
-fn a_reload_to_metrics_that_are_taken_changes_places() -> Result<()> {
+fn a_reload_to_metrics_that_are_taken_changes_places() -> Scenario {
     let lab = lab_with_vpn()?;
     vpn_routes(&lab, &[60, 301])?;
     let agent = start(&lab, PROBE)?;
@@ -162,12 +162,13 @@ fn a_reload_to_metrics_that_are_taken_changes_places() -> Result<()> {
     wait_own(&lab, Family::V4, &[("lte", 80), ("cable", 5000)])?;
     assert_eq!(default_routes(&lab, Family::V4)?[0].interface, "vpn");
     drop(fault);
-    stop(agent)
+    stop(agent)?;
+    Ok(())
 }
 
 #[test]
 #[ignore = "needs root"]
-fn kill_switches_keep_nothing_but_what_they_are_meant_to() -> Result<()> {
+fn kill_switches_keep_nothing_but_what_they_are_meant_to() -> Scenario {
     let lab = lab_with_vpn()?;
     let host = lab.host().namespace();
     let kill_switch = |verb: &str, kind: &str, metric: u32| {
@@ -211,5 +212,6 @@ fn kill_switches_keep_nothing_but_what_they_are_meant_to() -> Result<()> {
     wait_for_active(&agent, "lte")?;
     fault.repair()?;
     wait_for_active(&agent, "cable")?;
-    stop(agent)
+    stop(agent)?;
+    Ok(())
 }

@@ -1,7 +1,6 @@
 //! A gateway that no longer answers the kernel.
 
-use anyhow::Result;
-use failover_lab::{Lab, TARGET_V4};
+use failover_lab::{Lab, Scenario, TARGET_V4};
 use failover_policy::Family;
 use failover_tests::scene::{SOON, message, wait_for_history};
 
@@ -9,7 +8,7 @@ use super::scene::start;
 
 #[test]
 #[ignore = "needs root"]
-fn a_gateway_that_does_not_answer_is_probed_out_of_turn() -> Result<()> {
+fn a_gateway_that_does_not_answer_is_probed_out_of_turn() -> Scenario {
     let lab = Lab::builder().build()?;
     // The next regular round comes long after the end of this test.
     let slow =

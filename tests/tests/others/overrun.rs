@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use failover_lab::{AgentProcess, Lab};
+use failover_lab::{AgentProcess, Lab, Scenario};
 use failover_policy::Family;
 use failover_tests::scene::{SOON, history, message, wait_for_history};
 use nix::sys::signal::Signal;
@@ -41,7 +41,7 @@ fn while_deaf(
 
 #[test]
 #[ignore = "needs root"]
-fn a_route_that_was_removed_in_a_flood_is_put_back() -> Result<()> {
+fn a_route_that_was_removed_in_a_flood_is_put_back() -> Scenario {
     let lab = Lab::builder().build()?;
     let agent = start(&lab, SLOW)?;
     let before = lab.host().snapshot()?;
@@ -56,7 +56,7 @@ fn a_route_that_was_removed_in_a_flood_is_put_back() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn a_carrier_that_was_lost_in_a_flood_leads_to_a_failover() -> Result<()> {
+fn a_carrier_that_was_lost_in_a_flood_leads_to_a_failover() -> Scenario {
     let lab = Lab::builder().build()?;
     let agent = start(&lab, SLOW)?;
     let mut fault = None;

@@ -2,8 +2,7 @@
 
 use std::{thread, time::Duration};
 
-use anyhow::Result;
-use failover_lab::{Lab, wait_for};
+use failover_lab::{Lab, Scenario, wait_for};
 use failover_policy::Family;
 use failover_tests::scene::{PROBE, SOON, history, message};
 
@@ -11,7 +10,7 @@ use super::scene::{start, wait_restored};
 
 #[test]
 #[ignore = "needs root"]
-fn what_others_undo_is_put_back_and_told() -> Result<()> {
+fn what_others_undo_is_put_back_and_told() -> Scenario {
     let lab = Lab::builder().build()?;
     let agent = start(&lab, PROBE)?;
     let [cable, lte] = ["cable", "lte"].map(|name| *lab.uplink(name).addresses());

@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, sync::atomic::Ordering, time::Duration};
 
 use anyhow::{Context, Result};
-use failover_lab::{LINK_LOCAL_GATEWAY, Lab, wait_for};
+use failover_lab::{LINK_LOCAL_GATEWAY, Lab, Scenario, wait_for};
 use failover_policy::Family;
 use failover_tests::scene::{PROBE, SOON, history, message};
 use serde_json::Value;
@@ -15,7 +15,7 @@ const ROUTES: u32 = 50_000;
 
 #[test]
 #[ignore = "needs root"]
-fn a_look_at_a_full_routing_table_is_quick_and_takes_little_memory() -> Result<()> {
+fn a_look_at_a_full_routing_table_is_quick_and_takes_little_memory() -> Scenario {
     /// For the debug build on a busy machine; the goal is 1 s.
     const LONGEST: Duration = Duration::from_secs(15);
     const MEMORY: u64 = 20 << 20;

@@ -4,7 +4,7 @@ use std::net::{Ipv6Addr, SocketAddrV6};
 
 use anyhow::{Context, Result};
 use failover_lab::{
-    AgentProcess, Lab, LogLine, TARGET_V6, Uplink, UplinkSpec, wait_for, wait_until,
+    AgentProcess, Lab, LogLine, Scenario, TARGET_V6, Uplink, UplinkSpec, wait_for, wait_until,
 };
 use failover_policy::Family;
 use failover_tests::scene::{
@@ -117,7 +117,7 @@ fn wait_gateway(agent: &AgentProcess, name: &str, gateway: &str) -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn the_best_router_is_used_until_it_says_that_it_is_none() -> Result<()> {
+fn the_best_router_is_used_until_it_says_that_it_is_none() -> Scenario {
     let lab = lab()?;
     let agent = lab.start_agent(&config(&lab, PROBE_V6))?;
     wait_words(&agent, &["WARN", "cable", "IPv6", "waiting"])?;
@@ -159,7 +159,7 @@ fn the_best_router_is_used_until_it_says_that_it_is_none() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn a_new_prefix_becomes_the_source_and_the_old_one_goes_with_its_address() -> Result<()> {
+fn a_new_prefix_becomes_the_source_and_the_old_one_goes_with_its_address() -> Scenario {
     let lab = lab()?;
     let host = lab.host().namespace();
     host.set_sysctl("net/ipv6/conf/cable/use_tempaddr", "2")?;
@@ -224,7 +224,7 @@ fn a_new_prefix_becomes_the_source_and_the_old_one_goes_with_its_address() -> Re
 
 #[test]
 #[ignore = "needs root"]
-fn a_rogue_router_cannot_put_the_internet_on_a_link() -> Result<()> {
+fn a_rogue_router_cannot_put_the_internet_on_a_link() -> Scenario {
     let lab = lab()?;
     advertise(&lab, "cable", "fe80::1", MEDIUM, 1800)?;
     advertise(&lab, "lte", "fe80::1", MEDIUM, 1800)?;

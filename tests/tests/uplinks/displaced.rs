@@ -3,7 +3,7 @@
 use std::{thread::sleep, time::Duration};
 
 use anyhow::{Context, Result};
-use failover_lab::{Lab, UplinkSpec, wait_for};
+use failover_lab::{Lab, Scenario, UplinkSpec, wait_for};
 use failover_policy::Family;
 use failover_tests::scene::{PROBE, PROBE_V6, SOON, default_routes};
 use nix::sys::signal::Signal;
@@ -31,7 +31,7 @@ fn by_cable(lab: &Lab, family: &str) -> Result<Vec<Value>> {
 
 #[test]
 #[ignore = "needs root"]
-fn a_newer_word_of_the_owner_ends_what_was_displaced() -> Result<()> {
+fn a_newer_word_of_the_owner_ends_what_was_displaced() -> Scenario {
     let lab = with_two_gateways()?;
     ip(
         &lab,
@@ -82,7 +82,7 @@ fn a_newer_word_of_the_owner_ends_what_was_displaced() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn an_advertised_route_comes_back_with_what_is_left_of_its_lifetime_or_not_at_all() -> Result<()> {
+fn an_advertised_route_comes_back_with_what_is_left_of_its_lifetime_or_not_at_all() -> Scenario {
     let uplinks = ["cable", "lte"].map(|name| UplinkSpec::veth(name).metric(9000));
     let lab = Lab::builder().uplinks(uplinks).build()?;
     ip(

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use failover_lab::{Lab, wait_until};
+use failover_lab::{Lab, Scenario, wait_until};
 use failover_policy::{Family, Health};
 use failover_tests::scene::{
     SOON, has_health, history, message, rule_sources, state, wait_for_health, wait_for_history,
@@ -56,7 +56,7 @@ fn take(lab: &Lab) -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn an_uplink_is_not_probed_from_an_address_that_somebody_else_has() -> Result<()> {
+fn an_uplink_is_not_probed_from_an_address_that_somebody_else_has() -> Scenario {
     let lab = lab()?;
     take(&lab)?;
     let dirs = lab.agent_dirs();
@@ -98,7 +98,7 @@ fn an_uplink_is_not_probed_from_an_address_that_somebody_else_has() -> Result<()
 
 #[test]
 #[ignore = "needs root"]
-fn an_address_that_somebody_else_takes_later_is_told_once_and_given_up() -> Result<()> {
+fn an_address_that_somebody_else_takes_later_is_told_once_and_given_up() -> Scenario {
     let lab = lab()?;
     ip(&lab, &format!("address add {FREE}/64 dev cable"))?;
     wait_for_addresses(&lab, "tentative", false)?;

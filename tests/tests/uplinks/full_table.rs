@@ -2,7 +2,8 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::Context;
+use failover_lab::Scenario;
 use failover_policy::Family;
 use failover_tests::scene::{PROBE, history, times_down};
 
@@ -17,7 +18,7 @@ const MEMORY: u64 = 20 << 20;
 
 #[test]
 #[ignore = "needs root"]
-fn a_new_gateway_is_followed_beside_a_hundred_thousand_routes() -> Result<()> {
+fn a_new_gateway_is_followed_beside_a_hundred_thousand_routes() -> Scenario {
     let lab = with_two_gateways()?;
     let agent = lab.start_agent(&config(&lab, PROBE))?;
     wait_ready(&agent, "cable", &["lte"])?;

@@ -3,7 +3,7 @@
 use std::{thread::sleep, time::Duration};
 
 use anyhow::Result;
-use failover_lab::{Lab, TARGET_V4, TARGET_V6};
+use failover_lab::{Lab, Scenario, TARGET_V4, TARGET_V6};
 use failover_policy::Family;
 use failover_tests::scene::{
     PROBE, history,
@@ -15,7 +15,7 @@ use super::scene::*;
 
 #[test]
 #[ignore = "needs root"]
-fn a_new_address_and_gateway_are_followed_without_a_switch() -> Result<()> {
+fn a_new_address_and_gateway_are_followed_without_a_switch() -> Scenario {
     let lab = Lab::builder().build()?;
     let cable = lab.uplink("cable");
     cable
@@ -55,7 +55,7 @@ fn a_new_address_and_gateway_are_followed_without_a_switch() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn a_new_gateway_takes_the_old_ones_place_at_once() -> Result<()> {
+fn a_new_gateway_takes_the_old_ones_place_at_once() -> Scenario {
     let lab = with_two_gateways()?;
     let agent = lab.start_agent(&config(&lab, PROBE))?;
     wait_ready(&agent, "cable", &["lte"])?;
@@ -77,7 +77,7 @@ fn a_new_gateway_takes_the_old_ones_place_at_once() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn a_lease_that_ends_and_a_route_that_is_withdrawn_are_the_end() -> Result<()> {
+fn a_lease_that_ends_and_a_route_that_is_withdrawn_are_the_end() -> Scenario {
     let lab = with_metric()?;
     let agent = lab.start_agent(&config(&lab, PROBE))?;
     wait_ready(&agent, "cable", &["lte"])?;
@@ -106,7 +106,7 @@ fn a_lease_that_ends_and_a_route_that_is_withdrawn_are_the_end() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn the_addresses_of_a_renamed_interface_are_stale_elsewhere() -> Result<()> {
+fn the_addresses_of_a_renamed_interface_are_stale_elsewhere() -> Scenario {
     let lab = Lab::builder().build()?;
     let agent = lab.start_agent(&config(&lab, PROBE))?;
     wait_ready(&agent, "cable", &["lte"])?;

@@ -1,14 +1,13 @@
 //! What the kernel drops with an interface is remembered, over a restart too.
 
-use anyhow::Result;
-use failover_lab::{Lab, UplinkSpec};
+use failover_lab::{Lab, Scenario, UplinkSpec};
 use failover_tests::scene::{PROBE, SOON, json::wait_health};
 
 use super::scene::*;
 
 #[test]
 #[ignore = "needs root"]
-fn a_gateway_survives_its_interface_and_the_agent() -> Result<()> {
+fn a_gateway_survives_its_interface_and_the_agent() -> Scenario {
     // Routes that nobody displaces, and nobody puts back.
     let lab = Lab::builder()
         .uplinks([
@@ -48,5 +47,6 @@ fn a_gateway_survives_its_interface_and_the_agent() -> Result<()> {
     )?;
     wait_ready(&agent, "lte", &[])?;
     let forgotten = || std::fs::read_to_string(&file).is_ok_and(|text| !text.contains("10.64.1.1"));
-    failover_lab::wait_until("the gateway is forgotten", SOON, forgotten)
+    failover_lab::wait_until("the gateway is forgotten", SOON, forgotten)?;
+    Ok(())
 }

@@ -10,7 +10,7 @@ use failover_tests::scene::{
     rule_sources, target,
 };
 
-use failover_lab::{Lab, TARGET_V6, UplinkSpec};
+use failover_lab::{Lab, Scenario, TARGET_V6, UplinkSpec};
 use serde_json::Value;
 
 use super::scene::*;
@@ -63,7 +63,7 @@ fn unnumbered_in_ipv6(said: &str) -> Result<Lab> {
 
 #[test]
 #[ignore = "needs root"]
-fn a_default_route_of_link_scope_on_ethernet() -> Result<()> {
+fn a_default_route_of_link_scope_on_ethernet() -> Scenario {
     let lab = lab(UplinkSpec::veth("cable"))?;
     // The provider answers ARP for everything.
     let provider = lab.uplink("cable").provider();
@@ -73,12 +73,13 @@ fn a_default_route_of_link_scope_on_ethernet() -> Result<()> {
         "route del default dev cable\n\
          route add default dev cable scope link metric 5000",
     )?;
-    works(&lab, Family::V4)
+    works(&lab, Family::V4)?;
+    Ok(())
 }
 
 #[test]
 #[ignore = "needs root"]
-fn a_point_to_point_link_with_and_without_a_default_route() -> Result<()> {
+fn a_point_to_point_link_with_and_without_a_default_route() -> Scenario {
     for route in [None, Some("link"), Some("host")] {
         let lab = lab(UplinkSpec::tun("cable").without_default_routes())?;
         if let Some(scope) = route {
@@ -94,7 +95,7 @@ fn a_point_to_point_link_with_and_without_a_default_route() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn an_unnumbered_link_borrows_its_source() -> Result<()> {
+fn an_unnumbered_link_borrows_its_source() -> Scenario {
     for said in ["src 10.64.1.2", ""] {
         let lab = lab(UplinkSpec::tun("cable").without_default_routes())?;
         ip(
@@ -114,7 +115,7 @@ fn an_unnumbered_link_borrows_its_source() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn an_unnumbered_link_has_one_source_for_every_destination() -> Result<()> {
+fn an_unnumbered_link_has_one_source_for_every_destination() -> Scenario {
     /// More alike to the other uplink's address than to the borrowed one (RFC 6724, 5, rule 8).
     const ALIKE: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 3, 0, 0, 0, 0, 1);
 
@@ -133,7 +134,7 @@ fn an_unnumbered_link_has_one_source_for_every_destination() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn an_unnumbered_link_borrows_its_source_in_ipv6_too() -> Result<()> {
+fn an_unnumbered_link_borrows_its_source_in_ipv6_too() -> Scenario {
     for said in ["src 2001:db8:1::2", ""] {
         let lab = unnumbered_in_ipv6(said)?;
         works(&lab, Family::V6)?;
@@ -144,7 +145,7 @@ fn an_unnumbered_link_borrows_its_source_in_ipv6_too() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn an_uplink_that_was_renamed_lends_no_address() -> Result<()> {
+fn an_uplink_that_was_renamed_lends_no_address() -> Scenario {
     const BOTH: &str = "targets = [\"192.0.2.1\", \"2001:db8:f::1\"]\ninterval = \"50ms\"\ntimeout = \"500ms\"\nfall = 3\nrise = 2";
     let lab = lab(UplinkSpec::tun("cable").without_default_routes())?;
     let agent = lab.start_agent(&config(&lab, BOTH))?;

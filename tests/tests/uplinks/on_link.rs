@@ -1,7 +1,6 @@
 //! A target on an uplink's own link proves nothing.
 
-use anyhow::Result;
-use failover_lab::Lab;
+use failover_lab::{Lab, Scenario};
 use failover_tests::scene::{
     PROBE,
     json::{uplink, wait_health},
@@ -11,7 +10,7 @@ use super::scene::*;
 
 #[test]
 #[ignore = "needs root"]
-fn a_target_that_comes_to_lie_on_the_link_counts_for_nothing() -> Result<()> {
+fn a_target_that_comes_to_lie_on_the_link_counts_for_nothing() -> Scenario {
     let lab = Lab::builder().build()?;
     let agent = lab.start_agent(&config(&lab, PROBE))?;
     wait_ready(&agent, "cable", &["lte"])?;

@@ -1,7 +1,6 @@
 //! From which of several addresses an uplink's probes and connections leave, and leases of a single address.
 
-use anyhow::Result;
-use failover_lab::Lab;
+use failover_lab::{Lab, Scenario};
 use failover_policy::Family;
 use failover_tests::scene::{
     PROBE, PROBE_V6, SOON, history, json::uplink, target, times_down, wait_for_history,
@@ -16,7 +15,7 @@ const UNIQUE_LOCAL: &str =
 
 #[test]
 #[ignore = "needs root"]
-fn a_unique_local_address_is_no_source_for_the_internet() -> Result<()> {
+fn a_unique_local_address_is_no_source_for_the_internet() -> Scenario {
     let lab = Lab::builder().build()?;
     ip(&lab, "address add fd00:1::2/64 dev cable nodad")?;
     let agent = lab.start_agent(&config(&lab, PROBE_V6))?;
@@ -42,7 +41,7 @@ fn a_unique_local_address_is_no_source_for_the_internet() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn a_given_source_is_heeded_by_a_reload_and_named_when_it_goes() -> Result<()> {
+fn a_given_source_is_heeded_by_a_reload_and_named_when_it_goes() -> Scenario {
     let lab = Lab::builder().build()?;
     ip(&lab, "address add 10.64.1.77/24 dev cable")?;
     let text = config(&lab, PROBE);
@@ -92,7 +91,7 @@ fn a_given_source_is_heeded_by_a_reload_and_named_when_it_goes() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn a_lease_of_one_address_has_its_gateway_by_a_host_route() -> Result<()> {
+fn a_lease_of_one_address_has_its_gateway_by_a_host_route() -> Scenario {
     let lab = Lab::builder().build()?;
     // As a DHCP client leaves it: the router by a route of its own (RFC 3442), the default route without `onlink`.
     let lease = |name: &str, n: u8, metric: u32| {

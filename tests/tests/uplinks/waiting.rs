@@ -1,7 +1,7 @@
 //! What is not there yet at the start is waited for.
 
 use anyhow::Result;
-use failover_lab::{Lab, TARGET_V4};
+use failover_lab::{Lab, Scenario, TARGET_V4};
 use failover_policy::Family;
 use failover_tests::scene::{
     PROBE, PROBE_V6, ensure_cut, history,
@@ -13,7 +13,7 @@ use super::scene::*;
 
 #[test]
 #[ignore = "needs root"]
-fn an_interface_that_comes_after_the_start_is_set_up_and_cut() -> Result<()> {
+fn an_interface_that_comes_after_the_start_is_set_up_and_cut() -> Scenario {
     let lab = Lab::builder().build()?;
     let unplugged = lab.uplink("lte").unplug()?;
     let agent = lab.start_agent(&config(&lab, PROBE))?;
@@ -45,7 +45,7 @@ fn an_interface_that_comes_after_the_start_is_set_up_and_cut() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn the_agent_starts_although_no_uplink_is_usable() -> Result<()> {
+fn the_agent_starts_although_no_uplink_is_usable() -> Scenario {
     let lab = Lab::builder().build()?;
     let [cable, lte] = ["cable", "lte"].map(|name| lab.uplink(name).unplug());
     let (cable, lte) = (cable?, lte?);
@@ -64,7 +64,7 @@ fn the_agent_starts_although_no_uplink_is_usable() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn address_and_gateway_may_come_later_one_by_one() -> Result<()> {
+fn address_and_gateway_may_come_later_one_by_one() -> Scenario {
     let lab = Lab::builder().build()?;
     let a = *lab.uplink("lte").addresses();
     ip(&lab, "address flush dev lte scope global")?;
@@ -79,7 +79,8 @@ fn address_and_gateway_may_come_later_one_by_one() -> Result<()> {
         &format!("route add default via {} dev lte metric 900", a.gateway_v4),
     )?;
     wait_ready(&agent, "cable", &["lte"])?;
-    ensure_cut(&lab, &agent, "lte", TARGET_V4)
+    ensure_cut(&lab, &agent, "lte", TARGET_V4)?;
+    Ok(())
 }
 
 /// lte has an address of full length and another network, and is given a gateway to which there is no route yet.
@@ -126,12 +127,14 @@ fn a_route_to_the_gateway_may_come_last(family: Family) -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn a_host_route_to_the_gateway_may_come_last() -> Result<()> {
-    a_route_to_the_gateway_may_come_last(Family::V4)
+fn a_host_route_to_the_gateway_may_come_last() -> Scenario {
+    a_route_to_the_gateway_may_come_last(Family::V4)?;
+    Ok(())
 }
 
 #[test]
 #[ignore = "needs root"]
-fn a_host_route_to_the_ipv6_gateway_may_come_last() -> Result<()> {
-    a_route_to_the_gateway_may_come_last(Family::V6)
+fn a_host_route_to_the_ipv6_gateway_may_come_last() -> Scenario {
+    a_route_to_the_gateway_may_come_last(Family::V6)?;
+    Ok(())
 }

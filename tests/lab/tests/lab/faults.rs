@@ -7,7 +7,8 @@ use std::{
 
 use anyhow::Result;
 use failover_lab::{
-    Direction, Fault, Lab, Shape, TARGET_V4, TARGET_V6, TARGETS_V4, UplinkSpec, wait_until,
+    Direction, Fault, Lab, Scenario, Shape, TARGET_V4, TARGET_V6, TARGETS_V4, UplinkSpec,
+    wait_until,
 };
 
 use super::{SOON, answers, prefer, soon_answers};
@@ -23,7 +24,7 @@ fn carrier(lab: &Lab, interface: &str) -> Result<bool> {
 
 #[test]
 #[ignore = "needs root"]
-fn forwarding_faults_hit_what_they_say_and_nothing_else() -> Result<()> {
+fn forwarding_faults_hit_what_they_say_and_nothing_else() -> Scenario {
     let lab = Lab::builder().build()?;
     let cable = lab.uplink("cable");
     let gateway = cable.addresses().gateway_v4.into();
@@ -64,7 +65,7 @@ fn forwarding_faults_hit_what_they_say_and_nothing_else() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn an_unreachable_route_is_told_to_who_connects() -> Result<()> {
+fn an_unreachable_route_is_told_to_who_connects() -> Scenario {
     let lab = Lab::builder().build()?;
     let _fault = lab.uplink("cable").unreachable()?;
     for target in [TARGET_V4, TARGET_V6] {
@@ -83,7 +84,7 @@ fn an_unreachable_route_is_told_to_who_connects() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn one_way_loss_loses_one_way() -> Result<()> {
+fn one_way_loss_loses_one_way() -> Scenario {
     let lab = Lab::builder().build()?;
     let stream = lab.host().udp_stream(TARGET_V4).start()?;
     for (direction, arrive) in [(Direction::Out, false), (Direction::In, true)] {
@@ -110,7 +111,7 @@ fn one_way_loss_loses_one_way() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn percentage_loss_loses_about_that_much() -> Result<()> {
+fn percentage_loss_loses_about_that_much() -> Scenario {
     let lab = Lab::builder()
         .uplinks([UplinkSpec::tun("lte"), UplinkSpec::veth("cable")])
         .build()?;
@@ -149,7 +150,7 @@ fn percentage_loss_loses_about_that_much() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn link_faults_come_and_go_and_leave_everything_as_it_was() -> Result<()> {
+fn link_faults_come_and_go_and_leave_everything_as_it_was() -> Scenario {
     let lab = Lab::builder()
         .uplinks([UplinkSpec::veth("cable"), UplinkSpec::tun("lte")])
         .build()?;
@@ -203,7 +204,7 @@ fn link_faults_come_and_go_and_leave_everything_as_it_was() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn the_relay_delays() -> Result<()> {
+fn the_relay_delays() -> Scenario {
     let lab = Lab::builder()
         .uplinks([UplinkSpec::veth("cable"), UplinkSpec::tun("lte")])
         .build()?;

@@ -2,14 +2,13 @@
 
 use std::net::IpAddr;
 
-use anyhow::Result;
-use failover_lab::{Lab, TARGET_V4, TARGET_V6, TARGETS_V4, TARGETS_V6, UplinkSpec};
+use failover_lab::{Lab, Scenario, TARGET_V4, TARGET_V6, TARGETS_V4, TARGETS_V6, UplinkSpec};
 
 use super::{SOON, soon_answers};
 
 #[test]
 #[ignore = "needs root"]
-fn every_target_answers_by_every_uplink_in_both_families() -> Result<()> {
+fn every_target_answers_by_every_uplink_in_both_families() -> Scenario {
     let lab = Lab::builder()
         .uplinks([
             UplinkSpec::veth("cable"),
@@ -72,7 +71,7 @@ fn every_target_answers_by_every_uplink_in_both_families() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn config_names_every_uplink_and_gateway() -> Result<()> {
+fn config_names_every_uplink_and_gateway() -> Scenario {
     let lab = Lab::builder()
         .uplinks([
             UplinkSpec::veth("cable"),
@@ -90,7 +89,7 @@ fn config_names_every_uplink_and_gateway() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn a_snapshot_shows_what_was_changed() -> Result<()> {
+fn a_snapshot_shows_what_was_changed() -> Scenario {
     let lab = Lab::builder().build()?;
     let host = lab.host();
     let before = host.snapshot()?;
@@ -103,12 +102,13 @@ fn a_snapshot_shows_what_was_changed() -> Result<()> {
     assert!(before.ensure_same(&changed).is_err());
     host.namespace()
         .ip_batch("rule del fwmark 5 table 77\nroute del default dev cable table 77")?;
-    before.ensure_same(&host.snapshot()?)
+    before.ensure_same(&host.snapshot()?)?;
+    Ok(())
 }
 
 #[test]
 #[ignore = "needs root"]
-fn namespaces_have_their_own_sysctls_and_commands_fail_loudly() -> Result<()> {
+fn namespaces_have_their_own_sysctls_and_commands_fail_loudly() -> Scenario {
     let lab = Lab::builder().build()?;
     let key = "net/ipv4/conf/cable/rp_filter";
     lab.host().namespace().set_sysctl(key, "1")?;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use failover_lab::{AgentProcess, Disk, Lab, sweep, wait_until};
+use failover_lab::{AgentProcess, Disk, Lab, Scenario, sweep, wait_until};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -30,7 +30,7 @@ fn start_script(lab: &Lab, script: &str) -> Result<AgentProcess> {
 
 #[test]
 #[ignore = "needs root"]
-fn an_agent_is_watched_signalled_and_waited_for() -> Result<()> {
+fn an_agent_is_watched_signalled_and_waited_for() -> Scenario {
     let lab = Lab::builder().build()?;
     let begun = Instant::now();
     let mut agent = start_script(
@@ -76,7 +76,7 @@ fn an_agent_is_watched_signalled_and_waited_for() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn the_bpf_file_system_is_one_and_the_directories_exist() -> Result<()> {
+fn the_bpf_file_system_is_one_and_the_directories_exist() -> Scenario {
     let lab = Lab::builder().build()?;
     let dirs = lab.agent_dirs();
     assert!(dirs.run.is_dir() && dirs.state.is_dir() && !dirs.bpf.exists());
@@ -121,7 +121,7 @@ fn id_of(lab: &Lab) -> String {
 
 #[test]
 #[ignore = "needs root"]
-fn a_panic_leaves_nothing_behind() -> Result<()> {
+fn a_panic_leaves_nothing_behind() -> Scenario {
     let lab = Lab::builder().build()?;
     let id = id_of(&lab);
     assert!(leftovers(&id)?.len() >= 6, "{:?}", leftovers(&id)?);
@@ -188,10 +188,11 @@ fn start_victim(test: &str) -> Result<(Child, String)> {
 
 #[test]
 #[ignore = "needs root"]
-fn a_signal_leaves_nothing_behind_and_a_sweep_removes_what_sigkill_leaves() -> Result<()> {
+fn a_signal_leaves_nothing_behind_and_a_sweep_removes_what_sigkill_leaves() -> Scenario {
     let name = "a_signal_leaves_nothing_behind_and_a_sweep_removes_what_sigkill_leaves";
     if std::env::var_os(VICTIM).is_some() {
-        return be_the_victim();
+        be_the_victim()?;
+        return Ok(());
     }
     for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
         let (mut victim, id) = start_victim(name)?;
@@ -215,7 +216,7 @@ fn a_signal_leaves_nothing_behind_and_a_sweep_removes_what_sigkill_leaves() -> R
 
 #[test]
 #[ignore = "needs root"]
-fn laboratories_side_by_side_do_not_meet() -> Result<()> {
+fn laboratories_side_by_side_do_not_meet() -> Scenario {
     let first = Lab::builder().build()?;
     let second = Lab::builder().build()?;
     let directory = |lab: &Lab| PathBuf::from(&lab.agent_dirs().run);

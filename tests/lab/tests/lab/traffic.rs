@@ -6,14 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
-use failover_lab::{DISCARD_PORT, Lab, TARGET_V4, TARGET_V6, wait_until};
+use failover_lab::{DISCARD_PORT, Lab, Scenario, TARGET_V4, TARGET_V6, wait_until};
 
 use super::{SOON, prefer};
 
 #[test]
 #[ignore = "needs root"]
-fn a_stream_tells_by_which_uplink_it_went_and_how_long_it_was_cut() -> Result<()> {
+fn a_stream_tells_by_which_uplink_it_went_and_how_long_it_was_cut() -> Scenario {
     let lab = Lab::builder().lan().build()?;
     let streams = [
         lab.host().udp_stream(TARGET_V4).start()?,
@@ -63,7 +62,7 @@ fn a_stream_tells_by_which_uplink_it_went_and_how_long_it_was_cut() -> Result<()
 
 #[test]
 #[ignore = "needs root"]
-fn tcp_clients_note_how_their_connection_ends() -> Result<()> {
+fn tcp_clients_note_how_their_connection_ends() -> Scenario {
     let lab = Lab::builder().lan().build()?;
     for target in [TARGET_V4, TARGET_V6] {
         let steady = lab.client().tcp_stream(target, Duration::from_millis(10))?;
@@ -107,7 +106,7 @@ fn tcp_clients_note_how_their_connection_ends() -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn a_capture_counts_every_packet() -> Result<()> {
+fn a_capture_counts_every_packet() -> Scenario {
     let lab = Lab::builder().build()?;
     let file = lab.agent_dirs().scratch.join("cable.pcap");
     let before = lab.host().counters("cable")?;
