@@ -1,13 +1,19 @@
 //! Commands, given to a running agent by its own verbs: switches, drills, and what is refused.
 
-use std::process::Output;
+use std::{process::Output, time::Duration};
 
 use anyhow::Result;
-use failover_lab::{AgentProcess, Lab, Scenario, agent_path, wait_until};
+use failover_lab::{AgentConfig, AgentProcess, Lab, Scenario, TARGET_V4, agent_path, wait_until};
 use failover_tests::scene::SOON;
 use serde_json::Value;
 
-const SETTINGS: &str = "targets = [\"192.0.2.1\"]\ninterval = \"100ms\"\ntimeout = \"200ms\"\n[cutoff]\ndrain = \"2s\"";
+fn config(lab: &Lab) -> AgentConfig {
+    lab.agent_config()
+        .targets([TARGET_V4])
+        .interval(Duration::from_millis(100))
+        .timeout(Duration::from_millis(200))
+        .drain(Duration::from_secs(2))
+}
 
 /// Runs a verb that may fail.
 fn verb(lab: &Lab, arguments: &[&str]) -> Result<Output> {
@@ -45,7 +51,7 @@ fn last_switch(status: &Value) -> &Value {
 #[ignore = "needs root"]
 fn a_switch_by_hand_holds_and_a_switch_back_drains() -> Scenario {
     let lab = Lab::builder().uplinks(["cable", "lte"]).build()?;
-    let agent = lab.start_agent(&lab.config(SETTINGS))?;
+    let agent = lab.start_agent(&config(&lab))?;
     wait_active(&agent, "cable")?;
 
     let answer = agent.verb(&["switch", "lte"])?;
@@ -99,7 +105,7 @@ fn a_drill_outlives_its_agent_and_ends() -> Scenario {
     let file = lab.agent_dirs().state.join("drill.json");
     let over = "{\"uplink\":\"cable\",\"until\":\"2001-01-01T00:00:00Z\"}";
     std::fs::write(&file, over)?;
-    let mut agent = lab.start_agent(&lab.config(SETTINGS))?;
+    let mut agent = lab.start_agent(&config(&lab))?;
     wait_active(&agent, "cable")?;
     // The file is the store's business, a moment later.
     wait_until("the drill's file is gone", SOON, || !file.exists())?;
@@ -112,7 +118,7 @@ fn a_drill_outlives_its_agent_and_ends() -> Scenario {
     agent.kill9()?;
     agent.wait_exit(SOON)?;
     drop(agent);
-    let agent = lab.start_agent(&lab.config(SETTINGS))?;
+    let agent = lab.start_agent(&config(&lab))?;
     wait_active(&agent, "lte")?;
     assert!(file.exists());
 

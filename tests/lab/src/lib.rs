@@ -7,7 +7,7 @@
 //! # use std::time::Duration;
 //! # fn main() -> anyhow::Result<()> {
 //! let lab = Lab::builder().uplinks(["cable", "lte"]).build()?;
-//! let agent = lab.start_agent(&lab.config("targets = [\"192.0.2.1\"]\ninterval = \"100ms\""))?;
+//! let agent = lab.start_agent(&lab.agent_config().targets([TARGET_V4]).fall(2))?;
 //! let stream = lab.host().udp_stream(TARGET_V4).start()?;
 //! let fault = lab.uplink("cable").blackhole()?;
 //! stream.wait_for_echo_by("lte", fault.since(), Duration::from_secs(10))?;
@@ -17,6 +17,7 @@
 //! ```
 
 mod agent;
+mod agent_config;
 mod builder;
 mod capture;
 mod cleanup;
@@ -42,6 +43,7 @@ mod wide;
 mod worker;
 
 pub use agent::{AgentDirs, AgentProcess, LogLine, agent_path};
+pub use agent_config::{AgentConfig, UplinkConfig};
 pub use builder::{LabBuilder, UplinkSpec};
 pub use capture::{Capture, CaptureFile};
 pub use cleanup::sweep;

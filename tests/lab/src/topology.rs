@@ -6,12 +6,13 @@
 //!            └─ lte ──── customer│provider│upstream ─┘
 //! ```
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{fmt::Display, net::IpAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result};
 
 use super::{
     agent::{AgentDirs, AgentProcess, agent_path},
+    agent_config::AgentConfig,
     builder::LabBuilder,
     cleanup::Claim,
     clock::WallClock,
@@ -100,21 +101,22 @@ impl Lab {
         self.build_time
     }
 
-    /// A configuration of all uplinks in order, with the given keys in its `[probe]` table (targets included), and any further tables
-    /// after them: `lab.config("targets = [\"192.0.2.1\"]\ninterval = \"100ms\"\n[route]\nprotocol = 137")`.
+    /// A configuration of all uplinks in order, with the gateways that cannot be learned.
+    pub fn agent_config(&self) -> AgentConfig {
+        AgentConfig::with(self.uplinks.iter().map(Uplink::agent_config))
+    }
+
+    /// The same as text, with the given keys in its `[probe]` table (targets included), and any further tables after them: for
+    /// settings that are shown to people in the words of the file.
     pub fn config(&self, probe: &str) -> String {
-        let mut config = format!("[probe]\n{probe}\n");
-        for uplink in &self.uplinks {
-            config.push_str(&uplink.config());
-        }
-        config
+        format!("[probe]\n{probe}\n{}", self.agent_config())
     }
 
     /// Starts the agent that was built beside this test in the host, with this configuration, and waits until it answers.
     ///
     /// # Errors
     /// When it is not built, ends, or does not answer.
-    pub fn start_agent(&self, config: &str) -> Result<AgentProcess> {
+    pub fn start_agent(&self, config: &(impl Display + ?Sized)) -> Result<AgentProcess> {
         let path = self.write_config(config)?;
         let agent = self.spawn_agent(&["run", "--config", &path.to_string_lossy()])?;
         agent.wait_ready(AGENT_READY)?;
@@ -125,7 +127,11 @@ impl Lab {
     ///
     /// # Errors
     /// As [`start_agent`](Self::start_agent).
-    pub fn start_agent_by(&self, clock: &WallClock, config: &str) -> Result<AgentProcess> {
+    pub fn start_agent_by(
+        &self,
+        clock: &WallClock,
+        config: &(impl Display + ?Sized),
+    ) -> Result<AgentProcess> {
         let path = self.write_config(config)?;
         let arguments = ["run", "--config", &path.to_string_lossy()];
         let host = self.host.namespace();
@@ -146,9 +152,9 @@ impl Lab {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn write_config(&self, config: &str) -> Result<PathBuf> {
+    pub fn write_config(&self, config: &(impl Display + ?Sized)) -> Result<PathBuf> {
         let path = self.dirs.config_file();
-        std::fs::write(&path, config).with_context(|| format!("{}", path.display()))?;
+        std::fs::write(&path, config.to_string()).with_context(|| format!("{}", path.display()))?;
         Ok(path)
     }
 

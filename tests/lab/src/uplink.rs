@@ -5,6 +5,7 @@ use std::{net::IpAddr, path::Path, sync::Arc};
 use anyhow::{Context, Result};
 
 use super::{
+    agent_config::UplinkConfig,
     capture::Capture,
     namespace::Namespace,
     plan::{Addresses, LINK_LOCAL_GATEWAY},
@@ -95,19 +96,22 @@ impl Uplink {
         self.relay.as_ref().map(|relay| relay.counts())
     }
 
-    /// Its `[[uplink]]` table for an agent's configuration.
-    pub fn config(&self) -> String {
-        let name = &self.name;
-        let gateways = match (self.kind, self.metric) {
-            (LinkKind::Tun, _) => "gateway = \"none\"\ngateway6 = \"none\"\n".to_owned(),
-            (LinkKind::Veth, Some(_)) => String::new(),
+    /// Its table in an agent's configuration.
+    pub(super) fn agent_config(&self) -> UplinkConfig {
+        let table = UplinkConfig::new(&self.name);
+        match (self.kind, self.metric) {
+            (LinkKind::Tun, _) => table.gateway("none").gateway6("none"),
+            (LinkKind::Veth, Some(_)) => table,
             // There is no route to learn them from.
-            (LinkKind::Veth, None) => format!(
-                "gateway = \"{}\"\ngateway6 = \"{LINK_LOCAL_GATEWAY}\"\n",
-                self.addresses.gateway_v4
-            ),
-        };
-        format!("[[uplink]]\ninterface = \"{name}\"\n{gateways}")
+            (LinkKind::Veth, None) => table
+                .gateway(&self.addresses.gateway_v4.to_string())
+                .gateway6(&LINK_LOCAL_GATEWAY.to_string()),
+        }
+    }
+
+    /// The same as text.
+    pub fn config(&self) -> String {
+        self.agent_config().to_string()
     }
 
     /// Puts the host's interface up with its addresses and default routes. Also what brings them back after the interface was set down.

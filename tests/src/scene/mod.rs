@@ -10,6 +10,7 @@ pub mod json;
 mod log;
 mod probe;
 mod process;
+mod start;
 mod status;
 mod tables;
 mod times;
@@ -20,8 +21,9 @@ pub use cut::{FORCED, ensure_cut};
 pub use everything::Everything;
 pub use files::{script, wait_for_file};
 pub use log::{history, message, times_down, wait_for_history};
-pub use probe::{PROBE, PROBE_V6, target, wait_for_probes};
+pub use probe::{target, wait_for_probes};
 pub use process::{stop, wait_sent};
+pub use start::{start, start_with};
 pub use status::{
     counters, gate, has_health, state, status, uplink, wait_for_active, wait_for_health,
     wait_for_status,

@@ -1,4 +1,4 @@
-//! How agents probe, and waiting for it.
+//! Whom agents probe, and waiting for it.
 
 use std::net::IpAddr;
 
@@ -8,15 +8,6 @@ use failover_lab::{AgentProcess, TARGET_V4, TARGET_V6};
 use failover_policy::Family;
 
 use super::status::{status, uplink, wait_for_status};
-
-/// Keys of `[probe]` by which an agent decides quickly, and still does not take a busy machine for a dead uplink. IPv6 has no targets
-/// and follows.
-pub const PROBE: &str =
-    "targets = [\"192.0.2.1\"]\ninterval = \"50ms\"\ntimeout = \"500ms\"\nfall = 3\nrise = 2";
-
-/// The same with an IPv6 target; IPv4 follows.
-pub const PROBE_V6: &str =
-    "targets = [\"2001:db8:f::1\"]\ninterval = \"50ms\"\ntimeout = \"500ms\"\nfall = 3\nrise = 2";
 
 /// The target of a family's traffic.
 pub fn target(family: Family) -> IpAddr {

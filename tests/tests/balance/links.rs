@@ -6,7 +6,7 @@ use failover_policy::Family;
 
 use super::{
     flows::{Flows, connect_by},
-    scene::{SOON, TWO, ensure_alive, ensure_never_without_route, history, start, wait_active},
+    scene::{SOON, ensure_alive, ensure_never_without_route, history, start, two, wait_active},
 };
 
 #[test]
@@ -28,7 +28,7 @@ fn leaves_and_joins(pull: impl Fn(&Uplink) -> Result<Fault>) -> Result<()> {
         .uplinks(["cable", "dsl", "lte"])
         .lan()
         .build()?;
-    let agent = start(&lab, &TWO, "", "cable,dsl")?;
+    let agent = start(&lab, &two(&lab), "cable,dsl")?;
     let (host, client) = (lab.host(), lab.client());
     let steady = host.udp_stream(TARGET_V4).start()?;
     let staying = [

@@ -7,8 +7,7 @@ use failover_policy::Family;
 use super::{
     flows::{Flows, connect_by},
     scene::{
-        SOON, THREE, TWO, config, ensure_alive, ensure_never_without_route, history, start,
-        wait_active,
+        SOON, ensure_alive, ensure_never_without_route, history, start, three, two, wait_active,
     },
 };
 
@@ -19,7 +18,7 @@ fn only_the_connections_of_a_member_that_fails_are_cut() -> Scenario {
         .uplinks(["cable", "dsl", "lte"])
         .lan()
         .build()?;
-    let agent = start(&lab, &TWO, "", "cable,dsl")?;
+    let agent = start(&lab, &two(&lab), "cable,dsl")?;
     let (host, client) = (lab.host(), lab.client());
     let steady = host.udp_stream(TARGET_V4).start()?;
     let by = |uplink: &str| -> Result<_> {
@@ -65,7 +64,7 @@ fn a_member_that_leaves_and_joins_disturbs_nobody_on_two_others() -> Scenario {
         .uplinks(["cable", "dsl", "fiber", "lte"])
         .lan()
         .build()?;
-    let agent = start(&lab, &THREE, "", "cable,dsl,fiber")?;
+    let agent = start(&lab, &three(&lab), "cable,dsl,fiber")?;
     // Of a plain multipath route's flows many would move when its first member goes: from dsl to fiber.
     let staying = ["dsl", "fiber"];
     let (host, client) = (lab.host(), lab.client());
@@ -101,12 +100,8 @@ fn a_member_that_leaves_and_joins_disturbs_nobody_on_two_others() -> Scenario {
 #[ignore = "needs root"]
 fn a_member_may_fail_in_one_family_alone() -> Scenario {
     let lab = Lab::builder().uplinks(["cable", "dsl", "lte"]).build()?;
-    let both = config(&lab, &TWO, "").replace(
-        "[\"192.0.2.1\"]",
-        &format!("[\"192.0.2.1\", \"{TARGET_V6}\"]"),
-    );
-    let agent = lab.start_agent(&both)?;
-    wait_active(&lab, &agent, "cable,dsl")?;
+    let both = two(&lab).targets([TARGET_V4, TARGET_V6]);
+    let agent = start(&lab, &both, "cable,dsl")?;
     let staying = [
         connect_by(&lab, lab.host(), TARGET_V4, "dsl")?,
         connect_by(&lab, lab.host(), TARGET_V6, "cable")?,

@@ -1,16 +1,18 @@
 //! Metrics of the uplinks' own, and routes that are withdrawn.
 
 use anyhow::{Result, ensure};
-use failover_lab::{AgentProcess, Lab, Scenario, TARGET_V4, wait_for};
+use failover_lab::{AgentConfig, AgentProcess, Lab, Scenario, TARGET_V4, wait_for};
 use failover_policy::Family;
 
 use super::scene::{SOON, default_routes, ensure_never_without_route, history, start, wait_active};
 
-const METRICS: [(&str, &str); 3] = [
-    ("cable", "metric = 10"),
-    ("dsl", "metric = 20"),
-    ("lte", "metric = 30"),
-];
+fn with_metrics(lab: &Lab) -> AgentConfig {
+    let metrics = [("cable", 10), ("dsl", 20), ("lte", 30)];
+    let config = lab.agent_config().quick();
+    metrics.into_iter().fold(config, |config, (name, metric)| {
+        config.uplink(name, |uplink| uplink.metric(metric))
+    })
+}
 
 /// Waits until exactly these default routes stand in both families.
 fn wait_routes(lab: &Lab, expected: &[(u32, &str)]) -> Result<()> {
@@ -43,8 +45,8 @@ fn uplinks_keep_their_own_metrics_and_the_next_one_takes_over() -> Scenario {
         ("demote", &[(20, "dsl"), (30, "lte"), (5000, "cable")][..]),
         ("withdraw", &[(20, "dsl"), (30, "lte")]),
     ] {
-        let tables = format!("[route]\non_down = \"{on_down}\"");
-        let agent = start(&lab, &METRICS, &tables, "cable")?;
+        let config = with_metrics(&lab).on_down(on_down);
+        let agent = start(&lab, &config, "cable")?;
         let all = [(10, "cable"), (20, "dsl"), (30, "lte")];
         wait_routes(&lab, &all)?;
         let steady = lab.host().udp_stream(TARGET_V4).start()?;
@@ -70,8 +72,8 @@ fn uplinks_keep_their_own_metrics_and_the_next_one_takes_over() -> Scenario {
 #[ignore = "needs root"]
 fn a_standby_that_is_down_has_no_route_but_the_active_one_keeps_its_own() -> Scenario {
     let lab = Lab::builder().build()?;
-    let uplinks = [("cable", ""), ("lte", "")];
-    let agent = start(&lab, &uplinks, "[route]\non_down = \"withdraw\"", "cable")?;
+    let config = lab.agent_config().quick().on_down("withdraw");
+    let agent = start(&lab, &config, "cable")?;
     let both = [(80, "cable"), (5001, "lte")];
     wait_routes(&lab, &both)?;
     let standby = lab.uplink("lte").blackhole()?;

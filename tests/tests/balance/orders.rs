@@ -6,8 +6,7 @@ use failover_policy::Family;
 use super::{
     flows::{Flows, connect_by},
     scene::{
-        SOON, THREE, TWO, config, ensure_alive, ensure_never_without_route, history, start,
-        wait_active,
+        SOON, ensure_alive, ensure_never_without_route, history, start, three, two, wait_active,
     },
 };
 
@@ -18,7 +17,7 @@ fn a_member_is_chosen_by_hand_and_another_drilled() -> Scenario {
         .uplinks(["cable", "dsl", "lte"])
         .lan()
         .build()?;
-    let agent = start(&lab, &TWO, "", "cable,dsl")?;
+    let agent = start(&lab, &two(&lab), "cable,dsl")?;
     let steady = lab.host().udp_stream(TARGET_V4).start()?;
     let staying = [
         connect_by(&lab, lab.host(), TARGET_V6, "dsl")?,
@@ -70,8 +69,9 @@ fn a_reload_adds_and_removes_members_without_disturbing_the_others() -> Scenario
         ])
         .lan()
         .build()?;
-    let [cable, dsl, fiber, lte] = THREE;
-    let agent = start(&lab, &[cable, fiber, lte], "", "cable,fiber")?;
+    let all = three(&lab);
+    let fewer = all.clone().only(&["cable", "fiber", "lte"]);
+    let agent = start(&lab, &fewer, "cable,fiber")?;
     let (host, client) = (lab.host(), lab.client());
     let steady = host.udp_stream(TARGET_V4).start()?;
     let mut flows = [
@@ -80,11 +80,8 @@ fn a_reload_adds_and_removes_members_without_disturbing_the_others() -> Scenario
         Flows::open(client, TARGET_V4, 80)?.only(&["cable", "fiber"]),
     ];
     // Between the others: their positions change.
-    for (uplinks, active) in [
-        (&[cable, dsl, fiber, lte][..], "cable,dsl,fiber"),
-        (&[cable, fiber, lte], "cable,fiber"),
-    ] {
-        lab.write_config(&config(&lab, uplinks, ""))?;
+    for (config, active) in [(all, "cable,dsl,fiber"), (fewer, "cable,fiber")] {
+        lab.write_config(&config)?;
         agent.verb(&["reload"])?;
         wait_active(&lab, &agent, active)?;
         for flows in &mut flows {
@@ -104,18 +101,15 @@ fn a_reload_changes_weights_and_lets_the_backup_join() -> Scenario {
         .uplinks(["cable", "dsl", "lte"])
         .lan()
         .build()?;
-    let agent = start(&lab, &TWO, "", "cable,dsl")?;
+    let agent = start(&lab, &two(&lab), "cable,dsl")?;
     let client = lab.client();
     let mut flows = [
         Flows::open(lab.host(), TARGET_V6, 40)?.only(&["cable", "dsl"]),
         Flows::open(client, TARGET_V4, 80)?.only(&["cable", "dsl"]),
     ];
-    let uplinks = [
-        ("cable", "rank = 0"),
-        ("dsl", "rank = 0\nweight = 8"),
-        ("lte", "rank = 0"),
-    ];
-    lab.write_config(&config(&lab, &uplinks, ""))?;
+    let alike = lab.agent_config().quick();
+    let alike = alike.each_uplink(|uplink| uplink.rank(0));
+    lab.write_config(&alike.uplink("dsl", |dsl| dsl.weight(8)))?;
     agent.verb(&["reload"])?;
     wait_active(&lab, &agent, "cable,dsl,lte")?;
     for flows in &mut flows {
@@ -128,7 +122,7 @@ fn a_reload_changes_weights_and_lets_the_backup_join() -> Scenario {
         assert!(shares["lte"] > 0, "{shares:?}");
     }
     // What was left is a backup again.
-    lab.write_config(&config(&lab, &TWO, ""))?;
+    lab.write_config(&two(&lab))?;
     agent.verb(&["reload"])?;
     wait_active(&lab, &agent, "cable,dsl")?;
     for flows in &mut flows {

@@ -1,12 +1,14 @@
 //! A group with a backup behind it.
 
+use std::time::Duration;
+
 use failover_lab::{Lab, Scenario, TARGET_V4, TARGET_V6};
 use failover_policy::Family;
 
 use super::{
     flows::connect_by,
     scene::{
-        SOON, TWO, ensure_alive, ensure_never_without_route, history, start, status, wait_active,
+        SOON, ensure_alive, ensure_never_without_route, history, start, status, two, wait_active,
     },
 };
 
@@ -17,7 +19,7 @@ fn the_backup_takes_over_when_the_whole_group_is_down() -> Scenario {
         .uplinks(["cable", "dsl", "lte"])
         .lan()
         .build()?;
-    let agent = start(&lab, &TWO, "", "cable,dsl")?;
+    let agent = start(&lab, &two(&lab), "cable,dsl")?;
     let steady = lab.host().udp_stream(TARGET_V4).start()?;
     let last = connect_by(&lab, lab.client(), TARGET_V4, "dsl")?;
     let cable = lab.uplink("cable").blackhole()?;
@@ -50,7 +52,7 @@ fn the_backup_takes_over_when_the_whole_group_is_down() -> Scenario {
 #[ignore = "needs root"]
 fn the_backup_drains_when_the_group_is_back() -> Scenario {
     let lab = Lab::builder().uplinks(["cable", "dsl", "lte"]).build()?;
-    let agent = start(&lab, &TWO, "[cutoff]\ndrain = \"1h\"", "cable,dsl")?;
+    let agent = start(&lab, &two(&lab).drain(Duration::from_hours(1)), "cable,dsl")?;
     let _cable = lab.uplink("cable").blackhole()?;
     let dsl = lab.uplink("dsl").blackhole()?;
     wait_active(&lab, &agent, "lte")?;

@@ -6,10 +6,11 @@ use anyhow::ensure;
 use failover_lab::{Lab, Scenario, TARGET_V4, TARGET_V6, wait_for};
 use failover_policy::Family;
 
+use super::scene::start;
 use super::{
     flows::connect_by,
     scene::{
-        SOON, TWO, check_active, config, ensure_alive, ensure_never_without_route, history, status,
+        SOON, check_active, ensure_alive, ensure_never_without_route, history, status, two,
         wait_active,
     },
 };
@@ -27,9 +28,8 @@ fn a_group_stands_as_before_when_the_kernel_refuses_its_successor() -> Scenario 
     let host = lab.host().namespace();
     let lte = *lab.uplink("lte").addresses();
     // What is found out about lte is a second old at most.
-    let config = config(&lab, &TWO, "").replace("interval = \"50ms\"", "interval = \"1s\"");
-    let agent = lab.start_agent(&config)?;
-    wait_active(&lab, &agent, "cable,dsl")?;
+    let slow = two(&lab).interval(Duration::from_secs(1));
+    let agent = start(&lab, &slow, "cable,dsl")?;
     wait_for("lte is Up", SOON, || {
         let status = status(&agent)?;
         let lte = status.uplinks.iter().find(|uplink| uplink.name == "lte");

@@ -4,13 +4,13 @@ use failover_lab::{Lab, Scenario, wait_for};
 use failover_policy::Family;
 use serde_json::Value;
 
-use super::scene::{SOON, TWO, default_routes, history, start};
+use super::scene::{SOON, default_routes, history, start, two};
 
 #[test]
 #[ignore = "needs root"]
 fn nexthop_objects_that_are_flushed_are_put_back_and_told() -> Scenario {
     let lab = Lab::builder().uplinks(["cable", "dsl", "lte"]).build()?;
-    let agent = start(&lab, &TWO, "", "cable,dsl")?;
+    let agent = start(&lab, &two(&lab), "cable,dsl")?;
     let before = lab.host().snapshot()?;
     // Twice: the second time comes right after a repair.
     for command in ["nexthop flush", "nexthop del id 13728"] {

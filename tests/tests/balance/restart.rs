@@ -1,5 +1,7 @@
 //! Agents that begin and end while a group is active.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use failover_lab::{AgentProcess, Lab, Scenario, Snapshot, TARGET_V4, TARGET_V6, Uplink, wait_for};
 use failover_policy::Family;
@@ -8,13 +10,13 @@ use nix::sys::signal::Signal;
 use super::{
     flows::{Flows, connect_by},
     scene::{
-        SOON, TWO, check_active, config, ensure_alive, ensure_never_without_route, history, start,
-        status, wait_active,
+        SOON, check_active, ensure_alive, ensure_never_without_route, history, start, status, two,
+        wait_active,
     },
 };
 
 /// Longer than any start takes.
-const LONG_LEASE: &str = "[cutoff]\nlease = \"1m\"";
+const LONG_LEASE: Duration = Duration::from_mins(1);
 
 /// The kernel's state, and what groups change of its settings.
 fn everything(lab: &Lab) -> Result<(Snapshot, [String; 2])> {
@@ -44,7 +46,7 @@ fn a_group_outlives_the_agent() -> Scenario {
         .uplinks(["cable", "dsl", "lte"])
         .lan()
         .build()?;
-    let mut agent = start(&lab, &TWO, LONG_LEASE, "cable,dsl")?;
+    let mut agent = start(&lab, &two(&lab).lease(LONG_LEASE), "cable,dsl")?;
     let steady = lab.host().udp_stream(TARGET_V4).start()?;
     let connections = [
         connect_by(&lab, lab.host(), TARGET_V6, "dsl")?,
@@ -71,7 +73,7 @@ fn a_group_outlives_the_agent() -> Scenario {
 
     agent.kill9()?;
     flows.ensure_put()?;
-    let agent = lab.start_agent(&config(&lab, &TWO, LONG_LEASE))?;
+    let agent = lab.start_agent(&two(&lab).lease(LONG_LEASE))?;
     // From the first moment on, before any round could tell.
     check_active(&lab, &status(&agent)?, "cable,dsl")?;
     wait_for("the group is taken over", SOON, || {
@@ -94,7 +96,7 @@ fn nothing_of_a_group_is_left_behind() -> Scenario {
     let lab = Lab::builder().uplinks(["cable", "dsl", "lte"]).build()?;
     let before = everything(&lab)?;
     for kill in [false, true] {
-        let mut agent = start(&lab, &TWO, "", "cable,dsl")?;
+        let mut agent = start(&lab, &two(&lab), "cable,dsl")?;
         let (during, policies) = everything(&lab)?;
         assert_eq!(policies, ["1", "1"]);
         assert_eq!(
@@ -123,13 +125,13 @@ fn a_member_that_was_down_does_not_join_because_of_a_restart() -> Scenario {
         .uplinks(["cable", "dsl", "lte"])
         .lan()
         .build()?;
-    let mut agent = start(&lab, &TWO, LONG_LEASE, "cable,dsl")?;
+    let mut agent = start(&lab, &two(&lab).lease(LONG_LEASE), "cable,dsl")?;
     let mut flows = Flows::open(lab.client(), TARGET_V4, 60)?.only(&["cable", "dsl"]);
     let fault = lab.uplink("dsl").blackhole()?;
     wait_active(&lab, &agent, "cable")?;
     flows.ensure_all_by("cable")?;
     agent.kill9()?;
-    let agent = lab.start_agent(&config(&lab, &TWO, LONG_LEASE))?;
+    let agent = lab.start_agent(&two(&lab).lease(LONG_LEASE))?;
     check_active(&lab, &status(&agent)?, "cable")?;
     fault.repair()?;
     wait_active(&lab, &agent, "cable,dsl")?;
@@ -143,11 +145,11 @@ fn a_member_that_was_down_does_not_join_because_of_a_restart() -> Scenario {
 #[ignore = "needs root"]
 fn a_group_is_taken_over_though_nobody_answers() -> Scenario {
     let lab = Lab::builder().uplinks(["cable", "dsl", "lte"]).build()?;
-    let mut agent = start(&lab, &TWO, LONG_LEASE, "cable,dsl")?;
+    let mut agent = start(&lab, &two(&lab).lease(LONG_LEASE), "cable,dsl")?;
     agent.kill9()?;
     let standing = lab.host().snapshot()?;
     let faults: Result<Vec<_>> = lab.uplinks().iter().map(Uplink::blackhole).collect();
-    let agent = lab.start_agent(&config(&lab, &TWO, LONG_LEASE))?;
+    let agent = lab.start_agent(&two(&lab).lease(LONG_LEASE))?;
     agent.wait_for_status("all uplinks Down", SOON, |status| {
         let mut uplinks = status["uplinks"].as_array().into_iter().flatten();
         uplinks.all(|uplink| uplink["health"] == "Down")

@@ -5,55 +5,35 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use failover_agent::control::Status;
 use failover_ebpf::Gate;
-use failover_lab::{AgentProcess, DefaultRoute, Lab, UdpStream, wait_for};
+use failover_lab::{AgentConfig, AgentProcess, DefaultRoute, Lab, UdpStream, wait_for};
 use failover_policy::Family;
 pub(crate) use failover_tests::scene::history;
 
 /// Long enough for everything that is to happen, even on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
-/// Decides quickly, and still does not take a busy machine for a dead uplink. IPv6 follows.
-const PROBE: &str =
-    "targets = [\"192.0.2.1\"]\ninterval = \"50ms\"\ntimeout = \"500ms\"\nfall = 3\nrise = 2";
+/// A configuration of these uplinks with their ranks.
+fn ranked(lab: &Lab, uplinks: &[(&str, u32)]) -> AgentConfig {
+    let names: Vec<&str> = uplinks.iter().map(|(name, _)| *name).collect();
+    let config = lab.agent_config().quick().only(&names);
+    uplinks.iter().fold(config, |config, (name, rank)| {
+        config.uplink(name, |uplink| uplink.rank(*rank))
+    })
+}
 
 /// Two that share new connections 3 to 1, and one that stands behind them.
-pub(crate) const TWO: [(&str, &str); 3] = [
-    ("cable", "rank = 0\nweight = 3"),
-    ("dsl", "rank = 0"),
-    ("lte", "rank = 1"),
-];
+pub(crate) fn two(lab: &Lab) -> AgentConfig {
+    ranked(lab, &[("cable", 0), ("dsl", 0), ("lte", 1)]).uplink("cable", |cable| cable.weight(3))
+}
 
 /// Three that share alike, and one that stands behind them.
-pub(crate) const THREE: [(&str, &str); 4] = [
-    ("cable", "rank = 0"),
-    ("dsl", "rank = 0"),
-    ("fiber", "rank = 0"),
-    ("lte", "rank = 1"),
-];
-
-/// A configuration of these uplinks, with these keys in their tables, and further tables.
-pub(crate) fn config(lab: &Lab, uplinks: &[(&str, &str)], tables: &str) -> String {
-    let all = lab.config(PROBE);
-    let mut sections = all.split("[[uplink]]");
-    let mut config = sections.next().unwrap_or_default().to_owned();
-    let sections: Vec<&str> = sections.collect();
-    for (name, keys) in uplinks {
-        let interface = format!("interface = \"{name}\"");
-        let of_uplink = sections.iter().find(|text| text.contains(&interface));
-        let section = of_uplink.copied().unwrap_or_default();
-        config.push_str(&format!("[[uplink]]{section}{keys}\n"));
-    }
-    config + tables + "\n"
+pub(crate) fn three(lab: &Lab) -> AgentConfig {
+    ranked(lab, &[("cable", 0), ("dsl", 0), ("fiber", 0), ("lte", 1)])
 }
 
 /// Starts an agent and waits until these are active.
-pub(crate) fn start(
-    lab: &Lab,
-    uplinks: &[(&str, &str)],
-    tables: &str,
-    active: &str,
-) -> Result<AgentProcess> {
-    let agent = lab.start_agent(&config(lab, uplinks, tables))?;
+pub(crate) fn start(lab: &Lab, config: &AgentConfig, active: &str) -> Result<AgentProcess> {
+    let agent = lab.start_agent(config)?;
     wait_active(lab, &agent, active)?;
     Ok(agent)
 }

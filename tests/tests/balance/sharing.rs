@@ -5,7 +5,7 @@ use failover_policy::Family;
 
 use super::{
     flows::Flows,
-    scene::{TWO, history, start},
+    scene::{history, start, two},
 };
 
 #[test]
@@ -15,7 +15,7 @@ fn new_connections_are_shared_by_weight_and_stay_put() -> Scenario {
         .uplinks(["cable", "dsl", "lte"])
         .lan()
         .build()?;
-    let agent = start(&lab, &TWO, "", "cable,dsl")?;
+    let agent = start(&lab, &two(&lab), "cable,dsl")?;
     for node in [lab.host(), lab.client()] {
         for target in [TARGET_V4, TARGET_V6] {
             let mut flows = Flows::open(node, target, 200)?;

@@ -125,7 +125,7 @@ fn drill_survives_a_crash_and_ends_when_it_should() -> Scenario {
     const DRILL: Duration = Duration::from_secs(3);
 
     let lab = Lab::builder().build()?;
-    let config = config(&lab, "mode = \"reset\"");
+    let config = config(&lab).mode("reset");
     let mut agent = start_with(&lab, &config)?;
     let begun = Instant::now();
     agent.verb(&["drill", "cable", "--for", "3s"])?;

@@ -9,10 +9,7 @@ use failover_policy::Family;
 use failover_tests::scene::{SOON, gate, status, uplink, wait_for_active, wait_for_status};
 
 use super::{
-    scene::{
-        AT_ONCE, WHILE, config, fail_over, foreign_packets, start_with, wait_for_cut,
-        with_uplink_keys,
-    },
+    scene::{AT_ONCE, WHILE, config, fail_over, foreign_packets, start_with, wait_for_cut},
     sockets::assert_cut,
 };
 
@@ -22,9 +19,9 @@ fn old_connections_may_finish_until_the_drain_ends() -> Scenario {
     const DRAIN: Duration = Duration::from_millis(1500);
 
     let lab = Lab::builder().build()?;
-    let config = config(&lab, "mode = \"reset\"\ndrain = \"1h\"");
+    let config = config(&lab).mode("reset").drain(Duration::from_hours(1));
     // A metered uplink is left sooner.
-    let config = with_uplink_keys(&config, "lte", "metered = true\ndrain = \"1500ms\"");
+    let config = config.uplink("lte", |lte| lte.metered(true).drain(DRAIN));
     let agent = start_with(&lab, &config)?;
     // A failover does not wait: nothing can finish on the lost uplink.
     let lost = lab.host().tcp_idle(TARGET_V4)?;
@@ -83,7 +80,7 @@ fn old_connections_may_finish_until_the_drain_ends() -> Scenario {
 #[ignore = "needs root"]
 fn uplink_that_goes_down_while_it_drains_is_cut_at_once() -> Scenario {
     let lab = Lab::builder().build()?;
-    let agent = start_with(&lab, &config(&lab, "drain = \"1h\""))?;
+    let agent = start_with(&lab, &config(&lab).drain(Duration::from_hours(1)))?;
     let fault = fail_over(&lab, &agent, "cable", "lte")?;
     let idle = lab.host().tcp_idle(TARGET_V4)?;
     fault.repair()?;
@@ -99,8 +96,8 @@ fn uplink_that_goes_down_while_it_drains_is_cut_at_once() -> Scenario {
 #[ignore = "needs root"]
 fn failback_without_cutoff_leaves_old_connections_alone() -> Scenario {
     let lab = Lab::builder().build()?;
-    let cutoff = "failover = \"reset\"\nfailback = \"off\"";
-    let agent = start_with(&lab, &config(&lab, cutoff))?;
+    let config = config(&lab).failover("reset").failback("off");
+    let agent = start_with(&lab, &config)?;
     let lost = lab.host().tcp_idle(TARGET_V4)?;
     let fault = fail_over(&lab, &agent, "cable", "lte")?;
     assert_cut("idle on the lost uplink", &lost.wait_ended(AT_ONCE)?);

@@ -10,7 +10,7 @@ use failover_lab::{Lab, Namespace, Scenario, Uplink, UplinkSpec};
 use failover_tests::scene::SOON;
 
 use super::{
-    scene::{AT_ONCE, config, foreign_packets, start_with, wait_for_cut, with_uplink_keys},
+    scene::{AT_ONCE, config, foreign_packets, start_with, wait_for_cut},
     sockets::{Pair, connect_from, wait_for_error},
 };
 
@@ -57,7 +57,7 @@ fn kept_inbound_connections_are_answered_by_an_l3_standby() -> Scenario {
 
 fn kept(uplinks: [UplinkSpec; 2]) -> Result<()> {
     let lab = Lab::builder().uplinks(uplinks).build()?;
-    let config = with_uplink_keys(&config(&lab, ""), "lte", "inbound = \"keep\"");
+    let config = config(&lab).uplink("lte", |lte| lte.inbound("keep"));
     let agent = start_with(&lab, &config)?;
     let (host, lte) = (lab.host().namespace(), lab.uplink("lte"));
     let mut pairs = Vec::new();
@@ -95,7 +95,7 @@ fn ends_again(uplink: &Uplink) -> Result<Vec<(IpAddr, IpAddr)>> {
 #[ignore = "needs root"]
 fn cut_inbound_connections_are_not_answered_by_a_standby() -> Scenario {
     let lab = Lab::builder().build()?;
-    let config = with_uplink_keys(&config(&lab, ""), "lte", "inbound = \"cut\"");
+    let config = config(&lab).uplink("lte", |lte| lte.inbound("cut"));
     let agent = start_with(&lab, &config)?;
     let (host, lte) = (lab.host().namespace(), lab.uplink("lte"));
     for (address, far) in ends(lte)? {

@@ -51,7 +51,7 @@ const SILENT: ErrorKind = ErrorKind::TimedOut;
 #[ignore = "needs root"]
 fn stale_packets_follow_the_mode_from_the_start_on() -> Scenario {
     let lab = Lab::builder().build()?;
-    let mode = |mode: &str| config(&lab, &format!("mode = \"{mode}\""));
+    let mode = |mode: &str| config(&lab).mode(mode);
     let mut agent = start_with(&lab, &mode("reset"))?;
     // `cable` has been active since the start: nothing was ever cut on it.
     wait_for_ends(&lab, "cable", "lte", [REFUSED; 2])?;
@@ -73,11 +73,8 @@ fn stale_packets_follow_the_mode_from_the_start_on() -> Scenario {
 #[ignore = "needs root"]
 fn a_cut_of_one_family_leaves_the_mode_of_the_other() -> Scenario {
     let lab = Lab::builder().build()?;
-    let targets = format!("targets = [\"{TARGET_V4}\", \"{TARGET_V6}\"]");
-    let config = lab.config(&format!(
-        "{targets}\ninterval = \"50ms\"\ntimeout = \"250ms\"\nfall = 3\nrise = 4\nhold = \"0s\"\n\
-         [cutoff]\nfailover = \"drop\"\nfailback = \"reset\""
-    ));
+    let config = config(&lab).targets([TARGET_V4, TARGET_V6]);
+    let config = config.failover("drop").failback("reset");
     let agent = lab.start_agent(&config)?;
     wait_for_active(&agent, "cable")?;
     // At the start, in the mode of a failover.

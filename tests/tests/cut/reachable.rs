@@ -91,8 +91,8 @@ fn allowed_prefix_stays_reachable_by_every_uplink() -> Scenario {
     let (host, lte) = (lab.host(), lab.uplink("lte"));
     let allowed: [IpAddr; 2] = [TARGETS_V4[2].into(), TARGETS_V6[2].into()];
     let cut: [IpAddr; 2] = [TARGETS_V4[0].into(), TARGETS_V6[0].into()];
-    let allow = format!("allow = [\"203.0.113.0/24\", \"{}/128\"]", TARGETS_V6[2]);
-    let agent = start_with(&lab, &config(&lab, &allow))?;
+    let one = format!("{}/128", TARGETS_V6[2]);
+    let agent = start_with(&lab, &config(&lab).allow(&["203.0.113.0/24", &one]))?;
     for family in Family::ALL {
         assert_eq!(gate(&status(&agent)?, "lte", family), Some(Gate::Closed));
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use failover_agent::control::{Status, status::Switch};
-use failover_lab::{AgentProcess, Fault, Lab};
+use failover_lab::{AgentConfig, AgentProcess, Fault, Lab, TARGETS_V4};
 use failover_policy::{Family, Health};
 use failover_tests::scene::wait_for_status;
 
@@ -14,27 +14,24 @@ pub(crate) const AT_ONCE: Duration = Duration::from_secs(2);
 /// How long something is watched that is not to happen.
 pub(crate) const WHILE: Duration = Duration::from_millis(500);
 
-/// A configuration of all uplinks, with these keys in `[cutoff]`. One probed family leads both.
-pub(crate) fn config(lab: &Lab, cutoff: &str) -> String {
-    lab.config(&format!(
-        "targets = [\"192.0.2.1\", \"198.51.100.1\"]\ninterval = \"50ms\"\ntimeout = \"250ms\"\nfall = 3\nrise = 4\nhold = \"0s\"\n\
-         [cutoff]\n{cutoff}"
-    ))
-}
-
-/// The same, with these keys in the table of one uplink.
-pub(crate) fn with_uplink_keys(config: &str, uplink: &str, keys: &str) -> String {
-    let interface = format!("interface = \"{uplink}\"\n");
-    config.replace(&interface, &format!("{interface}{keys}\n"))
+/// A configuration of all uplinks. One probed family leads both.
+pub(crate) fn config(lab: &Lab) -> AgentConfig {
+    lab.agent_config()
+        .targets([TARGETS_V4[0], TARGETS_V4[1]])
+        .interval(Duration::from_millis(50))
+        .timeout(Duration::from_millis(250))
+        .fall(3)
+        .rise(4)
+        .hold(Duration::ZERO)
 }
 
 /// An agent that resets, with all uplinks Up, the first one active and the others cut off.
 pub(crate) fn start(lab: &Lab) -> Result<AgentProcess> {
-    start_with(lab, &config(lab, "mode = \"reset\""))
+    start_with(lab, &config(lab).mode("reset"))
 }
 
 /// The same with another configuration.
-pub(crate) fn start_with(lab: &Lab, config: &str) -> Result<AgentProcess> {
+pub(crate) fn start_with(lab: &Lab, config: &AgentConfig) -> Result<AgentProcess> {
     let agent = lab.start_agent(config)?;
     settled(&agent)?;
     let first = lab.uplinks()[0].name();

@@ -5,9 +5,9 @@ use std::{fs, time::Instant};
 use anyhow::Result;
 use failover_lab::{Disk, Lab, Scenario, UplinkSpec};
 use failover_tests::scene::{
-    PROBE, SOON,
+    SOON,
     json::{wait_active, wait_health},
-    stop,
+    start, stop,
 };
 use nix::sys::signal::Signal;
 
@@ -63,10 +63,7 @@ fn a_reload_is_taken_over_while_the_state_directory_is_frozen() -> Scenario {
         .build()?;
     let dirs = lab.agent_dirs();
     let mut disk = Disk::in_file(&dirs.state, &dirs.scratch.join("image"))?;
-    let config = |uplinks: &[&str]| {
-        let uplinks = uplinks.iter().map(|name| lab.uplink(name).config());
-        format!("[probe]\n{PROBE}\n{}", uplinks.collect::<String>())
-    };
+    let config = |uplinks: &[&str]| lab.agent_config().quick().only(uplinks);
     let before = metrics(&lab)?;
     let agent = lab.start_agent(&config(&["cable", "lte"]))?;
     wait_active(&agent, "cable")?;

@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::symlink, path::Path};
 
 use anyhow::{Result, ensure};
 use failover_lab::{AgentProcess, Lab, Scenario, UplinkSpec};
-use failover_tests::scene::{PROBE, SOON};
+use failover_tests::scene::{SOON, start};
 use nix::{
     sys::{signal::Signal, stat::Mode},
     unistd::mkfifo,
@@ -85,7 +85,7 @@ fn damaged_records_stop_neither_start_nor_restart_nor_reset() -> Scenario {
     let before = lab.host().snapshot()?;
     for (what, make) in DAMAGED {
         damage(&lab, make)?;
-        let mut agent = lab.start_agent(&lab.config(PROBE))?;
+        let mut agent = lab.start_agent(&lab.agent_config().quick())?;
         wait_for_any(&agent)?;
         ensure_set_aside(&lab)?;
         wait_words(

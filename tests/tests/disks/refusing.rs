@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::Result;
 use failover_lab::{Disk, Lab, Scenario, UplinkSpec};
-use failover_tests::scene::{SOON, json::wait_active};
+use failover_tests::scene::{SOON, json::wait_active, start};
 use nix::sys::signal::Signal;
 
 use super::scene::*;

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 use anyhow::{Context, Result};
 use failover_lab::{AgentProcess, Lab, wait_for};
 use failover_policy::Family;
-use failover_tests::scene::{PROBE, SOON, default_routes, json::wait_active};
+use failover_tests::scene::{SOON, default_routes};
 use serde_json::Value;
 
 /// Gives cable a default route with a metric that beats every other.
@@ -15,13 +15,6 @@ pub(crate) fn set_rival(lab: &Lab) -> Result<()> {
         "route add default via {} dev cable proto static metric 7",
         addresses.gateway_v4
     ))
-}
-
-/// Starts an agent and waits until cable is active.
-pub(crate) fn start(lab: &Lab) -> Result<AgentProcess> {
-    let agent = lab.start_agent(&lab.config(PROBE))?;
-    wait_active(&agent, "cable")?;
-    Ok(agent)
 }
 
 /// The metrics of the IPv4 default routes, best first.

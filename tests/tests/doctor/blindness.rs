@@ -17,14 +17,14 @@ use failover_policy::{Family, PerUplink, UplinkId};
 use failover_tests::scene::SOON;
 use serde_json::Value;
 
-use super::diagnosis::PROBE_BOTH;
+use super::diagnosis::probed_both;
 
 const LTE: usize = 1;
 
 /// A laboratory whose agent has set up tables and rules.
 fn running() -> Result<(Lab, AgentProcess)> {
     let lab = Lab::builder().build()?;
-    let agent = lab.start_agent(&lab.config(PROBE_BOTH))?;
+    let agent = lab.start_agent(&probed_both(&lab))?;
     agent.wait_for_status("cable is active", SOON, |status| {
         status["active"] == "cable" && status["uplinks"][LTE]["health"] == "Up"
     })?;
@@ -32,7 +32,7 @@ fn running() -> Result<(Lab, AgentProcess)> {
 }
 
 fn links(lab: &Lab) -> Result<(Config, PerUplink<Link>)> {
-    let config = Config::from_file(&lab.write_config(&lab.config(PROBE_BOTH))?)?;
+    let config = Config::from_file(&lab.write_config(&probed_both(&lab))?)?;
     let dirs = lab.agent_dirs();
     let dirs = Dirs {
         run: dirs.run.clone(),

@@ -1,17 +1,25 @@
 //! Running the doctor and its cures.
 
-use std::process::{Command, Output};
+use std::{
+    process::{Command, Output},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
-use failover_lab::{Lab, agent_path};
+use failover_lab::{AgentConfig, Lab, TARGET_V4, TARGET_V6, TARGETS_V4, agent_path};
 use serde_json::Value;
 
 /// Two targets in IPv4. Who answers does so at once; the timeout only bounds the silence.
-pub(crate) const PROBE: &str = "targets = [\"192.0.2.1\", \"198.51.100.1\"]\ntimeout = \"500ms\"";
+pub(crate) fn probed(lab: &Lab) -> AgentConfig {
+    lab.agent_config()
+        .targets([TARGETS_V4[0], TARGETS_V4[1]])
+        .timeout(Duration::from_millis(500))
+}
 
 /// The same with IPv6.
-pub(crate) const PROBE_BOTH: &str =
-    "targets = [\"192.0.2.1\", \"2001:db8:f::1\"]\ntimeout = \"500ms\"";
+pub(crate) fn probed_both(lab: &Lab) -> AgentConfig {
+    probed(lab).targets([TARGET_V4, TARGET_V6])
+}
 
 /// Flags for both uplinks of a laboratory and one target, instead of a file.
 pub(crate) const FLAGS: [&str; 6] = [
@@ -31,9 +39,9 @@ pub(crate) struct Diagnosis {
 }
 
 impl Diagnosis {
-    /// With a configuration of all uplinks of the laboratory and this `[probe]` table.
-    pub(crate) fn make(lab: &Lab, probe: &str) -> Result<Diagnosis> {
-        let file = lab.write_config(&lab.config(probe))?;
+    /// With this configuration.
+    pub(crate) fn make(lab: &Lab, config: &AgentConfig) -> Result<Diagnosis> {
+        let file = lab.write_config(config)?;
         Diagnosis::with(lab, &["--config", &file.to_string_lossy()])
     }
 

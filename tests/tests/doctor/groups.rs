@@ -1,21 +1,14 @@
 //! Balance groups: what keeps connections from being shared, and from staying where they are.
 
-use anyhow::Result;
-use failover_lab::{Lab, Scenario, UplinkSpec};
+use failover_lab::{AgentConfig, Lab, Scenario, UplinkSpec};
 use failover_policy::Family;
 use failover_tests::scene::{SOON, default_routes};
 
-use super::diagnosis::{Diagnosis, PROBE_BOTH, apply, problem};
+use super::diagnosis::{Diagnosis, apply, probed_both, problem};
 
 /// A configuration in which all uplinks share connections.
-fn balanced(lab: &Lab) -> String {
-    let config = lab.config(PROBE_BOTH);
-    config.replace("[[uplink]]", "[[uplink]]\nrank = 0")
-}
-
-fn diagnose(lab: &Lab, config: &str) -> Result<Diagnosis> {
-    let file = lab.write_config(config)?;
-    Diagnosis::with(lab, &["--config", &file.to_string_lossy()])
+fn balanced(lab: &Lab) -> AgentConfig {
+    probed_both(lab).each_uplink(|uplink| uplink.rank(0))
 }
 
 #[test]
@@ -25,16 +18,16 @@ fn a_hash_policy_that_was_set_back_and_a_number_that_was_taken_are_cured() -> Sc
     let host = lab.host().namespace();
     let config = balanced(&lab);
     // The agent will set what is not set yet.
-    diagnose(&lab, &config)?.assert_healthy();
+    Diagnosis::make(&lab, &config)?.assert_healthy();
     host.ip_batch("nexthop add id 13728 blackhole proto static")?;
-    let diagnosis = diagnose(&lab, &config)?;
+    let diagnosis = Diagnosis::make(&lab, &config)?;
     let finding = diagnosis.only("group-not-resilient", "warning");
     assert!(problem(finding).contains("nexthop 13728"), "{finding}");
     assert_eq!(diagnosis.findings().count(), 1, "{diagnosis:#?}");
-    let moved = format!("{config}[route]\ntable = 14000\n");
-    diagnose(&lab, &moved)?.assert_healthy();
+    let moved = config.clone().table(14000);
+    Diagnosis::make(&lab, &moved)?.assert_healthy();
     // Without a group nobody needs the number.
-    Diagnosis::make(&lab, PROBE_BOTH)?.assert_healthy();
+    Diagnosis::make(&lab, &probed_both(&lab))?.assert_healthy();
     host.ip_batch("nexthop del id 13728")?;
 
     let agent = lab.start_agent(&config)?;
@@ -68,13 +61,13 @@ fn a_member_without_an_ipv6_gateway_gets_its_share_with_one() -> Scenario {
         .uplinks([UplinkSpec::veth("cable"), UplinkSpec::tun("lte")])
         .build()?;
     let config = balanced(&lab);
-    let diagnosis = diagnose(&lab, &config)?;
+    let diagnosis = Diagnosis::make(&lab, &config)?;
     let finding = diagnosis.only("group-member-without-gateway", "warning");
     assert_eq!(finding["uplink"], "lte");
     assert_eq!(diagnosis.findings().count(), 1, "{diagnosis:#?}");
 
-    let config = config.replace("gateway6 = \"none\"", "gateway6 = \"fe80::1\"");
-    diagnose(&lab, &config)?.assert_healthy();
+    let config = config.uplink("lte", |lte| lte.gateway6("fe80::1"));
+    Diagnosis::make(&lab, &config)?.assert_healthy();
     // The cure works.
     let _agent = lab.start_agent(&config)?;
     failover_lab::wait_until("both share IPv6", SOON, || {

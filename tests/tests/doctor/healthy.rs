@@ -4,7 +4,7 @@ use anyhow::Result;
 use failover_lab::{Lab, Scenario};
 use failover_tests::scene::SOON;
 
-use super::diagnosis::{Diagnosis, FLAGS, PROBE, PROBE_BOTH, apply, doctor};
+use super::diagnosis::{Diagnosis, FLAGS, apply, doctor, probed, probed_both};
 
 /// Everything that a diagnosis must leave alone.
 fn state(lab: &Lab) -> Result<(failover_lab::Snapshot, Vec<String>)> {
@@ -20,7 +20,7 @@ fn state(lab: &Lab) -> Result<(failover_lab::Snapshot, Vec<String>)> {
 fn a_healthy_host_has_no_findings_and_is_left_as_it_was() -> Scenario {
     let lab = Lab::builder().build()?;
     let (before, settings) = state(&lab)?;
-    let diagnosis = Diagnosis::make(&lab, PROBE_BOTH)?;
+    let diagnosis = Diagnosis::make(&lab, &probed_both(&lab))?;
     diagnosis.assert_healthy();
     assert_eq!(diagnosis.report["version"], 1);
     let checks = diagnosis.report["checks_run"].as_array().unwrap().len();
@@ -45,7 +45,7 @@ fn a_running_agent_is_no_finding_and_knows_its_file() -> Scenario {
     assert_eq!(nobody.status.code(), Some(11), "{error}");
     assert!(error.contains("give --config FILE"), "{error}");
 
-    let agent = lab.start_agent(&lab.config(PROBE_BOTH))?;
+    let agent = lab.start_agent(&probed_both(&lab))?;
     agent.wait_for_status("both are Up", SOON, |status| {
         let mut uplinks = status["uplinks"].as_array().into_iter().flatten();
         uplinks.all(|uplink| uplink["health"] == "Up") && status["active"] == "cable"
@@ -94,8 +94,7 @@ fn no_bpf_file_system_is_found_and_cured() -> Scenario {
     let lab = Lab::builder().build()?;
     let mount = Mount(lab.agent_dirs().scratch.join("no-bpf"));
     std::fs::create_dir(&mount.0)?;
-    let mut config = lab.config(PROBE);
-    config += &format!("[dirs]\nbpf = \"{}/agent\"\n", mount.0.display());
+    let config = probed(&lab).bpf_dir(&mount.0.join("agent"));
     let file = lab.write_config(&config)?;
     let examine = || -> Result<Diagnosis> {
         let mut command = lab.host().namespace().command(failover_lab::agent_path()?);

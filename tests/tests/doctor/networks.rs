@@ -2,7 +2,7 @@
 
 use failover_lab::{Lab, Scenario};
 
-use super::diagnosis::{Diagnosis, FLAGS, PROBE, apply, problem};
+use super::diagnosis::{Diagnosis, FLAGS, apply, probed, problem};
 
 #[test]
 #[ignore = "needs root"]
@@ -36,11 +36,11 @@ fn the_same_range_on_two_links_is_a_hint() -> Scenario {
     let lab = Lab::builder().build()?;
     let host = lab.host().namespace();
     host.ip_batch("address add 10.64.1.77/24 dev lte noprefixroute")?;
-    let diagnosis = Diagnosis::make(&lab, PROBE)?;
+    let diagnosis = Diagnosis::make(&lab, &probed(&lab))?;
     let finding = diagnosis.only("same-network", "hint");
     assert!(problem(finding).contains("10.64.1.0/24"), "{finding}");
     host.ip_batch("address del 10.64.1.77/24 dev lte")?;
-    Diagnosis::make(&lab, PROBE)?.assert_healthy();
+    Diagnosis::make(&lab, &probed(&lab))?.assert_healthy();
     Ok(())
 }
 

@@ -1,8 +1,10 @@
 //! What keeps probes from being answered.
 
-use failover_lab::{Lab, Scenario, UplinkSpec};
+use std::net::Ipv4Addr;
 
-use super::diagnosis::{Diagnosis, PROBE, PROBE_BOTH, apply, doctor, problem};
+use failover_lab::{Lab, Scenario, TARGETS_V4, UplinkSpec};
+
+use super::diagnosis::{Diagnosis, apply, doctor, probed, probed_both, problem};
 
 #[test]
 #[ignore = "needs root"]
@@ -16,11 +18,11 @@ fn a_firewall_is_told_to_let_probes_pass() -> Scenario {
              chain out { type filter hook output priority 10; ip protocol icmp oifname lte reject; }
          }",
     )?;
-    let diagnosis = Diagnosis::make(&lab, PROBE)?;
+    let diagnosis = Diagnosis::make(&lab, &probed(&lab))?;
     let finding = diagnosis.only("probe-refused", "error");
     assert_eq!(finding["uplink"], "lte");
     apply(&lab, finding)?;
-    Diagnosis::make(&lab, PROBE)?.assert_healthy();
+    Diagnosis::make(&lab, &probed(&lab))?.assert_healthy();
     Ok(())
 }
 
@@ -28,14 +30,14 @@ fn a_firewall_is_told_to_let_probes_pass() -> Scenario {
 #[ignore = "needs root"]
 fn silent_targets_and_silent_uplinks_are_told_apart() -> Scenario {
     let lab = Lab::builder().build()?;
-    let silent = "targets = [\"192.0.2.1\", \"203.0.113.99\"]\ntimeout = \"500ms\"";
-    let diagnosis = Diagnosis::make(&lab, silent)?;
+    let silent = probed(&lab).targets([TARGETS_V4[0], Ipv4Addr::new(203, 0, 113, 99)]);
+    let diagnosis = Diagnosis::make(&lab, &silent)?;
     let finding = diagnosis.only("no-answer", "warning");
     assert!(problem(finding).contains("203.0.113.99"), "{finding}");
     assert!(finding["uplink"].is_null(), "{finding}");
 
     let fault = lab.uplink("lte").blackhole()?;
-    let diagnosis = Diagnosis::make(&lab, PROBE_BOTH)?;
+    let diagnosis = Diagnosis::make(&lab, &probed_both(&lab))?;
     let uplinks: Vec<_> = diagnosis
         .of("no-answer")
         .iter()
@@ -47,7 +49,7 @@ fn silent_targets_and_silent_uplinks_are_told_apart() -> Scenario {
     );
 
     // As text, with another exit code than that of a wrong command line.
-    let file = lab.write_config(&lab.config(PROBE))?;
+    let file = lab.write_config(&probed(&lab))?;
     let output = doctor(&lab, &["--config", &file.to_string_lossy()])?;
     let text = String::from_utf8(output.stdout)?;
     assert!(
@@ -56,7 +58,7 @@ fn silent_targets_and_silent_uplinks_are_told_apart() -> Scenario {
     );
     assert_eq!(output.status.code(), Some(29));
     fault.repair()?;
-    Diagnosis::make(&lab, PROBE_BOTH)?.assert_healthy();
+    Diagnosis::make(&lab, &probed_both(&lab))?.assert_healthy();
     Ok(())
 }
 
@@ -69,9 +71,9 @@ fn an_uplink_without_routes_waits_for_the_agent() -> Scenario {
             UplinkSpec::veth("lte").without_default_routes(),
         ])
         .build()?;
-    let diagnosis = Diagnosis::make(&lab, PROBE)?;
+    let diagnosis = Diagnosis::make(&lab, &probed(&lab))?;
     assert_eq!(diagnosis.only("no-answer", "hint")["uplink"], "lte");
-    let agent = lab.start_agent(&lab.config(PROBE))?;
+    let agent = lab.start_agent(&probed(&lab))?;
     agent.wait_for_status("lte is Up", std::time::Duration::from_secs(20), |status| {
         status["uplinks"][1]["health"] == "Up"
     })?;

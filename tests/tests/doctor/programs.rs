@@ -9,7 +9,7 @@ use failover_tests::scene::SOON;
 use nix::{net::if_::if_nametoindex, sys::signal::Signal};
 
 use super::{
-    diagnosis::{Diagnosis, PROBE, problem},
+    diagnosis::{Diagnosis, probed, problem},
     xdp,
 };
 
@@ -25,14 +25,14 @@ fn programs_before_the_gate_are_warnings_others_hints() -> Scenario {
         let arguments: Vec<&str> = arguments.split(' ').collect();
         host.exec("tc", &arguments)?;
     }
-    let diagnosis = Diagnosis::make(&lab, PROBE)?;
+    let diagnosis = Diagnosis::make(&lab, &probed(&lab))?;
     let finding = diagnosis.only("other-programs", "hint");
     assert!(
         problem(finding).contains("filter u32 (pref 10)"),
         "{finding}"
     );
 
-    let mut agent = lab.start_agent(&lab.config(PROBE))?;
+    let mut agent = lab.start_agent(&probed(&lab))?;
     Diagnosis::with(&lab, &[])?.only("other-programs", "hint");
 
     // As programs of somebody else, with pins of their own, ours will do. They go before all that are there.
@@ -58,7 +58,7 @@ fn programs_before_the_gate_are_warnings_others_hints() -> Scenario {
     // The cure: stop, start.
     agent.signal(Signal::SIGTERM)?;
     agent.wait_exit(SOON)?;
-    let _agent = lab.start_agent(&lab.config(PROBE))?;
+    let _agent = lab.start_agent(&probed(&lab))?;
     let diagnosis = Diagnosis::with(&lab, &[])?;
     assert_eq!(diagnosis.code, 0, "{diagnosis:#?}");
     assert_eq!(diagnosis.of("other-programs").len(), 3, "{diagnosis:#?}");
@@ -70,7 +70,7 @@ fn programs_before_the_gate_are_warnings_others_hints() -> Scenario {
 #[ignore = "needs root"]
 fn clsact_programs_of_the_agent_are_its_own() -> Scenario {
     let lab = Lab::builder().build()?;
-    let config = lab.config(PROBE) + "[datapath]\nattach = \"clsact\"\n";
+    let config = probed(&lab).attach("clsact");
     let agent = lab.start_agent(&config)?;
     agent.wait_for_status("both are Up", SOON, |status| {
         let mut uplinks = status["uplinks"].as_array().into_iter().flatten();
@@ -85,7 +85,7 @@ fn clsact_programs_of_the_agent_are_its_own() -> Scenario {
 fn an_xdp_program_is_a_hint() -> Scenario {
     let lab = Lab::builder().build()?;
     let link = lab.host().namespace().run(|| xdp::attach("lte"))?;
-    let diagnosis = Diagnosis::make(&lab, PROBE)?;
+    let diagnosis = Diagnosis::make(&lab, &probed(&lab))?;
     let finding = diagnosis.only("other-programs", "hint");
     assert!(
         problem(finding).starts_with("XDP program (id "),
@@ -93,6 +93,6 @@ fn an_xdp_program_is_a_hint() -> Scenario {
     );
     assert_eq!(finding["uplink"], "lte");
     drop(link);
-    Diagnosis::make(&lab, PROBE)?.assert_healthy();
+    Diagnosis::make(&lab, &probed(&lab))?.assert_healthy();
     Ok(())
 }

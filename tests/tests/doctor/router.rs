@@ -3,7 +3,7 @@
 use anyhow::Result;
 use failover_lab::{Lab, Scenario};
 
-use super::diagnosis::{Diagnosis, PROBE, PROBE_BOTH, apply};
+use super::diagnosis::{Diagnosis, apply, probed, probed_both};
 
 #[test]
 #[ignore = "needs root"]
@@ -11,19 +11,19 @@ fn a_router_is_cured_of_one_fault_after_the_other() -> Scenario {
     let lab = Lab::builder().lan().build()?;
     let host = lab.host().namespace();
     let cure_all = |check: &str, severity: &str, count: usize| -> Result<()> {
-        let diagnosis = Diagnosis::make(&lab, PROBE)?;
+        let diagnosis = Diagnosis::make(&lab, &probed(&lab))?;
         let found = diagnosis.of(check);
         assert_eq!(found.len(), count, "{diagnosis:#?}");
         for finding in found {
             assert_eq!(finding["severity"], severity);
             apply(&lab, finding)?;
         }
-        let diagnosis = Diagnosis::make(&lab, PROBE)?;
+        let diagnosis = Diagnosis::make(&lab, &probed(&lab))?;
         assert!(diagnosis.of(check).is_empty(), "{diagnosis:#?}");
         Ok(())
     };
     cure_all("invalid-forwarded", "hint", 1)?;
-    Diagnosis::make(&lab, PROBE)?.assert_healthy();
+    Diagnosis::make(&lab, &probed(&lab))?.assert_healthy();
 
     host.nft("delete table inet lan")?;
     // In IPv4 and IPv6, by both uplinks.
@@ -34,7 +34,7 @@ fn a_router_is_cured_of_one_fault_after_the_other() -> Scenario {
     cure_all("reverse-path-forwarded", "warning", 1)?;
     host.set_sysctl("net/ipv4/ip_forward", "0")?;
     cure_all("forwarding-off", "hint", 1)?;
-    Diagnosis::make(&lab, PROBE)?.assert_healthy();
+    Diagnosis::make(&lab, &probed(&lab))?.assert_healthy();
     // The cures work: a client behind the host is online.
     let answer = lab
         .client()
@@ -47,13 +47,13 @@ fn a_router_is_cured_of_one_fault_after_the_other() -> Scenario {
 #[ignore = "needs root"]
 fn a_router_must_be_told_to_heed_router_advertisements() -> Scenario {
     let lab = Lab::builder().lan().build()?;
-    let diagnosis = Diagnosis::make(&lab, PROBE_BOTH)?;
+    let diagnosis = Diagnosis::make(&lab, &probed_both(&lab))?;
     let found = diagnosis.of("router-advertisements-ignored");
     assert_eq!(found.len(), 2, "{diagnosis:#?}");
     for finding in found {
         apply(&lab, finding)?;
     }
-    let diagnosis = Diagnosis::make(&lab, PROBE_BOTH)?;
+    let diagnosis = Diagnosis::make(&lab, &probed_both(&lab))?;
     assert!(
         diagnosis.of("router-advertisements-ignored").is_empty(),
         "{diagnosis:#?}"
@@ -82,7 +82,7 @@ fn rules_of_iptables_count() -> Scenario {
             ],
         )?;
     }
-    let diagnosis = Diagnosis::make(&lab, PROBE)?;
+    let diagnosis = Diagnosis::make(&lab, &probed(&lab))?;
     let left: Vec<_> = diagnosis
         .of("no-masquerade")
         .iter()

@@ -2,7 +2,7 @@
 
 use failover_lab::{Lab, Scenario};
 
-use super::diagnosis::{Diagnosis, PROBE, apply};
+use super::diagnosis::{Diagnosis, apply, probed};
 
 #[test]
 #[ignore = "needs root"]
@@ -12,7 +12,7 @@ fn better_default_routes_of_an_uplink_are_moved_behind() -> Scenario {
         "route add default via 10.64.2.1 dev lte proto dhcp\n\
          route add ::/0 via fe80::1 dev lte proto ra metric 50",
     )?;
-    let diagnosis = Diagnosis::make(&lab, PROBE)?;
+    let diagnosis = Diagnosis::make(&lab, &probed(&lab))?;
     let found = diagnosis.of("default-route");
     assert_eq!(found.len(), 2, "{diagnosis:#?}");
     for (finding, manager) in found.iter().zip(["RouteMetric=", "ra_defrtr_metric="]) {
@@ -24,7 +24,7 @@ fn better_default_routes_of_an_uplink_are_moved_behind() -> Scenario {
         );
         apply(&lab, finding)?;
     }
-    Diagnosis::make(&lab, PROBE)?.assert_healthy();
+    Diagnosis::make(&lab, &probed(&lab))?.assert_healthy();
     // Moved, not lost.
     let metrics: Vec<u32> = lab
         .host()
@@ -48,7 +48,7 @@ fn default_routes_of_other_interfaces_are_found() -> Scenario {
          route add default via 10.9.0.1 dev office proto static metric 10\n\
          route append default via 10.9.0.1 dev office metric 80",
     )?;
-    let diagnosis = Diagnosis::make(&lab, PROBE)?;
+    let diagnosis = Diagnosis::make(&lab, &probed(&lab))?;
     let found = diagnosis.of("default-route");
     assert_eq!(found.len(), 2, "{diagnosis:#?}");
     // One takes the traffic, the other has a metric of ours.
@@ -56,7 +56,7 @@ fn default_routes_of_other_interfaces_are_found() -> Scenario {
         assert_eq!(finding["severity"], severity);
         apply(&lab, finding)?;
     }
-    let diagnosis = Diagnosis::make(&lab, PROBE)?;
+    let diagnosis = Diagnosis::make(&lab, &probed(&lab))?;
     assert!(diagnosis.of("default-route").is_empty(), "{diagnosis:#?}");
     assert_eq!(diagnosis.code, 0, "{diagnosis:#?}");
     Ok(())
@@ -72,12 +72,12 @@ fn a_vpn_may_stay_in_front() -> Scenario {
          address add 10.9.0.2/24 dev vpn0\n\
          route add default dev vpn0 proto static metric 50",
     )?;
-    let diagnosis = Diagnosis::make(&lab, PROBE)?;
+    let diagnosis = Diagnosis::make(&lab, &probed(&lab))?;
     let finding = diagnosis.only("default-route", "hint");
     assert!(finding["problem"].as_str().unwrap().contains("VPN"));
     assert_eq!(diagnosis.code, 0, "{diagnosis:#?}");
     apply(&lab, finding)?;
-    let diagnosis = Diagnosis::make(&lab, PROBE)?;
+    let diagnosis = Diagnosis::make(&lab, &probed(&lab))?;
     assert!(diagnosis.of("default-route").is_empty(), "{diagnosis:#?}");
     Ok(())
 }
@@ -89,7 +89,7 @@ fn strict_reverse_path_filtering_is_loosened_where_it_hurts() -> Scenario {
     let host = lab.host().namespace();
     host.set_sysctl("net/ipv4/conf/all/rp_filter", "1")?;
     // The agent's rules will do.
-    let diagnosis = Diagnosis::make(&lab, PROBE)?;
+    let diagnosis = Diagnosis::make(&lab, &probed(&lab))?;
     assert_eq!(diagnosis.only("no-answer", "hint")["uplink"], "lte");
     assert_eq!(diagnosis.findings().count(), 1, "{diagnosis:#?}");
     // They will not do for a target with a route of its own.
@@ -97,11 +97,11 @@ fn strict_reverse_path_filtering_is_loosened_where_it_hurts() -> Scenario {
         "route add 192.0.2.1 via 10.64.1.1 dev cable\n\
          route add 198.51.100.1 via 10.64.1.1 dev cable",
     )?;
-    let diagnosis = Diagnosis::make(&lab, PROBE)?;
+    let diagnosis = Diagnosis::make(&lab, &probed(&lab))?;
     let finding = diagnosis.only("reverse-path", "error");
     assert_eq!(finding["uplink"], "lte");
     apply(&lab, finding)?;
-    let diagnosis = Diagnosis::make(&lab, PROBE)?;
+    let diagnosis = Diagnosis::make(&lab, &probed(&lab))?;
     assert!(diagnosis.of("reverse-path").is_empty(), "{diagnosis:#?}");
     // Such routes have a fault of their own.
     assert_eq!(

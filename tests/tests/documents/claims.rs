@@ -1,17 +1,22 @@
 //! What the documents claim beside commands, where no other test does.
 
+use std::time::Duration;
+
 use anyhow::Result;
-use failover_lab::{AgentProcess, Lab, Scenario, wait_until};
+use failover_lab::{AgentConfig, AgentProcess, Lab, Scenario, TARGET_V4, wait_until};
 use failover_tests::scene::{SOON, wait_for_probes};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-/// Keys of `[probe]` by which uplinks are judged quickly.
-const PROBE: &str = "targets = [\"192.0.2.1\"]
-interval = \"100ms\"
-timeout = \"400ms\"
-fall = 3
-rise = 1";
+/// A configuration by which uplinks are judged quickly.
+fn config(lab: &Lab) -> AgentConfig {
+    lab.agent_config()
+        .targets([TARGET_V4])
+        .interval(Duration::from_millis(100))
+        .timeout(Duration::from_millis(400))
+        .fall(3)
+        .rise(1)
+}
 
 /// What a command prints on the host.
 fn shell(lab: &Lab, script: &str) -> Result<String> {
@@ -36,7 +41,7 @@ fn health(status: &Value) -> Vec<&Value> {
 #[ignore = "needs root"]
 fn an_unreachable_route_to_the_target_fails_the_uplinks_that_it_concerns() -> Scenario {
     let lab = Lab::builder().build()?;
-    let agent = lab.start_agent(&lab.config(PROBE))?;
+    let agent = lab.start_agent(&config(&lab))?;
     wait_for(&agent, "cable", ["Up", "Up"])?;
     let route = |verb: &str, table: &str| {
         let host = lab.host().namespace();
@@ -68,10 +73,10 @@ fn the_routes_of_another_with_our_number_are_put_right_and_withdrawn() -> Scenar
             format!("ip route add default via {gateway} dev {name} proto 136 metric {metric}");
         shell(&lab, &route)?;
     }
-    let config = format!(
-        "[probe]\n{PROBE}\n[route]\non_down = \"withdraw\"\n[[uplink]]\ninterface = \"cable\"\nmetric = 50\n\
-         [[uplink]]\ninterface = \"lte\"\nmetric = 88\n"
-    );
+    let config = config(&lab)
+        .on_down("withdraw")
+        .uplink("cable", |cable| cable.metric(50))
+        .uplink("lte", |lte| lte.metric(88));
     let mut agent = lab.start_agent(&config)?;
     wait_for(&agent, "cable", ["Up", "Up"])?;
     let standing = |wanted: &[(&str, u32)]| {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Result;
-use failover_lab::{AgentProcess, Lab, Scenario, UplinkSpec, pace, paced};
+use failover_lab::{AgentProcess, Lab, Scenario, UplinkSpec, paced};
 use failover_policy::{Family, Health};
 use failover_tests::scene::{
     has_health, history, status, times_down, wait_for_health, wait_for_history, wait_for_probes,
@@ -69,7 +69,9 @@ fn answers_that_have_waited_in_the_socket_are_none_missing() -> Scenario {
         lab.uplink("lte").delay(way)?,
     ];
     // The last uplink has another beat.
-    let config = dual(100, 800).config(&lab) + &format!("interval = \"{}ms\"\n", 40 * pace());
+    let config = dual(100, 800)
+        .config(&lab)
+        .uplink("lte", |lte| lte.interval(paced(40)));
     let agent = lab.start_agent(&config)?;
     for family in Family::ALL {
         wait_for_history(&agent, family, &["start-up cable"])?;

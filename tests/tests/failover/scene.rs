@@ -5,7 +5,8 @@ use std::{net::IpAddr, time::Duration};
 use anyhow::{Result, ensure};
 use failover_ebpf::Gate;
 use failover_lab::{
-    AgentProcess, DefaultRoute, Lab, TARGETS_V4, TARGETS_V6, Uplink as LabUplink, paced,
+    AgentConfig, AgentProcess, DefaultRoute, Lab, TARGETS_V4, TARGETS_V6, Uplink as LabUplink,
+    paced,
 };
 use failover_policy::Family;
 use failover_tests::scene::{OURS, default_routes, ensure_cut, gate, status, target};
@@ -41,17 +42,15 @@ impl Default for Settings {
 
 impl Settings {
     /// The configuration of an agent for all of a laboratory's uplinks.
-    pub(crate) fn config(&self, lab: &Lab) -> String {
-        let targets: Vec<String> = self.targets.iter().map(IpAddr::to_string).collect();
-        lab.config(&format!(
-            "targets = {targets:?}\ninterval = \"{}ms\"\ntimeout = \"{}ms\"\nfall = {}\nrise = {}\nquorum = {}\nhold = \"{}ms\"",
-            self.interval.as_millis(),
-            self.timeout.as_millis(),
-            self.fall,
-            self.rise,
-            self.quorum,
-            self.hold.as_millis(),
-        ))
+    pub(crate) fn config(&self, lab: &Lab) -> AgentConfig {
+        lab.agent_config()
+            .targets(self.targets.iter().copied())
+            .interval(self.interval)
+            .timeout(self.timeout)
+            .fall(self.fall)
+            .rise(self.rise)
+            .quorum(self.quorum)
+            .hold(self.hold)
     }
 }
 

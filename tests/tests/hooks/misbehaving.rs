@@ -11,7 +11,7 @@ use failover_tests::scene::{SOON, json::wait_active, message, script, wait_for_f
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::scene::{config, is_there, said, start, wait_gone};
+use super::scene::{PATIENT, config, is_there, said, start, wait_gone};
 
 /// Never ends by itself, nor does its child.
 const HANG: &str =
@@ -22,7 +22,7 @@ const HANG: &str =
 fn a_program_that_hangs_delays_neither_a_switch_nor_the_stop() -> Scenario {
     let lab = Lab::builder().build()?;
     let program = script(&lab, "on-switch", HANG)?;
-    let mut agent = start(&lab, &[&program.to_string_lossy()], "1h")?;
+    let mut agent = start(&lab, &[&program.to_string_lossy()], Duration::from_hours(1))?;
     let leader = wait_for_file(&lab, "hanging", |pid| pid.ends_with('\n'))?;
     let child = wait_for_file(&lab, "child", |pid| pid.ends_with('\n'))?;
 
@@ -71,7 +71,7 @@ fn a_program_that_takes_too_long_is_ended_and_the_newest_switch_is_told() -> Sce
         "on-switch",
         "[ $FAMILY = ipv4 ] || exit 0; echo \"$PREVIOUS-$UPLINK\" >> $DIR/told; echo $$ >> $DIR/pid; sleep 1000",
     )?;
-    let agent = start(&lab, &[&program.to_string_lossy()], "5s")?;
+    let agent = start(&lab, &[&program.to_string_lossy()], Duration::from_secs(5))?;
     let first = wait_for_file(&lab, "pid", |pid| pid.ends_with('\n'))?;
     for uplink in ["lte", "cable", "lte"] {
         agent.verb(&["switch", uplink])?;
@@ -101,14 +101,14 @@ fn ten_megabytes_of_output_are_counted_not_kept() -> Scenario {
          yes 'a line of output' | head -c 10000000; exit 3",
     )?;
     // What an agent takes that has switched and has run something.
-    let agent = start(&lab, &["/bin/true"], "30s")?;
+    let agent = start(&lab, &["/bin/true"], PATIENT)?;
     wait_until("the program has ended", SOON, || {
         said(&agent.log()).len() >= 2
     })?;
     let quiet = agent.rss_bytes()?;
     drop(agent);
 
-    let agent = start(&lab, &[&program.to_string_lossy()], "30s")?;
+    let agent = start(&lab, &[&program.to_string_lossy()], PATIENT)?;
     let end = agent.wait_for_line("the end of the program", SOON, |line| {
         message(line).contains("exit status: 3")
     })?;
@@ -149,13 +149,9 @@ fn ten_megabytes_of_output_are_counted_not_kept() -> Scenario {
 #[ignore = "needs root"]
 fn a_missing_program_is_a_warning() -> Scenario {
     let lab = Lab::builder().build()?;
-    let text = config(&lab, &["/nowhere/on-switch"], "30s");
-    let text = text.replacen(
-        "[[uplink]]\n",
-        "[[uplink]]\nrecover = [\"/etc/passwd\"]\n",
-        1,
-    );
-    let path = lab.write_config(&text)?;
+    let config = config(&lab, &["/nowhere/on-switch"], PATIENT);
+    let config = config.uplink("cable", |cable| cable.recover(&["/etc/passwd"]));
+    let path = lab.write_config(&config)?;
     let output = lab
         .host()
         .namespace()
@@ -172,7 +168,7 @@ fn a_missing_program_is_a_warning() -> Scenario {
         assert!(warnings.contains(words), "{warnings}");
     }
 
-    let agent = lab.start_agent(&text)?;
+    let agent = lab.start_agent(&config)?;
     wait_active(&agent, "cable")?;
     for words in [
         missing,

@@ -15,7 +15,7 @@ use anyhow::Result;
 use failover_lab::{ECHO_PORT, LAN_HOST_V4, Lab, Namespace, Scenario, TARGET_V4, wait_until};
 use failover_tests::scene::{SOON, json::wait_active};
 
-use super::scene::start;
+use super::scene::{PATIENT, start};
 
 /// Time between two queries.
 const QUERIES: Duration = Duration::from_millis(50);
@@ -125,7 +125,7 @@ impl Drop for Resolver {
 /// A LAN client and the router itself ask the router's resolver all the time, also while an uplink fails.
 fn answers_again(upstream: Upstream) -> Result<usize> {
     let lab = Lab::builder().lan().build()?;
-    let agent = start(&lab, &["/bin/true"], "30s")?;
+    let agent = start(&lab, &["/bin/true"], PATIENT)?;
     let host = lab.host().namespace();
     let for_lan = Resolver::start(host, LAN_HOST_V4, upstream)?;
     let stub = Resolver::start(host, Ipv4Addr::LOCALHOST, upstream)?;
@@ -174,7 +174,7 @@ fn a_resolver_whose_socket_is_bound_to_the_lost_uplink_is_told() -> Scenario {
 #[ignore = "needs root"]
 fn new_connections_of_the_router_take_the_new_uplink() -> Scenario {
     let lab = Lab::builder().build()?;
-    let agent = start(&lab, &["/bin/true"], "30s")?;
+    let agent = start(&lab, &["/bin/true"], PATIENT)?;
     let by = |uplink: &str| -> Result<()> {
         let connection = lab
             .host()

@@ -1,23 +1,24 @@
 //! What the scenarios share: an agent with a program to run, and what that program has left.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use anyhow::Result;
-use failover_lab::{AgentProcess, Lab, LogLine, wait_until};
-use failover_tests::scene::{PROBE, SOON, json::wait_active, message};
+use failover_lab::{AgentConfig, AgentProcess, Lab, LogLine, wait_until};
+use failover_tests::scene::{SOON, message, start_with};
 use serde_json::Value;
 
 /// Starts an agent that runs `program` after each switch for as long as `timeout`, and waits until it has chosen the first uplink.
-pub(crate) fn start(lab: &Lab, program: &[&str], timeout: &str) -> Result<AgentProcess> {
-    let agent = lab.start_agent(&config(lab, program, timeout))?;
-    wait_active(&agent, lab.uplinks()[0].name())?;
-    Ok(agent)
+pub(crate) fn start(lab: &Lab, program: &[&str], timeout: Duration) -> Result<AgentProcess> {
+    start_with(lab, &config(lab, program, timeout))
 }
 
-pub(crate) fn config(lab: &Lab, program: &[&str], timeout: &str) -> String {
-    let hooks = format!("[hooks]\non_switch = {program:?}\ntimeout = {timeout:?}");
-    lab.config(&format!("{PROBE}\n{hooks}"))
+pub(crate) fn config(lab: &Lab, program: &[&str], timeout: Duration) -> AgentConfig {
+    let config = lab.agent_config().quick();
+    config.on_switch(program).hook_timeout(timeout)
 }
+
+/// Longer than a program runs that ends by itself.
+pub(crate) const PATIENT: Duration = Duration::from_secs(30);
 
 /// Waits until a process has ended.
 pub(crate) fn wait_gone(pid: &str) -> Result<()> {

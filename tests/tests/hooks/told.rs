@@ -13,7 +13,7 @@ use failover_lab::{Lab, Scenario, UplinkSpec, wait_until};
 use failover_tests::scene::{SOON, json::wait_active, script, wait_for_file};
 use nix::sys::signal::Signal;
 
-use super::scene::{is_there, said, start, wait_gone};
+use super::scene::{PATIENT, is_there, said, start, wait_gone};
 
 /// Leaves the environment, and what the kernel says of the process and its files.
 const REPORT: &str = r#"
@@ -74,7 +74,7 @@ fn each_switch_is_told_once_it_is_carried_out() -> Scenario {
     let uplinks = [UplinkSpec::veth("cable"), UplinkSpec::tun("lte")];
     let lab = Lab::builder().uplinks(uplinks).build()?;
     let program = script(&lab, "on-switch", REPORT)?;
-    let agent = start(&lab, &[&program.to_string_lossy()], "30s")?;
+    let agent = start(&lab, &[&program.to_string_lossy()], PATIENT)?;
     let told = |count| wait_for_file(&lab, "told", |text| text.lines().count() == count);
     told(2)?;
     let fault = lab.uplink("cable").blackhole()?;
@@ -184,7 +184,7 @@ fn a_service_is_restarted_on_the_new_uplink() -> Scenario {
         lab.host().namespace().run(connect).is_ok()
     };
     let (cable, lte) = (lab.uplink("cable").host_v4(), lab.uplink("lte").host_v4());
-    let mut agent = start(&lab, &[&program.to_string_lossy()], "30s")?;
+    let mut agent = start(&lab, &[&program.to_string_lossy()], PATIENT)?;
     wait_until("the service is on cable", SOON, || serves(cable))?;
     assert!(!serves(lte));
     let first = wait_for_file(&lab, "pid", |pid| !pid.is_empty())?;

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Result, ensure};
 use failover_lab::{Lab, Scenario, UplinkSpec, agent_path};
 
-use super::support::{Everything, Outcome, TIMEOUT, config, run, start};
+use super::support::{Everything, Outcome, TIMEOUT, run, start};
 
 const DOCUMENT: &str = include_str!("../../../docs/configuration.md");
 
@@ -160,9 +160,9 @@ fn a_second_agent_on_the_same_directory_is_refused() -> Scenario {
     lab.host()
         .namespace()
         .ip_batch("route add default via 10.64.3.1 dev sat metric 900")?;
-    let agent = start(&lab, "")?;
+    let agent = start(&lab)?;
     let before = Everything::of(&lab)?;
-    let path = lab.write_config(&config(&lab, ""))?;
+    let path = lab.write_config(&lab.agent_config().quick())?;
     let outcome = run(&lab, &["run", "--config", &path.to_string_lossy()])?;
     let pid = format!("process {}", agent.pid());
     let run_dir = lab.agent_dirs().run.to_string_lossy();

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use failover_lab::{AgentProcess, Lab, Scenario, WallClock, wait_for};
 use failover_tests::scene::{
-    BLUR, PROBE, SOON, ensure_times,
+    BLUR, SOON, ensure_times,
     json::{uplink, wait_active, wait_health},
     time,
 };
@@ -25,7 +25,7 @@ fn what_happened_before_the_clock_was_set_has_the_right_time_and_the_next_failov
     let mut clock = WallClock::new(&lab)?;
     clock.set(-300 * DAY)?;
     let begin = Instant::now();
-    let agent = lab.start_agent_by(&clock, &lab.config(PROBE))?;
+    let agent = lab.start_agent_by(&clock, &lab.agent_config().quick())?;
     ensure_times(&wait_active(&agent, "cable")?, &clock, begin)?;
     // It becomes right, is set back, and is far ahead.
     for (set, name, other) in [
@@ -62,7 +62,7 @@ fn a_drill_lasts_as_long_as_was_said_over_a_restart_and_a_crash_after_the_clock_
     let lab = Lab::builder().build()?;
     let mut clock = WallClock::new(&lab)?;
     let begin = Instant::now();
-    let config = lab.config(PROBE);
+    let config = lab.agent_config().quick();
     let mut agent = lab.start_agent_by(&clock, &config)?;
     wait_active(&agent, "cable")?;
     agent.verb(&["drill", "cable", "--for", "1h"])?;

@@ -11,7 +11,7 @@ use failover_tests::scene::{
 };
 use nix::sys::signal::Signal;
 
-use super::support::{Everything, start};
+use super::support::{Everything, start_with};
 
 #[test]
 #[ignore = "needs root"]
@@ -20,7 +20,7 @@ fn a_failover_and_a_failback_with_clsact() -> Scenario {
         .uplinks([UplinkSpec::veth("cable"), UplinkSpec::tun("lte")])
         .build()?;
     let before = Everything::of(&lab)?;
-    let mut agent = start(&lab, "[datapath]\nattach = \"clsact\"")?;
+    let mut agent = start_with(&lab, &lab.agent_config().quick().attach("clsact"))?;
     let during = lab.host().snapshot()?;
     assert_eq!(during.lines_with("tcx "), [""; 0]);
     for (program, count) in [("uplink_egress", 2), ("uplink_ingress", 2)] {

@@ -12,10 +12,10 @@ use failover_tests::scene::{
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::support::start;
+use super::support::start_with;
 
 /// Keeps the gates closed while the agent is stopped.
-const LONG_LEASE: &str = "[cutoff]\nlease = \"1h\"";
+const LONG_LEASE: Duration = Duration::from_hours(1);
 
 /// Counters that only grow.
 const NAMES: [&str; 7] = [
@@ -107,7 +107,7 @@ fn quiet_lab() -> Result<Lab> {
 #[ignore = "needs root"]
 fn bpftool_shows_exactly_what_a_capture_at_the_other_end_saw() -> Scenario {
     let lab = quiet_lab()?;
-    let agent = start(&lab, LONG_LEASE)?;
+    let agent = start_with(&lab, &lab.agent_config().quick().lease(LONG_LEASE))?;
     // No probes: what flows is ours alone.
     agent.signal(Signal::SIGSTOP)?;
     let before = wait_quiet(&lab)?;

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use failover_lab::{Lab, Scenario, agent_path, wait_until};
 use failover_tests::scene::{SOON, json::wait_active};
 
-use super::support::{Outcome, TIMEOUT, config, run, start};
+use super::support::{Outcome, TIMEOUT, run, start};
 
 /// Ends a program that a test has left running.
 struct Held(Child);
@@ -40,11 +40,11 @@ fn hold_as_nobody(path: &std::path::Path) -> Result<Held> {
 #[ignore = "needs root"]
 fn a_second_agent_in_the_namespace_is_refused() -> Scenario {
     let lab = Lab::builder().build()?;
-    let mut first = start(&lab, "")?;
+    let mut first = start(&lab)?;
     let dirs = lab.agent_dirs();
     let (run_dir, other) = (&dirs.run, dirs.scratch.join("other"));
     let bpf = dirs.bpf.with_file_name("other");
-    let path = lab.write_config(&config(&lab, ""))?;
+    let path = lab.write_config(&lab.agent_config().quick())?;
     let second = |verb: &[&str]| -> Result<Outcome> {
         let mut command = lab.host().namespace().command("timeout");
         let command = command.args(TIMEOUT).arg(agent_path()?).args(verb);
@@ -101,7 +101,7 @@ fn no_other_user_can_keep_an_agent_from_starting() -> Scenario {
         let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
         locks.contains(&format!(":{inode} "))
     })?;
-    let mut agent = start(&lab, "")?;
+    let mut agent = start(&lab)?;
     assert!(before.0.try_wait()?.is_none(), "it still holds it");
     assert_eq!(fs::metadata(&file)?.mode() & 0o777, 0o600);
     // While the agent runs, and after a crash, there is nothing that it could wait for.
@@ -110,7 +110,7 @@ fn no_other_user_can_keep_an_agent_from_starting() -> Scenario {
     agent.kill9()?;
     let mut after = hold_as_nobody(&file)?;
     assert!(!after.0.wait()?.success());
-    let agent = lab.start_agent(&config(&lab, ""))?;
+    let agent = lab.start_agent(&lab.agent_config().quick())?;
     wait_active(&agent, "cable")?;
     Ok(())
 }

@@ -7,7 +7,7 @@ use failover_lab::{AgentProcess, Lab, LogLine, Scenario, TARGET_V4, agent_path, 
 use failover_tests::scene::{SOON, json::wait_active, wait_sent};
 use nix::sys::signal::Signal;
 
-use super::support::{config, start};
+use super::support::start;
 
 fn text<'a>(line: &'a LogLine, field: &str) -> &'a str {
     line.field(field)
@@ -23,7 +23,7 @@ fn number(line: &LogLine, field: &str) -> Option<u64> {
 #[ignore = "needs root"]
 fn a_failover_is_told_step_by_step() -> Scenario {
     let lab = Lab::builder().build()?;
-    let mut agent = start(&lab, "")?;
+    let mut agent = start(&lab)?;
     let fault = lab.uplink("cable").blackhole()?;
     wait_active(&agent, "lte")?;
     // A packet for the gate to cut.
@@ -114,7 +114,7 @@ fn a_failover_is_told_step_by_step() -> Scenario {
 fn log_of(lab: &Lab, script: &str) -> Result<Vec<LogLine>> {
     // The last two of the flags that the laboratory adds choose JSON.
     let script = format!("AGENT=\"$0 run --config $1 $2 $3 $4 $5 $6 $7\"\n{script}");
-    let config = lab.write_config(&config(lab, ""))?;
+    let config = lab.write_config(&lab.agent_config().quick())?;
     let mut agent = AgentProcess::spawn(
         Path::new("/bin/sh"),
         lab.host().namespace(),

@@ -16,7 +16,7 @@ use failover_tests::scene::{
 use nix::{net::if_::if_nametoindex, sys::signal::Signal};
 use serde_json::Value;
 
-use super::support::{Everything, run, start};
+use super::support::{Everything, run, start, start_with};
 
 /// Somebody else's TCX programs on an interface, which count: as programs with pins of their own, ours will do.
 struct Stranger {
@@ -53,7 +53,7 @@ fn tcx_programs_of_others_run_before_and_after_ours() -> Scenario {
     let lab = Lab::builder().build()?;
     let after = Stranger::attach(&lab, "cable", "after")?;
     let after_gate = Stranger::attach(&lab, "lte", "after-gate")?;
-    let mut agent = start(&lab, "")?;
+    let mut agent = start(&lab)?;
     let before = Stranger::attach(&lab, "cable", "before")?;
     let before_gate = Stranger::attach(&lab, "lte", "before-gate")?;
     let all = lab.host().snapshot()?;
@@ -138,8 +138,7 @@ fn clsact_filters_of_others_keep_counting() -> Scenario {
     }
     let before = Everything::of(&lab)?;
     for attach in ["tcx", "clsact"] {
-        let tables = format!("[datapath]\nattach = \"{attach}\"");
-        let mut agent = start(&lab, &tables)?;
+        let mut agent = start_with(&lab, &lab.agent_config().quick().attach(attach))?;
         let counts = |direction| filtered(host, "cable", direction);
         let then = [counts("egress")?, counts("ingress")?];
         let gated = filtered(host, "lte", "egress")?;
@@ -180,8 +179,8 @@ fn clsact_filters_of_others_keep_counting() -> Scenario {
 fn two_agents_in_two_namespaces_do_not_meet() -> Scenario {
     // Interface names, and most likely indexes, are the same in both.
     let labs = [Lab::builder().build()?, Lab::builder().build()?];
-    let mut first = start(&labs[0], "")?;
-    let second = start(&labs[1], "")?;
+    let mut first = start(&labs[0])?;
+    let second = start(&labs[1])?;
     let stream = labs[1].host().udp_stream(TARGET_V4).start()?;
     stream.wait_for_echo_by("cable", Instant::now(), SOON)?;
     let _fault = labs[0].uplink("cable").blackhole()?;

@@ -22,7 +22,7 @@ use nix::{
 };
 use serde_json::Value;
 
-use super::support::{Everything, config, run, set_foreign_route, start};
+use super::support::{Everything, run, set_foreign_route, start};
 
 /// Who reads the log.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +37,7 @@ enum Reader {
 
 /// Starts an agent whose standard error is `log`.
 fn start_logging_to(lab: &Lab, log: &Path) -> Result<AgentProcess> {
-    let path = lab.write_config(&config(lab, ""))?;
+    let path = lab.write_config(&lab.agent_config().quick())?;
     let script = format!("exec \"$0\" run --config \"$@\" 2>{}", log.display());
     AgentProcess::spawn(
         Path::new("/bin/sh"),
@@ -130,8 +130,8 @@ fn a_log_that_nobody_reads_keeps_nothing_from_happening() -> Scenario {
 #[ignore = "needs root"]
 fn verbs_whose_reader_hangs_up_end_quietly() -> Scenario {
     let lab = Lab::builder().build()?;
-    let agent = start(&lab, "")?;
-    let config = lab.write_config(&config(&lab, ""))?;
+    let agent = start(&lab)?;
+    let config = lab.write_config(&lab.agent_config().quick())?;
     let config = config.to_string_lossy();
     let run_to = |arguments: &[&str], stdout: Stdio| -> Result<std::process::Output> {
         let mut command = lab.host().namespace().command(agent_path()?);
@@ -185,7 +185,7 @@ fn verbs_whose_reader_hangs_up_end_quietly() -> Scenario {
 #[ignore = "needs root"]
 fn packets_of_others_do_not_fill_the_log() -> Scenario {
     let lab = Lab::builder().build()?;
-    let agent = start(&lab, "")?;
+    let agent = start(&lab)?;
     wait_active(&agent, "cable")?;
     agent.wait_for_status("lte's gate as closed", SOON, |status| {
         uplink(status, "lte")["gate"] == "closed"

@@ -13,7 +13,7 @@ use failover_tests::scene::{
 };
 use nix::sys::signal::Signal;
 
-use super::support::{Everything, config, start};
+use super::support::{Everything, start, start_with};
 
 /// A host behind `lte` that no probe asks.
 fn beyond() -> std::net::IpAddr {
@@ -50,7 +50,7 @@ fn programs_that_others_remove_are_put_back() -> Scenario {
         let lab = Lab::builder().build()?;
         let host = lab.host().namespace();
         let before = Everything::of(&lab)?;
-        let agent = start(&lab, &format!("[datapath]\nattach = \"{attach}\""))?;
+        let agent = start_with(&lab, &lab.agent_config().quick().attach(attach))?;
         wait_for_cuts(&lab, &agent)?;
         let bpf = lab.agent_dirs().bpf.display().to_string();
         let lte = ifindex(&lab, "lte")?;
@@ -99,7 +99,7 @@ fn an_ingress_qdisc_keeps_programs_away_and_nothing_else() -> Scenario {
     let host = lab.host().namespace();
     host.exec("tc", &["qdisc", "add", "dev", "lte", "ingress"])?;
     let before = Everything::of(&lab)?;
-    let agent = lab.start_agent(&config(&lab, "[datapath]\nattach = \"clsact\""))?;
+    let agent = lab.start_agent(&lab.agent_config().quick().attach("clsact"))?;
     wait_for_active(&agent, "cable")?;
     let now = wait_for_health(&agent, "lte", Family::V4, Health::Up)?;
     let lte = uplink(&now, "lte");
@@ -157,7 +157,7 @@ fn dress(lab: &Lab, name: &str) -> Result<()> {
 fn an_interface_that_comes_back_has_its_gates_again() -> Scenario {
     let lab = Lab::builder().build()?;
     let host = lab.host().namespace();
-    let mut agent = start(&lab, "")?;
+    let mut agent = start(&lab)?;
     wait_for_cuts(&lab, &agent)?;
 
     // Out to another network namespace and back, between two looks of the agent's.
@@ -192,7 +192,7 @@ fn an_interface_that_comes_back_has_its_gates_again() -> Scenario {
     agent.kill9()?;
     host.ip_batch("link set cable down\nlink set cable up")?;
     dress(&lab, "cable")?;
-    let agent = start(&lab, "")?;
+    let agent = start(&lab)?;
     wait_for_cuts(&lab, &agent)?;
     assert!(lab.host().ping(beyond(), SOON)?.is_some());
     stop(agent)?;
@@ -204,7 +204,7 @@ fn an_interface_that_comes_back_has_its_gates_again() -> Scenario {
 fn gates_that_were_closed_in_favour_of_nobody_open_at_the_start() -> Scenario {
     let lab = Lab::builder().build()?;
     let host = lab.host().namespace();
-    let mut agent = start(&lab, "")?;
+    let mut agent = start(&lab)?;
     wait_for_cuts(&lab, &agent)?;
     agent.kill9()?;
     // Nothing of its routes is left, and no uplink can be proven: the targets do not answer, all else does.
@@ -224,7 +224,7 @@ fn gates_that_were_closed_in_favour_of_nobody_open_at_the_start() -> Scenario {
             ),
         ],
     )?;
-    let agent = lab.start_agent(&config(&lab, ""))?;
+    let agent = lab.start_agent(&lab.agent_config().quick())?;
     // Long before anything is known of the uplinks, and long before the lease would have been past.
     let now = status(&agent)?;
     assert_eq!(now.active, None);

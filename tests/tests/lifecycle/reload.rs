@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use failover_lab::{AgentProcess, Lab, Scenario, TARGET_V4, UplinkSpec, wait_until};
+use failover_lab::{AgentConfig, AgentProcess, Lab, Scenario, TARGET_V4, UplinkSpec, wait_until};
 use failover_policy::Family;
 use failover_tests::scene::{
-    OURS, PROBE, SOON, default_routes,
+    OURS, SOON, default_routes,
     json::{counter, uplink, wait_active},
     stop, wait_sent,
 };
@@ -16,12 +16,8 @@ use serde_json::Value;
 use super::support::run;
 
 /// A configuration with these uplinks, in this order.
-fn config(uplinks: &[&str], tables: &str) -> String {
-    let uplinks = uplinks.iter();
-    let uplinks: String = uplinks
-        .map(|name| format!("[[uplink]]\ninterface = \"{name}\"\n"))
-        .collect();
-    format!("[probe]\n{PROBE}\n{tables}\n{uplinks}")
+fn config(uplinks: &[&str]) -> AgentConfig {
+    AgentConfig::of(uplinks.iter().copied()).quick()
 }
 
 /// The kernel's rules and own tables of an uplink, as `ip` prints them.
@@ -64,7 +60,7 @@ fn an_added_uplink_disturbs_nobody_and_can_be_removed_again() -> Scenario {
             "lte".into(),
         ])
         .build()?;
-    let agent = lab.start_agent(&config(&["cable", "lte"], ""))?;
+    let agent = lab.start_agent(&config(&["cable", "lte"]))?;
     let before = wait_active(&agent, "cable")?;
     let routing = [own_routing(&lab, "cable")?, own_routing(&lab, "lte")?];
     assert!(routing.iter().all(|lines| lines.len() >= 4), "{routing:?}");
@@ -73,7 +69,7 @@ fn an_added_uplink_disturbs_nobody_and_can_be_removed_again() -> Scenario {
     let steady = lab.host().udp_stream(TARGET_V4).start()?;
     wait_sent(&steady, 20)?;
 
-    lab.write_config(&config(&["cable", "dsl", "lte"], ""))?;
+    lab.write_config(&config(&["cable", "dsl", "lte"]))?;
     assert_eq!(agent.verb(&["reload"])?.trim(), "reloaded: added dsl");
     let status = agent.wait_for_status("dsl Up behind its gate", SOON, |status| {
         let dsl = status["uplinks"].as_array().into_iter().flatten();
@@ -107,7 +103,7 @@ fn an_added_uplink_disturbs_nobody_and_can_be_removed_again() -> Scenario {
         assert!(!probed, "a probe was lost by the reload: {}", line.text);
     }
 
-    lab.write_config(&config(&["cable", "lte"], ""))?;
+    lab.write_config(&config(&["cable", "lte"]))?;
     assert_eq!(agent.verb(&["reload"])?.trim(), "reloaded: removed dsl");
     let status = wait_active(&agent, "cable")?;
     assert_eq!(uplinks(&status).count(), 2);
@@ -129,21 +125,21 @@ fn uplinks(status: &Value) -> impl Iterator<Item = &Value> {
 #[ignore = "needs root"]
 fn a_bad_file_is_refused_whole_and_the_old_one_goes_on() -> Scenario {
     let lab = Lab::builder().build()?;
-    let good = config(&["cable", "lte"], "");
+    let good = config(&["cable", "lte"]);
     let agent = lab.start_agent(&good)?;
     wait_active(&agent, "cable")?;
     let kernel = lab.host().snapshot()?;
     let bad = [
         // Half of it could have been taken over.
         (
-            format!("{}\nfall = 0\n", config(&["lte", "cable"], "")),
+            format!("{}fall = 0\n", config(&["lte", "cable"])),
             "agent.toml:",
         ),
         (
-            config(&["lte", "cable"], "[route]\ntable = 900"),
+            config(&["lte", "cable"]).table(900).to_string(),
             "route.table",
         ),
-        (config(&["lte"], ""), "at least 2 uplinks"),
+        (config(&["lte"]).to_string(), "at least 2 uplinks"),
     ];
     for (text, told) in bad {
         lab.write_config(&text)?;
@@ -191,21 +187,19 @@ fn an_agent_without_a_file_has_nothing_to_reload() -> Scenario {
 #[ignore = "needs root"]
 fn new_thresholds_preferences_and_modes_take_effect() -> Scenario {
     let lab = Lab::builder().build()?;
-    let hold = |hold: &str| {
-        config(&["cable", "lte"], "").replace("[probe]\n", &format!("[probe]\nhold = \"{hold}\"\n"))
-    };
-    let agent = lab.start_agent(&hold("1h"))?;
+    let both = config(&["cable", "lte"]);
+    let agent = lab.start_agent(&both.clone().hold(Duration::from_hours(1)))?;
     wait_active(&agent, "cable")?;
     let fault = lab.uplink("cable").blackhole()?;
     wait_active(&agent, "lte")?;
     fault.repair()?;
     agent.wait_for_line("the hold time", SOON, |line| line.field("hold_s").is_some())?;
-    lab.write_config(&hold("0s"))?;
+    lab.write_config(&both.hold(Duration::ZERO))?;
     agent.signal(Signal::SIGHUP)?;
     wait_active(&agent, "cable")?;
 
     // The other way round, and nothing is cut any more.
-    lab.write_config(&config(&["lte", "cable"], "[cutoff]\nmode = \"off\""))?;
+    lab.write_config(&config(&["lte", "cable"]).mode("off"))?;
     let said = agent.verb(&["reload"])?;
     assert_eq!(
         said.trim(),
@@ -223,10 +217,10 @@ fn new_thresholds_preferences_and_modes_take_effect() -> Scenario {
 #[ignore = "needs root"]
 fn a_removed_uplink_gets_its_routes_back() -> Scenario {
     let lab = Lab::builder().uplinks(["cable", "dsl", "lte"]).build()?;
-    let agent = lab.start_agent(&config(&["cable", "dsl", "lte"], ""))?;
+    let agent = lab.start_agent(&config(&["cable", "dsl", "lte"]))?;
     wait_active(&agent, "cable")?;
     assert_eq!(foreign_routes(&lab, "lte")?, [""; 0], "displaced");
-    lab.write_config(&config(&["cable", "dsl"], ""))?;
+    lab.write_config(&config(&["cable", "dsl"]))?;
     agent.verb(&["reload"])?;
     assert_eq!(foreign_routes(&lab, "lte")?, ["dhcp", "ra"]);
     assert_eq!(foreign_routes(&lab, "cable")?, [""; 0], "still displaced");
@@ -238,11 +232,11 @@ fn a_removed_uplink_gets_its_routes_back() -> Scenario {
 #[ignore = "needs root"]
 fn the_active_uplink_can_be_removed() -> Scenario {
     let lab = Lab::builder().uplinks(["cable", "dsl", "lte"]).build()?;
-    let agent = lab.start_agent(&config(&["cable", "dsl", "lte"], ""))?;
+    let agent = lab.start_agent(&config(&["cable", "dsl", "lte"]))?;
     wait_active(&agent, "cable")?;
     let steady = lab.host().udp_stream(TARGET_V4).start()?;
     wait_sent(&steady, 20)?;
-    lab.write_config(&config(&["dsl", "lte"], ""))?;
+    lab.write_config(&config(&["dsl", "lte"]))?;
     agent.verb(&["reload"])?;
     wait_active(&agent, "dsl")?;
     assert_eq!(

@@ -3,7 +3,7 @@
 use failover_lab::{Lab, Scenario, TARGET_V4};
 use failover_tests::scene::{SOON, json::wait_active};
 
-use super::support::{Everything, run, set_foreign_route, start};
+use super::support::{Everything, run, set_foreign_route, start, start_with};
 
 #[test]
 #[ignore = "needs root"]
@@ -12,7 +12,7 @@ fn a_reset_after_kill_9_leaves_everything_as_it_was() -> Scenario {
     set_foreign_route(&lab)?;
     let before = Everything::of(&lab)?;
     for attach in ["auto", "clsact"] {
-        let mut agent = start(&lab, &format!("[datapath]\nattach = \"{attach}\""))?;
+        let mut agent = start_with(&lab, &lab.agent_config().quick().attach(attach))?;
         if attach == "clsact" {
             let fault = lab.uplink("cable").blackhole()?;
             wait_active(&agent, "lte")?;
@@ -42,7 +42,7 @@ fn a_reset_after_kill_9_leaves_everything_as_it_was() -> Scenario {
 #[ignore = "needs root"]
 fn a_running_agent_is_not_reset() -> Scenario {
     let lab = Lab::builder().build()?;
-    let agent = start(&lab, "")?;
+    let agent = start(&lab)?;
     let running = Everything::of(&lab)?;
     let reset = run(&lab, &["reset"])?;
     assert_eq!(reset.code, Some(21), "{reset:?}");

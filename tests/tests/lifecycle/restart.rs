@@ -9,16 +9,16 @@ use std::{
 use anyhow::{Context, Result};
 use failover_lab::{AgentProcess, Lab, Scenario, TARGET_V4, TARGETS_V4, agent_path};
 use failover_tests::scene::{
-    PROBE, SOON,
+    SOON,
     json::{counter, uplink, wait_active},
     wait_sent,
 };
 use serde_json::Value;
 
-use super::support::{Everything, config, run, set_foreign_route, start};
+use super::support::{Everything, run, set_foreign_route, start_with};
 
 /// Longer than any restart takes.
-const LONG_LEASE: &str = "[cutoff]\nlease = \"1m\"";
+const LONG_LEASE: Duration = Duration::from_mins(1);
 
 const COUNTERS: [&str; 7] = [
     "tx_packets",
@@ -51,7 +51,7 @@ fn ensure_adopted(agent: &AgentProcess) -> Result<()> {
 #[ignore = "needs root"]
 fn a_restart_keeps_counters_gates_and_traffic() -> Scenario {
     let lab = Lab::builder().build()?;
-    let mut agent = start(&lab, LONG_LEASE)?;
+    let mut agent = start_with(&lab, &lab.agent_config().quick().lease(LONG_LEASE))?;
     let lte = lab.uplink("lte");
     let capture = lte.capture("udp", &lab.agent_dirs().scratch.join("lte.pcap"))?;
     let steady = lab.host().udp_stream(TARGET_V4).start()?;
@@ -68,7 +68,7 @@ fn a_restart_keeps_counters_gates_and_traffic() -> Scenario {
         let programs = lab.host().snapshot()?.lines_with("tcx ").len();
         assert_eq!(programs, 4, "the programs of the dead agent still run");
         wait_sent(&forced, 50)?;
-        let path = lab.write_config(&config(&lab, LONG_LEASE))?;
+        let path = lab.write_config(&lab.agent_config().quick().lease(LONG_LEASE))?;
         let next = lab.spawn_agent(&["run", "--config", &path.to_string_lossy()])?;
         ensure_adopted(&next)?;
         let status = wait_active(&next, "cable")?;
@@ -98,12 +98,12 @@ fn a_restart_keeps_counters_gates_and_traffic() -> Scenario {
 #[ignore = "needs root"]
 fn a_restart_after_a_failover_stays_where_it_is() -> Scenario {
     let lab = Lab::builder().build()?;
-    let mut agent = start(&lab, LONG_LEASE)?;
+    let mut agent = start_with(&lab, &lab.agent_config().quick().lease(LONG_LEASE))?;
     let fault = lab.uplink("cable").blackhole()?;
     let before = wait_active(&agent, "lte")?;
     agent.kill9()?;
     let routes = Everything::of(&lab)?;
-    let agent = lab.start_agent(&config(&lab, LONG_LEASE))?;
+    let agent = lab.start_agent(&lab.agent_config().quick().lease(LONG_LEASE))?;
     ensure_adopted(&agent)?;
     // From the first moment on, before any round could tell.
     let first = agent.status_json()?;
@@ -144,7 +144,7 @@ fn a_restart_after_a_failover_stays_where_it_is() -> Scenario {
 fn a_dead_agents_gate_opens_when_its_lease_is_past() -> Scenario {
     const LEASE: Duration = Duration::from_secs(1);
     let lab = Lab::builder().build()?;
-    let mut agent = start(&lab, "[cutoff]\nlease = \"1s\"")?;
+    let mut agent = start_with(&lab, &lab.agent_config().quick().lease(LEASE))?;
     let lte = lab.uplink("lte");
     let forced = lab
         .host()
@@ -172,7 +172,7 @@ fn a_dead_agents_gate_opens_when_its_lease_is_past() -> Scenario {
 #[ignore = "needs root"]
 fn the_program_is_started_anew_in_place() -> Scenario {
     let lab = Lab::builder().build()?;
-    let agent = start(&lab, LONG_LEASE)?;
+    let agent = start_with(&lab, &lab.agent_config().quick().lease(LONG_LEASE))?;
     let _fault = lab.uplink("cable").blackhole()?;
     let before = wait_active(&agent, "lte")?;
     let steady = lab.host().udp_stream(TARGET_V4).start()?;
@@ -223,8 +223,7 @@ fn the_program_is_started_anew_in_place() -> Scenario {
 fn an_uplink_that_was_down_is_not_preferred_because_of_a_restart() -> Scenario {
     let lab = Lab::builder().build()?;
     // It comes back, but is not trusted again for a long time.
-    let patient = format!("{PROBE}\nrise = 1000").replace("\nrise = 2", "");
-    let config = format!("{}{LONG_LEASE}\n", lab.config(&patient));
+    let config = lab.agent_config().quick().rise(1000).lease(LONG_LEASE);
     let mut agent = lab.start_agent(&config)?;
     wait_active(&agent, "cable")?;
     let fault = lab.uplink("cable").blackhole()?;
@@ -247,7 +246,7 @@ fn an_uplink_that_was_down_is_not_preferred_because_of_a_restart() -> Scenario {
 #[ignore = "needs root"]
 fn what_was_chosen_by_hand_stays_chosen_over_a_restart() -> Scenario {
     let lab = Lab::builder().build()?;
-    let agent = start(&lab, LONG_LEASE)?;
+    let agent = start_with(&lab, &lab.agent_config().quick().lease(LONG_LEASE))?;
     agent.verb(&["switch", "lte"])?;
     wait_active(&agent, "lte")?;
     agent.verb(&["restart"])?;
@@ -274,8 +273,8 @@ fn a_restart_that_cannot_succeed_is_refused_or_leaves_nothing() -> Scenario {
     let before = Everything::of(&lab)?;
     let program = lab.agent_dirs().scratch.join("agent");
     fs::copy(agent_path()?, &program)?;
-    let text = config(&lab, LONG_LEASE);
-    let file = lab.write_config(&text)?;
+    let config = lab.agent_config().quick().lease(LONG_LEASE);
+    let file = lab.write_config(&config)?;
     let mut agent = AgentProcess::spawn(
         &program,
         lab.host().namespace(),
@@ -284,7 +283,10 @@ fn a_restart_that_cannot_succeed_is_refused_or_leaves_nothing() -> Scenario {
     )?;
     wait_active(&agent, "cable")?;
     // No gateway of cable's: a start would end with exit code 18.
-    let wrong = text.replacen("[[uplink]]", "[[uplink]]\ngateway = \"10.64.9.9\"", 1);
+    let wrong = config
+        .clone()
+        .uplink("cable", |cable| cable.gateway("10.64.9.9"));
+    let wrong = wrong.to_string();
     fs::write(&file, &wrong)?;
     let refused = run(&lab, &["restart"])?;
     assert_eq!(refused.code, Some(27), "{refused:?}");
@@ -292,7 +294,7 @@ fn a_restart_that_cannot_succeed_is_refused_or_leaves_nothing() -> Scenario {
     wait_active(&agent, "cable")?;
 
     // The new program finds what nobody could know before.
-    fs::write(&file, &text)?;
+    fs::write(&file, config.to_string())?;
     let late = lab.agent_dirs().scratch.join("late.toml");
     fs::write(&late, &wrong)?;
     let script = format!(
@@ -324,7 +326,7 @@ fn a_program_that_cannot_be_executed_leaves_nothing_behind() -> Scenario {
     let dirs = lab.agent_dirs();
     let program = dirs.scratch.join("program");
     fs::copy(agent_path()?, &program)?;
-    let file = lab.write_config(&config(&lab, LONG_LEASE))?;
+    let file = lab.write_config(&lab.agent_config().quick().lease(LONG_LEASE))?;
     let arguments = ["run", "--config", &file.to_string_lossy()];
     let mut agent = AgentProcess::spawn(&program, lab.host().namespace(), &arguments, dirs)?;
     wait_active(&agent, "cable")?;

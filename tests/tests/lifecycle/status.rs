@@ -5,12 +5,12 @@ use std::fs;
 use anyhow::{Context, Result};
 use failover_lab::{Lab, Scenario, UplinkSpec};
 use failover_tests::scene::{
-    PROBE, SOON,
+    SOON,
     json::{uplink, wait_active},
 };
 use serde_json::Value;
 
-use super::support::{run, start};
+use super::support::{run, start, start_with};
 
 const DOCUMENT: &str = include_str!("../../../docs/configuration.md");
 
@@ -54,7 +54,9 @@ fn status_is_as_documented_for_programs_and_for_people() -> Scenario {
     let lab = Lab::builder()
         .uplinks([UplinkSpec::veth("cable"), UplinkSpec::tun("lte")])
         .build()?;
-    let agent = start(&lab, "metered = true")?;
+    let config = lab.agent_config().quick();
+    let config = config.uplink("lte", |lte| lte.metered(true));
+    let agent = start_with(&lab, &config)?;
     let fault = lab.uplink("cable").blackhole()?;
     wait_active(&agent, "lte")?;
     let status = agent.status_json()?;
@@ -118,7 +120,7 @@ fn status_without_an_agent_says_so_in_one_line() -> Scenario {
         assert_eq!(outcome.stderr.lines().count(), 1, "{outcome:?}");
         assert!(outcome.stderr.contains("failover-agent run"), "{outcome:?}");
     }
-    let mut agent = start(&lab, "")?;
+    let mut agent = start(&lab)?;
     assert_eq!(run(&lab, &["status"])?.code, Some(0));
     agent.kill9()?;
     agent.wait_exit(SOON)?;
@@ -134,7 +136,7 @@ fn status_without_an_agent_says_so_in_one_line() -> Scenario {
 #[ignore = "needs root"]
 fn check_prints_the_effective_configuration_or_what_is_wrong() -> Scenario {
     let lab = Lab::builder().build()?;
-    let path = lab.write_config(&lab.config(PROBE))?;
+    let path = lab.write_config(&lab.agent_config().quick())?;
     let path = path.to_string_lossy();
     let good = run(&lab, &["check", "--config", &path])?;
     assert_eq!((good.code, good.stderr.as_str()), (Some(0), ""));
@@ -151,7 +153,7 @@ fn check_prints_the_effective_configuration_or_what_is_wrong() -> Scenario {
     let again = run(&lab, &["check", "--config", &path])?;
     assert_eq!((again.code, &again.stdout), (Some(0), &good.stdout));
 
-    lab.write_config(&lab.config("fal = 3"))?;
+    lab.write_config(&format!("[probe]\nfal = 3\n{}", lab.agent_config()))?;
     let bad = run(&lab, &["check", "--config", &path])?;
     assert_eq!((bad.code, bad.stdout.as_str()), (Some(11), ""));
     let expected = "agent.toml:2:1: unknown key `fal` in [probe]: did you mean `fall`?\n";

@@ -19,7 +19,7 @@ use failover_tests::scene::{
 };
 use nix::sys::signal::Signal;
 
-use super::support::{Everything, config, run, set_foreign_route, start};
+use super::support::{Everything, run, set_foreign_route, start, start_with};
 
 #[test]
 #[ignore = "needs root"]
@@ -30,7 +30,7 @@ fn a_stop_gives_back_exactly_what_was_displaced() -> Scenario {
     set_foreign_route(&lab)?;
     let before = Everything::of(&lab)?;
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
-        let mut agent = start(&lab, "")?;
+        let mut agent = start(&lab)?;
         if signal == Signal::SIGINT {
             // Once more, after a failover.
             let fault = lab.uplink("cable").blackhole()?;
@@ -71,7 +71,7 @@ fn more_signals_during_the_clean_up_do_not_make_it_worse() -> Scenario {
         [Signal::SIGTERM, Signal::SIGINT],
         [Signal::SIGTERM, Signal::SIGTERM],
     ] {
-        let mut agent = start(&lab, "")?;
+        let mut agent = start(&lab)?;
         for signal in signals.into_iter().cycle().take(60) {
             // A process that has ended but was not waited for takes signals, too.
             agent.signal(signal)?;
@@ -89,7 +89,7 @@ fn a_signal_in_the_middle_of_the_start_leaves_nothing_behind() -> Scenario {
     let lab = Lab::builder().build()?;
     set_foreign_route(&lab)?;
     let before = Everything::of(&lab)?;
-    let path = lab.write_config(&config(&lab, ""))?;
+    let path = lab.write_config(&lab.agent_config().quick())?;
     let dirs = lab.agent_dirs();
     for early in [
         dirs.bpf.clone(),
@@ -127,7 +127,7 @@ fn connect(
 fn a_stop_refuses_no_new_connection() -> Scenario {
     let lab = Lab::builder().build()?;
     for attach in ["auto", "clsact"] {
-        let mut agent = start(&lab, &format!("[datapath]\nattach = \"{attach}\""))?;
+        let mut agent = start_with(&lab, &lab.agent_config().quick().attach(attach))?;
         agent.wait_for_status("lte as Up", SOON, |status| {
             uplink(status, "lte")["health"] == "Up"
         })?;
@@ -178,7 +178,7 @@ fn what_cannot_be_removed_is_told_after_all_the_rest_was() -> Scenario {
     let (links, mine) = (bpf.join("links"), bpf.join("links/not-the-agents"));
     // A directory of somebody else below the agent's own, which the agent cannot remove then.
     for stopped in [true, false] {
-        let mut agent = start(&lab, "")?;
+        let mut agent = start(&lab)?;
         fs::create_dir(&mine)?;
         let (code, told) = if stopped {
             agent.signal(Signal::SIGTERM)?;

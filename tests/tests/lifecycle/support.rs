@@ -3,20 +3,8 @@
 use std::process::{Output, Stdio};
 
 use anyhow::Result;
-use failover_lab::{AgentProcess, Lab, agent_path};
-pub(crate) use failover_tests::scene::Everything;
-use failover_tests::scene::{PROBE, json::wait_active};
-
-/// Starts an agent with `tables` after its `[probe]` and `[[uplink]]` tables, and waits until it has chosen the first uplink.
-pub(crate) fn start(lab: &Lab, tables: &str) -> Result<AgentProcess> {
-    let agent = lab.start_agent(&config(lab, tables))?;
-    wait_active(&agent, lab.uplinks()[0].name())?;
-    Ok(agent)
-}
-
-pub(crate) fn config(lab: &Lab, tables: &str) -> String {
-    format!("{}{tables}\n", lab.config(PROBE))
-}
+use failover_lab::{Lab, agent_path};
+pub(crate) use failover_tests::scene::{Everything, start, start_with};
 
 /// How one run of the agent ended.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use failover_lab::{Lab, Scenario};
+use failover_lab::{Lab, Scenario, TARGETS_V4};
 use serde_json::Value;
 
 use super::scene::*;
@@ -29,7 +29,7 @@ fn check_blind(agent: &failover_lab::AgentProcess, name: &str, words: &[&str]) -
 fn reverse_path_filtering_that_discards_the_answers() -> Scenario {
     let lab = Lab::builder().build()?;
     let host = lab.host().namespace();
-    let agent = lab.start_agent(&lab.config(PROBE))?;
+    let agent = lab.start_agent(&lab.agent_config().quick())?;
     wait_active(&agent, "cable", &[])?;
     host.set_sysctl("net/ipv4/conf/cable/rp_filter", "1")?;
     // Somebody's own route comes before our rules.
@@ -54,8 +54,9 @@ fn reverse_path_filtering_that_discards_the_answers() -> Scenario {
 fn a_firewall_that_refuses_probes_and_a_target_on_the_link() -> Scenario {
     let lab = Lab::builder().build()?;
     // The one that answers does not make up for the one that cannot be asked.
-    let targets = "targets = [\"192.0.2.1\", \"198.51.100.1\"]\nquorum = 2";
-    let agent = lab.start_agent(&lab.config(&format!("{targets}\n{QUICK}")))?;
+    let config = lab.agent_config().quick();
+    let config = config.targets([TARGETS_V4[0], TARGETS_V4[1]]).quorum(2);
+    let agent = lab.start_agent(&config)?;
     wait_active(&agent, "cable", &[])?;
     block(&lab, "192.0.2.1")?;
     let words = ["a firewall of this host", "let ICMP echo requests pass"];
@@ -86,12 +87,8 @@ fn the_first_round_and_the_only_one_are_explained_too() -> Scenario {
     let route = |verb| host.ip_batch(&format!("route {verb} 192.0.2.1 via 10.64.1.1 dev cable"));
     for fall in [3, 1] {
         route("add")?;
-        let config = lab
-            .config(&PROBE.replace("fall = 3", &format!("fall = {fall}")))
-            .replace(
-                "interface = \"lte\"\n",
-                &format!("interface = \"lte\"\nrecover = [{program:?}]\n"),
-            );
+        let config = lab.agent_config().quick().fall(fall);
+        let config = config.uplink("lte", |lte| lte.recover(&[&program.to_string_lossy()]));
         let mut agent = lab.start_agent(&config)?;
         let reason = |lte: &Value| lte["families"]["ipv4"]["reason"].to_string();
         let lte = wait_health(&agent, "lte", "Blind")?;
@@ -115,10 +112,8 @@ fn the_first_round_and_the_only_one_are_explained_too() -> Scenario {
 #[ignore = "needs root"]
 fn a_route_that_refuses_a_target_is_wanted() -> Scenario {
     let lab = Lab::builder().build()?;
-    let config = lab.config(PROBE).replace(
-        "interface = \"lte\"\n",
-        "interface = \"lte\"\ntargets = [\"198.51.100.1\"]\n",
-    );
+    let config = lab.agent_config().quick();
+    let config = config.uplink("lte", |lte| lte.targets([TARGETS_V4[1]]));
     let agent = lab.start_agent(&config)?;
     wait_active(&agent, "cable", &[])?;
     let ip = |lines| lab.host().namespace().ip_batch(lines);
@@ -141,8 +136,8 @@ fn oddities_of_this_host_do_not_hide_an_outage() -> Scenario {
     host.set_sysctl("net/ipv4/conf/cable/rp_filter", "1")?;
     host.ip_batch("route add 192.0.2.1 via 10.64.2.1 dev lte")?;
     block(&lab, "198.51.100.1")?;
-    let targets = "targets = [\"192.0.2.1\", \"198.51.100.1\", \"203.0.113.1\"]";
-    let agent = lab.start_agent(&lab.config(&format!("{targets}\n{QUICK}")))?;
+    let config = lab.agent_config().quick().targets(TARGETS_V4);
+    let agent = lab.start_agent(&config)?;
     wait_active(&agent, "cable", &[])?;
     let fault = lab.uplink("cable").blackhole()?;
     let line = agent.wait_for_line("the failover", SOON, |line| {

@@ -1,6 +1,6 @@
 //! One family is broken: the other one stays where it is.
 
-use failover_lab::{Lab, Scenario, TARGETS_V4, TARGETS_V6};
+use failover_lab::{Lab, Scenario, TARGET_V4, TARGET_V6, TARGETS_V4, TARGETS_V6};
 use serde_json::Value;
 
 use super::scene::*;
@@ -9,8 +9,8 @@ use super::scene::*;
 #[ignore = "needs root"]
 fn each_family_fails_over_alone() -> Scenario {
     let lab = Lab::builder().build()?;
-    let targets = "targets = [\"192.0.2.1\", \"2001:db8:f::1\"]";
-    let agent = lab.start_agent(&lab.config(&format!("{targets}\n{QUICK}")))?;
+    let config = lab.agent_config().quick();
+    let agent = lab.start_agent(&config.targets([TARGET_V4, TARGET_V6]))?;
     let cable = lab.uplink("cable");
     let state = |status: &Value, name: &str, family: &str| {
         let state = &uplink(status, name)["families"][family];

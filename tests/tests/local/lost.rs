@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use failover_lab::{Fault, Lab, Scenario};
+use failover_lab::{Fault, Lab, Scenario, TARGET_V4};
 
 use super::scene::*;
 
@@ -12,8 +12,9 @@ fn the_active_link_is_left_at_once() -> Scenario {
     let names = ["cable", "dsl", "fibre", "lte"];
     let lab = Lab::builder().uplinks(names).build()?;
     // By its probes it would notice after twenty seconds at best.
-    let slow = "targets = [\"192.0.2.1\"]\ninterval = \"10s\"\ntimeout = \"2s\"\nfall = 3";
-    let agent = lab.start_agent(&lab.config(slow))?;
+    let slow = lab.agent_config().targets([TARGET_V4]).fall(3);
+    let slow = slow.interval(Duration::from_secs(10));
+    let agent = lab.start_agent(&slow.timeout(Duration::from_secs(2)))?;
     wait_active(&agent, "cable", &[])?;
     let mut lost: Vec<(&str, Fault)> = Vec::new();
     for (number, next) in names.iter().enumerate().skip(1) {

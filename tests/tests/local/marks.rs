@@ -21,8 +21,8 @@ fn rewritten_marks_keep_no_failover_away() -> Scenario {
              }}"
         ))?;
         host.ip_batch("rule add fwmark 0x1 lookup 77 priority 100")?;
-        let targets = format!("targets = [\"{TARGET_V4}\", \"{TARGET_V6}\"]");
-        let mut agent = lab.start_agent(&lab.config(&format!("{targets}\n{QUICK}")))?;
+        let config = lab.agent_config().quick();
+        let mut agent = lab.start_agent(&config.targets([TARGET_V4, TARGET_V6]))?;
         wait_active(&agent, "cable", &[])?;
         let lte = |status: &serde_json::Value| uplink(status, "lte").clone();
         agent.wait_for_status("probes by the closed gate", SOON, |status| {
@@ -47,7 +47,7 @@ fn rewritten_marks_keep_no_failover_away() -> Scenario {
 fn probes_without_their_socket_make_an_uplink_blind() -> Scenario {
     let lab = Lab::builder().build()?;
     let host = lab.host().namespace();
-    let agent = lab.start_agent(&lab.config(PROBE))?;
+    let agent = lab.start_agent(&lab.agent_config().quick())?;
     wait_active(&agent, "cable", &[])?;
     // What goes on is a copy, which has no socket; the original gets no further than the gateway.
     host.nft(

@@ -2,7 +2,7 @@
 
 use std::{thread::sleep, time::Duration};
 
-use failover_lab::{Lab, Scenario};
+use failover_lab::{Lab, Scenario, TARGET_V4};
 
 use super::scene::*;
 
@@ -11,9 +11,9 @@ use super::scene::*;
 fn a_move_costs_no_round() -> Scenario {
     let lab = Lab::builder().build()?;
     // One lost round would be the end.
-    let probe =
-        "targets = [\"192.0.2.1\"]\ninterval = \"100ms\"\ntimeout = \"3s\"\nfall = 1\nrise = 1";
-    let agent = lab.start_agent(&lab.config(probe))?;
+    let config = lab.agent_config().targets([TARGET_V4]).fall(1).rise(1);
+    let config = config.interval(Duration::from_millis(100));
+    let agent = lab.start_agent(&config.timeout(Duration::from_secs(3)))?;
     wait_active(&agent, "cable", &[])?;
     // The old address is of no use any more, and the old gateway is gone. Some rounds are under way to nowhere when the new lease comes.
     let provider = lab.uplink("cable").provider();

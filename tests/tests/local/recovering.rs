@@ -7,6 +7,9 @@ use failover_lab::{Lab, Scenario};
 
 use super::scene::*;
 
+/// How soon a program is run again.
+const EVERY: Duration = Duration::from_secs(1);
+
 #[test]
 #[ignore = "needs root"]
 fn only_an_uplink_that_stays_down_is_recovered() -> Scenario {
@@ -16,12 +19,10 @@ fn only_an_uplink_that_stays_down_is_recovered() -> Scenario {
         "power-cycle",
         "echo \"$1 $UPLINK $INTERFACE $REASON\" >> $DIR/env; date +%s%3N >> $DIR/recoveries; echo 'cycling'",
     )?;
-    let recover = format!(
-        "interface = \"cable\"\nrecover = [{program:?}, \"port 3\"]\nrecover_interval = \"1s\"\n"
-    );
-    let config = lab
-        .config(PROBE)
-        .replace("interface = \"cable\"\n", &recover);
+    let program = program.to_string_lossy();
+    let config = lab.agent_config().quick().uplink("cable", |cable| {
+        cable.recover(&[&program, "port 3"]).recover_interval(EVERY)
+    });
     let agent = lab.start_agent(&config)?;
     wait_active(&agent, "cable", &[])?;
 
@@ -76,15 +77,9 @@ fn only_an_uplink_that_stays_down_is_recovered() -> Scenario {
 fn with_nowhere_to_go_it_is_recovered_too() -> Scenario {
     let lab = Lab::builder().build()?;
     let program = script(&lab, "power-cycle", "echo $UPLINK >> $DIR/$UPLINK")?;
-    let recover = |name: &str| {
-        let line = format!("interface = \"{name}\"\n");
-        let keys = format!("recover = [{program:?}]\nrecover_interval = \"1s\"\n");
-        (line.clone(), line + &keys)
-    };
-    let mut config = lab.config(PROBE);
-    for (old, new) in ["cable", "lte"].map(recover) {
-        config = config.replace(&old, &new);
-    }
+    let program = program.to_string_lossy();
+    let config = lab.agent_config().quick();
+    let config = config.each_uplink(|uplink| uplink.recover(&[&program]).recover_interval(EVERY));
     let agent = lab.start_agent(&config)?;
     wait_active(&agent, "cable", &[])?;
     let _faults = [

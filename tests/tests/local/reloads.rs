@@ -9,17 +9,17 @@ use super::scene::*;
 #[ignore = "needs root"]
 fn a_storm_of_reloads_loses_nothing() -> Scenario {
     let lab = Lab::builder().build()?;
-    let config = lab.config(PROBE);
+    let config = lab.agent_config().quick();
     let agent = lab.start_agent(&config)?;
     wait_active(&agent, "cable", &[])?;
     let stream = lab.host().udp_stream(TARGET_V4).start()?;
     for number in 0..20 {
         // Every other one changes what is probed, and how lte is cut.
-        let tables = match number % 2 {
-            0 => config.replace("fall = 3", "fall = 4") + "[cutoff]\nmode = \"drop\"\n",
+        let config = match number % 2 {
+            0 => config.clone().fall(4).mode("drop"),
             _ => config.clone(),
         };
-        lab.write_config(&tables)?;
+        lab.write_config(&config)?;
         let before = reloads(&agent);
         agent.signal(Signal::SIGHUP)?;
         if number >= 10 {
@@ -56,10 +56,8 @@ fn the_program_of_the_new_file_is_told_of_the_next_switch() -> Scenario {
     let hooks = |name: &str| {
         let tell = format!("[ $FAMILY = ipv6 ] || echo $UPLINK >> $DIR/told-{name}");
         let program = script(&lab, name, &tell)?;
-        anyhow::Ok(format!(
-            "{}[hooks]\non_switch = [{program:?}]\n",
-            lab.config(PROBE)
-        ))
+        let config = lab.agent_config().quick();
+        anyhow::Ok(config.on_switch(&[&program.to_string_lossy()]))
     };
     let agent = lab.start_agent(&hooks("old")?)?;
     wait_active(&agent, "cable", &[])?;

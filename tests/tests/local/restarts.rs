@@ -24,8 +24,9 @@ fn drills_dead_uplinks_and_running_programs_are_in_nobodys_way() -> Scenario {
         "on-switch",
         "trap '' TERM; echo $$ >> $DIR/running; sleep 1000; sleep 1000",
     )?;
-    let tables = format!("[hooks]\non_switch = [{program:?}]\n[cutoff]\nlease = \"1s\"\n");
-    let agent = lab.start_agent(&format!("{}{tables}", lab.config(PROBE)))?;
+    let config = lab.agent_config().quick().lease(Duration::from_secs(1));
+    let config = config.on_switch(&[&program.to_string_lossy()]);
+    let agent = lab.start_agent(&config)?;
     wait_active(&agent, "cable", &["fibre"])?;
     let fault = lab.uplink("dsl").blackhole()?;
     wait_health(&agent, "dsl", "Down")?;
@@ -75,7 +76,7 @@ fn a_stop_in_the_middle_of_it_is_obeyed() -> Scenario {
     let lab = Lab::builder().build()?;
     let before = lab.host().snapshot()?;
     for delay in 0..6 {
-        let mut agent = lab.start_agent(&lab.config(PROBE))?;
+        let mut agent = lab.start_agent(&lab.agent_config().quick())?;
         wait_active(&agent, "cable", &[])?;
         let restart = lab
             .host()

@@ -10,13 +10,6 @@ use serde_json::Value;
 /// Long enough for everything that is to happen, even on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
-/// Decides quickly, and still does not take a busy machine for a dead uplink.
-pub(crate) const QUICK: &str = "interval = \"50ms\"\ntimeout = \"500ms\"\nfall = 3\nrise = 2";
-
-/// The same with one target.
-pub(crate) const PROBE: &str =
-    "targets = [\"192.0.2.1\"]\ninterval = \"50ms\"\ntimeout = \"500ms\"\nfall = 3\nrise = 2";
-
 /// One uplink's part of a status.
 pub(crate) fn uplink<'a>(status: &'a Value, name: &str) -> &'a Value {
     let uplinks = status["uplinks"].as_array().into_iter().flatten();

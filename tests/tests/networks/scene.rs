@@ -1,6 +1,9 @@
 //! What the scenarios share: the agent's settings and status, and what the kernel has been told.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use failover_agent::control::Status;
@@ -13,16 +16,13 @@ use failover_tests::scene::{OURS, SOON, default_routes, state, status, uplink, w
 
 /// Starts an agent that probes these families. The timeout is longer than the interval: quick to notice, patient when the machine is busy.
 pub(crate) fn start_agent(lab: &Lab, families: &[Family]) -> Result<AgentProcess> {
-    let targets: Vec<String> = families
-        .iter()
-        .flat_map(|family| match family {
-            Family::V4 => TARGETS_V4.map(|target| target.to_string()),
-            Family::V6 => TARGETS_V6.map(|target| target.to_string()),
-        })
-        .collect();
-    lab.start_agent(&lab.config(&format!(
-        "targets = {targets:?}\ninterval = \"100ms\"\ntimeout = \"500ms\"\nfall = 3\nrise = 2\nhold = \"0s\""
-    )))
+    let targets = families.iter().flat_map(|family| match family {
+        Family::V4 => TARGETS_V4.map(IpAddr::from),
+        Family::V6 => TARGETS_V6.map(IpAddr::from),
+    });
+    let config = lab.agent_config().quick().targets(targets);
+    let config = config.interval(Duration::from_millis(100));
+    lab.start_agent(&config.hold(Duration::ZERO))
 }
 
 /// Waits until an uplink leaves by this gateway from this address.

@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context;
 use failover_lab::{Lab, Scenario};
 use failover_policy::Family;
-use failover_tests::scene::{PROBE, SOON, history, message};
+use failover_tests::scene::{SOON, history, message};
 use serde_json::Value;
 
 use super::scene::{Script, start, wait_restored};
@@ -21,7 +21,7 @@ fn a_script_that_puts_its_default_route_again_and_again_is_reported_with_a_cure(
     const PAUSE: Duration = Duration::from_secs(1);
 
     let lab = Lab::builder().build()?;
-    let agent = start(&lab, PROBE)?;
+    let agent = start(&lab, &lab.agent_config().quick())?;
     let before = lab.host().snapshot()?;
     let begun = Instant::now();
     let lte = *lab.uplink("lte").addresses();
@@ -88,7 +88,7 @@ fn a_script_that_puts_its_default_route_again_and_again_is_reported_with_a_cure(
 #[ignore = "needs root"]
 fn a_script_that_flushes_our_rules_is_no_match_for_us() -> Scenario {
     let lab = Lab::builder().build()?;
-    let agent = start(&lab, PROBE)?;
+    let agent = start(&lab, &lab.agent_config().quick())?;
     let before = lab.host().snapshot()?;
     let script = Script::start(
         lab.host().namespace(),
@@ -113,7 +113,7 @@ fn a_script_that_flushes_our_rules_is_no_match_for_us() -> Scenario {
 #[ignore = "needs root"]
 fn a_program_that_removes_our_route_is_named_with_its_own_cure() -> Scenario {
     let lab = Lab::builder().build()?;
-    let agent = start(&lab, PROBE)?;
+    let agent = start(&lab, &lab.agent_config().quick())?;
     let before = lab.host().snapshot()?;
     // The kernel calls a process what its file is called; what it does is `ip`'s.
     let program = lab.agent_dirs().scratch.join("dhcpcd");

@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context, Result};
 use failover_lab::{Lab, Scenario, TARGET_V4, TARGET_V6, Uplink};
 use failover_policy::Family;
-use failover_tests::scene::{PROBE, wait_for_history};
+use failover_tests::scene::wait_for_history;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::scene::{start, wake_ups};
@@ -120,8 +120,9 @@ fn reply(from: IpAddr, to: IpAddr, identifier: u16) -> Result<Vec<u8>> {
 #[ignore = "needs root"]
 fn flood_of_echo_replies_costs_the_agent_nothing() -> Scenario {
     let lab = Lab::builder().build()?;
-    let calm = "targets = [\"192.0.2.1\", \"2001:db8:f::1\"]\ninterval = \"1s\"\ntimeout = \"1s\"\nrise = 1";
-    let agent = start(&lab, calm)?;
+    let second = Duration::from_secs(1);
+    let config = lab.agent_config().targets([TARGET_V4, TARGET_V6]).rise(1);
+    let agent = start(&lab, &config.interval(second).timeout(second))?;
     for family in Family::ALL {
         let flood = Flood::begin(lab.uplink("cable"), family, 4711, u16::MAX)?;
         sleep(Duration::from_millis(200));
@@ -150,7 +151,7 @@ fn flood_of_echo_replies_costs_the_agent_nothing() -> Scenario {
 #[ignore = "needs root"]
 fn forged_answers_do_not_keep_a_dead_uplink_up() -> Scenario {
     let lab = Lab::builder().build()?;
-    let agent = start(&lab, PROBE)?;
+    let agent = start(&lab, &lab.agent_config().quick())?;
     // All that can be known of a prober: its process and its rounds so far.
     let process = u16::try_from(agent.pid().wrapping_mul(31) % u32::from(u16::MAX))
         .context("an identifier")?;

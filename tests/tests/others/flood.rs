@@ -6,9 +6,9 @@ use std::{
 };
 
 use anyhow::Context;
-use failover_lab::{Lab, Scenario, wait_for};
+use failover_lab::{Lab, Scenario, TARGET_V4, wait_for};
 use failover_policy::Family;
-use failover_tests::scene::{PROBE, SOON, history, message};
+use failover_tests::scene::{SOON, history, message};
 
 use super::scene::{BATCH, flooded, foreign_routes, start, wake_ups};
 
@@ -22,8 +22,9 @@ fn rules() -> String {
 #[ignore = "needs root"]
 fn foreign_routes_and_rules_do_not_wake_the_agent() -> Scenario {
     let lab = Lab::builder().build()?;
-    let calm = "targets = [\"192.0.2.1\"]\ninterval = \"1s\"\ntimeout = \"1s\"\nrise = 1";
-    let agent = start(&lab, calm)?;
+    let second = Duration::from_secs(1);
+    let config = lab.agent_config().targets([TARGET_V4]).rise(1);
+    let agent = start(&lab, &config.interval(second).timeout(second))?;
     for (what, lines) in [("routes", foreign_routes(&lab)), ("rules", rules())] {
         let begun = Instant::now();
         let (woken, cpu) = (wake_ups(&agent)?, agent.cpu_time()?);
@@ -61,7 +62,7 @@ fn foreign_routes_do_not_delay_a_switch() -> Scenario {
     const BOUND: Duration = Duration::from_secs(1);
 
     let lab = Lab::builder().build()?;
-    let agent = start(&lab, PROBE)?;
+    let agent = start(&lab, &lab.agent_config().quick())?;
     let (changes, timeline) = flooded(lab.host().namespace(), &foreign_routes(&lab), |changes| {
         wait_for("the flood", SOON, || {
             let changes = changes.load(Ordering::Relaxed);

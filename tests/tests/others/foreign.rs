@@ -6,7 +6,7 @@ use anyhow::Result;
 use failover_lab::{AgentProcess, DefaultRoute, Lab, Scenario, TARGET_V4, UplinkSpec, wait_for};
 use failover_policy::{Family, Health};
 use failover_tests::scene::{
-    OURS, PROBE, SOON, default_routes, history, message, status, stop, uplink, wait_for_active,
+    OURS, SOON, default_routes, history, message, status, stop, uplink, wait_for_active,
     wait_for_health,
 };
 use nix::sys::signal::Signal;
@@ -91,7 +91,7 @@ fn default_routes_of_a_vpn_with_metrics_of_ours_are_no_obstacle() -> Scenario {
     let lab = lab_with_vpn()?;
     // Some before the start, the others while the agent runs.
     vpn_routes(&lab, &[5001])?;
-    let agent = start(&lab, PROBE)?;
+    let agent = start(&lab, &lab.agent_config().quick())?;
     wait_own(&lab, Family::V4, &[("cable", 80), ("lte", 5002)])?;
     vpn_routes(&lab, &[80, 5000])?;
     wait_own(&lab, Family::V4, &[("cable", 80), ("lte", 5002)])?;
@@ -141,12 +141,10 @@ fn default_routes_of_a_vpn_with_metrics_of_ours_are_no_obstacle() -> Scenario {
 fn a_reload_to_metrics_that_are_taken_changes_places() -> Scenario {
     let lab = lab_with_vpn()?;
     vpn_routes(&lab, &[60, 301])?;
-    let agent = start(&lab, PROBE)?;
+    let agent = start(&lab, &lab.agent_config().quick())?;
     wait_own(&lab, Family::V4, &[("cable", 80), ("lte", 5001)])?;
-    let config = lab.config(PROBE);
-    lab.write_config(&format!(
-        "{config}\n[route]\nactive_metric = 60\nstandby_metric = 300\n"
-    ))?;
+    let config = lab.agent_config().quick();
+    lab.write_config(&config.clone().metrics(60, 300))?;
     agent.verb(&["reload"])?;
     wait_own(&lab, Family::V4, &[("cable", 60), ("lte", 302)])?;
     wait_own(&lab, Family::V6, &[("cable", 59), ("lte", 302)])?;
@@ -178,7 +176,7 @@ fn kill_switches_keep_nothing_but_what_they_are_meant_to() -> Scenario {
     };
     // In front of everything, from the start: there is an active uplink all the same.
     kill_switch("add", "unreachable", 5)?;
-    let agent = start(&lab, PROBE)?;
+    let agent = start(&lab, &lab.agent_config().quick())?;
     agent.wait_for_status("the kill switch in front", SOON, |status| {
         concerns(status, "ipv4") == ["in-front cable 0 80"]
             && concerns(status, "ipv6") == ["in-front cable 0 80"]

@@ -1,5 +1,7 @@
 //! A gateway that no longer answers the kernel.
 
+use std::time::Duration;
+
 use failover_lab::{Lab, Scenario, TARGET_V4};
 use failover_policy::Family;
 use failover_tests::scene::{SOON, message, wait_for_history};
@@ -11,9 +13,9 @@ use super::scene::start;
 fn a_gateway_that_does_not_answer_is_probed_out_of_turn() -> Scenario {
     let lab = Lab::builder().build()?;
     // The next regular round comes long after the end of this test.
-    let slow =
-        "targets = [\"192.0.2.1\"]\ninterval = \"300s\"\ntimeout = \"1s\"\nrise = 1\nfall = 1";
-    let agent = start(&lab, slow)?;
+    let config = lab.agent_config().targets([TARGET_V4]).rise(1).fall(1);
+    let config = config.interval(Duration::from_mins(5));
+    let agent = start(&lab, &config.timeout(Duration::from_secs(1)))?;
     let stream = lab.host().udp_stream(TARGET_V4).start()?;
     let fault = lab.uplink("cable").gateway_gone()?;
     // The kernel would ask by itself half a minute after it was last sure. Three times, then it gives up.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use failover_lab::{AgentProcess, Lab, Scenario};
+use failover_lab::{AgentConfig, AgentProcess, Lab, Scenario, TARGET_V4};
 use failover_policy::Family;
 use failover_tests::scene::{SOON, history, message, wait_for_history};
 use nix::sys::signal::Signal;
@@ -11,7 +11,13 @@ use nix::sys::signal::Signal;
 use super::scene::{start, wait_restored};
 
 /// No round of probes after the first would come in time.
-const SLOW: &str = "targets = [\"192.0.2.1\"]\ninterval = \"60s\"\ntimeout = \"1s\"\nrise = 1";
+fn slow(lab: &Lab) -> AgentConfig {
+    lab.agent_config()
+        .targets([TARGET_V4])
+        .interval(Duration::from_mins(1))
+        .timeout(Duration::from_secs(1))
+        .rise(1)
+}
 
 /// Stops the agent for as long as `meanwhile` runs, before and after which thousands of default routes come and go.
 fn while_deaf(
@@ -43,7 +49,7 @@ fn while_deaf(
 #[ignore = "needs root"]
 fn a_route_that_was_removed_in_a_flood_is_put_back() -> Scenario {
     let lab = Lab::builder().build()?;
-    let agent = start(&lab, SLOW)?;
+    let agent = start(&lab, &slow(&lab))?;
     let before = lab.host().snapshot()?;
     while_deaf(&lab, &agent, || {
         let host = lab.host().namespace();
@@ -58,7 +64,7 @@ fn a_route_that_was_removed_in_a_flood_is_put_back() -> Scenario {
 #[ignore = "needs root"]
 fn a_carrier_that_was_lost_in_a_flood_leads_to_a_failover() -> Scenario {
     let lab = Lab::builder().build()?;
-    let agent = start(&lab, SLOW)?;
+    let agent = start(&lab, &slow(&lab))?;
     let mut fault = None;
     while_deaf(&lab, &agent, || {
         fault = Some(lab.uplink("cable").carrier_down()?);

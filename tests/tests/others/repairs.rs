@@ -4,7 +4,7 @@ use std::{thread, time::Duration};
 
 use failover_lab::{Lab, Scenario, wait_for};
 use failover_policy::Family;
-use failover_tests::scene::{PROBE, SOON, history, message};
+use failover_tests::scene::{SOON, history, message};
 
 use super::scene::{start, wait_restored};
 
@@ -12,7 +12,7 @@ use super::scene::{start, wait_restored};
 #[ignore = "needs root"]
 fn what_others_undo_is_put_back_and_told() -> Scenario {
     let lab = Lab::builder().build()?;
-    let agent = start(&lab, PROBE)?;
+    let agent = start(&lab, &lab.agent_config().quick())?;
     let [cable, lte] = ["cable", "lte"].map(|name| *lab.uplink(name).addresses());
     let before = lab.host().snapshot()?;
     let ours = format!("removed default via {} dev cable", cable.gateway_v4);

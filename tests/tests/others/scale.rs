@@ -5,7 +5,7 @@ use std::{fmt::Write as _, sync::atomic::Ordering, time::Duration};
 use anyhow::{Context, Result};
 use failover_lab::{LINK_LOCAL_GATEWAY, Lab, Scenario, wait_for};
 use failover_policy::Family;
-use failover_tests::scene::{PROBE, SOON, history, message};
+use failover_tests::scene::{SOON, history, message};
 use serde_json::Value;
 
 use super::scene::{BATCH, flooded, foreign_routes, start, wait_restored};
@@ -21,7 +21,7 @@ fn a_look_at_a_full_routing_table_is_quick_and_takes_little_memory() -> Scenario
     const MEMORY: u64 = 20 << 20;
 
     let lab = Lab::builder().build()?;
-    let agent = start(&lab, PROBE)?;
+    let agent = start(&lab, &lab.agent_config().quick())?;
     let gateway = lab.uplink("lte").addresses().gateway_v4;
     let mut lines = String::new();
     for n in 0..ROUTES {

@@ -10,12 +10,14 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use failover_lab::{AgentProcess, LINK_LOCAL_GATEWAY, Lab, Namespace, Snapshot, wait_for};
+use failover_lab::{
+    AgentConfig, AgentProcess, LINK_LOCAL_GATEWAY, Lab, Namespace, Snapshot, wait_for,
+};
 use failover_tests::scene::SOON;
 
-/// Starts an agent that probes like this, and waits until both uplinks are Up, the first is active, and IPv6 follows.
-pub(crate) fn start(lab: &Lab, probe: &str) -> Result<AgentProcess> {
-    let agent = lab.start_agent(&lab.config(probe))?;
+/// Starts an agent, and waits until both uplinks are Up, the first is active, and IPv6 follows.
+pub(crate) fn start(lab: &Lab, config: &AgentConfig) -> Result<AgentProcess> {
+    let agent = lab.start_agent(config)?;
     agent.wait_for_status("both uplinks Up, the first active", SOON, |status| {
         let active = |family: &str| status["uplinks"][0]["families"][family]["active"] == true;
         active("ipv4")

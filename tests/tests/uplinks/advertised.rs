@@ -8,7 +8,7 @@ use failover_lab::{
 };
 use failover_policy::Family;
 use failover_tests::scene::{
-    PROBE_V6, SOON, history, json::uplink, rule_sources, times_down, wait_for_probes,
+    SOON, history, json::uplink, rule_sources, times_down, wait_for_probes,
 };
 use nix::net::if_::if_nametoindex;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -119,7 +119,7 @@ fn wait_gateway(agent: &AgentProcess, name: &str, gateway: &str) -> Result<()> {
 #[ignore = "needs root"]
 fn the_best_router_is_used_until_it_says_that_it_is_none() -> Scenario {
     let lab = lab()?;
-    let agent = lab.start_agent(&config(&lab, PROBE_V6))?;
+    let agent = lab.start_agent(&config_v6(&lab))?;
     wait_words(&agent, &["WARN", "cable", "IPv6", "waiting"])?;
     advertise(&lab, "lte", "fe80::1", MEDIUM, 1800)?;
     wait_ready(&agent, "lte", &[])?;
@@ -174,7 +174,7 @@ fn a_new_prefix_becomes_the_source_and_the_old_one_goes_with_its_address() -> Sc
     wait_until("the host has a temporary address", SOON, || {
         temporary().is_ok_and(|list| list.contains("inet6 2001:db8:1:0:"))
     })?;
-    let agent = lab.start_agent(&config(&lab, PROBE_V6))?;
+    let agent = lab.start_agent(&config_v6(&lab))?;
     wait_ready(&agent, "cable", &["lte"])?;
     let source = |prefix: &str| {
         wait_for(&format!("a source in {prefix}"), SOON, || {
@@ -228,7 +228,7 @@ fn a_rogue_router_cannot_put_the_internet_on_a_link() -> Scenario {
     let lab = lab()?;
     advertise(&lab, "cable", "fe80::1", MEDIUM, 1800)?;
     advertise(&lab, "lte", "fe80::1", MEDIUM, 1800)?;
-    let agent = lab.start_agent(&config(&lab, PROBE_V6))?;
+    let agent = lab.start_agent(&config_v6(&lab))?;
     wait_ready(&agent, "cable", &["lte"])?;
     // It is no default router, and says what is on the link: half of all addresses, the target among them.
     for name in ["cable", "lte"] {

@@ -5,7 +5,7 @@ use std::{thread::sleep, time::Duration};
 use anyhow::{Context, Result};
 use failover_lab::{Lab, Scenario, UplinkSpec, wait_for};
 use failover_policy::Family;
-use failover_tests::scene::{PROBE, PROBE_V6, SOON, default_routes};
+use failover_tests::scene::{SOON, default_routes};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -38,7 +38,7 @@ fn a_newer_word_of_the_owner_ends_what_was_displaced() -> Scenario {
         "route del default dev cable\n\
          route add default via 10.64.1.1 dev cable proto dhcp src 10.64.1.2 metric 20",
     )?;
-    let mut agent = lab.start_agent(&config(&lab, PROBE))?;
+    let mut agent = lab.start_agent(&config(&lab))?;
     wait_ready(&agent, "cable", &["lte"])?;
     wait_displaced(&lab, Family::V4, 20)?;
     // The client has a lease from another server, and takes another metric.
@@ -62,7 +62,7 @@ fn a_newer_word_of_the_owner_ends_what_was_displaced() -> Scenario {
          address add 169.254.7.7/16 dev cable\n\
          route add default dev cable scope link src 169.254.7.7 metric 20",
     )?;
-    let mut agent = lab.start_agent(&config(&lab, PROBE))?;
+    let mut agent = lab.start_agent(&config(&lab))?;
     wait_ready(&agent, "lte", &[])?;
     wait_displaced(&lab, Family::V4, 20)?;
     ip(
@@ -96,7 +96,7 @@ fn an_advertised_route_comes_back_with_what_is_left_of_its_lifetime_or_not_at_al
         Ok(of_metric.all(|route| route["expires"].as_i64().is_some_and(|left| left < 0)))
     };
     failover_lab::wait_until("one is over", SOON, || over().unwrap_or(false))?;
-    let mut agent = lab.start_agent(&config(&lab, PROBE_V6))?;
+    let mut agent = lab.start_agent(&config_v6(&lab))?;
     wait_ready(&agent, "cable", &["lte"])?;
     wait_displaced(&lab, Family::V6, 40)?;
     wait_displaced(&lab, Family::V6, 41)?;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use failover_lab::{Lab, Scenario, wait_until};
+use failover_lab::{AgentConfig, Lab, Scenario, wait_until};
 use failover_policy::{Family, Health};
 use failover_tests::scene::{
     SOON, has_health, history, message, rule_sources, state, wait_for_health, wait_for_history,
@@ -17,14 +17,18 @@ const TAKEN: &str = "2001:db8:1::66";
 /// What nobody else has.
 const FREE: &str = "2001:db8:1::67";
 
-/// Of [`PROBE_BOTH`].
+/// Of [`slow`] probes.
 const INTERVAL: Duration = Duration::from_secs(3);
 /// What a busy machine may take for an answer: less than another interval.
 const BUSY: Duration = Duration::from_secs(2);
 
 /// Few probes, the first good one of which counts.
-const PROBE_BOTH: &str =
-    "targets = [\"192.0.2.1\", \"2001:db8:f::1\"]\ninterval = \"3s\"\ntimeout = \"2s\"\nrise = 1";
+fn slow(lab: &Lab) -> AgentConfig {
+    config_dual(lab)
+        .interval(INTERVAL)
+        .timeout(Duration::from_secs(2))
+        .rise(1)
+}
 
 /// A laboratory in which the kernel checks addresses on cable, where a neighbour has [`TAKEN`].
 fn lab() -> Result<Lab> {
@@ -63,7 +67,7 @@ fn an_uplink_is_not_probed_from_an_address_that_somebody_else_has() -> Scenario 
     let file = dirs.scratch.join("cable.pcap");
     let echo = "icmp6 and ip6[40] == 128";
     let capture = lab.uplink("cable").capture(echo, &file)?;
-    let agent = lab.start_agent(&config(&lab, PROBE_BOTH))?;
+    let agent = lab.start_agent(&slow(&lab))?;
     wait_words(&agent, &["WARN", "cable", TAKEN, "somebody else"])?;
     wait_for_history(&agent, Family::V4, &["start-up cable"])?;
     wait_for_history(&agent, Family::V6, &["start-up lte"])?;
@@ -102,8 +106,8 @@ fn an_address_that_somebody_else_takes_later_is_told_once_and_given_up() -> Scen
     let lab = lab()?;
     ip(&lab, &format!("address add {FREE}/64 dev cable"))?;
     wait_for_addresses(&lab, "tentative", false)?;
-    let quick = "targets = [\"192.0.2.1\", \"2001:db8:f::1\"]\ninterval = \"100ms\"\ntimeout = \"500ms\"\nrise = 2";
-    let agent = lab.start_agent(&config(&lab, quick))?;
+    let quick = config_dual(&lab).interval(Duration::from_millis(100));
+    let agent = lab.start_agent(&quick)?;
     for family in Family::ALL {
         wait_for_history(&agent, family, &["start-up cable"])?;
         wait_for_health(&agent, "lte", family, Health::Up)?;

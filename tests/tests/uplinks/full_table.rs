@@ -5,7 +5,7 @@ use std::{fmt::Write as _, time::Duration};
 use anyhow::Context;
 use failover_lab::Scenario;
 use failover_policy::Family;
-use failover_tests::scene::{PROBE, history, times_down};
+use failover_tests::scene::{history, times_down};
 
 use super::scene::*;
 
@@ -20,7 +20,7 @@ const MEMORY: u64 = 20 << 20;
 #[ignore = "needs root"]
 fn a_new_gateway_is_followed_beside_a_hundred_thousand_routes() -> Scenario {
     let lab = with_two_gateways()?;
-    let agent = lab.start_agent(&config(&lab, PROBE))?;
+    let agent = lab.start_agent(&config(&lab))?;
     wait_ready(&agent, "cable", &["lte"])?;
     let before = agent.rss_bytes()?;
 

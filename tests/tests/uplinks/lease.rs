@@ -6,7 +6,7 @@ use anyhow::Result;
 use failover_lab::{Lab, Scenario, TARGET_V4, TARGET_V6};
 use failover_policy::Family;
 use failover_tests::scene::{
-    PROBE, history,
+    history,
     json::{uplink, wait_health},
     rule_sources, times_down, wait_for_probes,
 };
@@ -21,7 +21,7 @@ fn a_new_address_and_gateway_are_followed_without_a_switch() -> Scenario {
     cable
         .provider()
         .ip_batch("address add 10.64.1.129/32 dev customer")?;
-    let agent = lab.start_agent(&config(&lab, PROBE))?;
+    let agent = lab.start_agent(&config(&lab))?;
     wait_ready(&agent, "cable", &["lte"])?;
 
     // As clients do: what was leased goes first, and for a moment there is nothing. The second moment is long enough to be noticed.
@@ -57,7 +57,7 @@ fn a_new_address_and_gateway_are_followed_without_a_switch() -> Scenario {
 #[ignore = "needs root"]
 fn a_new_gateway_takes_the_old_ones_place_at_once() -> Scenario {
     let lab = with_two_gateways()?;
-    let agent = lab.start_agent(&config(&lab, PROBE))?;
+    let agent = lab.start_agent(&config(&lab))?;
     wait_ready(&agent, "cable", &["lte"])?;
     let monitor = lab.host().watch_default_routes_v4()?;
     for gateway in ["10.64.1.254", "10.64.1.1", "10.64.1.254"] {
@@ -79,7 +79,7 @@ fn a_new_gateway_takes_the_old_ones_place_at_once() -> Scenario {
 #[ignore = "needs root"]
 fn a_lease_that_ends_and_a_route_that_is_withdrawn_are_the_end() -> Scenario {
     let lab = with_metric()?;
-    let agent = lab.start_agent(&config(&lab, PROBE))?;
+    let agent = lab.start_agent(&config(&lab))?;
     wait_ready(&agent, "cable", &["lte"])?;
     // The address stays: nobody but the route's owner says that there is no egress path.
     ip(&lab, "route del default dev cable proto dhcp metric 900")?;
@@ -108,7 +108,7 @@ fn a_lease_that_ends_and_a_route_that_is_withdrawn_are_the_end() -> Scenario {
 #[ignore = "needs root"]
 fn the_addresses_of_a_renamed_interface_are_stale_elsewhere() -> Scenario {
     let lab = Lab::builder().build()?;
-    let agent = lab.start_agent(&config(&lab, PROBE))?;
+    let agent = lab.start_agent(&config(&lab))?;
     wait_ready(&agent, "cable", &["lte"])?;
     let lte = lab.uplink("lte");
     let ensure_stale = || -> Result<()> {

@@ -1,7 +1,7 @@
 //! What the kernel drops with an interface is remembered, over a restart too.
 
 use failover_lab::{Lab, Scenario, UplinkSpec};
-use failover_tests::scene::{PROBE, SOON, json::wait_health};
+use failover_tests::scene::{SOON, json::wait_health};
 
 use super::scene::*;
 
@@ -15,7 +15,7 @@ fn a_gateway_survives_its_interface_and_the_agent() -> Scenario {
             UplinkSpec::veth("lte").metric(901),
         ])
         .build()?;
-    let mut agent = lab.start_agent(&config(&lab, PROBE))?;
+    let mut agent = lab.start_agent(&config(&lab))?;
     wait_ready(&agent, "cable", &["lte"])?;
     ip(&lab, "link set cable down\nlink set cable up")?;
     wait_health(&agent, "cable", "Down")?;
@@ -33,7 +33,7 @@ fn a_gateway_survives_its_interface_and_the_agent() -> Scenario {
         text.contains("default via 10.64.1.1 dev cable proto dhcp"),
         "{text}"
     );
-    let agent = lab.start_agent(&config(&lab, PROBE))?;
+    let agent = lab.start_agent(&config(&lab))?;
     wait_ready(&agent, "cable", &["lte"])?;
     wait_way(&agent, "cable", "ipv4", Some("10.64.1.1"), "10.64.1.2")?;
 

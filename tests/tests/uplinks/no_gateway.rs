@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 use anyhow::Result;
 use failover_policy::Family;
 use failover_tests::scene::{
-    PROBE, PROBE_V6, SOON, ensure_cut,
+    SOON, ensure_cut,
     json::{uplink, wait_health},
     rule_sources, target,
 };
@@ -17,11 +17,7 @@ use super::scene::*;
 
 /// Up, failover by it, failback to it, and its gate.
 fn works(lab: &Lab, family: Family) -> Result<()> {
-    let probe = match family {
-        Family::V4 => PROBE,
-        Family::V6 => PROBE_V6,
-    };
-    let agent = lab.start_agent(&config(lab, probe))?;
+    let agent = lab.start_agent(&config(lab).targets([target(family)]))?;
     wait_ready(&agent, "cable", &["lte"])?;
     wait_best_route(lab, family, "cable", None)?;
     assert!(uplink(&agent.status_json()?, "cable")["gateway"].is_null());
@@ -122,7 +118,7 @@ fn an_unnumbered_link_has_one_source_for_every_destination() -> Scenario {
     let lab = unnumbered_in_ipv6("")?;
     let internet = lab.internet().namespace();
     internet.ip_batch(&format!("address add {ALIKE}/128 dev lo nodad"))?;
-    let agent = lab.start_agent(&config(&lab, PROBE_V6))?;
+    let agent = lab.start_agent(&config_v6(&lab))?;
     wait_ready(&agent, "cable", &["lte"])?;
     wait_best_route(&lab, Family::V6, "cable", None)?;
     for target in [TARGET_V6, ALIKE.into()] {
@@ -146,9 +142,8 @@ fn an_unnumbered_link_borrows_its_source_in_ipv6_too() -> Scenario {
 #[test]
 #[ignore = "needs root"]
 fn an_uplink_that_was_renamed_lends_no_address() -> Scenario {
-    const BOTH: &str = "targets = [\"192.0.2.1\", \"2001:db8:f::1\"]\ninterval = \"50ms\"\ntimeout = \"500ms\"\nfall = 3\nrise = 2";
     let lab = lab(UplinkSpec::tun("cable").without_default_routes())?;
-    let agent = lab.start_agent(&config(&lab, BOTH))?;
+    let agent = lab.start_agent(&config_dual(&lab))?;
     wait_ready(&agent, "cable", &["lte"])?;
     let renamed = lab.uplink("lte").renamed()?;
     ip(

@@ -1,10 +1,7 @@
 //! A target on an uplink's own link proves nothing.
 
 use failover_lab::{Lab, Scenario};
-use failover_tests::scene::{
-    PROBE,
-    json::{uplink, wait_health},
-};
+use failover_tests::scene::json::{uplink, wait_health};
 
 use super::scene::*;
 
@@ -12,7 +9,7 @@ use super::scene::*;
 #[ignore = "needs root"]
 fn a_target_that_comes_to_lie_on_the_link_counts_for_nothing() -> Scenario {
     let lab = Lab::builder().build()?;
-    let agent = lab.start_agent(&config(&lab, PROBE))?;
+    let agent = lab.start_agent(&config(&lab))?;
     wait_ready(&agent, "cable", &["lte"])?;
     // A lease whose network has the target in it. Its router is there, and what is beyond it is not.
     let provider = lab.uplink("lte").provider();

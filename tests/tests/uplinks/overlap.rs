@@ -6,7 +6,7 @@ use anyhow::Result;
 use failover_lab::{AgentProcess, Lab, Scenario, TARGET_V4};
 use failover_policy::Family;
 use failover_tests::scene::{
-    PROBE, SOON, ensure_cut, history,
+    SOON, ensure_cut, history,
     json::{uplink, wait_health},
     times_down, wait_for_probes,
 };
@@ -34,7 +34,7 @@ fn lab(address: &str) -> Result<Lab> {
 }
 
 fn each_is_judged_and_used_for_itself(lab: &Lab) -> Result<AgentProcess> {
-    let agent = lab.start_agent(&config(lab, PROBE))?;
+    let agent = lab.start_agent(&config(lab))?;
     wait_ready(&agent, "cable", &["lte"])?;
     let stream = lab.host().udp_stream(TARGET_V4).start()?;
     stream.wait_for_echo_by("cable", Instant::now(), SOON)?;

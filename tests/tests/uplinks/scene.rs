@@ -3,19 +3,25 @@
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Error, Result, ensure};
-use failover_lab::{AgentProcess, Lab, UplinkSpec, wait_for};
+use failover_lab::{AgentConfig, AgentProcess, Lab, TARGET_V4, TARGET_V6, UplinkSpec, wait_for};
 use failover_policy::Family;
 use failover_tests::scene::{OURS, SOON, default_routes, json::uplink};
 use serde_json::Value;
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// A configuration with `probe`, and nothing said about the uplinks' gateways.
-pub(crate) fn config(lab: &Lab, probe: &str) -> String {
-    let mut config = format!("[probe]\n{probe}\n");
-    for uplink in lab.uplinks() {
-        config += &format!("[[uplink]]\ninterface = \"{}\"\n", uplink.name());
-    }
-    config
+/// A configuration with quick probes of IPv4, and nothing said about the uplinks' gateways.
+pub(crate) fn config(lab: &Lab) -> AgentConfig {
+    AgentConfig::of(lab.uplinks().iter().map(failover_lab::Uplink::name)).quick()
+}
+
+/// The same with probes of IPv6.
+pub(crate) fn config_v6(lab: &Lab) -> AgentConfig {
+    config(lab).targets([TARGET_V6])
+}
+
+/// The same with probes of both families.
+pub(crate) fn config_dual(lab: &Lab) -> AgentConfig {
+    config(lab).targets([TARGET_V4, TARGET_V6])
 }
 
 /// A laboratory in which a new default route of `cable` has a metric of its own to replace the old one by: 900.

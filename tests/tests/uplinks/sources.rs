@@ -3,8 +3,7 @@
 use failover_lab::{Lab, Scenario};
 use failover_policy::Family;
 use failover_tests::scene::{
-    PROBE, PROBE_V6, SOON, history, json::uplink, target, times_down, wait_for_history,
-    wait_for_probes,
+    SOON, history, json::uplink, target, times_down, wait_for_history, wait_for_probes,
 };
 
 use super::scene::*;
@@ -18,7 +17,7 @@ const UNIQUE_LOCAL: &str =
 fn a_unique_local_address_is_no_source_for_the_internet() -> Scenario {
     let lab = Lab::builder().build()?;
     ip(&lab, "address add fd00:1::2/64 dev cable nodad")?;
-    let agent = lab.start_agent(&config(&lab, PROBE_V6))?;
+    let agent = lab.start_agent(&config_v6(&lab))?;
     wait_ready(&agent, "cable", &["lte"])?;
     wait_way(&agent, "cable", "ipv6", Some("fe80::1"), "2001:db8:1::2")?;
     // On the other one it comes while the agent runs, and again on the first.
@@ -44,15 +43,12 @@ fn a_unique_local_address_is_no_source_for_the_internet() -> Scenario {
 fn a_given_source_is_heeded_by_a_reload_and_named_when_it_goes() -> Scenario {
     let lab = Lab::builder().build()?;
     ip(&lab, "address add 10.64.1.77/24 dev cable")?;
-    let text = config(&lab, PROBE);
-    let agent = lab.start_agent(&text)?;
+    let config = config(&lab);
+    let agent = lab.start_agent(&config)?;
     wait_ready(&agent, "cable", &["lte"])?;
     wait_way(&agent, "cable", "ipv4", Some("10.64.1.1"), "10.64.1.2")?;
 
-    let with_source = |source: &str| {
-        let line = format!("interface = \"cable\"\nsource = \"{source}\"\n");
-        text.replacen("interface = \"cable\"\n", &line, 1)
-    };
+    let with_source = |source: &str| config.clone().uplink("cable", |cable| cable.source(source));
     lab.write_config(&with_source("10.64.1.77"))?;
     agent.verb(&["reload"])?;
     wait_way(&agent, "cable", "ipv4", Some("10.64.1.1"), "10.64.1.77")?;
@@ -103,7 +99,7 @@ fn a_lease_of_one_address_has_its_gateway_by_a_host_route() -> Scenario {
         )
     };
     ip(&lab, &lease("lte", 2, 900))?;
-    let agent = lab.start_agent(&config(&lab, PROBE))?;
+    let agent = lab.start_agent(&config(&lab))?;
     wait_ready(&agent, "cable", &["lte"])?;
     wait_way(&agent, "lte", "ipv4", Some("10.64.2.1"), "10.64.2.2")?;
     // The other one's next lease is of that kind, too.

@@ -4,7 +4,7 @@ use anyhow::Result;
 use failover_lab::{Lab, Scenario, TARGET_V4};
 use failover_policy::Family;
 use failover_tests::scene::{
-    PROBE, PROBE_V6, ensure_cut, history,
+    ensure_cut, history,
     json::{uplink, wait_health},
     target, wait_for_probes,
 };
@@ -16,7 +16,7 @@ use super::scene::*;
 fn an_interface_that_comes_after_the_start_is_set_up_and_cut() -> Scenario {
     let lab = Lab::builder().build()?;
     let unplugged = lab.uplink("lte").unplug()?;
-    let agent = lab.start_agent(&config(&lab, PROBE))?;
+    let agent = lab.start_agent(&config(&lab))?;
     let words = ["WARN", "no interface `lte` here", "cable", "waiting"];
     wait_words(&agent, &words)?;
     wait_ready(&agent, "cable", &[])?;
@@ -49,7 +49,7 @@ fn the_agent_starts_although_no_uplink_is_usable() -> Scenario {
     let lab = Lab::builder().build()?;
     let [cable, lte] = ["cable", "lte"].map(|name| lab.uplink(name).unplug());
     let (cable, lte) = (cable?, lte?);
-    let agent = lab.start_agent(&config(&lab, PROBE))?;
+    let agent = lab.start_agent(&config(&lab))?;
     for name in ["cable", "lte"] {
         wait_words(&agent, &[&format!("no interface `{name}` here")])?;
         wait_health(&agent, name, "Down")?;
@@ -68,7 +68,7 @@ fn address_and_gateway_may_come_later_one_by_one() -> Scenario {
     let lab = Lab::builder().build()?;
     let a = *lab.uplink("lte").addresses();
     ip(&lab, "address flush dev lte scope global")?;
-    let agent = lab.start_agent(&config(&lab, PROBE))?;
+    let agent = lab.start_agent(&config(&lab))?;
     wait_words(&agent, &["WARN", "lte has no IPv4 address", "waiting"])?;
     wait_ready(&agent, "cable", &[])?;
     ip(&lab, &format!("address add {}/24 dev lte", a.host_v4))?;
@@ -87,10 +87,6 @@ fn address_and_gateway_may_come_later_one_by_one() -> Scenario {
 fn a_route_to_the_gateway_may_come_last(family: Family) -> Result<()> {
     let lab = Lab::builder().build()?;
     let a = *lab.uplink("lte").addresses();
-    let (probe, key) = match family {
-        Family::V4 => (PROBE, "gateway"),
-        Family::V6 => (PROBE_V6, "gateway6"),
-    };
     let (addresses, gateway, length) = match family {
         Family::V4 => (
             [format!("{}/32", a.host_v4), "192.168.8.2/24".to_owned()],
@@ -110,8 +106,12 @@ fn a_route_to_the_gateway_may_come_last(family: Family) -> Result<()> {
     for address in addresses {
         ip(&lab, &format!("address add {address} dev lte"))?;
     }
-    let given = config(&lab, probe) + &format!("{key} = \"{gateway}\"\n");
-    let agent = lab.start_agent(&given)?;
+    let config = config(&lab).targets([target(family)]);
+    let config = config.uplink("lte", |lte| match family {
+        Family::V4 => lte.gateway(&gateway),
+        Family::V6 => lte.gateway6(&gateway),
+    });
+    let agent = lab.start_agent(&config)?;
     wait_words(&agent, &["WARN", &gateway, "waiting"])?;
     wait_ready(&agent, "cable", &[])?;
     assert_ne!(uplink(&agent.status_json()?, "lte")["health"], "Up");

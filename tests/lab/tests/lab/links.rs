@@ -83,7 +83,8 @@ fn config_names_every_uplink_and_gateway() -> Scenario {
         [[uplink]]\ninterface = \"cable\"\n\
         [[uplink]]\ninterface = \"lte\"\ngateway = \"none\"\ngateway6 = \"none\"\n\
         [[uplink]]\ninterface = \"sat\"\ngateway = \"10.64.3.1\"\ngateway6 = \"fe80::1\"\n";
-    assert_eq!(lab.config("targets = [\"192.0.2.1\"]"), expected);
+    let config = lab.agent_config().targets([TARGET_V4]);
+    assert_eq!(config.to_string(), expected);
     Ok(())
 }
 
