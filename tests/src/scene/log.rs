@@ -8,6 +8,7 @@ use std::{
 use anyhow::{Result, ensure};
 use failover_lab::{AgentProcess, LogLine, wait_for};
 use failover_policy::Family;
+use serde_json::Value;
 
 use super::SOON;
 
@@ -20,9 +21,26 @@ struct Switched {
     what: String,
 }
 
-/// A field of a line that is a text.
-fn text<'a>(line: &'a LogLine, field: &str) -> Option<&'a str> {
-    line.field(field)?.as_str()
+/// A field of a line that is a text; empty if there is none.
+pub fn text<'a>(line: &'a LogLine, field: &str) -> &'a str {
+    let text = line.field(field).and_then(Value::as_str);
+    text.unwrap_or_default()
+}
+
+/// A line's message; empty if it has none.
+pub fn message(line: &LogLine) -> &str {
+    text(line, "message")
+}
+
+/// Waits for a line with all these words.
+///
+/// # Errors
+/// When there is none [`SOON`].
+pub fn wait_words(agent: &AgentProcess, words: &[&str]) -> Result<()> {
+    let line = agent.wait_for_line(&format!("{words:?}"), SOON, |line| {
+        words.iter().all(|word| line.text.contains(word))
+    });
+    line.map(drop)
 }
 
 fn switches(agent: &AgentProcess, family: Family) -> Vec<Switched> {
@@ -30,8 +48,9 @@ fn switches(agent: &AgentProcess, family: Family) -> Vec<Switched> {
     let switches = log.iter().filter_map(|line| {
         // Only the line of a confirmed switch has this and a cause.
         line.field("routed_us")?;
-        let (cause, to) = (text(line, "cause")?, text(line, "to")?);
-        (text(line, "family")? == family.to_string()).then(|| Switched {
+        let word = |field| line.field(field)?.as_str();
+        let (cause, to) = (word("cause")?, word("to")?);
+        (word("family")? == family.to_string()).then(|| Switched {
             at: line.at,
             what: format!("{cause} {to}"),
         })
@@ -80,16 +99,9 @@ pub fn wait_for_history(
     Ok(switches[expected.len() - 1].at)
 }
 
-/// How often an uplink has become Down.
-pub fn times_down(agent: &AgentProcess, name: &str) -> usize {
+/// How often an uplink has become so.
+pub fn times(agent: &AgentProcess, name: &str, health: &str) -> usize {
     let log = agent.log();
-    let down = log
-        .iter()
-        .filter(|line| text(line, "uplink") == Some(name) && text(line, "to") == Some("Down"));
-    down.count()
-}
-
-/// A line's message; empty if it has none.
-pub fn message(line: &LogLine) -> &str {
-    text(line, "message").unwrap_or_default()
+    let lines = log.iter().filter(|line| text(line, "uplink") == name);
+    lines.filter(|line| text(line, "to") == health).count()
 }

@@ -20,7 +20,7 @@ use std::time::Duration;
 pub use cut::{FORCED, ensure_cut};
 pub use everything::Everything;
 pub use files::{script, wait_for_file};
-pub use log::{history, message, times_down, wait_for_history};
+pub use log::{history, message, text, times, wait_for_history, wait_words};
 pub use probe::{target, wait_for_probes};
 pub use process::{stop, wait_sent};
 pub use start::{start, start_with};

@@ -1,16 +1,13 @@
 //! What the scenarios share: a host with a balance group, and what the agent and the kernel say of it.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use failover_agent::control::Status;
 use failover_ebpf::Gate;
-use failover_lab::{AgentConfig, AgentProcess, DefaultRoute, Lab, UdpStream, wait_for};
+use failover_lab::{AgentConfig, AgentProcess, Lab, UdpStream, wait_for};
 use failover_policy::Family;
-pub(crate) use failover_tests::scene::history;
-
-/// Long enough for everything that is to happen, even on a busy machine.
-pub(crate) const SOON: Duration = Duration::from_secs(20);
+pub(crate) use failover_tests::scene::{SOON, default_routes, history, status};
 
 /// A configuration of these uplinks with their ranks.
 fn ranked(lab: &Lab, uplinks: &[(&str, u32)]) -> AgentConfig {
@@ -36,10 +33,6 @@ pub(crate) fn start(lab: &Lab, config: &AgentConfig, active: &str) -> Result<Age
     let agent = lab.start_agent(config)?;
     wait_active(lab, &agent, active)?;
     Ok(agent)
-}
-
-pub(crate) fn status(agent: &AgentProcess) -> Result<Status> {
-    Ok(serde_json::from_value(agent.status_json()?)?)
 }
 
 /// Waits until exactly these uplinks, sorted and joined by commas, are active in both families: in the status, in the main table, and
@@ -80,14 +73,6 @@ pub(crate) fn check_active(lab: &Lab, status: &Status, active: &str) -> Result<(
         ensure!(best == active, "{family} leaves by {best}");
     }
     Ok(())
-}
-
-/// The default routes of the main table, best first.
-pub(crate) fn default_routes(lab: &Lab, family: Family) -> Result<Vec<DefaultRoute>> {
-    match family {
-        Family::V4 => lab.host().default_routes_v4(),
-        Family::V6 => lab.host().default_routes_v6(),
-    }
 }
 
 /// Checks that there was an egress path for each datagram of a stream.

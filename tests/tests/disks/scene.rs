@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 use anyhow::{Context, Result};
 use failover_lab::{AgentProcess, Lab, wait_for};
 use failover_policy::Family;
+pub(crate) use failover_tests::scene::wait_words;
 use failover_tests::scene::{SOON, default_routes};
 use serde_json::Value;
 
@@ -46,14 +47,6 @@ pub(crate) fn wait_file(path: &Path, text: &str) -> Result<String> {
             Err(content)
         }
     })
-}
-
-/// Waits for a line of the log with all these words.
-pub(crate) fn wait_words(agent: &AgentProcess, words: &[&str]) -> Result<()> {
-    let line = agent.wait_for_line(&format!("{words:?}"), SOON, |line| {
-        words.iter().all(|word| line.text.contains(word))
-    });
-    line.map(drop)
 }
 
 /// Has the agent start its program anew, and waits until that answers.

@@ -10,7 +10,7 @@ use anyhow::Result;
 use failover_lab::{AgentProcess, Lab, Scenario, UplinkSpec, paced};
 use failover_policy::{Family, Health};
 use failover_tests::scene::{
-    has_health, history, status, times_down, wait_for_health, wait_for_history, wait_for_probes,
+    has_health, history, status, times, wait_for_health, wait_for_history, wait_for_probes,
 };
 use nix::sys::signal::Signal;
 
@@ -38,7 +38,7 @@ fn check_calm(agent: &AgentProcess, after: &str) -> Result<()> {
         assert_eq!(history(agent, family), ["start-up cable"], "{after}");
     }
     for name in ["cable", "lte"] {
-        assert_eq!(times_down(agent, name), 0, "{name}, {after}");
+        assert_eq!(times(agent, name, "Down"), 0, "{name}, {after}");
     }
     // Since the pause, several rounds have shown it again.
     wait_for_probes(agent, &["cable", "lte"], 30)?;

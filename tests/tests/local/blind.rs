@@ -45,7 +45,7 @@ fn reverse_path_filtering_that_discards_the_answers() -> Scenario {
     host.exec("sh", &["-c", cure])?;
     wait_active(&agent, "cable", &[])?;
     assert_eq!(times(&agent, "cable", "Down"), 0);
-    assert_eq!(history(&agent, "IPv4"), ["start-up cable"]);
+    assert_eq!(history(&agent, Family::V4), ["start-up cable"]);
     Ok(())
 }
 
@@ -73,7 +73,7 @@ fn a_firewall_that_refuses_probes_and_a_target_on_the_link() -> Scenario {
     ip("address del 192.0.2.77/24 dev cable")?;
     wait_active(&agent, "cable", &[])?;
     assert_eq!(times(&agent, "cable", "Down"), 0);
-    assert_eq!(history(&agent, "IPv4"), ["start-up cable"]);
+    assert_eq!(history(&agent, Family::V4), ["start-up cable"]);
     Ok(())
 }
 

@@ -39,7 +39,7 @@ fn each_family_fails_over_alone() -> Scenario {
     assert_eq!(uplink(&status, "cable")["health"], "Down");
     drop(faults);
     wait(None)?;
-    for family in ["IPv4", "IPv6"] {
+    for family in Family::ALL {
         let expected = ["start-up cable", "failover lte", "failback cable"];
         assert_eq!(history(&agent, family), expected, "{family}");
     }

@@ -41,7 +41,7 @@ fn the_active_link_is_left_at_once() -> Scenario {
         "failover fibre",
         "failover lte",
     ];
-    assert_eq!(history(&agent, "IPv4"), expected);
+    assert_eq!(history(&agent, Family::V4), expected);
     // That the kernel refuses routes by links that are gone is no news.
     for line in agent.log() {
         let warning = line.field("level").is_some_and(|level| level == "WARN");

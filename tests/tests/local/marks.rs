@@ -73,6 +73,6 @@ fn probes_without_their_socket_make_an_uplink_blind() -> Scenario {
     host.nft("delete table ip copy")?;
     wait_active(&agent, "cable", &[])?;
     assert_eq!(times(&agent, "lte", "Down"), 0);
-    assert_eq!(history(&agent, "IPv4")[0], "start-up cable");
+    assert_eq!(history(&agent, Family::V4)[0], "start-up cable");
     Ok(())
 }

@@ -47,6 +47,6 @@ fn a_move_costs_no_round() -> Scenario {
     let failed: Vec<_> = failed.map(|line| &line.text).collect();
     assert!(failed.is_empty(), "{failed:?}");
     assert_eq!(times(&agent, "cable", "Down"), 0);
-    assert_eq!(history(&agent, "IPv4"), ["start-up cable"]);
+    assert_eq!(history(&agent, Family::V4), ["start-up cable"]);
     Ok(())
 }

@@ -38,7 +38,7 @@ fn a_storm_of_reloads_loses_nothing() -> Scenario {
     wait_active(&agent, "cable", &[])?;
     let stream = stream.stop()?;
     assert_eq!((stream.path(), stream.lost()), (vec!["cable"], 0));
-    assert_eq!(history(&agent, "IPv4"), ["start-up cable"]);
+    assert_eq!(history(&agent, Family::V4), ["start-up cable"]);
     Ok(())
 }
 

@@ -1,23 +1,12 @@
 //! What the scenarios share.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf, time::Duration};
+use std::fs;
 
 use anyhow::Result;
 use failover_lab::{AgentProcess, Fault, Lab, LogLine, Uplink, wait_for};
-use failover_policy::Family;
+pub(crate) use failover_policy::Family;
+pub(crate) use failover_tests::scene::{SOON, history, json::uplink, script, text, times};
 use serde_json::Value;
-
-/// Long enough for everything that is to happen, even on a busy machine.
-pub(crate) const SOON: Duration = Duration::from_secs(20);
-
-/// One uplink's part of a status.
-pub(crate) fn uplink<'a>(status: &'a Value, name: &str) -> &'a Value {
-    let uplinks = status["uplinks"].as_array().into_iter().flatten();
-    match uplinks.into_iter().find(|uplink| uplink["name"] == name) {
-        Some(uplink) => uplink,
-        None => panic!("no uplink {name} in {status:#}"),
-    }
-}
 
 /// Waits until `active` is so, all uplinks are Up but those that are `lost`, and all gates but the active one's are closed.
 pub(crate) fn wait_active(agent: &AgentProcess, active: &str, lost: &[&str]) -> Result<Value> {
@@ -41,41 +30,9 @@ pub(crate) fn wait_health(agent: &AgentProcess, name: &str, health: &str) -> Res
     Ok(uplink(&status, name).clone())
 }
 
-/// All switches of a family so far: `["start-up cable", "failover lte"]`.
-pub(crate) fn history(agent: &AgentProcess, family: &str) -> Vec<String> {
-    let family = match family {
-        "IPv4" => Family::V4,
-        _ => Family::V6,
-    };
-    failover_tests::scene::history(agent, family)
-}
-
 /// Whether a line tells of a confirmed switch.
 pub(crate) fn is_switch(line: &LogLine, family: &str) -> bool {
     line.field("routed_us").is_some() && text(line, "family") == family
-}
-
-/// A field of a line; empty if there is none.
-pub(crate) fn text<'a>(line: &'a LogLine, field: &str) -> &'a str {
-    let text = line.field(field).and_then(Value::as_str);
-    text.unwrap_or_default()
-}
-
-/// How often the log says that an uplink has become so.
-pub(crate) fn times(agent: &AgentProcess, name: &str, health: &str) -> usize {
-    let log = agent.log();
-    let lines = log.iter().filter(|line| text(line, "uplink") == name);
-    lines.filter(|line| text(line, "to") == health).count()
-}
-
-/// Writes a shell script that finds the laboratory's directory as `$DIR`.
-pub(crate) fn script(lab: &Lab, name: &str, lines: &str) -> Result<PathBuf> {
-    let dir = &lab.agent_dirs().scratch;
-    let path = dir.join(name);
-    let text = format!("#!/bin/sh -e\nDIR={}\n{lines}\n", dir.display());
-    fs::write(&path, text)?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
-    Ok(path)
 }
 
 /// The lines that a script has left in a file of the laboratory's directory.

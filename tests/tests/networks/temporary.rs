@@ -13,7 +13,7 @@ use failover_lab::{
 };
 use failover_policy::{Family, Health};
 use failover_tests::scene::{
-    SOON, counters, history, rule_sources, stop, times_down, wait_for_health, wait_for_history,
+    SOON, counters, history, rule_sources, stop, times, wait_for_health, wait_for_history,
 };
 
 use super::scene::{
@@ -134,7 +134,7 @@ fn temporary_addresses_come_and_go_without_a_word() -> Scenario {
 
     wait_for_next_hop_of(&agent, "cable", LINK_LOCAL_GATEWAY.into(), public)?;
     wait_for_answers(&agent, Family::V6, &["cable", "lte"])?;
-    assert_eq!(times_down(&agent, "cable"), 0);
+    assert_eq!(times(&agent, "cable", "Down"), 0);
     assert_eq!(history(&agent, Family::V6), ["start-up cable"]);
     assert_eq!(counters(&agent, "cable")?.stale_cut, 0);
     stop(agent)?;

@@ -7,9 +7,7 @@ use failover_lab::{
     AgentProcess, Lab, LogLine, Scenario, TARGET_V6, Uplink, UplinkSpec, wait_for, wait_until,
 };
 use failover_policy::Family;
-use failover_tests::scene::{
-    SOON, history, json::uplink, rule_sources, times_down, wait_for_probes,
-};
+use failover_tests::scene::{SOON, history, json::uplink, rule_sources, times, wait_for_probes};
 use nix::net::if_::if_nametoindex;
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -143,7 +141,7 @@ fn the_best_router_is_used_until_it_says_that_it_is_none() -> Scenario {
     wait_gateway(&agent, "cable", "fe80::1")?;
     wait_best_route(&lab, Family::V6, "cable", Some("fe80::1"))?;
     wait_ready(&agent, "cable", &["lte"])?;
-    assert_eq!(times_down(&agent, "cable"), 0);
+    assert_eq!(times(&agent, "cable", "Down"), 0);
     advertise(&lab, "cable", "fe80::1", MEDIUM, 0)?;
     wait_ready(&agent, "lte", &[])?;
     // The kernel leaves the route standing; nobody but the clock says that it is over.
@@ -217,7 +215,7 @@ fn a_new_prefix_becomes_the_source_and_the_old_one_goes_with_its_address() -> Sc
         rule_sources(&lab, Family::V6).is_ok_and(|sources| !sources.contains(&old))
     })?;
     wait_ready(&agent, "cable", &["lte"])?;
-    assert_eq!(times_down(&agent, "cable"), 0);
+    assert_eq!(times(&agent, "cable", "Down"), 0);
     assert_eq!(history(&agent, Family::V6), ["start-up cable"]);
     Ok(())
 }
@@ -259,7 +257,7 @@ fn a_rogue_router_cannot_put_the_internet_on_a_link() -> Scenario {
         "fe80::1"
     );
     for name in ["cable", "lte"] {
-        assert_eq!(times_down(&agent, name), 0);
+        assert_eq!(times(&agent, name, "Down"), 0);
     }
     let on_link = agent.log();
     let mut on_link = on_link.iter().filter(|line| line.text.contains("own link"));

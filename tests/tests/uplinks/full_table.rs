@@ -5,7 +5,7 @@ use std::{fmt::Write as _, time::Duration};
 use anyhow::Context;
 use failover_lab::Scenario;
 use failover_policy::Family;
-use failover_tests::scene::{history, times_down};
+use failover_tests::scene::{history, times};
 
 use super::scene::*;
 
@@ -57,7 +57,7 @@ fn a_new_gateway_is_followed_beside_a_hundred_thousand_routes() -> Scenario {
     );
     assert!(took < LIMIT, "{took:?}");
     assert!(grown < MEMORY, "{grown} bytes");
-    assert_eq!(times_down(&agent, "cable"), 0);
+    assert_eq!(times(&agent, "cable", "Down"), 0);
     assert_eq!(history(&agent, Family::V4), ["start-up cable"]);
     Ok(())
 }

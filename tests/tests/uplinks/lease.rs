@@ -8,7 +8,7 @@ use failover_policy::Family;
 use failover_tests::scene::{
     history,
     json::{uplink, wait_health},
-    rule_sources, times_down, wait_for_probes,
+    rule_sources, times, wait_for_probes,
 };
 
 use super::scene::*;
@@ -48,7 +48,7 @@ fn a_new_address_and_gateway_are_followed_without_a_switch() -> Scenario {
         wait_for_probes(&agent, &["cable"], 20)?;
         wait_ready(&agent, "cable", &["lte"])?;
     }
-    assert_eq!(times_down(&agent, "cable"), 0);
+    assert_eq!(times(&agent, "cable", "Down"), 0);
     assert_eq!(history(&agent, Family::V4), ["start-up cable"]);
     Ok(())
 }
@@ -70,7 +70,7 @@ fn a_new_gateway_takes_the_old_ones_place_at_once() -> Scenario {
     let seen = monitor.finish()?;
     assert!(seen.iter().all(Option::is_some), "{seen:?}");
     wait_ready(&agent, "cable", &["lte"])?;
-    assert_eq!(times_down(&agent, "cable"), 0);
+    assert_eq!(times(&agent, "cable", "Down"), 0);
     assert_eq!(history(&agent, Family::V4), ["start-up cable"]);
     Ok(())
 }

@@ -8,7 +8,7 @@ use failover_policy::Family;
 use failover_tests::scene::{
     SOON, ensure_cut, history,
     json::{uplink, wait_health},
-    times_down, wait_for_probes,
+    times, wait_for_probes,
 };
 
 use super::scene::*;
@@ -45,14 +45,14 @@ fn each_is_judged_and_used_for_itself(lab: &Lab) -> Result<AgentProcess> {
     assert_eq!(uplink(&agent.status_json()?, "cable")["health"], "Up");
     fault.repair()?;
     wait_ready(&agent, "cable", &["lte"])?;
-    assert_eq!(times_down(&agent, "cable"), 0);
+    assert_eq!(times(&agent, "cable", "Down"), 0);
 
     let fault = lab.uplink("cable").blackhole()?;
     wait_ready(&agent, "lte", &[])?;
     stream.wait_for_echo_by("lte", fault.since(), SOON)?;
     // A socket that chooses its source when it connects does not choose the uplink with it.
     drop(lab.host().tcp_idle(TARGET_V4)?);
-    assert_eq!(times_down(&agent, "lte"), 1);
+    assert_eq!(times(&agent, "lte", "Down"), 1);
     fault.repair()?;
     wait_ready(&agent, "cable", &["lte"])?;
     stream.wait_for_echo_by("cable", Instant::now(), SOON)?;

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::{Context, Error, Result, ensure};
 use failover_lab::{AgentConfig, AgentProcess, Lab, TARGET_V4, TARGET_V6, UplinkSpec, wait_for};
 use failover_policy::Family;
+pub(crate) use failover_tests::scene::wait_words;
 use failover_tests::scene::{OURS, SOON, default_routes, json::uplink};
 use serde_json::Value;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -72,14 +73,6 @@ pub(crate) fn wait_way(
         let way = &uplink(status, name)["families"][family];
         way["gateway"].as_str() == gateway && way["source"] == source
     })
-}
-
-/// Waits for a line of the log with all these words.
-pub(crate) fn wait_words(agent: &AgentProcess, words: &[&str]) -> Result<()> {
-    let line = agent.wait_for_line(&format!("{words:?}"), SOON, |line| {
-        words.iter().all(|word| line.text.contains(word))
-    });
-    line.map(drop)
 }
 
 /// Sends a datagram with this source by this interface, and tells whether the programs took it for stale.

@@ -3,7 +3,7 @@
 use failover_lab::{Lab, Scenario};
 use failover_policy::Family;
 use failover_tests::scene::{
-    SOON, history, json::uplink, target, times_down, wait_for_history, wait_for_probes,
+    SOON, history, json::uplink, target, times, wait_for_history, wait_for_probes,
 };
 
 use super::scene::*;
@@ -27,7 +27,7 @@ fn a_unique_local_address_is_no_source_for_the_internet() -> Scenario {
     for (name, source) in [("cable", "2001:db8:1::2"), ("lte", "2001:db8:2::2")] {
         let status = agent.status_json()?;
         assert_eq!(uplink(&status, name)["families"]["ipv6"]["source"], source);
-        assert_eq!(times_down(&agent, name), 0);
+        assert_eq!(times(&agent, name, "Down"), 0);
     }
     let fault = lab.uplink("cable").blackhole()?;
     wait_for_history(&agent, Family::V6, &["start-up cable", "failover lte"])?;
@@ -57,7 +57,7 @@ fn a_given_source_is_heeded_by_a_reload_and_named_when_it_goes() -> Scenario {
         lab.host().namespace().exec("ip", &arguments)
     };
     assert!(kernels()?.contains("src 10.64.1.77"), "{}", kernels()?);
-    assert_eq!(times_down(&agent, "cable"), 0);
+    assert_eq!(times(&agent, "cable", "Down"), 0);
 
     ip(&lab, "address del 10.64.1.77/24 dev cable")?;
     wait_words(
