@@ -1,4 +1,4 @@
-//! What the scenarios of `tests/` share: [`scene`]. On x86_64 `inject` lets single system calls of the agent fail.
+//! What the scenarios of `tests/` share: [`fixtures`]. On x86_64 `inject` lets single system calls of the agent fail.
+pub mod fixtures;
 #[cfg(target_arch = "x86_64")]
 pub mod inject;
-pub mod scene;

@@ -4,7 +4,7 @@ use std::{process::Output, time::Duration};
 
 use anyhow::Result;
 use failover_lab::{AgentConfig, AgentProcess, Lab, Scenario, TARGET_V4, agent_path, wait_until};
-use failover_tests::scene::SOON;
+use failover_tests::fixtures::SOON;
 use serde_json::Value;
 
 fn config(lab: &Lab) -> AgentConfig {

@@ -7,7 +7,7 @@ use failover_agent::{
     route::{Effect, ForeignDefault, Router},
 };
 
-use crate::{netns::*, poller::Poller, scene::*};
+use crate::{fixtures::*, netns::*, poller::Poller};
 
 /// up0 and up1 are uplinks, up2 is not.
 fn uplinks() -> Config {
@@ -123,7 +123,7 @@ fn switches_go_on_beside_foreign_routes_with_every_metric_of_ours() {
         for family in Family::ALL {
             assert_eq!(second.current(family).unwrap(), only(A));
         }
-        assert_eq!(crate::scene::look(&mut second, &config).changes, []);
+        assert_eq!(crate::fixtures::look(&mut second, &config).changes, []);
         second.restore();
         assert_eq!(snapshot(), before);
     });

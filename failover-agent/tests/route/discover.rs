@@ -9,7 +9,7 @@ use failover_agent::{
 };
 use failover_ebpf::LinkLayer;
 
-use crate::{netns::*, scene::*};
+use crate::{fixtures::*, netns::*};
 
 #[test]
 #[ignore = "needs root"]

@@ -11,7 +11,7 @@ use std::{
 
 use failover_agent::config::Config;
 
-use crate::{namespaces::Host, netns::*, scene::*};
+use crate::{fixtures::*, namespaces::Host, netns::*};
 
 /// All share the traffic evenly.
 fn even(interfaces: &[&str]) -> Config {

@@ -13,7 +13,7 @@ use std::{
 use failover_agent::config::Config;
 use serde_json::Value;
 
-use crate::{netns::*, scene::*};
+use crate::{fixtures::*, netns::*};
 
 /// The first two share the traffic 3 to 1, the others stand behind.
 fn balanced(interfaces: &[&str]) -> Config {

@@ -8,7 +8,7 @@ use failover_agent::{
     route::{EgressPath, Link, Router},
 };
 
-use crate::{netns::*, scene::*};
+use crate::{fixtures::*, netns::*};
 
 fn v6(links: &PerUplink<Link>, uplink: UplinkId) -> Option<&EgressPath> {
     links[uplink].families.v6.as_ref()

@@ -4,6 +4,7 @@
 
 mod beside;
 mod discover;
+mod fixtures;
 mod flows;
 mod groups;
 mod learn;
@@ -15,7 +16,6 @@ mod netns;
 mod observe;
 mod poller;
 mod restore;
-mod scene;
 mod slots;
 mod states;
 mod switch;

@@ -7,7 +7,7 @@ use failover_agent::{
     route::Report,
 };
 
-use crate::{netns::*, poller::Poller, scene::*};
+use crate::{fixtures::*, netns::*, poller::Poller};
 
 const FAMILIES: [(Family, &str); 2] = [(Family::V4, "-4"), (Family::V6, "-6")];
 

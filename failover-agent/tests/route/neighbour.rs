@@ -4,9 +4,9 @@ use failover_agent::route::Neighbour;
 use failover_policy::Family;
 
 use crate::{
+    fixtures::{A, B, router, state},
     namespaces::Host,
     netns::{self, config, default_routes, ethernet_uplinks, ip, isolated, wait_for},
-    scene::{A, B, router, state},
 };
 
 /// State of a gateway's entry, as `ip` names it; empty: none.

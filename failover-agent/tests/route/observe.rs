@@ -12,7 +12,7 @@ use failover_agent::{
     route::{Actor, Change, Observer, Origin, Router},
 };
 
-use crate::{netns::*, scene::*};
+use crate::{fixtures::*, netns::*};
 
 #[test]
 #[ignore = "needs root"]

@@ -4,7 +4,7 @@ use failover_policy::Family;
 
 use failover_agent::route::{Router, Verb, reset};
 
-use crate::{netns::*, scene::*};
+use crate::{fixtures::*, netns::*};
 
 #[test]
 #[ignore = "needs root"]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use failover_agent::route::Router;
 
-use crate::{netns::*, scene::*};
+use crate::{fixtures::*, netns::*};
 
 /// Rules and routes that name the table of a slot.
 fn of_slot(entries: &BTreeSet<String>, slot: u32) -> Vec<String> {

@@ -9,7 +9,7 @@ use failover_agent::{
     route::{Link, Router},
 };
 
-use crate::{namespaces::Host, netns::*, scene::*};
+use crate::{fixtures::*, namespaces::Host, netns::*};
 
 /// Interfaces without IPv4, which everything must be able to do without.
 fn v6_config(interfaces: &[&str]) -> Config {

@@ -2,7 +2,7 @@
 
 use failover_policy::{Family, UplinkId};
 
-use crate::{netns::*, poller::Poller, scene::*};
+use crate::{fixtures::*, netns::*, poller::Poller};
 
 #[test]
 #[ignore = "needs root"]

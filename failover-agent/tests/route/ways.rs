@@ -9,7 +9,7 @@ use failover_agent::{
     route::{EgressPath, Link, Router},
 };
 
-use crate::{netns::*, scene::*};
+use crate::{fixtures::*, netns::*};
 
 fn discover(config: &Config) -> anyhow::Result<PerUplink<Link>> {
     Router::connect(&config.route, state().path())

@@ -20,7 +20,7 @@ use super::{
     tracer::Exit,
     watch::{Order, Record},
 };
-use crate::scene::Everything;
+use crate::fixtures::Everything;
 
 /// The lease that is configured: as long as the host may be cut off.
 const LEASE: Duration = Duration::from_secs(1);

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use failover_lab::{ECHO_PORT, Lab, Node, TcpClient, wait_for};
 
-use super::scene::SOON;
+use super::fixtures::SOON;
 
 /// How long an answer is waited for before it is asked again.
 const PATIENCE: Duration = Duration::from_millis(500);

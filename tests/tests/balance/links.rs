@@ -5,8 +5,8 @@ use failover_lab::{Fault, Lab, Scenario, TARGET_V4, TARGET_V6, Uplink};
 use failover_policy::Family;
 
 use super::{
+    fixtures::{SOON, ensure_alive, ensure_never_without_route, history, start, two, wait_active},
     flows::{Flows, connect_by},
-    scene::{SOON, ensure_alive, ensure_never_without_route, history, start, two, wait_active},
 };
 
 #[test]

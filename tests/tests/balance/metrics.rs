@@ -4,7 +4,9 @@ use anyhow::{Result, ensure};
 use failover_lab::{AgentConfig, AgentProcess, Lab, Scenario, TARGET_V4, wait_for};
 use failover_policy::Family;
 
-use super::scene::{SOON, default_routes, ensure_never_without_route, history, start, wait_active};
+use super::fixtures::{
+    SOON, default_routes, ensure_never_without_route, history, start, wait_active,
+};
 
 fn with_metrics(lab: &Lab) -> AgentConfig {
     let metrics = [("cable", 10), ("dsl", 20), ("lte", 30)];

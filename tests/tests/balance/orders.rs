@@ -4,10 +4,10 @@ use failover_lab::{Lab, Scenario, TARGET_V4, TARGET_V6, UplinkSpec};
 use failover_policy::Family;
 
 use super::{
-    flows::{Flows, connect_by},
-    scene::{
+    fixtures::{
         SOON, ensure_alive, ensure_never_without_route, history, start, three, two, wait_active,
     },
+    flows::{Flows, connect_by},
 };
 
 #[test]

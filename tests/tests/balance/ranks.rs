@@ -6,10 +6,10 @@ use failover_lab::{Lab, Scenario, TARGET_V4, TARGET_V6};
 use failover_policy::Family;
 
 use super::{
-    flows::connect_by,
-    scene::{
+    fixtures::{
         SOON, ensure_alive, ensure_never_without_route, history, start, status, two, wait_active,
     },
+    flows::connect_by,
 };
 
 #[test]

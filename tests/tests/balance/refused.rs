@@ -6,13 +6,13 @@ use anyhow::ensure;
 use failover_lab::{Lab, Scenario, TARGET_V4, TARGET_V6, wait_for};
 use failover_policy::Family;
 
-use super::scene::start;
+use super::fixtures::start;
 use super::{
-    flows::connect_by,
-    scene::{
+    fixtures::{
         SOON, check_active, ensure_alive, ensure_never_without_route, history, status, two,
         wait_active,
     },
+    flows::connect_by,
 };
 
 /// Less than the second after which a switch is tried again.

@@ -4,7 +4,7 @@ use failover_lab::{Lab, Scenario, wait_for};
 use failover_policy::Family;
 use serde_json::Value;
 
-use super::scene::{SOON, default_routes, history, start, two};
+use super::fixtures::{SOON, default_routes, history, start, two};
 
 #[test]
 #[ignore = "needs root"]

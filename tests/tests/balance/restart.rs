@@ -8,11 +8,11 @@ use failover_policy::Family;
 use nix::sys::signal::Signal;
 
 use super::{
-    flows::{Flows, connect_by},
-    scene::{
+    fixtures::{
         SOON, check_active, ensure_alive, ensure_never_without_route, history, start, status, two,
         wait_active,
     },
+    flows::{Flows, connect_by},
 };
 
 /// Longer than any start takes.

@@ -4,8 +4,8 @@ use failover_lab::{Lab, Scenario, TARGET_V4, TARGET_V6};
 use failover_policy::Family;
 
 use super::{
+    fixtures::{history, start, two},
     flows::Flows,
-    scene::{history, start, two},
 };
 
 #[test]

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use failover_lab::{AgentProcess, Lab, Scenario, TARGET_V4};
 use failover_policy::{Cause, Family, Health};
-use failover_tests::scene::{SOON, status, uplink, wait_for_active, wait_for_status};
+use failover_tests::fixtures::{SOON, status, uplink, wait_for_active, wait_for_status};
 
 use super::{
-    scene::{AT_ONCE, config, settled, start, start_with, wait_for_cut},
+    fixtures::{AT_ONCE, config, settled, start, start_with, wait_for_cut},
     sockets::assert_cut,
 };
 

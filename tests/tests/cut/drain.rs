@@ -6,10 +6,10 @@ use anyhow::Result;
 use failover_ebpf::Gate;
 use failover_lab::{Lab, Scenario, TARGET_V4, TARGET_V6, TcpClient};
 use failover_policy::Family;
-use failover_tests::scene::{SOON, gate, status, uplink, wait_for_active, wait_for_status};
+use failover_tests::fixtures::{SOON, gate, status, uplink, wait_for_active, wait_for_status};
 
 use super::{
-    scene::{AT_ONCE, WHILE, config, fail_over, foreign_packets, start_with, wait_for_cut},
+    fixtures::{AT_ONCE, WHILE, config, fail_over, foreign_packets, start_with, wait_for_cut},
     sockets::assert_cut,
 };
 

@@ -10,9 +10,9 @@ use failover_lab::{
     Capture, DISCARD_PORT, LAN_CLIENT_V4, LAN_CLIENT_V6, Lab, Node, Scenario, TARGET_V4, TARGET_V6,
     TcpClient, Uplink, UplinkSpec,
 };
-use failover_tests::scene::{SOON, counters};
+use failover_tests::fixtures::{SOON, counters};
 
-use super::scene::{foreign_packets, start, wait_for_cut};
+use super::fixtures::{foreign_packets, start, wait_for_cut};
 
 /// Failovers and failbacks in a row.
 const ROUNDS: usize = 3;

@@ -7,10 +7,10 @@ use std::{
 
 use anyhow::Result;
 use failover_lab::{Lab, Namespace, Scenario, Uplink, UplinkSpec};
-use failover_tests::scene::SOON;
+use failover_tests::fixtures::SOON;
 
 use super::{
-    scene::{AT_ONCE, config, foreign_packets, start_with, wait_for_cut},
+    fixtures::{AT_ONCE, config, foreign_packets, start_with, wait_for_cut},
     sockets::{Pair, connect_from, wait_for_error},
 };
 

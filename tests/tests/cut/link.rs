@@ -5,10 +5,10 @@ use std::time::Instant;
 use anyhow::Result;
 use failover_lab::{Fault, Lab, Scenario, TARGET_V4, TARGET_V6, TcpClient, UdpStream, Uplink};
 use failover_policy::Health;
-use failover_tests::scene::{uplink, wait_for_status};
+use failover_tests::fixtures::{uplink, wait_for_status};
 
 use super::{
-    scene::{AT_ONCE, WHILE, foreign_packets, start, wait_for_cut},
+    fixtures::{AT_ONCE, WHILE, foreign_packets, start, wait_for_cut},
     sockets::assert_cut,
 };
 

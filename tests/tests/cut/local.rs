@@ -17,10 +17,10 @@ use failover_lab::{
     agent_path, wait_for,
 };
 use failover_policy::Family;
-use failover_tests::scene::{SOON, counters, gate, status, uplink, wait_for_status};
+use failover_tests::fixtures::{SOON, counters, gate, status, uplink, wait_for_status};
 
 use super::{
-    scene::{AT_ONCE, fail_over, foreign_packets, start},
+    fixtures::{AT_ONCE, fail_over, foreign_packets, start},
     sockets::{Pair, assert_cut, half_open, refusal_by, wait_for_error},
 };
 

@@ -4,6 +4,7 @@
 
 mod by_hand;
 mod drain;
+mod fixtures;
 mod foreign;
 mod inbound;
 mod link;
@@ -13,6 +14,5 @@ mod outage;
 mod reachable;
 mod routed;
 mod router;
-mod scene;
 mod sockets;
 mod unrelated;

@@ -9,10 +9,10 @@ use std::{
 use anyhow::Result;
 use failover_lab::{Lab, Scenario, TARGET_V4, TARGET_V6, TARGETS_V4, TARGETS_V6, wait_for};
 use failover_policy::Family;
-use failover_tests::scene::{SOON, stop, wait_for_active, wait_for_status};
+use failover_tests::fixtures::{SOON, stop, wait_for_active, wait_for_status};
 use socket2::{Domain, Socket, Type};
 
-use super::scene::{config, start_with};
+use super::fixtures::{config, start_with};
 
 /// How a connection from this address ends that is forced out by an interface. Nobody out there refuses one: whoever does is the gate.
 fn forced(lab: &Lab, interface: &str, from: IpAddr, to: IpAddr) -> Result<ErrorKind> {

@@ -8,9 +8,9 @@ use std::{
 use failover_ebpf::Gate;
 use failover_lab::{Lab, Scenario, TARGET_V4, TARGET_V6};
 use failover_policy::{Family, Health};
-use failover_tests::scene::{SOON, counters, gate, status, uplink, wait_for_status};
+use failover_tests::fixtures::{SOON, counters, gate, status, uplink, wait_for_status};
 
-use super::scene::{WHILE, start};
+use super::fixtures::{WHILE, start};
 
 #[test]
 #[ignore = "needs root"]

@@ -11,10 +11,10 @@ use failover_lab::{
     ECHO_PORT, Lab, Node, Scenario, TARGETS_V4, TARGETS_V6, UplinkSpec, wait_until,
 };
 use failover_policy::Family;
-use failover_tests::scene::{SOON, gate, status};
+use failover_tests::fixtures::{SOON, gate, status};
 
 use super::{
-    scene::{AT_ONCE, config, foreign_packets, start, start_with, wait_for_cut},
+    fixtures::{AT_ONCE, config, foreign_packets, start, start_with, wait_for_cut},
     sockets::{Pair, connect_from},
 };
 

@@ -3,9 +3,9 @@
 use std::{net::IpAddr, time::Instant};
 
 use failover_lab::{Lab, Scenario, TARGET_V4, TARGET_V6};
-use failover_tests::scene::{SOON, counters, stop, wait_for_status, wait_sent};
+use failover_tests::fixtures::{SOON, counters, stop, wait_for_status, wait_sent};
 
-use super::scene::start;
+use super::fixtures::start;
 
 /// An address beside the uplink's own, in its network.
 fn beside(own: IpAddr) -> IpAddr {

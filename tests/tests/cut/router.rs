@@ -12,10 +12,10 @@ use failover_lab::{
     UdpStream, UplinkSpec, wait_for,
 };
 use failover_policy::Family;
-use failover_tests::scene::{SOON, status};
+use failover_tests::fixtures::{SOON, status};
 
 use super::{
-    scene::{AT_ONCE, fail_over, foreign_packets, start},
+    fixtures::{AT_ONCE, fail_over, foreign_packets, start},
     sockets::{connect_from, error_of_sending},
 };
 

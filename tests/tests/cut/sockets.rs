@@ -8,10 +8,10 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use failover_lab::{Ended, Namespace, wait_for};
-use failover_tests::scene::SOON;
+use failover_tests::fixtures::SOON;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use super::scene::AT_ONCE;
+use super::fixtures::AT_ONCE;
 
 /// A TCP connection with both ends in hand.
 #[derive(Debug)]

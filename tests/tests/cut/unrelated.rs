@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use failover_lab::{LAN_HOST_V4, LAN_HOST_V6, Lab, Scenario, TARGET_V4, TARGET_V6, UplinkSpec};
-use failover_tests::scene::SOON;
+use failover_tests::fixtures::SOON;
 
 use super::{
-    scene::{WHILE, fail_over, settled, start, wait_for_cut},
+    fixtures::{WHILE, fail_over, settled, start, wait_for_cut},
     sockets::Pair,
 };
 

@@ -4,14 +4,14 @@ use std::{fs, time::Instant};
 
 use anyhow::Result;
 use failover_lab::{Disk, Lab, Scenario, UplinkSpec};
-use failover_tests::scene::{
+use failover_tests::fixtures::{
     SOON,
     json::{wait_active, wait_health},
     start, stop,
 };
 use nix::sys::signal::Signal;
 
-use super::scene::*;
+use super::fixtures::*;
 
 #[test]
 #[ignore = "needs root"]

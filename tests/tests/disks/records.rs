@@ -4,13 +4,13 @@ use std::{fs, os::unix::fs::symlink, path::Path};
 
 use anyhow::{Result, ensure};
 use failover_lab::{AgentProcess, Lab, Scenario, UplinkSpec};
-use failover_tests::scene::{SOON, start};
+use failover_tests::fixtures::{SOON, start};
 use nix::{
     sys::{signal::Signal, stat::Mode},
     unistd::mkfifo,
 };
 
-use super::scene::*;
+use super::fixtures::*;
 
 /// Each with what is at fault.
 const FILES: [&str; 4] = [

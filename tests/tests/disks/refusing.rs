@@ -10,10 +10,10 @@ use std::{
 
 use anyhow::Result;
 use failover_lab::{Disk, Lab, Scenario, UplinkSpec};
-use failover_tests::scene::{SOON, json::wait_active, start};
+use failover_tests::fixtures::{SOON, json::wait_active, start};
 use nix::sys::signal::Signal;
 
-use super::scene::*;
+use super::fixtures::*;
 
 #[test]
 #[ignore = "needs root"]

@@ -14,7 +14,7 @@ use failover_agent::{
 };
 use failover_lab::{AgentProcess, Lab, Scenario, TARGET_V4, TARGET_V6};
 use failover_policy::{Family, PerUplink, UplinkId};
-use failover_tests::scene::SOON;
+use failover_tests::fixtures::SOON;
 use serde_json::Value;
 
 use super::diagnosis::probed_both;

@@ -1,7 +1,7 @@
 //! What others' routes and rules lead past the active uplink.
 
 use failover_lab::{Lab, Scenario};
-use failover_tests::scene::SOON;
+use failover_tests::fixtures::SOON;
 
 use super::diagnosis::{Diagnosis, apply, probed, problem};
 
@@ -178,7 +178,7 @@ fn addresses_of_nat_are_to_be_the_uplinks() -> Scenario {
     // The cure works: the address is the uplink's for the agent, too.
     let agent = lab.start_agent(&probed(&lab))?;
     agent.wait_for_status("the address is known", SOON, |_| {
-        failover_tests::scene::rule_sources(&lab, failover_policy::Family::V4)
+        failover_tests::fixtures::rule_sources(&lab, failover_policy::Family::V4)
             .is_ok_and(|sources| sources.iter().any(|source| source == "10.64.1.9"))
     })?;
     Ok(())

@@ -2,7 +2,7 @@
 
 use failover_lab::{AgentConfig, Lab, Scenario, UplinkSpec};
 use failover_policy::Family;
-use failover_tests::scene::{SOON, default_routes};
+use failover_tests::fixtures::{SOON, default_routes};
 
 use super::diagnosis::{Diagnosis, apply, probed_both, problem};
 

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use failover_lab::{Lab, Scenario};
-use failover_tests::scene::SOON;
+use failover_tests::fixtures::SOON;
 
 use super::diagnosis::{Diagnosis, FLAGS, apply, doctor, probed, probed_both};
 

@@ -1,7 +1,7 @@
 //! Interfaces, addresses and gateways.
 
 use failover_lab::{Lab, Scenario, wait_until};
-use failover_tests::scene::SOON;
+use failover_tests::fixtures::SOON;
 
 use super::diagnosis::{Diagnosis, FLAGS, apply, probed, probed_both, problem};
 

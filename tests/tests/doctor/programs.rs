@@ -5,7 +5,7 @@ use failover_agent::{
     datapath::{Datapath, LinkLayer, Options},
 };
 use failover_lab::{Lab, Scenario};
-use failover_tests::scene::SOON;
+use failover_tests::fixtures::SOON;
 use nix::{net::if_::if_nametoindex, sys::signal::Signal};
 
 use super::{

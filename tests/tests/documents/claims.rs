@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use failover_lab::{AgentConfig, AgentProcess, Lab, Scenario, TARGET_V4, wait_until};
-use failover_tests::scene::{SOON, wait_for_probes};
+use failover_tests::fixtures::{SOON, wait_for_probes};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 

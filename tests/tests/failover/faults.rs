@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use failover_lab::{AgentProcess, Direction, Fault, Lab, Scenario, UplinkSpec, paced, wait_until};
 use failover_policy::{Family, Health};
-use failover_tests::scene::{
+use failover_tests::fixtures::{
     SOON, has_health, history, state, status, uplink, wait_for_health, wait_for_history,
     wait_for_probes, wait_for_status,
 };
 
-use super::scene::{MANY, Settings, check_active, targets_v4, targets_v6};
+use super::fixtures::{MANY, Settings, check_active, targets_v4, targets_v6};
 
 const BROKEN: [&str; 2] = ["start-up cable", "failover lte"];
 const REPAIRED: [&str; 3] = ["start-up cable", "failover lte", "failback cable"];

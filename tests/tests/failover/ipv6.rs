@@ -5,9 +5,9 @@ use std::time::Instant;
 use anyhow::Result;
 use failover_lab::{Fault, Lab, Scenario, TARGET_V4, TARGET_V6, TARGETS_V6};
 use failover_policy::{Family, Health};
-use failover_tests::scene::{SOON, history, status, wait_for_health, wait_for_history};
+use failover_tests::fixtures::{SOON, history, status, wait_for_health, wait_for_history};
 
-use super::scene::{Settings, check_active, targets_v4, targets_v6};
+use super::fixtures::{Settings, check_active, targets_v4, targets_v6};
 
 #[test]
 #[ignore = "needs root"]

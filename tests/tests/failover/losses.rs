@@ -5,12 +5,12 @@ use std::{net::IpAddr, thread, time::Instant};
 use anyhow::Result;
 use failover_lab::{Fault, Lab, Scenario, TARGETS_V4, paced};
 use failover_policy::{Family, Health};
-use failover_tests::scene::{
+use failover_tests::fixtures::{
     has_health, history, status, stop, uplink, wait_for_health, wait_for_history, wait_for_probes,
     wait_for_status,
 };
 
-use super::scene::{MANY, Settings};
+use super::fixtures::{MANY, Settings};
 
 #[test]
 #[ignore = "needs root"]

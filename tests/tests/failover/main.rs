@@ -4,12 +4,12 @@
 //! log, from the kernel's notifications and from the traffic's own record, which miss nothing.
 
 mod faults;
+mod fixtures;
 mod ipv6;
 mod losses;
 mod many;
 mod others;
 mod pauses;
 mod preference;
-mod scene;
 mod startup;
 mod traffic;

@@ -8,12 +8,12 @@ use std::{
 use anyhow::Result;
 use failover_lab::{DefaultRoute, Lab, Scenario, TARGET_V4, paced, wait_until};
 use failover_policy::{Family, Health};
-use failover_tests::scene::{
+use failover_tests::fixtures::{
     SOON, default_routes, history, status, uplink, wait_for_health, wait_for_history,
     wait_for_probes,
 };
 
-use super::scene::{MANY, Settings, check_active};
+use super::fixtures::{MANY, Settings, check_active};
 
 #[test]
 #[ignore = "needs root"]

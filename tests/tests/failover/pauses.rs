@@ -9,12 +9,12 @@ use std::{
 use anyhow::Result;
 use failover_lab::{AgentProcess, Lab, Scenario, UplinkSpec, paced};
 use failover_policy::{Family, Health};
-use failover_tests::scene::{
+use failover_tests::fixtures::{
     has_health, history, status, times, wait_for_health, wait_for_history, wait_for_probes,
 };
 use nix::sys::signal::Signal;
 
-use super::scene::{Settings, targets_v4, targets_v6};
+use super::fixtures::{Settings, targets_v4, targets_v6};
 
 fn pause(agent: &AgentProcess, time: Duration) -> Result<()> {
     agent.signal(Signal::SIGSTOP)?;

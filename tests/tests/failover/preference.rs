@@ -4,9 +4,9 @@ use std::time::Instant;
 
 use failover_lab::{Lab, Scenario, TARGET_V4, UplinkSpec, pace};
 use failover_policy::{Family, Health};
-use failover_tests::scene::{SOON, stop, wait_for_health, wait_for_history};
+use failover_tests::fixtures::{SOON, stop, wait_for_health, wait_for_history};
 
-use super::scene::{Settings, check_active};
+use super::fixtures::{Settings, check_active};
 
 #[test]
 #[ignore = "needs root"]

@@ -3,12 +3,12 @@
 use failover_ebpf::Gate;
 use failover_lab::{Lab, Scenario, TARGET_V4};
 use failover_policy::{Family, Health};
-use failover_tests::scene::{
+use failover_tests::fixtures::{
     FORCED, default_routes, history, status, uplink, wait_for_health, wait_for_history,
     wait_for_probes,
 };
 
-use super::scene::{MANY, Settings, check_active};
+use super::fixtures::{MANY, Settings, check_active};
 
 #[test]
 #[ignore = "needs root"]

@@ -8,9 +8,9 @@ use std::{
 use anyhow::Result;
 use failover_lab::{Lab, Scenario, TARGET_V4, TcpClient, paced};
 use failover_policy::{Family, Health};
-use failover_tests::scene::{SOON, wait_for_health, wait_for_history};
+use failover_tests::fixtures::{SOON, wait_for_health, wait_for_history};
 
-use super::scene::{Settings, check_active};
+use super::fixtures::{Settings, check_active};
 
 /// By which uplink the newest connection has come to the internet.
 fn newest_connection(lab: &Lab) -> Option<String> {

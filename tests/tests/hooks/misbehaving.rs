@@ -7,11 +7,11 @@ use std::{
 
 use anyhow::Context;
 use failover_lab::{Lab, Scenario, agent_path, wait_until};
-use failover_tests::scene::{SOON, json::wait_active, message, script, wait_for_file};
+use failover_tests::fixtures::{SOON, json::wait_active, message, script, wait_for_file};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::scene::{PATIENT, config, is_there, said, start, wait_gone};
+use super::fixtures::{PATIENT, config, is_there, said, start, wait_gone};
 
 /// Never ends by itself, nor does its child.
 const HANG: &str =

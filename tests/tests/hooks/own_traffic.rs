@@ -13,9 +13,9 @@ use std::{
 
 use anyhow::Result;
 use failover_lab::{ECHO_PORT, LAN_HOST_V4, Lab, Namespace, Scenario, TARGET_V4, wait_until};
-use failover_tests::scene::{SOON, json::wait_active};
+use failover_tests::fixtures::{SOON, json::wait_active};
 
-use super::scene::{PATIENT, start};
+use super::fixtures::{PATIENT, start};
 
 /// Time between two queries.
 const QUERIES: Duration = Duration::from_millis(50);

@@ -10,10 +10,10 @@ use std::{
 
 use anyhow::{Context, Result};
 use failover_lab::{Lab, Scenario, UplinkSpec, wait_until};
-use failover_tests::scene::{SOON, json::wait_active, script, wait_for_file};
+use failover_tests::fixtures::{SOON, json::wait_active, script, wait_for_file};
 use nix::sys::signal::Signal;
 
-use super::scene::{PATIENT, is_there, said, start, wait_gone};
+use super::fixtures::{PATIENT, is_there, said, start, wait_gone};
 
 /// Leaves the environment, and what the kernel says of the process and its files.
 const REPORT: &str = r#"

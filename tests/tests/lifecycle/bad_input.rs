@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Result, ensure};
 use failover_lab::{Lab, Scenario, UplinkSpec, agent_path};
 
-use super::support::{Everything, Outcome, TIMEOUT, run, start};
+use super::fixtures::{Everything, Outcome, TIMEOUT, run, start};
 
 const DOCUMENT: &str = include_str!("../../../docs/configuration.md");
 

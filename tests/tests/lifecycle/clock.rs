@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use failover_lab::{AgentProcess, Lab, Scenario, WallClock, wait_for};
-use failover_tests::scene::{
+use failover_tests::fixtures::{
     BLUR, SOON, ensure_times,
     json::{uplink, wait_active, wait_health},
     time,

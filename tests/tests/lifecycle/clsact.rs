@@ -4,14 +4,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use failover_lab::{Lab, Scenario, TARGET_V4, TARGET_V6, TARGETS_V4, UplinkSpec};
-use failover_tests::scene::{
+use failover_tests::fixtures::{
     SOON,
     json::{counter, wait_active},
     wait_sent,
 };
 use nix::sys::signal::Signal;
 
-use super::support::{Everything, start_with};
+use super::fixtures::{Everything, start_with};
 
 #[test]
 #[ignore = "needs root"]

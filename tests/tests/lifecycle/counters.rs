@@ -4,7 +4,7 @@ use std::{thread, time::Duration};
 
 use anyhow::{Context, Result};
 use failover_lab::{Lab, Scenario, TARGET_V4, TARGETS_V4, wait_for};
-use failover_tests::scene::{
+use failover_tests::fixtures::{
     SOON,
     json::{counter, uplink},
     wait_sent,
@@ -12,7 +12,7 @@ use failover_tests::scene::{
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::support::start_with;
+use super::fixtures::start_with;
 
 /// Keeps the gates closed while the agent is stopped.
 const LONG_LEASE: Duration = Duration::from_hours(1);

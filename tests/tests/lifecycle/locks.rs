@@ -8,9 +8,9 @@ use std::{
 
 use anyhow::{Context, Result};
 use failover_lab::{Lab, Scenario, agent_path, wait_until};
-use failover_tests::scene::{SOON, json::wait_active};
+use failover_tests::fixtures::{SOON, json::wait_active};
 
-use super::support::{Outcome, TIMEOUT, run, start};
+use super::fixtures::{Outcome, TIMEOUT, run, start};
 
 /// Ends a program that a test has left running.
 struct Held(Child);

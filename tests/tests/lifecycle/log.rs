@@ -4,10 +4,10 @@ use std::path::Path;
 
 use anyhow::Result;
 use failover_lab::{AgentProcess, Lab, LogLine, Scenario, TARGET_V4, agent_path, wait_until};
-use failover_tests::scene::{SOON, json::wait_active, text, wait_sent};
+use failover_tests::fixtures::{SOON, json::wait_active, text, wait_sent};
 use nix::sys::signal::Signal;
 
-use super::support::start;
+use super::fixtures::start;
 
 fn number(line: &LogLine, field: &str) -> Option<u64> {
     line.field(field)?.as_u64()

@@ -8,7 +8,7 @@ use failover_agent::{
     datapath::{Datapath, LinkLayer, Options},
 };
 use failover_lab::{Lab, Namespace, Scenario, TARGET_V4, TARGETS_V4};
-use failover_tests::scene::{
+use failover_tests::fixtures::{
     SOON,
     json::{counter, wait_active},
     wait_sent,
@@ -16,7 +16,7 @@ use failover_tests::scene::{
 use nix::{net::if_::if_nametoindex, sys::signal::Signal};
 use serde_json::Value;
 
-use super::support::{Everything, run, start, start_with};
+use super::fixtures::{Everything, run, start, start_with};
 
 /// Somebody else's TCX programs on an interface, which count: as programs with pins of their own, ours will do.
 struct Stranger {

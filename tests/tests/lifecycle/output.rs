@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use failover_lab::{AgentProcess, Lab, Scenario, TARGET_V4, agent_path, wait_until};
-use failover_tests::scene::{
+use failover_tests::fixtures::{
     SOON,
     json::{uplink, wait_active},
 };
@@ -22,7 +22,7 @@ use nix::{
 };
 use serde_json::Value;
 
-use super::support::{Everything, run, set_foreign_route, start};
+use super::fixtures::{Everything, run, set_foreign_route, start};
 
 /// Who reads the log.
 #[derive(Clone, Copy, Debug)]

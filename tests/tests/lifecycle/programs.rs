@@ -7,13 +7,13 @@ use failover_agent::control::status::Hook;
 use failover_ebpf::Gate;
 use failover_lab::{AgentProcess, LINK_LOCAL_GATEWAY, Lab, Scenario, TARGETS_V4, TARGETS_V6};
 use failover_policy::{Family, Health};
-use failover_tests::scene::{
+use failover_tests::fixtures::{
     FORCED, SOON, ensure_cut, message, status, stop, uplink, wait_for_active, wait_for_health,
     wait_for_status,
 };
 use nix::sys::signal::Signal;
 
-use super::support::{Everything, start, start_with};
+use super::fixtures::{Everything, start, start_with};
 
 /// A host behind `lte` that no probe asks.
 fn beyond() -> std::net::IpAddr {

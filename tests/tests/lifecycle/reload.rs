@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use failover_lab::{AgentConfig, AgentProcess, Lab, Scenario, TARGET_V4, UplinkSpec, wait_until};
 use failover_policy::Family;
-use failover_tests::scene::{
+use failover_tests::fixtures::{
     OURS, SOON, default_routes,
     json::{counter, uplink, wait_active},
     stop, wait_sent,
@@ -13,7 +13,7 @@ use failover_tests::scene::{
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::support::run;
+use super::fixtures::run;
 
 /// A configuration with these uplinks, in this order.
 fn config(uplinks: &[&str]) -> AgentConfig {

@@ -1,9 +1,9 @@
 //! `reset` after kill -9 removes every trace.
 
 use failover_lab::{Lab, Scenario, TARGET_V4};
-use failover_tests::scene::{SOON, json::wait_active};
+use failover_tests::fixtures::{SOON, json::wait_active};
 
-use super::support::{Everything, run, set_foreign_route, start, start_with};
+use super::fixtures::{Everything, run, set_foreign_route, start, start_with};
 
 #[test]
 #[ignore = "needs root"]

@@ -8,14 +8,14 @@ use std::{
 
 use anyhow::{Context, Result};
 use failover_lab::{AgentProcess, Lab, Scenario, TARGET_V4, TARGETS_V4, agent_path};
-use failover_tests::scene::{
+use failover_tests::fixtures::{
     SOON,
     json::{counter, uplink, wait_active},
     wait_sent,
 };
 use serde_json::Value;
 
-use super::support::{Everything, run, set_foreign_route, start_with};
+use super::fixtures::{Everything, run, set_foreign_route, start_with};
 
 /// Longer than any restart takes.
 const LONG_LEASE: Duration = Duration::from_mins(1);

@@ -4,13 +4,13 @@ use std::fs;
 
 use anyhow::{Context, Result};
 use failover_lab::{Lab, Scenario, UplinkSpec};
-use failover_tests::scene::{
+use failover_tests::fixtures::{
     SOON,
     json::{uplink, wait_active},
 };
 use serde_json::Value;
 
-use super::support::{run, start, start_with};
+use super::fixtures::{run, start, start_with};
 
 const DOCUMENT: &str = include_str!("../../../docs/configuration.md");
 

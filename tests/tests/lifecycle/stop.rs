@@ -13,13 +13,13 @@ use anyhow::Result;
 use failover_lab::{
     ECHO_PORT, Lab, Scenario, TARGET_V4, TARGETS_V4, TARGETS_V6, UplinkSpec, wait_until,
 };
-use failover_tests::scene::{
+use failover_tests::fixtures::{
     SOON,
     json::{uplink, wait_active},
 };
 use nix::sys::signal::Signal;
 
-use super::support::{Everything, run, set_foreign_route, start, start_with};
+use super::fixtures::{Everything, run, set_foreign_route, start, start_with};
 
 #[test]
 #[ignore = "needs root"]

@@ -6,7 +6,7 @@ use anyhow::Result;
 use failover_lab::{Lab, Scenario, TARGETS_V4};
 use serde_json::Value;
 
-use super::scene::*;
+use super::fixtures::*;
 
 /// The uplink is Blind for a reason with these words, in the status and in the log, and nothing was switched.
 fn check_blind(agent: &failover_lab::AgentProcess, name: &str, words: &[&str]) -> Result<String> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use failover_lab::{Fault, Lab, Scenario, TARGET_V4};
 
-use super::scene::*;
+use super::fixtures::*;
 
 #[test]
 #[ignore = "needs root"]

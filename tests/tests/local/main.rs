@@ -3,10 +3,10 @@
 
 mod blind;
 mod families;
+mod fixtures;
 mod lost;
 mod marks;
 mod moved;
 mod recovering;
 mod reloads;
 mod restarts;
-mod scene;

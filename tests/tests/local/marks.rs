@@ -3,7 +3,7 @@
 use failover_lab::{Lab, Scenario, TARGET_V4, TARGET_V6};
 use nix::sys::signal::Signal;
 
-use super::scene::*;
+use super::fixtures::*;
 
 #[test]
 #[ignore = "needs root"]

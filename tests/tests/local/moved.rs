@@ -4,7 +4,7 @@ use std::{thread::sleep, time::Duration};
 
 use failover_lab::{Lab, Scenario, TARGET_V4};
 
-use super::scene::*;
+use super::fixtures::*;
 
 #[test]
 #[ignore = "needs root"]

@@ -5,7 +5,7 @@ use std::{thread::sleep, time::Duration};
 use anyhow::Result;
 use failover_lab::{Lab, Scenario};
 
-use super::scene::*;
+use super::fixtures::*;
 
 /// How soon a program is run again.
 const EVERY: Duration = Duration::from_secs(1);

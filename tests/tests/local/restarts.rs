@@ -9,7 +9,7 @@ use std::{
 use failover_lab::{Lab, Scenario, TARGET_V4, agent_path, wait_until};
 use nix::sys::signal::Signal;
 
-use super::scene::*;
+use super::fixtures::*;
 
 #[test]
 #[ignore = "needs root"]

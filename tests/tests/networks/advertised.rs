@@ -7,11 +7,11 @@ use failover_lab::{
     daemon::{Advertisement, Preference, Router},
 };
 use failover_policy::{Family, Health};
-use failover_tests::scene::{
+use failover_tests::fixtures::{
     SOON, history, state, stop, wait_for_health, wait_for_history, wait_for_status,
 };
 
-use super::scene::{
+use super::fixtures::{
     autoconfigured, ipv6_by_advertisements, prefix, start_agent, wait_for_next_hop_of,
 };
 
@@ -94,12 +94,12 @@ fn of_two_routers_the_preferred_one_is_used_as_long_as_it_is_there() -> Scenario
     wait_for_next_hop_of(&agent, "cable", OTHER_ROUTER.into(), source)?;
     // Whoever speaks last makes no difference.
     low.advertise(&at_cable(LINK_LOCAL_GATEWAY, Preference::Medium))?;
-    super::scene::wait_for_answers(&agent, Family::V6, &["cable", "lte"])?;
+    super::fixtures::wait_for_answers(&agent, Family::V6, &["cable", "lte"])?;
     wait_for_next_hop_of(&agent, "cable", OTHER_ROUTER.into(), source)?;
 
     high.stop()?;
     wait_for_next_hop_of(&agent, "cable", LINK_LOCAL_GATEWAY.into(), source)?;
-    super::scene::wait_for_answers(&agent, Family::V6, &["cable", "lte"])?;
+    super::fixtures::wait_for_answers(&agent, Family::V6, &["cable", "lte"])?;
     assert_eq!(history(&agent, Family::V6), ["start-up cable"]);
     stop(agent)?;
     Ok(())

@@ -9,9 +9,11 @@ use failover_lab::{
     wait_for,
 };
 use failover_policy::{Family, Health};
-use failover_tests::scene::{SOON, history, rule_sources, stop, wait_for_health, wait_for_history};
+use failover_tests::fixtures::{
+    SOON, history, rule_sources, stop, wait_for_health, wait_for_history,
+};
 
-use super::scene::{
+use super::fixtures::{
     ifindex, owner_in_datapath, routes, start_agent, wait_for_answers, wait_for_next_hop_of,
     wait_for_routes,
 };

@@ -8,9 +8,9 @@ use failover_lab::{
     daemon::{Advertisement, Router},
 };
 use failover_policy::{Family, Health};
-use failover_tests::scene::{SOON, rule_sources, stop, wait_for_health, wait_for_history};
+use failover_tests::fixtures::{SOON, rule_sources, stop, wait_for_health, wait_for_history};
 
-use super::scene::{
+use super::fixtures::{
     autoconfigured, ipv6_by_advertisements, prefix, start_agent, wait_for_answers,
     wait_for_next_hop_of, wait_for_routes,
 };

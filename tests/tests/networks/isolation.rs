@@ -9,10 +9,10 @@ use failover_lab::{
     wait_until,
 };
 use failover_policy::Family;
-use failover_tests::scene::SOON;
+use failover_tests::fixtures::SOON;
 use nix::unistd::gethostname;
 
-use super::scene::wait_for_routes;
+use super::fixtures::wait_for_routes;
 
 #[test]
 #[ignore = "needs root"]

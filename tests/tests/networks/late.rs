@@ -6,9 +6,9 @@ use failover_lab::{
     daemon::{ClientKind, DhcpClient, DhcpServer, Lease, System},
 };
 use failover_policy::{Family, Health};
-use failover_tests::scene::{state, status, stop, wait_for_health, wait_for_history};
+use failover_tests::fixtures::{state, status, stop, wait_for_health, wait_for_history};
 
-use super::scene::{start_agent, wait_for_answers, wait_for_next_hop_of, wait_for_routes};
+use super::fixtures::{start_agent, wait_for_answers, wait_for_next_hop_of, wait_for_routes};
 
 #[test]
 #[ignore = "needs root"]

@@ -4,9 +4,9 @@
 
 mod advertised;
 mod dhcp;
+mod fixtures;
 mod ipv6;
 mod isolation;
 mod late;
 mod managers;
-mod scene;
 mod temporary;

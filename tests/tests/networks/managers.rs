@@ -11,9 +11,9 @@ use failover_lab::{
     daemon::{ClientKind, DhcpClient, DhcpServer, Lease, System},
 };
 use failover_policy::{Family, Health};
-use failover_tests::scene::{SOON, history, stop, wait_for_health, wait_for_history};
+use failover_tests::fixtures::{SOON, history, stop, wait_for_health, wait_for_history};
 
-use super::scene::{start_agent, wait_for_routes};
+use super::fixtures::{start_agent, wait_for_routes};
 
 /// How long the conflict lasts: longer than several of the pauses that the agent makes between two looks at contested routes.
 const CONFLICT: Duration = Duration::from_secs(6);

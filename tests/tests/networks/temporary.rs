@@ -12,11 +12,11 @@ use failover_lab::{
     wait_until,
 };
 use failover_policy::{Family, Health};
-use failover_tests::scene::{
+use failover_tests::fixtures::{
     SOON, counters, history, rule_sources, stop, times, wait_for_health, wait_for_history,
 };
 
-use super::scene::{
+use super::fixtures::{
     ipv6_by_advertisements, prefix, start_agent, wait_for_answers, wait_for_next_hop_of,
 };
 

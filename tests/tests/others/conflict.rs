@@ -9,10 +9,10 @@ use std::{
 use anyhow::Context;
 use failover_lab::{Lab, Scenario};
 use failover_policy::Family;
-use failover_tests::scene::{SOON, history, message};
+use failover_tests::fixtures::{SOON, history, message};
 use serde_json::Value;
 
-use super::scene::{Script, start, wait_restored};
+use super::fixtures::{Script, start, wait_restored};
 
 #[test]
 #[ignore = "needs root"]

@@ -13,10 +13,10 @@ use std::{
 use anyhow::{Context, Result};
 use failover_lab::{Lab, Scenario, TARGET_V4, TARGET_V6, Uplink};
 use failover_policy::Family;
-use failover_tests::scene::wait_for_history;
+use failover_tests::fixtures::wait_for_history;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::scene::{start, wake_ups};
+use super::fixtures::{start, wake_ups};
 
 /// Sends to the host from beyond an uplink until it is dropped.
 struct Flood {

@@ -8,9 +8,9 @@ use std::{
 use anyhow::Context;
 use failover_lab::{Lab, Scenario, TARGET_V4, wait_for};
 use failover_policy::Family;
-use failover_tests::scene::{SOON, history, message};
+use failover_tests::fixtures::{SOON, history, message};
 
-use super::scene::{BATCH, flooded, foreign_routes, start, wake_ups};
+use super::fixtures::{BATCH, flooded, foreign_routes, start, wake_ups};
 
 /// `BATCH` changes to rules, as a container engine or VPN makes them.
 fn rules() -> String {

@@ -5,14 +5,14 @@ use std::time::Instant;
 use anyhow::Result;
 use failover_lab::{AgentProcess, DefaultRoute, Lab, Scenario, TARGET_V4, UplinkSpec, wait_for};
 use failover_policy::{Family, Health};
-use failover_tests::scene::{
+use failover_tests::fixtures::{
     OURS, SOON, default_routes, history, message, status, stop, uplink, wait_for_active,
     wait_for_health,
 };
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::scene::start;
+use super::fixtures::start;
 
 /// An interface that is no uplink, with a gateway of which nobody knows whether it is there.
 const VPN: &str = "link add name vpn type veth peer name far\n\

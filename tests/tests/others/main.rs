@@ -5,10 +5,10 @@
 
 mod conflict;
 mod echoes;
+mod fixtures;
 mod flood;
 mod foreign;
 mod neighbour;
 mod overrun;
 mod repairs;
 mod scale;
-mod scene;

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use failover_lab::{Lab, Scenario, TARGET_V4};
 use failover_policy::Family;
-use failover_tests::scene::{SOON, message, wait_for_history};
+use failover_tests::fixtures::{SOON, message, wait_for_history};
 
-use super::scene::start;
+use super::fixtures::start;
 
 #[test]
 #[ignore = "needs root"]

@@ -5,10 +5,10 @@ use std::time::Duration;
 use anyhow::Result;
 use failover_lab::{AgentConfig, AgentProcess, Lab, Scenario, TARGET_V4};
 use failover_policy::Family;
-use failover_tests::scene::{SOON, history, message, wait_for_history};
+use failover_tests::fixtures::{SOON, history, message, wait_for_history};
 use nix::sys::signal::Signal;
 
-use super::scene::{start, wait_restored};
+use super::fixtures::{start, wait_restored};
 
 /// No round of probes after the first would come in time.
 fn slow(lab: &Lab) -> AgentConfig {

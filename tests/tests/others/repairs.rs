@@ -4,9 +4,9 @@ use std::{thread, time::Duration};
 
 use failover_lab::{Lab, Scenario, wait_for};
 use failover_policy::Family;
-use failover_tests::scene::{SOON, history, message};
+use failover_tests::fixtures::{SOON, history, message};
 
-use super::scene::{start, wait_restored};
+use super::fixtures::{start, wait_restored};
 
 #[test]
 #[ignore = "needs root"]

@@ -5,10 +5,10 @@ use std::{fmt::Write as _, sync::atomic::Ordering, time::Duration};
 use anyhow::{Context, Result};
 use failover_lab::{LINK_LOCAL_GATEWAY, Lab, Scenario, wait_for};
 use failover_policy::Family;
-use failover_tests::scene::{SOON, history, message};
+use failover_tests::fixtures::{SOON, history, message};
 use serde_json::Value;
 
-use super::scene::{BATCH, flooded, foreign_routes, start, wait_restored};
+use super::fixtures::{BATCH, flooded, foreign_routes, start, wait_restored};
 
 /// Of each family.
 const ROUTES: u32 = 50_000;

@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 use failover_ebpf::Gate;
 use failover_lab::{AgentProcess, Fault, Lab, Snapshot, TARGET_V4, TARGET_V6, UdpStream, wait_for};
 use failover_policy::{Family, Health};
-use failover_tests::scene::{
+use failover_tests::fixtures::{
     OURS, SOON, default_routes, ensure_times, state, stop, wait_for_status,
 };
 

@@ -7,11 +7,11 @@ use failover_lab::{
     AgentProcess, Lab, LogLine, Scenario, TARGET_V6, Uplink, UplinkSpec, wait_for, wait_until,
 };
 use failover_policy::Family;
-use failover_tests::scene::{SOON, history, json::uplink, rule_sources, times, wait_for_probes};
+use failover_tests::fixtures::{SOON, history, json::uplink, rule_sources, times, wait_for_probes};
 use nix::net::if_::if_nametoindex;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::scene::*;
+use super::fixtures::*;
 
 /// Router preferences (RFC 4191, 2.1), in their place among the flags.
 const MEDIUM: u8 = 0x00;

@@ -5,11 +5,11 @@ use std::{thread::sleep, time::Duration};
 use anyhow::{Context, Result};
 use failover_lab::{Lab, Scenario, UplinkSpec, wait_for};
 use failover_policy::Family;
-use failover_tests::scene::{SOON, default_routes};
+use failover_tests::fixtures::{SOON, default_routes};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::scene::*;
+use super::fixtures::*;
 
 /// Waits until no default route of a family has this metric.
 fn wait_displaced(lab: &Lab, family: Family, metric: u32) -> Result<()> {

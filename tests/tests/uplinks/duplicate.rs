@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use failover_lab::{AgentConfig, Lab, Scenario, wait_until};
 use failover_policy::{Family, Health};
-use failover_tests::scene::{
+use failover_tests::fixtures::{
     SOON, has_health, history, message, rule_sources, state, wait_for_health, wait_for_history,
     wait_for_status,
 };
 
-use super::scene::*;
+use super::fixtures::*;
 
 /// What the host believes to have, and a neighbour on cable's link has.
 const TAKEN: &str = "2001:db8:1::66";

@@ -5,9 +5,9 @@ use std::{fmt::Write as _, time::Duration};
 use anyhow::Context;
 use failover_lab::Scenario;
 use failover_policy::Family;
-use failover_tests::scene::{history, times};
+use failover_tests::fixtures::{history, times};
 
-use super::scene::*;
+use super::fixtures::*;
 
 const ROUTES: u32 = 100_000;
 

@@ -5,13 +5,13 @@ use std::{thread::sleep, time::Duration};
 use anyhow::Result;
 use failover_lab::{Lab, Scenario, TARGET_V4, TARGET_V6};
 use failover_policy::Family;
-use failover_tests::scene::{
+use failover_tests::fixtures::{
     history,
     json::{uplink, wait_health},
     rule_sources, times, wait_for_probes,
 };
 
-use super::scene::*;
+use super::fixtures::*;
 
 #[test]
 #[ignore = "needs root"]

@@ -4,12 +4,12 @@
 mod advertised;
 mod displaced;
 mod duplicate;
+mod fixtures;
 mod full_table;
 mod lease;
 mod memory;
 mod no_gateway;
 mod on_link;
 mod overlap;
-mod scene;
 mod sources;
 mod waiting;

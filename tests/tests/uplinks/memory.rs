@@ -1,9 +1,9 @@
 //! What the kernel drops with an interface is remembered, over a restart too.
 
 use failover_lab::{Lab, Scenario, UplinkSpec};
-use failover_tests::scene::{SOON, json::wait_health};
+use failover_tests::fixtures::{SOON, json::wait_health};
 
-use super::scene::*;
+use super::fixtures::*;
 
 #[test]
 #[ignore = "needs root"]

@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 
 use anyhow::Result;
 use failover_policy::Family;
-use failover_tests::scene::{
+use failover_tests::fixtures::{
     SOON, ensure_cut,
     json::{uplink, wait_health},
     rule_sources, target,
@@ -13,7 +13,7 @@ use failover_tests::scene::{
 use failover_lab::{Lab, Scenario, TARGET_V6, UplinkSpec};
 use serde_json::Value;
 
-use super::scene::*;
+use super::fixtures::*;
 
 /// Up, failover by it, failback to it, and its gate.
 fn works(lab: &Lab, family: Family) -> Result<()> {

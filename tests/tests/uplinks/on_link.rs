@@ -1,9 +1,9 @@
 //! A target on an uplink's own link proves nothing.
 
 use failover_lab::{Lab, Scenario};
-use failover_tests::scene::json::{uplink, wait_health};
+use failover_tests::fixtures::json::{uplink, wait_health};
 
-use super::scene::*;
+use super::fixtures::*;
 
 #[test]
 #[ignore = "needs root"]

@@ -5,13 +5,13 @@ use std::time::Instant;
 use anyhow::Result;
 use failover_lab::{AgentProcess, Lab, Scenario, TARGET_V4};
 use failover_policy::Family;
-use failover_tests::scene::{
+use failover_tests::fixtures::{
     SOON, ensure_cut, history,
     json::{uplink, wait_health},
     times, wait_for_probes,
 };
 
-use super::scene::*;
+use super::fixtures::*;
 
 /// A laboratory in which lte is in the same network as cable, behind a gateway of the same address.
 fn lab(address: &str) -> Result<Lab> {

@@ -2,11 +2,11 @@
 
 use failover_lab::{Lab, Scenario};
 use failover_policy::Family;
-use failover_tests::scene::{
+use failover_tests::fixtures::{
     SOON, history, json::uplink, target, times, wait_for_history, wait_for_probes,
 };
 
-use super::scene::*;
+use super::fixtures::*;
 
 /// What `cable` and `lte` have beside their global addresses, the newest first for the kernel.
 const UNIQUE_LOCAL: &str =

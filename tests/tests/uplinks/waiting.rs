@@ -3,13 +3,13 @@
 use anyhow::Result;
 use failover_lab::{Lab, Scenario, TARGET_V4};
 use failover_policy::Family;
-use failover_tests::scene::{
+use failover_tests::fixtures::{
     ensure_cut, history,
     json::{uplink, wait_health},
     target, wait_for_probes,
 };
 
-use super::scene::*;
+use super::fixtures::*;
 
 #[test]
 #[ignore = "needs root"]

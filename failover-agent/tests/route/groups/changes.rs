@@ -5,7 +5,7 @@ use failover_policy::Family;
 use failover_agent::route::Router;
 
 use super::{balanced, by, objects, ways};
-use crate::{netns::*, poller::Poller, scene::*};
+use crate::{fixtures::*, netns::*, poller::Poller};
 
 #[test]
 #[ignore = "needs root"]

@@ -5,7 +5,7 @@ use failover_policy::Family;
 use failover_agent::route::{Report, reset};
 
 use super::{balanced, hash_policies, objects};
-use crate::{netns::*, scene::*};
+use crate::{fixtures::*, netns::*};
 
 #[test]
 #[ignore = "needs root"]

@@ -9,7 +9,7 @@ use nix::{
 };
 
 use super::{balanced, by, hash_policies, objects, shares, ways};
-use crate::{netns::*, scene::*};
+use crate::{fixtures::*, netns::*};
 
 #[test]
 #[ignore = "needs root"]

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Result, ensure};
 use failover_lab::{AgentProcess, Fault, LinkKind};
 use failover_policy::Family;
-use failover_tests::scene::{OURS, SOON, default_routes, stop};
+use failover_tests::fixtures::{OURS, SOON, default_routes, stop};
 use nix::sys::signal::Signal;
 
 use super::{

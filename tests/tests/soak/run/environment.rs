@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use failover_lab::{Disk as FileDisk, Lab, WallClock, wait_for};
 use failover_policy::Family;
-use failover_tests::scene::SOON;
+use failover_tests::fixtures::SOON;
 
 use crate::events::Disk;
 

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use failover_lab::{
     AgentConfig, AgentProcess, LINK_LOCAL_GATEWAY, Lab, Namespace, Snapshot, wait_for,
 };
-use failover_tests::scene::SOON;
+use failover_tests::fixtures::SOON;
 
 /// Starts an agent, and waits until both uplinks are Up, the first is active, and IPv6 follows.
 pub(crate) fn start(lab: &Lab, config: &AgentConfig) -> Result<AgentProcess> {

@@ -9,7 +9,7 @@ use failover_lab::{
     paced,
 };
 use failover_policy::Family;
-use failover_tests::scene::{OURS, default_routes, ensure_cut, gate, status, target};
+use failover_tests::fixtures::{OURS, default_routes, ensure_cut, gate, status, target};
 
 /// Probes after which any decision would have fallen long ago: 20 rounds of three targets.
 pub(crate) const MANY: u64 = 60;

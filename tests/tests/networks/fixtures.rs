@@ -12,7 +12,9 @@ use failover_lab::{
     wait_for,
 };
 use failover_policy::{Family, Health};
-use failover_tests::scene::{OURS, SOON, default_routes, state, status, uplink, wait_for_status};
+use failover_tests::fixtures::{
+    OURS, SOON, default_routes, state, status, uplink, wait_for_status,
+};
 
 /// Starts an agent that probes these families. The timeout is longer than the interval: quick to notice, patient when the machine is busy.
 pub(crate) fn start_agent(lab: &Lab, families: &[Family]) -> Result<AgentProcess> {

@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::{Context, Error, Result, ensure};
 use failover_lab::{AgentConfig, AgentProcess, Lab, TARGET_V4, TARGET_V6, UplinkSpec, wait_for};
 use failover_policy::Family;
-pub(crate) use failover_tests::scene::wait_words;
-use failover_tests::scene::{OURS, SOON, default_routes, json::uplink};
+pub(crate) use failover_tests::fixtures::wait_words;
+use failover_tests::fixtures::{OURS, SOON, default_routes, json::uplink};
 use serde_json::Value;
 use socket2::{Domain, Protocol, Socket, Type};
 

@@ -4,7 +4,7 @@ use std::process::{Output, Stdio};
 
 use anyhow::Result;
 use failover_lab::{Lab, agent_path};
-pub(crate) use failover_tests::scene::{Everything, start, start_with};
+pub(crate) use failover_tests::fixtures::{Everything, start, start_with};
 
 /// How one run of the agent ended.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::Result;
 use failover_lab::{AgentProcess, Fault, Lab, LogLine, Uplink, wait_for};
 pub(crate) use failover_policy::Family;
-pub(crate) use failover_tests::scene::{SOON, history, json::uplink, script, text, times};
+pub(crate) use failover_tests::fixtures::{SOON, history, json::uplink, script, text, times};
 use serde_json::Value;
 
 /// Waits until `active` is so, all uplinks are Up but those that are `lost`, and all gates but the active one's are closed.

@@ -4,7 +4,7 @@ use std::{fs, path::Path, time::Duration};
 
 use anyhow::Result;
 use failover_lab::{AgentConfig, AgentProcess, Lab, LogLine, wait_until};
-use failover_tests::scene::{SOON, message, start_with};
+use failover_tests::fixtures::{SOON, message, start_with};
 use serde_json::Value;
 
 /// Starts an agent that runs `program` after each switch for as long as `timeout`, and waits until it has chosen the first uplink.

@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, fs, path::Path};
 use anyhow::{Context, Result};
 use failover_lab::{AgentProcess, Lab, wait_for};
 use failover_policy::Family;
-pub(crate) use failover_tests::scene::wait_words;
-use failover_tests::scene::{SOON, default_routes};
+pub(crate) use failover_tests::fixtures::wait_words;
+use failover_tests::fixtures::{SOON, default_routes};
 use serde_json::Value;
 
 /// Gives cable a default route with a metric that beats every other.

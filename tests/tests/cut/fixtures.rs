@@ -6,7 +6,7 @@ use anyhow::Result;
 use failover_agent::control::{Status, status::Switch};
 use failover_lab::{AgentConfig, AgentProcess, Fault, Lab, TARGETS_V4};
 use failover_policy::{Family, Health};
-use failover_tests::scene::wait_for_status;
+use failover_tests::fixtures::wait_for_status;
 
 /// What is to happen at once happens within this; without the cut it would take minutes.
 pub(crate) const AT_ONCE: Duration = Duration::from_secs(2);

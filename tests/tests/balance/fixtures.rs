@@ -7,7 +7,7 @@ use failover_agent::control::Status;
 use failover_ebpf::Gate;
 use failover_lab::{AgentConfig, AgentProcess, Lab, UdpStream, wait_for};
 use failover_policy::Family;
-pub(crate) use failover_tests::scene::{SOON, default_routes, history, status};
+pub(crate) use failover_tests::fixtures::{SOON, default_routes, history, status};
 
 /// A configuration of these uplinks with their ranks.
 fn ranked(lab: &Lab, uplinks: &[(&str, u32)]) -> AgentConfig {
