@@ -6,10 +6,9 @@ use anyhow::ensure;
 use failover_lab::{Lab, Scenario, TARGET_V4, TARGET_V6, wait_for};
 use failover_policy::Family;
 
-use super::fixtures::start;
 use super::{
     fixtures::{
-        SOON, check_active, ensure_alive, ensure_never_without_route, history, status, two,
+        SOON, check_active, ensure_alive, ensure_never_without_route, history, start, status, two,
         wait_active,
     },
     flows::connect_by,
