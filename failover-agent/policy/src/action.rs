@@ -1,4 +1,4 @@
-//! What should be done, and why.
+//! What the machine wants done, and why.
 
 #[cfg(doc)]
 use super::Input;
@@ -9,13 +9,13 @@ use super::{Family, Health, TargetId, Time, UplinkId, UplinkSet};
 pub enum Cause {
     /// The start-up check chose the first active uplink.
     Startup,
-    /// The active uplink is Down, or a member of the active group.
+    /// The active uplink, or a member of the active group, is Down.
     Failover,
-    /// A more preferred uplink is Up again, or a member of the active group.
+    /// A more preferred uplink, or a member of the active group, is Up again.
     Failback,
-    /// The family has no targets of its own and does what the other one did.
+    /// The family has no targets of its own and followed the other family.
     Follow,
-    /// Somebody wanted it.
+    /// A user's command asked for it.
     Manual,
 }
 
@@ -31,72 +31,72 @@ impl core::fmt::Display for Cause {
     }
 }
 
-/// A decision about who carries a family's new traffic.
+/// A decision about which uplinks carry a family's new traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Switch {
     /// Which family.
     pub family: Family,
-    /// The active uplinks until now; empty: none.
+    /// The active uplinks before the switch; empty if there were none.
     pub from: UplinkSet,
-    /// The new ones; some of them may be among the old. Never empty.
+    /// The active uplinks after it; some may have been active before. Never empty.
     pub to: UplinkSet,
     /// Why.
     pub cause: Cause,
-    /// When the fact came in that made the decision possible: the end of the round that made the old uplink Down, or the new one Up.
+    /// When the fact arrived that made the decision possible: the end of the round that made the old uplink Down, or the new one Up.
     pub detected: Time,
-    /// When the decision fell.
+    /// When the machine decided.
     pub decided: Time,
 }
 
-/// What should be done, or should be reported.
+/// Something to do or to report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Make [`Switch::to`] the active uplinks of the family: routes first, then gates. Must be answered with [`Input::Switched`].
+    /// Make [`Switch::to`] the active uplinks of the family: routes first, then gates. The caller must answer with [`Input::Switched`].
     Switch(Switch),
-    /// End what is still going on by an uplink that is no longer active: close its gate, then see to connections.
+    /// End the connections that still use an uplink which is no longer active: close its gate first, then end them.
     Cut {
         /// In which family.
         family: Family,
         /// Which uplink.
         uplink: UplinkId,
-        /// Why it was left, in the end: [`Cause::Failback`] for a more preferred one while it worked (its drain is over), by
-        /// hand too; never [`Cause::Follow`].
+        /// Why the uplink was left: [`Cause::Failback`] if it worked and was left for a more preferred one or by a command (its drain is
+        /// over); never [`Cause::Follow`].
         cause: Cause,
     },
-    /// Send a round now, out of turn.
+    /// Send a round of probes now, out of turn.
     ProbeNow {
         /// By which uplink.
         uplink: UplinkId,
         /// In which family.
         family: Family,
     },
-    /// From now on, these uplinks' default routes must not stand in this family, and those of all others may.
+    /// From now on, the default routes of these uplinks must not stand in this family; those of all others may.
     Withdraw {
         /// In which family.
         family: Family,
-        /// Which uplinks: Down, not active. Takes the place of the set before, which is empty at the start.
+        /// The uplinks, which are Down and not active. Replaces the previous set; the set is empty at the start.
         uplinks: UplinkSet,
     },
-    /// Find out whether probes fail for a reason that lies in this host, and answer with [`Input::Examined`].
+    /// Find out whether probes fail for a reason on this host, and answer with [`Input::Examined`].
     Examine {
         /// Of which uplink.
         uplink: UplinkId,
         /// In which family.
         family: Family,
     },
-    /// Run the program that may bring a dead uplink back (a modem that must be switched off and on).
+    /// Run the user's program that may bring a dead uplink back (by power-cycling a modem, for example).
     Recover {
         /// Which uplink.
         uplink: UplinkId,
     },
-    /// Report this in the log.
+    /// Report this event in the log.
     Report(Event),
 }
 
 /// What happened and is worth a line in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A probe of one target failed while its uplink was not Down: the `failed`-th in a row for that target; `fall` bad rounds make the uplink Down.
+    /// A probe of one target failed while its uplink was not Down.
     ProbeFailed {
         /// Which uplink.
         uplink: UplinkId,
@@ -109,25 +109,25 @@ pub enum Event {
         /// Failed rounds in a row that make the uplink Down.
         fall: u32,
     },
-    /// Health changed.
+    /// The health of an uplink changed.
     Health {
         /// Which uplink.
         uplink: UplinkId,
         /// In which family.
         family: Family,
-        /// What it was.
+        /// The health before.
         from: Health,
-        /// What it is.
+        /// The health now.
         to: Health,
     },
-    /// The active uplink is Down and nothing better is proven: nothing changes.
+    /// The active uplink is Down and no other is proven: nothing changes.
     NowhereToGo {
         /// In which family.
         family: Family,
         /// The active uplinks, if there are any.
         active: UplinkSet,
     },
-    /// A more preferred uplink is Up but must stay good until `until` before the failback.
+    /// A more preferred uplink is Up, but must stay good until `until` before the failback.
     Holding {
         /// Which uplink.
         uplink: UplinkId,
@@ -136,18 +136,18 @@ pub enum Event {
         /// When the failback is due.
         until: Time,
     },
-    /// The uplink of a manual override is Down: the ranks decide again.
+    /// The uplink of a manual override is Down: the override has ended, and the ranks decide again.
     Released {
         /// Which uplink.
         uplink: UplinkId,
         /// In which family.
         family: Family,
     },
-    /// A drill is over.
+    /// A drill has ended.
     DrillEnded {
         /// Which uplink.
         uplink: UplinkId,
-        /// The family that has no other uplink any more, if that ended it before its time.
+        /// The family that has no other uplink left, if that ended the drill early.
         alone: Option<Family>,
     },
 }

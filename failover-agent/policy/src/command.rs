@@ -1,33 +1,33 @@
-//! What people order, and why it is not always done.
+//! A user's commands, and why the machine may refuse one.
 
 use super::{Family, Health, Time, UplinkId};
 
-/// An order.
+/// A user's command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Keep this uplink active (a manual override) in each family in which it is Up, until it is Down there.
+    /// Keep this uplink active (a manual override) in each family in which it is Up, until it goes Down there.
     Switch(UplinkId),
-    /// End the manual override, and a drill: the ranks decide again.
+    /// End the manual override and any drill: the ranks decide again.
     Auto,
-    /// Treat an uplink as Down until then. Takes the place of an earlier drill; ends one if the time is past.
+    /// Treat an uplink as Down for a while. Replaces an earlier drill; with a time that has passed it ends the drill.
     Drill {
         /// Which uplink.
         uplink: UplinkId,
-        /// The end.
+        /// When the drill ends.
         until: Time,
     },
 }
 
-/// Why an order is not carried out. Nothing has changed then.
+/// Why a command is refused. Nothing has changed then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// There is no such uplink.
     Unknown,
-    /// It is not Up in any family.
+    /// The uplink is not Up in any family.
     NotUp {
-        /// What it is in the first family in which it is probed.
+        /// Its health in the first family in which it is probed.
         health: Health,
-        /// Whether only a drill makes it Down.
+        /// Whether it is Down only because of a drill.
         drill: bool,
     },
     /// A drill would leave a family without any uplink that is proven Up.

@@ -1,4 +1,4 @@
-//! Which uplinks are cut off, which may still finish what was begun on them, and until when.
+//! Which uplinks are cut off, which are draining, and until when.
 
 use core::time::Duration;
 use std::collections::VecDeque;
@@ -6,12 +6,12 @@ use std::collections::VecDeque;
 use super::health::Tracker;
 use super::{Action, Cause, Family, Health, PerUplink, Time, UplinkId, UplinkSet, UplinkSettings};
 
-/// How one uplink stands.
+/// The state of one uplink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum CutState {
-    /// Nothing was decided against it.
+    /// Active, or not left yet.
     Passing,
-    /// No longer active, cut as soon as this is past and the active uplink is proven.
+    /// No longer active; cut as soon as `due` has passed and the active uplink is proven.
     Leaving { due: Time, cause: Cause },
     /// Cut, once; it stays so until it is active again.
     Cut { cause: Cause },
@@ -39,7 +39,7 @@ impl Cutoff {
         self.deadline
     }
 
-    /// When the drain of an uplink ends, if it has one.
+    /// When the drain of an uplink ends, if it is draining.
     pub(super) fn draining(&self, uplink: UplinkId) -> Option<Time> {
         match self.states.get(uplink)? {
             CutState::Leaving { due, .. } => Some(*due),
@@ -47,7 +47,7 @@ impl Cutoff {
         }
     }
 
-    /// Why an uplink was cut, if it is.
+    /// Why an uplink was cut, if it was.
     pub(super) fn cut(&self, uplink: UplinkId) -> Option<Cause> {
         match self.states.get(uplink)? {
             CutState::Cut { cause } => Some(*cause),
@@ -55,8 +55,8 @@ impl Cutoff {
         }
     }
 
-    /// A switch to `to` was confirmed: all others are to be cut, after their drain if they were left for a better one. A
-    /// drain that is running already goes on: what a second switch is about lies elsewhere.
+    /// A switch to `to` was confirmed: all other uplinks are to be cut, after their drain if they were left for a better one. A drain that
+    /// is already running goes on, since the second switch did not leave that uplink.
     pub(super) fn switched(
         &mut self,
         to: UplinkSet,
@@ -78,7 +78,7 @@ impl Cutoff {
         }
     }
 
-    /// The uplinks are others. A new one is cut like any other standby, if there are `standbys`.
+    /// Takes over a changed set of uplinks. A new one is cut like any other standby, if there are `standbys`.
     pub(super) fn reconfigure(
         &mut self,
         uplinks: &PerUplink<UplinkSettings>,
@@ -96,8 +96,8 @@ impl Cutoff {
         self.states = uplinks.carry(&self.states, kept, |_, _| new);
     }
 
-    /// Orders what is due. Only while the active uplink is `proven`: nothing is ever cut in favour of another. `judges` knows
-    /// the health of the family's uplinks.
+    /// Issues the cuts that are due, but only while the active uplink is `proven`: nothing is ever cut in favour of another. `judges` holds
+    /// the health that decides for this family.
     pub(super) fn decide(
         &mut self,
         proven: bool,
@@ -113,7 +113,7 @@ impl Cutoff {
             let CutState::Leaving { due, cause } = *state else {
                 continue;
             };
-            // On a Down uplink nothing can finish: its connections had better learn it now.
+            // Nothing can finish on a Down uplink: its connections had better end now.
             if due <= now || judges[uplink].health() == Health::Down {
                 *state = CutState::Cut { cause };
                 out.push_back(Action::Cut {

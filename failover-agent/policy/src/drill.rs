@@ -5,7 +5,7 @@ use super::machine::FamilyState;
 use super::{Action, Event, Family, Health, Machine, Refusal, Time, UplinkId};
 
 impl Machine {
-    /// Whether every family could do without `uplink`, if that is what is wanted.
+    /// Whether every family could do without `uplink`; checked if a drill is to `begin`.
     pub(super) fn check_drill(
         &self,
         uplink: UplinkId,
@@ -26,7 +26,7 @@ impl Machine {
         Ok(())
     }
 
-    /// Begins, replaces or ends a drill.
+    /// Starts, replaces or ends a drill.
     pub(super) fn set_drill(
         &mut self,
         drill: Option<(UplinkId, Time)>,
@@ -51,7 +51,7 @@ impl Machine {
         }
     }
 
-    /// A drill must end by its time, and must not be what keeps a family from its last uplink.
+    /// Ends a drill when its time is over, or when it is the only thing that keeps a family from its last uplink.
     pub(super) fn check_drill_end(&mut self, now: Time) {
         let Some((uplink, until)) = self.drill else {
             return;

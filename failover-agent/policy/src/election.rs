@@ -10,19 +10,19 @@ use super::{
     UplinkSettings,
 };
 
-/// First and longest wait after a switch that could not be confirmed, before the same destination is tried again.
+/// First and longest back-off after a switch that could not be confirmed, before the same destination is tried again.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
-/// What the election remembers of one uplink.
+/// What the election remembers about one uplink.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Candidate {
-    /// When it was asked for a proof.
+    /// When a proof was last requested of it.
     pub(super) asked: Option<Time>,
-    /// Until when, and for how long, it is passed over because a switch to it was not confirmed.
+    /// Until when it is passed over because a switch to it was not confirmed, and the length of that back-off.
     pub(super) refused: Option<(Time, Duration)>,
-    /// It was among several that could not be confirmed together: which of them it was is not known.
+    /// Whether it was one of several that could not be confirmed together; which of them failed is unknown.
     pub(super) doubted: bool,
-    /// The end of the hold time that was reported.
+    /// The end of the hold time that was last reported.
     reported: Option<Time>,
 }
 
@@ -31,9 +31,9 @@ pub(super) struct Candidate {
 pub(super) struct Election {
     pub(super) family: Family,
     pub(super) active: UplinkSet,
-    /// Whether a switch was confirmed in this run: until then `active` is only adopted.
+    /// Whether a switch was confirmed in this run; until then `active` is only adopted.
     started: bool,
-    /// All that was active has been removed: whoever is proven first will do.
+    /// Whether all active uplinks were removed: then the first uplink that is proven is taken.
     pub(super) all_lost: bool,
     /// The switch that waits for its confirmation.
     in_flight: Option<(UplinkSet, Cause)>,
@@ -43,12 +43,12 @@ pub(super) struct Election {
     failback: Option<Time>,
     /// The manual override.
     manual_override: Option<UplinkId>,
-    /// Whether it was reported that there is nowhere to go.
+    /// Whether [`Event::NowhereToGo`] was reported.
     reported_nowhere: bool,
     pub(super) candidates: PerUplink<Candidate>,
-    /// Whether a proof was asked for that may still come in time.
+    /// Whether a proof was requested that may still come in time.
     pub(super) asking: bool,
-    /// When to look again even if nothing happens.
+    /// When to decide again even if nothing happens.
     deadline: Option<Time>,
 }
 
@@ -80,7 +80,7 @@ impl Election {
         self.active
     }
 
-    /// The active uplinks as far as they were confirmed in this run.
+    /// The active uplinks that were confirmed in this run.
     pub(super) fn confirmed(&self) -> UplinkSet {
         match self.started {
             true => self.active,
@@ -92,7 +92,7 @@ impl Election {
         self.deadline
     }
 
-    /// Where the switch leads that waits for its confirmation.
+    /// The destination of the switch that waits for its confirmation.
     pub(super) fn in_flight(&self) -> Option<UplinkSet> {
         self.in_flight.map(|(to, _)| to)
     }
@@ -107,13 +107,13 @@ impl Election {
         self.manual_override
     }
 
-    /// Sets the manual override, or ends it.
+    /// Sets or ends the manual override.
     pub(super) fn set_override(&mut self, uplink: Option<UplinkId>) {
         self.manual_override = uplink;
     }
 
-    /// Takes the answer to a switch; one that does not belong to the switch in flight says nothing. If it was confirmed:
-    /// the active uplinks until then, and the cause.
+    /// Takes the answer to a switch; ignores one that does not belong to the switch in flight. If the switch was confirmed, returns the
+    /// uplinks that were active until then, and the cause.
     pub(super) fn switched(
         &mut self,
         to: UplinkSet,
@@ -134,14 +134,14 @@ impl Election {
         let from = core::mem::replace(&mut self.active, to);
         (self.started, self.all_lost) = (true, false);
         (self.reported_nowhere, self.cause) = (false, Some(cause));
-        // Who joins the others moves nothing: only what is left makes it a failback that the next one must wait for.
+        // An uplink that joins moves no traffic. Only one that is left makes this a failback that the next one must wait for.
         if cause == Cause::Failback && !from.within(to) {
             self.failback = Some(now);
         }
         Some((from, cause))
     }
 
-    /// Passes over for a while what could not be switched to. Of several new ones it may be any: each is tried alone first.
+    /// Passes over, for a while, what could not be switched to. Of several new uplinks any may be at fault: each is tried alone first.
     fn back_off(&mut self, to: UplinkSet, now: Time) {
         let new = to.minus(self.active);
         if new.len() > 1 {
@@ -159,7 +159,7 @@ impl Election {
         }
     }
 
-    /// Looks at the family anew. Decides the same however often it is asked.
+    /// Decides for the family. The decision does not depend on how often this is called.
     pub(super) fn decide(
         &mut self,
         trackers: &PerUplink<Tracker>,
@@ -178,7 +178,7 @@ impl Election {
         let is_down = |id: &UplinkId| trackers[*id].health() == Health::Down;
         let down: UplinkSet = active.iter().filter(is_down).collect();
         self.reported_nowhere &= down == active;
-        if self.obey(down, trackers, now, out) {
+        if self.apply_override(down, trackers, now, out) {
             return;
         }
         if down == active {
@@ -188,7 +188,7 @@ impl Election {
         }
     }
 
-    /// Ends a manual override whose uplink is Down: it would otherwise move the traffic a second time when it comes back.
+    /// Ends a manual override whose uplink is Down. Otherwise it would move the traffic a second time when the uplink is back.
     fn release(&mut self, trackers: &PerUplink<Tracker>, out: &mut VecDeque<Action>) {
         let down = |uplink: &mut UplinkId| trackers[*uplink].health() == Health::Down;
         if let Some(uplink) = self.manual_override.take_if(down) {
@@ -197,8 +197,8 @@ impl Election {
         }
     }
 
-    /// Goes where somebody wants it; whether it does. `down` are the active uplinks that are Down.
-    fn obey(
+    /// Switches to the uplink of a manual override; returns whether it does. `down` are the active uplinks that are Down.
+    fn apply_override(
         &mut self,
         down: UplinkSet,
         trackers: &PerUplink<Tracker>,
@@ -224,7 +224,7 @@ impl Election {
         true
     }
 
-    /// Does what the other family did, whose confirmed active uplinks are `leader`, as far as they can carry this one.
+    /// Follows the other family, whose confirmed active uplinks are `leader`, as far as they can carry this one.
     pub(super) fn follow(
         &mut self,
         leader: UplinkSet,
@@ -241,7 +241,7 @@ impl Election {
         let mut new = wanted.minus(self.active);
         let kept = wanted.minus(new);
         for id in wanted.iter() {
-            // One that stays is only in the way when nobody else is new: then it was the leaving that failed.
+            // An uplink that stays counts as refused only if no other is new: then it was the removal of one that failed.
             if let Some(until) = self.refused(id, now) {
                 self.wake(until);
                 new = new.without(id);
@@ -263,12 +263,12 @@ impl Election {
                 let detected = detected(self.active, to, trackers);
                 self.switch(to, Cause::Failover, detected, now, out);
             }
-            Pick::Nobody => self.report_nowhere(out),
+            Pick::Nothing => self.report_nowhere(out),
             Pick::Wait => {}
         }
     }
 
-    /// Some of the active uplinks are `down`: leaves them, if one of the others is proven. Others that have not failed stay.
+    /// Some of the active uplinks are `down`: leaves them if one of the others is proven. Others that have not failed stay.
     fn leave(
         &mut self,
         down: UplinkSet,
@@ -290,10 +290,10 @@ impl Election {
         true
     }
 
-    /// To a better group, or members that join the active one.
+    /// Switches to a better group, or lets members join the active one.
     ///
-    /// The hold time runs from the start of the good rounds and, for a better group, from the last failback, so that neither
-    /// one flapping uplink nor several coming back one after the other move the traffic more often than that.
+    /// The hold time runs from the start of the good rounds and, for a better group, from the last failback. So neither one flapping uplink
+    /// nor several that come back one after the other move the traffic more often than that.
     fn fail_back(&mut self, trackers: &PerUplink<Tracker>, now: Time, out: &mut VecDeque<Action>) {
         let (active, after) = (self.active, self.failback);
         let ranks = || active.iter().map(|id| trackers[id].rank());
@@ -301,7 +301,7 @@ impl Election {
             return;
         };
         let better = |tracker: &Tracker| tracker.rank() < worst;
-        // After a reload the active ones may be of several ranks: then the best of them are what it goes back to.
+        // After a reload the active uplinks may differ in rank: then the best of them are what the machine goes back to.
         let joins = |tracker: &Tracker| {
             best == worst && tracker.rank() == best && !active.contains(tracker.uplink())
         };
@@ -322,9 +322,9 @@ impl Election {
         let to_join = |tracker: &Tracker| joins(tracker) && held(tracker);
         let (to, new) = match self.pick(to_better, trackers, None, now, out) {
             Pick::Take(to) => (to, to),
-            Pick::Wait | Pick::Nobody => match self.pick(to_join, trackers, None, now, out) {
+            Pick::Wait | Pick::Nothing => match self.pick(to_join, trackers, None, now, out) {
                 Pick::Take(new) => (active.union(new), new),
-                Pick::Wait | Pick::Nobody => return,
+                Pick::Wait | Pick::Nothing => return,
             },
         };
         let detected = detected(UplinkSet::NONE, new, trackers);
@@ -366,7 +366,7 @@ impl Election {
         out: &mut VecDeque<Action>,
     ) {
         self.in_flight = Some((to, cause));
-        // Nobody is waited for until it is carried out.
+        // No proof is waited for until the switch is answered.
         (self.deadline, self.asking) = (None, false);
         out.push_back(Action::Switch(Switch {
             family: self.family,
@@ -378,7 +378,7 @@ impl Election {
         }));
     }
 
-    /// The uplinks are others. Without any of the active ones left, the family elects anew.
+    /// Takes over a changed set of uplinks. If none of the active ones is left, the family elects again.
     pub(super) fn reconfigure(&mut self, uplinks: &PerUplink<UplinkSettings>, kept: UplinkSet) {
         self.candidates = uplinks.carry(&self.candidates, kept, |_, _| Candidate::default());
         self.active = self.active.intersection(kept);
@@ -393,18 +393,18 @@ impl Election {
     }
 }
 
-/// The best rank among some uplinks.
+/// The best rank among a set of uplinks.
 pub(super) fn rank(uplinks: UplinkSet, trackers: &PerUplink<Tracker>) -> Option<u32> {
     uplinks.iter().map(|id| trackers[id].rank()).min()
 }
 
-/// When the trouble began that made uplinks Down: what was sent before proves nothing.
+/// When the first failure of the uplinks that are Down occurred: rounds sent before prove nothing.
 fn first_failure(down: UplinkSet, trackers: &PerUplink<Tracker>) -> Option<Time> {
     let first_failures = down.iter().filter_map(|id| trackers[id].first_failure());
     first_failures.max()
 }
 
-/// When it became possible to leave `left` for `to`: all of the ones were Down, and the first of the others was Up.
+/// When leaving `left` for `to` became possible: all of the former were Down, and the first of the latter was Up.
 pub(super) fn detected(left: UplinkSet, to: UplinkSet, trackers: &PerUplink<Tracker>) -> Time {
     let since = |id: UplinkId| trackers[id].since();
     let down = left.iter().map(since).max().unwrap_or_default();

@@ -1,37 +1,37 @@
-//! Whether a reason of our own explains that probes fail.
+//! Whether a reason on this host explains why probes fail.
 
 use super::Time;
 use super::round::Verdict;
 
-/// What is known of the reason why one uplink's rounds are bad.
+/// What is known about the reason for one uplink's bad rounds.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Examination {
-    /// Bad rounds since the last good one, also those that count as blind.
+    /// Bad rounds since the last good one, including those that count as blind.
     failing: u32,
-    /// A reason of our own explains them.
+    /// Whether a reason on this host explains them.
     explained: bool,
-    /// It explains those that were sent before, too, although it is gone.
+    /// When the last such reason disappeared; it also explains the rounds that were sent before.
     gone: Time,
-    /// Whether it is time to look for one.
+    /// Whether an examination is due.
     due: bool,
     answer: Answer,
 }
 
-/// The answer to the first failure.
+/// The state of the answer to the first failure.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Answer {
-    /// It is there, or another failure has come first.
+    /// The answer is in, or another failure has come since.
     #[default]
     Known,
-    /// It is still to come.
+    /// The answer is outstanding.
     Open,
-    /// The same, and the verdict on the round waits for it.
+    /// The answer is outstanding, and the verdict on the round waits for it.
     Awaited,
 }
 
 impl Examination {
-    /// What a round counts as: a bad one says nothing while a reason of our own explains it. That is looked for at the first
-    /// failure and after each `fall` more.
+    /// The verdict that a round counts as: a bad one counts as blind while a reason on this host explains it. An examination is due at the
+    /// first failure and after every `fall` more.
     pub(super) fn explain(&mut self, verdict: Verdict, sent: Time, fall: u32) -> Verdict {
         match verdict {
             Verdict::Good => *self = Examination::default(),
@@ -51,7 +51,7 @@ impl Examination {
         verdict
     }
 
-    /// Whether a verdict can wait for the answer: it is the first failure, and nobody has looked yet.
+    /// Whether the verdict can wait for the answer: this is the first failure, and its examination is not answered yet.
     pub(super) fn awaits(&mut self) -> bool {
         let open = self.answer != Answer::Known;
         if open {
@@ -60,7 +60,7 @@ impl Examination {
         open
     }
 
-    /// Takes the answer: whether a verdict waits for it. Without failures there is nothing to explain.
+    /// Takes the answer, and returns whether a verdict waits for it. Without failures there is nothing to explain.
     pub(super) fn answer(&mut self, explained: bool, now: Time) -> bool {
         if self.explained && !explained {
             self.gone = now;
@@ -69,7 +69,7 @@ impl Examination {
         core::mem::take(&mut self.answer) == Answer::Awaited
     }
 
-    /// Whether somebody should look, once each time.
+    /// Whether an examination is due; true once for each.
     pub(super) fn take_due(&mut self) -> bool {
         core::mem::take(&mut self.due)
     }

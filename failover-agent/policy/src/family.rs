@@ -1,4 +1,4 @@
-//! The two address families, and what there is of each.
+//! The two address families, and a value for each.
 
 use core::ops::{Index, IndexMut};
 
@@ -12,7 +12,7 @@ pub enum Family {
 }
 
 impl Family {
-    /// Both families, in the order in which they are looked at.
+    /// Both families, in the order in which they are processed.
     pub const ALL: [Family; 2] = [Family::V4, Family::V6];
 
     /// The other one.
@@ -49,7 +49,7 @@ impl<T> PerFamily<T> {
         PerFamily { v4, v6 }
     }
 
-    /// What `make` makes for each family, IPv4's first.
+    /// A value made by `make` for each family, IPv4's first.
     pub fn from_fn(mut make: impl FnMut(Family) -> T) -> Self {
         PerFamily {
             v4: make(Family::V4),
@@ -57,7 +57,7 @@ impl<T> PerFamily<T> {
         }
     }
 
-    /// The same for both.
+    /// The same value for both.
     pub fn both(value: T) -> Self
     where
         T: Clone,
@@ -68,7 +68,7 @@ impl<T> PerFamily<T> {
         }
     }
 
-    /// What `change` makes of each.
+    /// Both values changed by `change`.
     pub fn map<U>(self, mut change: impl FnMut(T) -> U) -> PerFamily<U> {
         PerFamily {
             v4: change(self.v4),
@@ -76,7 +76,7 @@ impl<T> PerFamily<T> {
         }
     }
 
-    /// The same by reference.
+    /// Both by reference.
     pub fn as_ref(&self) -> PerFamily<&T> {
         PerFamily {
             v4: &self.v4,
@@ -84,22 +84,22 @@ impl<T> PerFamily<T> {
         }
     }
 
-    /// Each with its family, IPv4's first.
+    /// Each family and its value, IPv4's first.
     pub fn iter(&self) -> impl Iterator<Item = (Family, &T)> {
         [(Family::V4, &self.v4), (Family::V6, &self.v6)].into_iter()
     }
 
-    /// Each, IPv4's first.
+    /// Each value, IPv4's first.
     pub fn values(&self) -> impl Iterator<Item = &T> {
         [&self.v4, &self.v6].into_iter()
     }
 
-    /// Each with its family, IPv4's first, to be changed.
+    /// Each family and its value, IPv4's first, mutable.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (Family, &mut T)> {
         [(Family::V4, &mut self.v4), (Family::V6, &mut self.v6)].into_iter()
     }
 
-    /// A family's, to be changed, and the other one's.
+    /// A family's value, mutable, and the other family's.
     pub fn split_mut(&mut self, family: Family) -> (&mut T, &mut T) {
         match family {
             Family::V4 => (&mut self.v4, &mut self.v6),
@@ -107,7 +107,7 @@ impl<T> PerFamily<T> {
         }
     }
 
-    /// Each, to be changed.
+    /// Each value, mutable.
     pub fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
         [&mut self.v4, &mut self.v6].into_iter()
     }

@@ -1,4 +1,4 @@
-//! From rounds to health: what is known of one uplink in one family.
+//! From rounds to health: the state of one uplink in one family.
 
 use core::time::Duration;
 use std::collections::VecDeque;
@@ -7,7 +7,7 @@ use super::examination::Examination;
 use super::round::{Rounds, Verdict};
 use super::{Action, Event, Family, Health, Outcome, TargetId, Time, UplinkId, UplinkSettings};
 
-/// Health of one uplink in one family, and what it rests on.
+/// Health of one uplink in one family, and what it is based on.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Tracker {
     uplink: UplinkId,
@@ -15,25 +15,25 @@ pub(super) struct Tracker {
     rules: UplinkSettings,
     carrier: bool,
     usable: bool,
-    /// As measured.
+    /// The health as measured.
     health: Health,
-    /// Whether it counts as Down whatever is measured.
+    /// Whether a drill makes it count as Down, whatever is measured.
     drilled: bool,
-    /// When what it counts as changed last.
+    /// When the health that it counts as last changed.
     since: Time,
     rounds: Rounds,
-    /// Consecutive rounds of each verdict. Blind rounds break neither of the others.
+    /// Consecutive rounds of each verdict. Blind rounds interrupt neither of the other runs.
     good: u32,
     bad: u32,
     blind: u32,
     examination: Examination,
-    /// When the current run of good rounds began to count.
+    /// When the current run of good rounds started.
     good_since: Time,
-    /// When the first bad round of the last bad run was sent. `None` when carrier or address were lost.
+    /// When the first bad round of the last bad run was sent. `None` when the carrier or the address was lost.
     first_failure: Option<Time>,
     /// When the last counted round was sent.
     latest: Option<Time>,
-    /// Rounds sent before the carrier or the address last came or went say nothing about the link as it is now.
+    /// When the carrier or the address last came or went. Rounds sent before say nothing about the link as it is now.
     epoch: Time,
     /// Consecutive failures by target.
     failed: Vec<u32>,
@@ -79,7 +79,7 @@ impl Tracker {
         self.rules.rank
     }
 
-    /// What it counts as.
+    /// The health that it counts as.
     pub(super) fn health(&self) -> Health {
         if self.drilled && self.probed() {
             Health::Down
@@ -88,12 +88,12 @@ impl Tracker {
         }
     }
 
-    /// What it would count as without a drill.
+    /// The health that it would count as without a drill.
     pub(super) fn measured(&self) -> Health {
         self.health
     }
 
-    /// When the health changed last.
+    /// When the health last changed.
     pub(super) fn since(&self) -> Time {
         self.since
     }
@@ -102,12 +102,12 @@ impl Tracker {
         self.last_rtt
     }
 
-    /// Part of the probes in the last rounds that were lost.
+    /// Share of the probes in the last rounds that were lost, from 0 to 1.
     pub(super) fn loss(&self) -> Option<f64> {
         self.rounds.loss()
     }
 
-    /// How long old connections may finish.
+    /// How long old connections may go on after a failback.
     pub(super) fn drain(&self) -> Duration {
         self.rules.drain
     }
@@ -122,7 +122,7 @@ impl Tracker {
         self.rules.interval
     }
 
-    /// Least time between two recoveries.
+    /// Least time between two recoveries; `None`: there is no recovery program.
     pub(super) fn recover_interval(&self) -> Option<Duration> {
         self.rules.recover_interval
     }
@@ -132,35 +132,35 @@ impl Tracker {
         self.rules.targets[self.family] > 0
     }
 
-    /// Whether traffic could leave at all.
+    /// Whether traffic could leave by it at all.
     pub(super) fn present(&self) -> bool {
         self.carrier && self.usable
     }
 
-    /// Up, and the newest round that is known said so again.
+    /// Whether it is Up and the newest known round confirms that.
     pub(super) fn good(&self) -> bool {
         self.health() == Health::Up && self.measured_good()
     }
 
-    /// The same as measured, whatever a drill makes of it.
+    /// The same by measurement alone, without a drill.
     fn measured_good(&self) -> bool {
         let good = self.good > 0 && self.blind == 0;
         self.health == Health::Up && self.present() && (good || self.overtaken())
     }
 
-    /// Whether measurement has found it Down: `None` where there is nothing to measure.
+    /// Whether measurement has found it Down; `None` where nothing is measured.
     pub(super) fn found_down(&self) -> Option<bool> {
         let measurable = self.usable || self.health != Health::Unknown;
         (self.probed() && measurable).then_some(self.health == Health::Down)
     }
 
-    /// Whether it may turn out to be Up by its first round.
+    /// Whether its first round may still show that it is Up.
     pub(super) fn undecided(&self) -> bool {
         self.probed() && self.present() && self.health() == Health::Unknown
     }
 
-    /// Whether that last round is recent enough to switch on: sent within the last interval and timeout, as it is while
-    /// probing runs, and not before `first_failure`, since when something is known to be wrong elsewhere.
+    /// Whether the newest good round is recent enough to switch on: sent within the last interval and timeout, as it is while probing runs,
+    /// and not before `first_failure`, since which another uplink is known to have failed.
     pub(super) fn proven(&self, first_failure: Option<Time>, now: Time) -> bool {
         self.good() && self.newest() >= first_failure && self.recent(now)
     }
@@ -175,17 +175,17 @@ impl Tracker {
         self.newest().is_some_and(recent)
     }
 
-    /// When the newest round was sent that is known: one that is good already, or else the last one counted.
+    /// When the newest known round was sent: the youngest open one that is already good, else the last counted one.
     fn newest(&self) -> Option<Time> {
         self.rounds.answered(self.epoch).or(self.latest)
     }
 
-    /// Whether a younger round is good already than the last one counted. Bad rounds before it are over: they make nothing Down.
+    /// Whether a round younger than the last counted one is already good. The bad rounds before it are over: they make nothing Down.
     fn overtaken(&self) -> bool {
         self.rounds.answered(self.epoch).is_some()
     }
 
-    /// When the first bad round of the run that made the uplink Down was sent, unless it is Down for another reason.
+    /// When the first bad round of the run that made the uplink Down was sent; `None` if it is Down for another reason.
     pub(super) fn first_failure(&self) -> Option<Time> {
         self.first_failure
     }
@@ -195,19 +195,19 @@ impl Tracker {
         self.newest() >= Some(asked)
     }
 
-    /// When a failback to this uplink is due, as far as its health goes; `None` before `rise` good rounds in a row. The
-    /// hold time counts from an earlier failback `after` too.
+    /// When a failback to this uplink is due, as far as its health goes; `None` before `rise` good rounds in a row. The hold time also
+    /// counts from an earlier failback, `after`.
     pub(super) fn held_until(&self, after: Option<Time>) -> Option<Time> {
         let from = self.good_since.max(after.unwrap_or_default());
         (self.good() && self.good >= self.rules.rise).then(|| from + self.rules.hold)
     }
 
-    /// When an open round is overdue, or expires.
+    /// When an open round becomes overdue or expires.
     pub(super) fn deadline(&self) -> Option<Time> {
         self.rounds.deadline()
     }
 
-    /// Counts what waited too long for results that never came.
+    /// Counts the rounds that have waited too long for results.
     pub(super) fn expire(&mut self, now: Time, out: &mut VecDeque<Action>) {
         self.rounds.expire(now);
         self.count(now, out);
@@ -227,8 +227,8 @@ impl Tracker {
         }
     }
 
-    /// The link is another one than before: nothing that was measured holds for it. Lost, it is Down; back again it stays so
-    /// until `rise` rounds are good.
+    /// The link is a new one: nothing that was measured holds for it. A lost link is Down; one that is back stays Down until `rise` rounds
+    /// are good.
     fn restart(&mut self, back: bool, now: Time, out: &mut VecDeque<Action>) {
         (self.good, self.blind) = (0, 0);
         (self.first_failure, self.latest, self.epoch) = (None, None, now);
@@ -238,24 +238,24 @@ impl Tracker {
         }
     }
 
-    /// Failures so far count for nothing any more.
+    /// Clears the failures so far.
     fn clear_failures(&mut self) {
         (self.bad, self.examination) = (0, Examination::default());
         self.failed.fill(0);
     }
 
-    /// Probes leave by another way from now on: what failed, or has no answer yet, may have failed because of that.
+    /// Probes take another path from now on: earlier failures and unanswered probes may have been due to the old path.
     pub(super) fn moved(&mut self, now: Time) {
         self.rounds.restart(now);
         self.clear_failures();
     }
 
-    /// Whether somebody should look why rounds are bad, once each time.
+    /// Whether an examination of bad rounds is due; true once for each.
     pub(super) fn take_examination(&mut self) -> bool {
         self.examination.take_due()
     }
 
-    /// Takes the answer, and judges the round that waited for it.
+    /// Takes the answer to an examination, and judges the round that waited for it.
     pub(super) fn examined(&mut self, explained: bool, now: Time, out: &mut VecDeque<Action>) {
         if !self.examination.answer(explained, now) {
             return;
@@ -271,7 +271,7 @@ impl Tracker {
         self.set_health(health, now, out);
     }
 
-    /// Whether the bad rounds so far are enough to make it Down.
+    /// Whether there have been `fall` bad rounds.
     fn reached_fall(&self) -> bool {
         match self.health {
             Health::Up | Health::Blind => self.bad >= self.rules.fall,
@@ -280,7 +280,7 @@ impl Tracker {
         }
     }
 
-    /// Other rules. What was measured holds as long as there is something to measure.
+    /// Takes over a changed configuration. Measurements stay valid as long as there are targets to measure.
     pub(super) fn reconfigure(
         &mut self,
         rules: &UplinkSettings,
@@ -316,7 +316,7 @@ impl Tracker {
         self.set_usable(rules.usable[self.family], now, out);
     }
 
-    /// Takes the result of one probe of the round `number`.
+    /// Takes the result of one probe of round `number`.
     pub(super) fn probe(
         &mut self,
         (number, sent): (u64, Time),
@@ -354,7 +354,7 @@ impl Tracker {
         }
     }
 
-    /// Counts the rounds that are decided, in the order in which they were sent.
+    /// Counts the decided rounds, in the order in which they were sent.
     fn count(&mut self, now: Time, out: &mut VecDeque<Action>) {
         while let Some((verdict, sent)) = self.rounds.count() {
             if self.present() && sent >= self.epoch {
@@ -372,8 +372,8 @@ impl Tracker {
             Verdict::Good => {
                 (self.good, self.bad, self.blind) = (self.good.saturating_add(1), 0, 0);
                 if self.good == 1 {
-                    // When it was counted, not when it was sent: while bad rounds sent before it were still open, it
-                    // did not count for more than they.
+                    // The run starts when the round is counted, not when it was sent: while bad rounds sent before it were open, it counted
+                    // for no more than they did.
                     self.good_since = now;
                 }
                 match self.health {
@@ -397,8 +397,7 @@ impl Tracker {
 
     fn judge_blind(&mut self) -> Health {
         self.blind = self.blind.saturating_add(1);
-        // An uplink that was found Down stays so: by our own blindness it must escape neither a failover nor
-        // the `rise` good rounds.
+        // An uplink that was found Down stays Down: the agent's own blindness must spare it neither a failover nor the `rise` good rounds.
         if self.health == Health::Down || self.blind < self.rules.fall || self.overtaken() {
             return self.health;
         }
@@ -406,7 +405,7 @@ impl Tracker {
         Health::Blind
     }
 
-    /// Begins or ends a drill. After it the hold time counts anew, as after any other time of being Down.
+    /// Starts or ends a drill. Afterwards the hold time counts from the start, as after any other time of being Down.
     pub(super) fn set_drilled(&mut self, drilled: bool, now: Time, out: &mut VecDeque<Action>) {
         let from = self.health();
         self.drilled = drilled;

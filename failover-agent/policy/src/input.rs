@@ -1,4 +1,4 @@
-//! Facts, as they go in.
+//! The facts that the machine is fed with.
 
 use core::time::Duration;
 
@@ -11,29 +11,29 @@ use super::{Family, TargetId, Time, UplinkId, UplinkSet};
 pub enum Outcome {
     /// The target answered in time.
     Reply {
-        /// Round-trip time, if it could be measured: nobody knows for how long an answer has waited to be read.
+        /// Round-trip time; `None` if it is unknown, because the answer waited in the socket for an unknown time before it was read.
         rtt: Option<Duration>,
     },
-    /// It did not, or the network said that it cannot.
+    /// No answer came in time, or the network reported that the target cannot be reached.
     Lost,
-    /// It says nothing of the link, for a reason that lies in this host: it could not be sent, or nobody could look for an answer.
+    /// Says nothing about the link, for a reason on this host: the probe could not be sent, or its socket could not be read.
     Blind,
 }
 
-/// A fact.
+/// A fact about the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Input {
     /// A probe ended.
     Probe {
-        /// The uplink it left by.
+        /// The uplink by which it left.
         uplink: UplinkId,
         /// Its family.
         family: Family,
-        /// Its round; grows by one from round to round of one uplink and family, until [`Input::Moved`].
+        /// Number of its round. Numbers grow by one from round to round of one uplink and family, until [`Input::Moved`].
         round: u64,
         /// When the round was sent.
         sent: Time,
-        /// Whom it asked.
+        /// The target that it asked.
         target: TargetId,
         /// How it ended.
         outcome: Outcome,
@@ -45,7 +45,7 @@ pub enum Input {
         /// Whether it has carrier now.
         up: bool,
     },
-    /// An uplink got or lost the means (address, egress path) to carry a family's traffic.
+    /// An uplink gained or lost what it needs (address, egress path) to carry a family's traffic.
     Usable {
         /// Which uplink.
         uplink: UplinkId,
@@ -60,10 +60,11 @@ pub enum Input {
         family: Family,
         /// Its destination.
         to: UplinkSet,
-        /// Whether the new route stands and was confirmed. If not, the machine tries again after a while, as long as its reason lasts.
+        /// Whether the new route stands and was confirmed. If not, the machine tries again after a back-off, as long as the cause of the
+        /// switch lasts.
         confirmed: bool,
     },
-    /// The answer to an [`Action::Examine`]; may also be given unasked, while rounds are bad.
+    /// The answer to an [`Action::Examine`]. The caller may also send it unasked while rounds are bad.
     Examined {
         /// Which uplink.
         uplink: UplinkId,
@@ -72,18 +73,18 @@ pub enum Input {
         /// Whether a reason that lies in this host explains why the probes fail.
         blind: bool,
     },
-    /// A hint that an uplink may be dead: its gateway does not answer, or much is sent and nothing comes back.
+    /// A hint that an uplink may be dead: its gateway does not answer, or much is sent and nothing is received.
     Suspect {
         /// Which uplink.
         uplink: UplinkId,
         /// In which family.
         family: Family,
     },
-    /// Probes leave by another address or gateway from now on, or go to other targets. What was sent before and has no answer
-    /// yet says nothing any more, and the numbers of the rounds may begin anew.
+    /// From now on, probes leave with another source address or by another gateway, or go to other targets. Probes that are still
+    /// unanswered count for nothing, and the numbers of rounds may start again.
     ///
-    /// Must be sent, after the prober was told, whenever the source address or the gateway changes while the uplink stays
-    /// usable, and when the prober is replaced by another one for a reason that [`UplinkSettings`](super::UplinkSettings) do not show.
+    /// The caller must send this, after it has informed the prober, whenever the source address or the gateway changes while the uplink
+    /// stays usable, and when it replaces the prober for a reason that [`UplinkSettings`](super::UplinkSettings) do not show.
     Moved {
         /// Which uplink.
         uplink: UplinkId,

@@ -1,47 +1,56 @@
-//! The pure machine: facts about the world go in as [`Input`]s, what should be done comes out as [`Action`]s.
+//! The pure machine: facts about the world go in as [`Input`]s, and what is to be done comes out as [`Action`]s.
 //!
-//! **Architecture Invariant:** nothing here knows tokio, aya, rtnetlink, files or a clock. Time is a
-//! parameter ([`Time`]), every type is plain data and `PartialEq`, and the same inputs give the same actions.
+//! **Architecture Invariant:** nothing here knows tokio, aya, rtnetlink, files or a clock. Time is a parameter ([`Time`]), every type is
+//! plain data and `PartialEq`, and the same inputs give the same actions.
 //!
-//! The rules, in prose:
+//! The rules, in prose, each with the file that implements it:
 //!
-//! * A *round* is one interval's probes over all targets of one uplink and family. It is good as soon as `quorum` targets
-//!   have answered, bad as soon as that has become impossible. Rounds count in the order in which they were sent. What is known of a
-//!   younger round comes before that: while one is good already, older ones make nothing Down or Blind, and the uplink is proven by it.
-//! * A timeout that is noticed late says nothing: results that are overdue have an interval from then on to be handed in.
-//! * `fall` consecutive bad rounds make an uplink Down, `rise` consecutive good ones make it Up again. The very first
-//!   round decides alone (start-up check). Losing the carrier makes it Down at once. Rounds in which not one probe could be
-//!   sent for a reason of our own say nothing: after `fall` of them the uplink is Blind, unless it was Down already.
-//!   While a local reason explains why rounds are bad, they say nothing either, nor do those that were sent before it was gone; that is
-//!   looked into at the first bad round after a good one, which makes nothing Down before the answer, and after each `fall` more.
-//! * What an earlier run of the agent has found Down, and what has no carrier, starts as Down: only `rise` good rounds and the
-//!   hold time bring it back. When probes move to another address or gateway, what was sent before does not count against it.
-//! * A hint that an uplink may be dead has it probed at once, at most twice in an interval.
-//! * Uplinks of equal rank are a group, which is active together. The lowest rank with a member that is Up wins. An uplink is only
-//!   switched to when it is *proven just now*: Up, its newest round good, and that round sent within its last interval and timeout and after the trouble on the active uplink began; otherwise it is
-//!   probed at once and the decision waits, while there is another proven one at most for a probe's timeout. Of a group, those are
-//!   taken that are proven; nobody waits for a member of the same group, but for the very first round at the start.
-//! * A more preferred group takes over again (failback) once a member has been good without interruption for `hold`, and `hold`
-//!   after the last failback. Members that are as far join the active group; that cuts nobody, and no failback waits for it.
-//! * A group is Down when all its active members are. One alone that is Down leaves at once, if another is proven; those that
-//!   have not failed (a bad round, Blind) stay.
-//! * A switch counts when it is confirmed. A destination that could not be confirmed is passed over for 1 s, then for twice
-//!   as long each time, up to 30 s; of several, each is tried alone first.
-//! * When no uplink is proven, nothing changes.
-//! * Once a switch is confirmed, all uplinks that are not active are cut, each once: at once after a failover; after the `drain`
-//!   of the uplink when it was left for a more preferred one while it worked, unless it goes Down or is active again before.
+//! * **Rounds** (`round.rs`). A *round* is one interval's probes of all targets of one uplink in one family. A round is good as soon as
+//!   `quorum` targets have answered, and bad as soon as that has become impossible. Rounds count in the order in which they were sent. One
+//!   exception: while a younger round is already good, older rounds make the uplink neither Down nor Blind, and the younger one counts as
+//!   its proof.
+//! * **Late timeouts** (`round.rs`). A timeout that the machine notices late says nothing about the link: an overdue result may still be
+//!   handed in for one interval after the machine has noticed that it is overdue.
+//! * **Health** (`health.rs`). `fall` consecutive bad rounds make an uplink Down, `rise` consecutive good ones make it Up again. The very
+//!   first round decides alone (the start-up check). A lost carrier makes the uplink Down at once. What an earlier run of the agent found
+//!   Down, and what has no carrier, starts as Down: only `rise` good rounds and the hold time bring it back. When probes move to another
+//!   source address or gateway, results of earlier probes do not count against the uplink.
+//! * **Blind** (`health.rs`, `examination.rs`). A round in which no probe could be sent, for a reason on this host, says nothing about the
+//!   link: after `fall` of them the uplink is Blind, unless it was Down already. The same holds for bad rounds that a reason on this host
+//!   explains, and for rounds that were sent before that reason was gone. The machine asks for an examination at the first bad round after
+//!   a good one, and again after every `fall` more; the first bad round makes nothing Down before the answer is in.
+//! * **Hints** (`pick.rs`). A hint that an uplink may be dead makes the machine probe the uplink at once, at most twice in an interval.
+//! * **Choosing** (`pick.rs`, `start.rs`). Uplinks of equal rank are a balance group and active together. The lowest rank with a member
+//!   that is Up wins. The machine switches only to an uplink that is *proven just now*: it is Up, its newest round is good, and that round
+//!   was sent within the uplink's last interval and timeout and after the first failure on the active uplink. An uplink that is Up but not
+//!   proven is probed at once, and the decision waits for the answer; while a lower-ranked uplink is proven, it waits at most one probe
+//!   timeout. Of a group, the proven members are taken; members of one group do not wait for each other, except for the very first round at
+//!   the start.
+//! * **Failback** (`election.rs`). A more preferred group takes over again once one of its members has been good without interruption for
+//!   `hold`, and not before `hold` has passed since the last failback. Members that have been good for that long join the active group;
+//!   joining cuts nothing, and no failback waits because of it.
+//! * **Failover** (`election.rs`). A group is Down when all its active members are. A single member that is Down leaves the group at once,
+//!   if another member is proven; members that have not failed (those with a bad round, or Blind) stay.
+//! * **Confirmation** (`election.rs`). A switch counts once the caller has confirmed it. A destination that could not be confirmed is
+//!   passed over for 1 s, then for twice as long each time, up to 30 s; of several new uplinks, each is tried alone first.
+//! * **No proof, no change** (`election.rs`). When no uplink is proven, nothing changes.
+//! * **Cutoff** (`cutoff.rs`). After a confirmed switch every uplink that is not active is cut, each once: immediately after a failover;
+//!   or, if it worked when it was left for a more preferred uplink, after its `drain`, unless it goes Down first or becomes active again.
 //!   Nothing is cut while no active uplink is Up and good.
-//! * Where that is wanted, an uplink that is Down and not active has no default route (it is withdrawn), as long as there is an active
-//!   one: from after the switch until it is Up again, before anything is switched to it. For a family without targets the other
-//!   one tells.
-//! * The uplink of a manual override is active alone as long as it is Up, over a new start of the agent too; Down, it is left as usual and the
-//!   override ends.
-//! * An uplink in a drill counts as Down. The drill ends by its time, or as soon as no other uplink is left that could be Up.
-//! * An uplink that measurement has found Down in every family is to be recovered, and again after each `recover_interval`; never sooner after the
-//!   last time, and not while a switch or the proof for one is on its way. One that starts as Down is so after its first grace.
-//! * A family without targets of its own is where the other one is, as far as the uplinks can carry it.
-//! * Other rules (a reload) leave alone what they do not change. A new uplink is a standby and cut like one; when nothing of what was
-//!   active is left, the first that is proven is taken.
+//! * **Withdrawal** (`withdrawal.rs`, `machine.rs`). If the configuration asks for it, the default routes of an uplink that is Down and not
+//!   active are withdrawn while another uplink is active: from the end of the switch until the uplink is Up again, and given back before
+//!   anything is switched to it. For a family without targets, the other family's health decides.
+//! * **Manual override** (`election.rs`, `start.rs`). The uplink of a manual override is active alone as long as it is Up, even after a
+//!   restart of the agent. Once it is Down, the override ends and the ranks decide.
+//! * **Drill** (`drill.rs`). An uplink in a drill counts as Down. The drill ends when its time is over, or as soon as no other uplink could
+//!   be Up.
+//! * **Recovery** (`recovery.rs`). When measurement finds an uplink Down in every family, its recovery program is due, and again after
+//!   every `recover_interval`; never sooner than that after the last run, and not while a switch is in flight or waits for a proof. For an
+//!   uplink that starts as Down, one grace period comes first.
+//! * **Following** (`election.rs`). A family without targets of its own uses the uplinks that the other family uses, as far as they can
+//!   carry it.
+//! * **Reload** (`reload.rs`). A changed configuration leaves alone what it does not change. A new uplink is a standby and is cut like one.
+//!   When none of the active uplinks is left, the machine takes the first one that is proven.
 
 mod action;
 mod command;
@@ -76,7 +85,7 @@ pub use uplink_set::{MAX_UPLINKS, UplinkSet};
 
 use core::time::Duration;
 
-/// A point in time: the time since some start that only the caller knows.
+/// A point in time: the time since a start that only the caller knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time(pub Duration);
 
@@ -95,8 +104,8 @@ impl core::ops::Add<Duration> for Time {
     }
 }
 
-/// Identity of an uplink as long as it is configured, below [`MAX_UPLINKS`]: not its place in the order of preference, which a reload may
-/// change.
+/// Identity of an uplink for as long as it is configured; below [`MAX_UPLINKS`]. It is not the uplink's position in the order of
+/// preference, which a reload may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UplinkId(pub usize);
 
@@ -104,17 +113,17 @@ pub struct UplinkId(pub usize);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TargetId(pub usize);
 
-/// What is known of one uplink in one family.
+/// The state of one uplink in one family.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Health {
     /// No round is complete yet.
     #[default]
     Unknown,
-    /// It answers.
+    /// It answers its probes.
     Up,
-    /// It does not.
+    /// It does not answer them, or it has no carrier.
     Down,
-    /// We cannot probe, which says nothing about the link.
+    /// The agent cannot probe it. That says nothing about the link.
     Blind,
 }
 

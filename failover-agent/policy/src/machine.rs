@@ -1,4 +1,4 @@
-//! The machine: hands each fact to whom it concerns, then lets the elections look.
+//! The machine: passes each fact to the trackers and elections that it concerns, then lets the elections decide.
 
 use core::time::Duration;
 use std::collections::VecDeque;
@@ -13,7 +13,7 @@ use super::{
     Time, UplinkId, UplinkSet,
 };
 
-/// What one family knows and decides.
+/// What the machine knows and has decided for one family.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct FamilyState {
     pub(super) trackers: PerUplink<Tracker>,
@@ -23,18 +23,18 @@ pub(super) struct FamilyState {
 }
 
 impl FamilyState {
-    /// A family that is not probed follows the other one.
+    /// Whether the family is probed. One that is not follows the other.
     pub(super) fn probed(&self) -> bool {
         self.trackers.values().any(Tracker::probed)
     }
 }
 
-/// Decides, without ever acting: feed it with [`handle`](Machine::handle), call
-/// [`handle_timeout`](Machine::handle_timeout) when [`poll_timeout`](Machine::poll_timeout) says so, and carry out what
-/// [`poll_action`](Machine::poll_action) returns until it returns `None`.
+/// Decides, without ever acting. Feed it with [`handle`](Machine::handle), call [`handle_timeout`](Machine::handle_timeout) when
+/// [`poll_timeout`](Machine::poll_timeout) says so, and carry out what [`poll_action`](Machine::poll_action) returns until it returns
+/// `None`.
 ///
-/// Time must not run backwards from call to call. Facts that wait while a timeout is due should be handed in first: results
-/// that are in a queue are not missing. Facts about uplinks or targets that the rules do not have are ignored.
+/// Time must not run backwards from call to call. Hand in the facts that are waiting before a due timeout: a result that is still in a
+/// queue is not missing. Facts about uplinks or targets that the configuration does not have are ignored.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Machine {
     pub(super) families: PerFamily<FamilyState>,
@@ -47,7 +47,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A machine that knows nothing yet but its rules.
+    /// A machine that knows its configuration and no facts yet.
     pub fn new(rules: MachineConfig) -> Self {
         let MachineConfig {
             uplinks,
@@ -135,11 +135,11 @@ impl Machine {
         self.decide(now);
     }
 
-    /// Takes an order.
+    /// Carries out a user's command.
     ///
     /// # Errors
     ///
-    /// Why it is not carried out; nothing has changed then.
+    /// The reason for a refusal; nothing has changed then.
     pub fn command(&mut self, command: Command, now: Time) -> Result<(), Refusal> {
         match command {
             Command::Switch(uplink) => self.override_with(uplink)?,
@@ -159,7 +159,7 @@ impl Machine {
         Ok(())
     }
 
-    /// When [`handle_timeout`](Machine::handle_timeout) must be called; it may change with every call of the others.
+    /// When the caller must call [`handle_timeout`](Machine::handle_timeout). Every call of the other methods may change it.
     pub fn poll_timeout(&self) -> Option<Time> {
         let of_side = |state: &FamilyState| {
             let rounds = state.trackers.values().filter_map(Tracker::deadline).min();
@@ -176,7 +176,7 @@ impl Machine {
             .min()
     }
 
-    /// Tells the time. Harmless when nothing is due.
+    /// Lets due deadlines take effect. Harmless when nothing is due.
     pub fn handle_timeout(&mut self, now: Time) {
         for tracker in self
             .families
@@ -188,29 +188,29 @@ impl Machine {
         self.decide(now);
     }
 
-    /// The next thing to be done, in order.
+    /// The next action to carry out, in order.
     pub fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
     }
 
-    /// The uplinks that carry the family's new traffic, as far as confirmed (or adopted, before the first switch).
+    /// The uplinks that carry the family's new traffic, as far as confirmed (or, before the first switch, adopted).
     pub fn active(&self, family: Family) -> UplinkSet {
         self.families[family].election.active()
     }
 
-    /// Health of an uplink in a family: [`Health::Unknown`] where it has no targets.
+    /// Health of an uplink in a family; [`Health::Unknown`] where the family has no targets.
     pub fn health(&self, uplink: UplinkId, family: Family) -> Health {
         self.tracker(uplink, family)
             .map_or(Health::Unknown, Tracker::health)
     }
 
-    /// The same as measured, whatever a drill makes of it.
+    /// The health as measured, without the effect of a drill.
     pub fn measured(&self, uplink: UplinkId, family: Family) -> Health {
         self.tracker(uplink, family)
             .map_or(Health::Unknown, Tracker::measured)
     }
 
-    /// When that health changed last; the start of time when it never did.
+    /// When that health last changed; the start of time if it never did.
     pub fn since(&self, uplink: UplinkId, family: Family) -> Time {
         self.tracker(uplink, family)
             .map_or(Time::default(), Tracker::since)
@@ -221,23 +221,23 @@ impl Machine {
         self.families[family].election.manual_override()
     }
 
-    /// The uplink in a drill, and the end of it.
+    /// The uplink in a drill, and when the drill ends.
     pub fn drill(&self) -> Option<(UplinkId, Time)> {
         self.drill
     }
 
-    /// The uplinks whose default routes must not stand ([`Action::Withdraw`]), which the caller has been told.
+    /// The uplinks whose default routes must not stand, as last announced by an [`Action::Withdraw`].
     #[cfg(test)]
     pub(super) fn withdrawn(&self, family: Family) -> UplinkSet {
-        self.families[family].withdrawal.ordered()
+        self.families[family].withdrawal.withdrawn()
     }
 
-    /// When an uplink will be cut on which old connections may still finish. May be past while the active uplink is not proven.
+    /// When an uplink that is draining will be cut. The time may have passed while the active uplink is not proven.
     pub fn draining(&self, uplink: UplinkId, family: Family) -> Option<Time> {
         self.families[family].cutoff.draining(uplink)
     }
 
-    /// Why an uplink was cut ([`Action::Cut`]), if it is.
+    /// Why an uplink was cut ([`Action::Cut`]); `None` if it was not.
     pub fn cut(&self, uplink: UplinkId, family: Family) -> Option<Cause> {
         self.families[family].cutoff.cut(uplink)
     }
@@ -247,7 +247,7 @@ impl Machine {
         self.tracker(uplink, family)?.last_rtt()
     }
 
-    /// Part of the probes that were lost in the last 60 rounds, from 0 to 1; `None` before the first round.
+    /// Share of the probes that were lost in the last 60 rounds, from 0 to 1; `None` before the first round.
     pub fn loss(&self, uplink: UplinkId, family: Family) -> Option<f64> {
         self.tracker(uplink, family)?.loss()
     }
@@ -297,8 +297,8 @@ impl Machine {
         Ok(())
     }
 
-    /// Families that are probed elect; one that is not follows the other. What one family leaves is cut before the next one
-    /// switches.
+    /// Lets each family decide: one that is probed elects, one that is not follows the other. A family's cuts are issued before the next
+    /// family switches.
     pub(super) fn decide(&mut self, now: Time) {
         self.check_drill_end(now);
         let mut leader = UplinkSet::NONE;
@@ -331,14 +331,14 @@ impl Machine {
         self.attend(now);
     }
 
-    /// The uplinks whose default routes must not stand, if that is wanted: Down and in nobody's way, while there is an active one.
+    /// The uplinks whose default routes must not stand, if withdrawal is configured: Down and not in use, while another uplink is active.
     fn idle(&self, family: Family) -> UplinkSet {
         let state = &self.families[family];
         let active = state.election.confirmed();
         if !self.withdraw || active.is_empty() {
             return UplinkSet::NONE;
         }
-        // A family that follows must be able to go where the other one is, although that is Down.
+        // A family that follows must be able to use the other family's uplink, although that is Down.
         let other = &self.families[family.other()];
         let (judge, followed) = match state.probed() {
             true => (state, UplinkSet::NONE),
@@ -351,7 +351,7 @@ impl Machine {
         down.collect::<UplinkSet>().minus(kept)
     }
 
-    /// Orders the cuts that are due. While a switch waits for its confirmation none is: it may lead to what would be cut.
+    /// Issues the cuts that are due. None is while a switch waits for its confirmation: the switch may lead to the uplink to be cut.
     fn cut_off(&mut self, family: Family, now: Time) {
         let (state, others) = self.families.split_mut(family);
         let judges = if state.probed() {
@@ -365,12 +365,12 @@ impl Machine {
         state.cutoff.decide(proven, judges, now, &mut self.actions);
     }
 
-    /// What may take its time, after all that a failover needs.
+    /// What is less urgent, after everything that a failover needs.
     fn attend(&mut self, now: Time) {
         for family in Family::ALL {
             let idle = self.idle(family);
             let state = &mut self.families[family];
-            state.withdrawal.order(idle, &mut self.actions);
+            state.withdrawal.withdraw(idle, &mut self.actions);
             for tracker in state.trackers.values_mut() {
                 if tracker.take_examination() {
                     let uplink = tracker.uplink();

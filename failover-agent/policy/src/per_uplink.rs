@@ -1,15 +1,15 @@
-//! What there is of each uplink, in order of preference.
+//! A value for each uplink, in order of preference.
 
 use core::ops::{Index, IndexMut};
 
 use super::{UplinkId, UplinkSet};
 
-/// One `T` for each uplink, in order of preference. Found by the uplink's identity in constant time.
+/// One `T` for each uplink, in order of preference. Looked up by the uplink's identity in constant time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PerUplink<T> {
     /// In order of preference.
     entries: Vec<(UplinkId, T)>,
-    /// By identity: where the entry is.
+    /// By identity: the entry's position.
     places: Vec<Option<usize>>,
 }
 
@@ -19,18 +19,18 @@ impl<T> PerUplink<T> {
         self.entries.len()
     }
 
-    /// Whether there is no uplink.
+    /// Whether there are no uplinks.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// An uplink's, if there is such an uplink.
+    /// The value of an uplink; `None` if there is no such uplink.
     pub fn get(&self, uplink: UplinkId) -> Option<&T> {
         let place = *self.places.get(uplink.0)?;
         Some(&self.entries[place?].1)
     }
 
-    /// The same, to be changed.
+    /// The same, mutable.
     pub fn get_mut(&mut self, uplink: UplinkId) -> Option<&mut T> {
         let place = *self.places.get(uplink.0)?;
         Some(&mut self.entries[place?].1)
@@ -41,17 +41,17 @@ impl<T> PerUplink<T> {
         self.get(uplink).is_some()
     }
 
-    /// How many uplinks come before this one.
+    /// How many uplinks are preferred to this one; `None` if there is no such uplink.
     pub fn position(&self, uplink: UplinkId) -> Option<usize> {
         self.places.get(uplink.0).copied().flatten()
     }
 
-    /// Each with its uplink.
+    /// Each uplink and its value.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (UplinkId, &T)> + ExactSizeIterator {
         self.entries.iter().map(|(uplink, value)| (*uplink, value))
     }
 
-    /// The same, to be changed.
+    /// The same, mutable.
     pub fn iter_mut(&mut self) -> impl DoubleEndedIterator<Item = (UplinkId, &mut T)> {
         self.entries
             .iter_mut()
@@ -63,27 +63,27 @@ impl<T> PerUplink<T> {
         self.entries.iter().map(|(uplink, _)| *uplink)
     }
 
-    /// Each.
+    /// Each value.
     pub fn values(&self) -> impl DoubleEndedIterator<Item = &T> + ExactSizeIterator + Clone {
         self.entries.iter().map(|(_, value)| value)
     }
 
-    /// Each, to be changed.
+    /// Each value, mutable.
     pub fn values_mut(&mut self) -> impl DoubleEndedIterator<Item = &mut T> {
         self.entries.iter_mut().map(|(_, value)| value)
     }
 
-    /// Each with its uplink, as one piece.
+    /// Each uplink and its value, as a slice.
     pub fn as_slice(&self) -> &[(UplinkId, T)] {
         &self.entries
     }
 
-    /// Those uplinks of a set that there are, in order of preference.
+    /// The uplinks of a set that exist here, in order of preference.
     pub fn in_order(&self, uplinks: UplinkSet) -> impl Iterator<Item = UplinkId> {
         self.ids().filter(move |uplink| uplinks.contains(*uplink))
     }
 
-    /// What `make` makes of each.
+    /// A value made by `make` for each uplink.
     pub fn map<U>(&self, mut make: impl FnMut(UplinkId, &T) -> U) -> PerUplink<U> {
         PerUplink {
             entries: self
@@ -94,7 +94,7 @@ impl<T> PerUplink<T> {
         }
     }
 
-    /// Something else for the same uplinks: what `carried` has of those that are `kept`, and what `make` makes for the others.
+    /// Other values for the same uplinks: those of `carried` for uplinks that are `kept`, and those made by `make` for the others.
     pub fn carry<U: Clone>(
         &self,
         carried: &PerUplink<U>,
@@ -110,7 +110,7 @@ impl<T> PerUplink<T> {
     }
 }
 
-/// In the order given; of an uplink that comes twice, the first counts.
+/// In the given order. Of an uplink that comes twice, the first value counts.
 impl<T> FromIterator<(UplinkId, T)> for PerUplink<T> {
     fn from_iter<I: IntoIterator<Item = (UplinkId, T)>>(pairs: I) -> Self {
         let mut all = PerUplink {

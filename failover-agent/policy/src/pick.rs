@@ -8,20 +8,21 @@ use super::{Action, Health, PerUplink, Time, UplinkId, UplinkSet};
 
 /// What a search for a destination found.
 pub(super) enum Pick {
-    /// All of one group that can be taken.
+    /// All proven members of one group.
     Take(UplinkSet),
-    /// Somebody may be able to prove itself soon.
+    /// No uplink is proven yet, but one may be soon.
     Wait,
-    Nobody,
+    /// No uplink can be taken.
+    Nothing,
 }
 
 impl Election {
     /// The uplinks of the best group that are `fit` and proven just now.
     ///
-    /// One that looks good without being proven is asked for a round at once. A lower-ranked one that is proven already waits
-    /// for the answer, but no longer than a probe's timeout: going to the worse one first would end all connections twice and
-    /// keep the traffic there for the hold time, to save what is one round trip if the better one is well. Members of one
-    /// group do not wait for each other: who is late joins. A destination that could not be confirmed holds up nobody.
+    /// An uplink that looks good without being proven is probed at once. A lower-ranked group that is already proven waits for the answer,
+    /// but no longer than a probe's timeout: switching to the worse group first would end all connections twice and keep the traffic there
+    /// for the hold time, only to save one round trip if the better uplink works. Members of one group do not wait for each other: a member
+    /// whose answer comes later joins. An uplink to which a switch could not be confirmed holds up no other.
     pub(super) fn pick(
         &mut self,
         fit: impl Fn(&Tracker) -> bool,
@@ -30,7 +31,7 @@ impl Election {
         now: Time,
         out: &mut VecDeque<Action>,
     ) -> Pick {
-        let mut nobody = Pick::Nobody;
+        let mut otherwise = Pick::Nothing;
         let mut asking = false;
         let same_rank = |(_, one): &(UplinkId, Tracker), (_, next): &(UplinkId, Tracker)| {
             one.rank() == next.rank()
@@ -46,14 +47,14 @@ impl Election {
                 let id = tracker.uplink();
                 if let Some(until) = self.refused(id, now) {
                     self.wake(until);
-                    nobody = Pick::Wait;
+                    otherwise = Pick::Wait;
                 } else if tracker.proven(first_failure, now) {
                     proven = proven.with(id);
                 } else {
                     let deadline = self.ask(tracker, now, out) + tracker.timeout();
                     if now < deadline {
                         self.wake(deadline);
-                        (nobody, asking) = (Pick::Wait, true);
+                        (otherwise, asking) = (Pick::Wait, true);
                         self.asking = true;
                     }
                 }
@@ -64,10 +65,10 @@ impl Election {
                 (false, false) => return Pick::Take(self.together(proven)),
             }
         }
-        nobody
+        otherwise
     }
 
-    /// Those of `proven` that may be switched to at once: who was among several that could not be confirmed together is tried
+    /// Those of `proven` that may be switched to at once. An uplink that was among several that could not be confirmed together is tried
     /// alone, so that one that cannot be routed to does not keep the others out.
     pub(super) fn together(&self, proven: UplinkSet) -> UplinkSet {
         let doubted = |id: &UplinkId| self.candidates[*id].doubted;
@@ -78,7 +79,7 @@ impl Election {
         }
     }
 
-    /// When the proof was asked for that is still to come: now, if there is none.
+    /// When the outstanding proof was requested; requests one now if there is none.
     fn ask(&mut self, tracker: &Tracker, now: Time, out: &mut VecDeque<Action>) -> Time {
         let asked = self.candidates[tracker.uplink()].asked;
         match asked.filter(|asked| !tracker.answered(*asked)) {
@@ -90,7 +91,7 @@ impl Election {
         }
     }
 
-    /// An uplink may be dead: asks it, unless that is known or was asked just now.
+    /// An uplink may be dead: probes it, unless it is known to be Down or was probed just now.
     pub(super) fn suspect(&mut self, tracker: &Tracker, now: Time, out: &mut VecDeque<Action>) {
         let asked = self.candidates[tracker.uplink()].asked;
         let lately = asked.is_some_and(|asked| now.since(asked) * 2 < tracker.interval());
@@ -109,7 +110,7 @@ impl Election {
         });
     }
 
-    /// Until when an uplink is passed over.
+    /// Until when an uplink is passed over, if it is.
     pub(super) fn refused(&self, id: UplinkId, now: Time) -> Option<Time> {
         let (until, _) = self.candidates[id].refused?;
         (now < until).then_some(until)

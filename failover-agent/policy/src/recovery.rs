@@ -1,4 +1,4 @@
-//! When the program runs that may bring a dead uplink back.
+//! When to run the program that may bring a dead uplink back.
 
 use std::collections::VecDeque;
 
@@ -7,7 +7,7 @@ use super::{Action, Health, PerUplink, Time, UplinkId, UplinkSet, UplinkSettings
 /// The recoveries of all uplinks.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Recoveries {
-    /// When each uplink was tried last.
+    /// When each uplink's recovery last ran.
     last: PerUplink<Option<Time>>,
     /// When the next recovery is due.
     deadline: Option<Time>,
@@ -16,7 +16,7 @@ pub(super) struct Recoveries {
 impl Recoveries {
     pub(super) fn new(uplinks: &PerUplink<UplinkSettings>) -> Self {
         let last = uplinks.map(|_, settings| tried_before(settings, Time::default()));
-        // Nothing else may happen until then.
+        // No recovery of this uplink may run before then.
         let first = |(uplink, settings): (UplinkId, &UplinkSettings)| {
             Some(last[uplink]? + settings.recover_interval?)
         };
@@ -28,7 +28,7 @@ impl Recoveries {
         self.deadline
     }
 
-    /// Orders what is due. `dead` are the uplinks that nothing is expected of any more, with their grace.
+    /// Issues the recoveries that are due. `dead` are the uplinks that are given up, each with its grace period.
     pub(super) fn decide(
         &mut self,
         dead: impl Iterator<Item = (UplinkId, core::time::Duration)>,
@@ -47,7 +47,7 @@ impl Recoveries {
         }
     }
 
-    /// The uplinks are others.
+    /// Takes over a changed set of uplinks.
     pub(super) fn reconfigure(
         &mut self,
         uplinks: &PerUplink<UplinkSettings>,
@@ -58,8 +58,8 @@ impl Recoveries {
     }
 }
 
-/// An uplink that starts as Down may have been recovered a moment ago by an earlier run, or may be on its way: its grace begins
-/// with the start.
+/// For an uplink that starts as Down. An earlier run may have recovered it a moment ago, or it may still be coming up: its grace period
+/// runs from the start.
 fn tried_before(rules: &UplinkSettings, start: Time) -> Option<Time> {
     let down = !rules.carrier
         || rules

@@ -1,19 +1,19 @@
-//! Another configuration for a machine that runs: what did not change is not touched.
+//! A changed configuration for a running machine: what did not change is left alone.
 
 use super::health::Tracker;
 use super::machine::FamilyState;
 use super::{Machine, MachineConfig, PerUplink, Time, UplinkId, UplinkSet, UplinkSettings};
 
 impl Machine {
-    /// Takes another configuration. `kept` are the uplinks that are those of before; any other is a new one, although one that is gone
-    /// may have had its identity.
+    /// Takes over a changed configuration. `kept` are the uplinks that existed before; any other is new, even if a removed one had its
+    /// identity.
     ///
-    /// What the machine knows and has decided stays. Of kept uplinks, [`UplinkSettings::earlier`] is
-    /// ignored, and [`MachineConfig::active`] and [`MachineConfig::drill`] altogether; `carrier` and `usable` are facts as of now. Changed
-    /// thresholds apply from the next round. With other targets, interval, timeout or quorum the rounds begin anew, as after
-    /// [`Input::Moved`]; with targets that are others, but as many as before, that must be sent after this.
+    /// What the machine knows and has decided stays. [`UplinkSettings::earlier`] is ignored for kept uplinks, and [`MachineConfig::active`]
+    /// and [`MachineConfig::drill`] altogether; `carrier` and `usable` are facts as of now. Changed thresholds apply from the next round.
+    /// With other targets, interval, timeout or quorum the rounds start again, as after [`Input::Moved`]; if the targets differ but not
+    /// their number, the caller must send that afterwards.
     ///
-    /// All actions must have been polled before. Removed uplinks are left out of the answer to a switch that is still on its way.
+    /// All actions must have been polled before. Removed uplinks are left out of the answer to a switch that is still in flight.
     ///
     /// [`Input::Moved`]: super::Input::Moved
     pub fn reconfigure(&mut self, config: &MachineConfig, kept: UplinkSet, now: Time) {

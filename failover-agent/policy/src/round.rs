@@ -1,14 +1,14 @@
-//! From probes to rounds: the last ones of one uplink in one family, in the order in which they were sent.
+//! From probes to rounds: the last rounds of one uplink in one family, in the order in which they were sent.
 
 use core::time::Duration;
 use std::collections::VecDeque;
 
 use super::{Family, Outcome, TargetId, Time, UplinkSettings};
 
-/// Counted rounds that are kept, for the loss.
+/// Counted rounds that are kept to compute the loss.
 const LOSS_ROUNDS: usize = 60;
 
-/// Rounds that may be open at once. Time closes them long before; this only bounds memory should the prober run wild.
+/// Rounds that may be open at once. They expire long before that; the limit only bounds memory should a prober misbehave.
 const OPEN_ROUNDS: usize = 1024;
 
 /// What a round says.
@@ -23,9 +23,9 @@ pub(super) enum Verdict {
 struct Round {
     sent: Time,
     outcomes: Vec<(TargetId, Outcome)>,
-    /// Until when missing results are waited for, once it was noticed that they are overdue.
+    /// Until when missing results may still be handed in, set once the machine has noticed that they are overdue.
     grace: Option<Time>,
-    /// Results that are still missing will not come any more: they are lost.
+    /// Results that are still missing will not come: they are lost.
     expired: bool,
 }
 
@@ -56,8 +56,8 @@ impl Round {
         tally
     }
 
-    /// `None` while the missing results can still make a difference. A round that cannot become good is bad by its first
-    /// lost probe, and blind only when no probe at all was lost.
+    /// `None` while the missing results can still change the verdict. A round that cannot become good is bad as soon as one probe is lost,
+    /// and blind only if no probe was lost.
     fn verdict(&self, targets: u32, quorum: u32) -> Option<Verdict> {
         let tally = self.tally(targets);
         if tally.replies >= quorum {
@@ -74,22 +74,22 @@ impl Round {
     }
 }
 
-/// The last rounds. The first `counted` of them are counted, the others open; their numbers run on without a gap.
+/// The last rounds. The first `counted` of them are counted, the others are open; their numbers are consecutive.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Rounds {
     targets: u32,
     quorum: u32,
     /// How long a probe waits for its answer.
     timeout: Duration,
-    /// How long its result may take to be handed in after that.
+    /// How much longer its result may take to be handed in.
     interval: Duration,
     queue: VecDeque<Round>,
-    /// Number of the first round in the queue; may be below zero, since numbers may begin anew while counted rounds are kept.
+    /// Number of the first round in the queue. May be below zero, since numbers may restart while counted rounds are kept.
     first: i128,
     counted: usize,
-    /// Numbers begin anew with the next result.
-    anew: bool,
-    /// Rounds that were sent before are of no use.
+    /// Whether the next result starts the numbers again.
+    renumber: bool,
+    /// Rounds sent before this count for nothing.
     begun: Time,
 }
 
@@ -103,18 +103,18 @@ impl Rounds {
             queue: VecDeque::new(),
             first: 0,
             counted: 0,
-            anew: true,
+            renumber: true,
             begun: Time::default(),
         }
     }
 
-    /// Forgets the open rounds, and takes none any more that was sent before. What was counted stays, for the loss.
+    /// Discards the open rounds, and from now on ignores rounds sent before. Counted rounds stay, for the loss.
     pub(super) fn restart(&mut self, now: Time) {
         self.queue.truncate(self.counted);
-        (self.anew, self.begun) = (true, now);
+        (self.renumber, self.begun) = (true, now);
     }
 
-    /// Other rules from now on. What was counted by other targets is forgotten.
+    /// Takes over a changed configuration. Rounds counted with other targets are discarded.
     pub(super) fn reconfigure(&mut self, family: Family, rules: &UplinkSettings, now: Time) {
         let mut rounds = Rounds::new(family, rules);
         if rounds.targets == self.targets {
@@ -125,7 +125,7 @@ impl Rounds {
         *self = rounds;
     }
 
-    /// Takes the result of one probe. False when it is of no use: known already, or of a round too old to matter.
+    /// Takes the result of one probe. False if it is of no use: already known, or of a round too old to matter.
     pub(super) fn add(
         &mut self,
         number: u64,
@@ -148,11 +148,11 @@ impl Rounds {
         true
     }
 
-    /// Rounds between the newest known one and this one are on their way too, without a result so far; they cannot have
+    /// The round `number`. Rounds between the newest known one and this one are on their way too, without a result so far; they cannot have
     /// been sent later than this one.
     fn round(&mut self, number: u64, sent: Time) -> Option<&mut Round> {
         let number = i128::from(number);
-        if core::mem::take(&mut self.anew) {
+        if core::mem::take(&mut self.renumber) {
             self.first = number - self.queue.len() as i128;
         }
         let mut index = usize::try_from(number - self.first).ok()?;
@@ -173,7 +173,7 @@ impl Rounds {
         Some(round)
     }
 
-    /// Counts the oldest open round if it is decided: its verdict, and when it was sent.
+    /// Counts the oldest open round if it is decided, and returns its verdict and when it was sent.
     pub(super) fn count(&mut self) -> Option<(Verdict, Time)> {
         let crowded = self.queue.len() > self.counted + OPEN_ROUNDS;
         let round = self.queue.get_mut(self.counted)?;
@@ -187,8 +187,8 @@ impl Rounds {
         Some(decided)
     }
 
-    /// When the youngest open round was sent that is good already: older ones say less of the link than that one. Rounds
-    /// before `epoch` were of another link.
+    /// When the youngest open round that is already good was sent: older ones say less about the link. Rounds sent before `epoch` belong to
+    /// another link.
     pub(super) fn answered(&self, epoch: Time) -> Option<Time> {
         let good = |round: &&Round| {
             round.sent >= epoch && round.verdict(self.targets, self.quorum) == Some(Verdict::Good)
@@ -200,7 +200,7 @@ impl Rounds {
         self.queue.range(self.counted..)
     }
 
-    /// When an open round is overdue, or expires.
+    /// When an open round becomes overdue or expires.
     pub(super) fn deadline(&self) -> Option<Time> {
         self.open()
             .filter(|round| !round.expired)
@@ -210,9 +210,9 @@ impl Rounds {
 
     /// Gives up the results that open rounds still miss, if it is time.
     ///
-    /// Results that are overdue have an interval of grace to be handed in. It begins when that is noticed: after a pause of the
-    /// whole program, those who hand them in have been paused too. They in turn wait again for an answer, as long as they
-    /// were late, up to a timeout.
+    /// Overdue results have a grace of one interval in which they may be handed in. The grace starts when the machine notices that they are
+    /// overdue: if the whole program was paused, the probers were paused too. They in turn extend a probe's timeout by as long as they
+    /// noticed it late, at most by one timeout.
     pub(super) fn expire(&mut self, now: Time) {
         let (timeout, interval) = (self.timeout, self.interval);
         for round in self.queue.range_mut(self.counted..) {
@@ -225,7 +225,7 @@ impl Rounds {
         }
     }
 
-    /// Part of the probes in the counted rounds that were lost; blind ones were never sent and do not count.
+    /// Share of the probes in the counted rounds that were lost. Blind ones were never sent and do not count.
     pub(super) fn loss(&self) -> Option<f64> {
         let (mut replies, mut lost) = (0, 0);
         for round in self.queue.iter().take(self.counted) {

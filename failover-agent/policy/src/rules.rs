@@ -1,4 +1,4 @@
-//! What the machine must know at the start, and again after a reload.
+//! The machine's configuration: given at the start, and again by a reload.
 
 use core::time::Duration;
 
@@ -6,21 +6,20 @@ use core::time::Duration;
 use super::Action;
 use super::{Health, PerFamily, PerUplink, Time, UplinkId, UplinkSet};
 
-/// The rules for one uplink.
+/// The settings of one uplink.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UplinkSettings {
-    /// Order of preference: the lowest wins, uplinks of equal rank are a balance group. Does not decrease from one uplink to
-    /// the next.
+    /// Order of preference: the lowest rank wins, uplinks of equal rank are a balance group. Must not decrease from one uplink to the next.
     pub rank: u32,
-    /// Consecutive bad rounds to become Down, at least 1.
+    /// Consecutive bad rounds that make it Down; at least 1.
     pub fall: u32,
-    /// Consecutive good rounds to become Up, at least 1.
+    /// Consecutive good rounds that make it Up; at least 1.
     pub rise: u32,
     /// Targets that must answer for a round to be good, from 1 to the number of targets in the family.
     pub quorum: u32,
     /// How long it must have been good without interruption before a failback to it.
     pub hold: Duration,
-    /// How long old connections may finish on it when it is left for a more preferred uplink.
+    /// How long old connections may go on using it after it was left for a more preferred uplink.
     pub drain: Duration,
     /// Time from one round to the next.
     pub interval: Duration,
@@ -30,16 +29,16 @@ pub struct UplinkSettings {
     pub targets: PerFamily<u32>,
     /// Families in which the uplink can carry traffic (it has an address and an egress path).
     pub usable: PerFamily<bool>,
-    /// Whether its interface exists and has carrier. Without, it starts as Down.
+    /// Whether its interface exists and has carrier. Without carrier it starts as Down.
     pub carrier: bool,
-    /// What an earlier run of the agent has found: what was [`Health::Down`] starts as Down.
+    /// The health that an earlier run of the agent found. [`Health::Down`] makes it start as Down.
     pub earlier: PerFamily<Health>,
-    /// Least time between two [`Action::Recover`]s; `None`: there is no program for that.
+    /// Least time between two [`Action::Recover`]s; `None`: there is no recovery program.
     pub recover_interval: Option<Duration>,
 }
 
 impl UplinkSettings {
-    /// The rules without the facts of the moment at which they were given: those are kept up to date elsewhere.
+    /// The settings without the facts of the moment at which they were given, which the machine keeps up to date itself.
     pub(super) fn lasting(&self) -> Self {
         UplinkSettings {
             usable: PerFamily::both(true),
@@ -55,16 +54,16 @@ impl UplinkSettings {
     }
 }
 
-/// Everything that the machine must know at the start.
+/// The configuration of the whole machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MachineConfig {
-    /// At most [`MAX_UPLINKS`](super::MAX_UPLINKS).
+    /// The uplinks; at most [`MAX_UPLINKS`](super::MAX_UPLINKS).
     pub uplinks: PerUplink<UplinkSettings>,
-    /// The uplinks that carry new traffic already: adopted from an earlier run of the agent.
+    /// The uplinks that already carry new traffic: adopted from an earlier run of the agent.
     pub active: PerFamily<UplinkSet>,
-    /// A drill that an earlier run of the agent has begun, and its end.
+    /// A drill that an earlier run of the agent started, and when it ends.
     pub drill: Option<(UplinkId, Time)>,
-    /// The manual overrides of an earlier run.
+    /// The manual overrides that an earlier run left.
     pub manual_override: PerFamily<Option<UplinkId>>,
     /// Whether the default routes of an uplink that is Down are withdrawn ([`Action::Withdraw`]).
     pub withdraw: bool,

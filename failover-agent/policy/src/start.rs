@@ -1,4 +1,4 @@
-//! The first choice of a family.
+//! A family's first choice of an uplink.
 
 use std::collections::VecDeque;
 
@@ -8,7 +8,7 @@ use super::pick::Pick;
 use super::{Action, Cause, Health, PerUplink, Time, UplinkId, UplinkSet};
 
 impl Election {
-    /// Waits until nobody better, and nobody of the same group, can turn up by its first round; then takes the best.
+    /// Waits until no first round is missing that could show a better uplink, or another of the same group, to be Up; then takes the best.
     pub(super) fn start(
         &mut self,
         trackers: &PerUplink<Tracker>,
@@ -40,13 +40,13 @@ impl Election {
                 let to = to.union(self.staying(to, trackers));
                 self.switch(to, Cause::Startup, detected, now, out);
             }
-            Pick::Nobody if undecided.or(blind).is_none() => self.report_nowhere(out),
-            Pick::Nobody | Pick::Wait => {}
+            Pick::Nothing if undecided.or(blind).is_none() => self.report_nowhere(out),
+            Pick::Nothing | Pick::Wait => {}
         }
     }
 
-    /// Goes to the uplink of a manual override of before the agent was started anew; whether it does, or may still. One that is Down is
-    /// forgotten before.
+    /// Switches to the uplink of a manual override that a previous run of the agent left. Returns whether it does, or still may. An
+    /// override whose uplink is Down has been dropped before.
     fn await_override(
         &mut self,
         trackers: &PerUplink<Tracker>,
@@ -66,11 +66,11 @@ impl Election {
                 true
             }
             Pick::Wait => true,
-            Pick::Nobody => tracker.undecided() || blind && self.active.contains(chosen),
+            Pick::Nothing => tracker.undecided() || blind && self.active.contains(chosen),
         }
     }
 
-    /// Adopted members of the group of `to` that are not proven, but have not failed either: they stay.
+    /// Adopted members of the group of `to` that are not proven but have not failed either: they stay active.
     fn staying(&self, to: UplinkSet, trackers: &PerUplink<Tracker>) -> UplinkSet {
         let rank = rank(to, trackers);
         let stays = |id: &UplinkId| {

@@ -2,81 +2,80 @@
 
 use super::UplinkId;
 
-/// Most uplinks that there can be: one bit each.
+/// The greatest number of uplinks: one bit each.
 pub const MAX_UPLINKS: usize = 64;
 
-/// A set of uplinks: those that carry a family's new traffic together, for example. One alone, or the members of a balance
-/// group.
+/// A set of uplinks: for example those that carry a family's new traffic together, which is one alone or the members of a balance group.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct UplinkSet(u64);
 
 impl UplinkSet {
-    /// None.
+    /// The empty set.
     pub const NONE: UplinkSet = UplinkSet(0);
 
-    /// One uplink alone.
+    /// The set of one uplink.
     pub fn only(uplink: UplinkId) -> Self {
         UplinkSet::NONE.with(uplink)
     }
 
-    /// These and one more. An uplink beyond [`MAX_UPLINKS`] is none.
+    /// The set with one more. An uplink beyond [`MAX_UPLINKS`] is ignored.
     #[must_use]
     pub fn with(self, uplink: UplinkId) -> Self {
         UplinkSet(self.0 | bit(uplink))
     }
 
-    /// These without one.
+    /// The set without one.
     #[must_use]
     pub fn without(self, uplink: UplinkId) -> Self {
         UplinkSet(self.0 & !bit(uplink))
     }
 
-    /// Whether an uplink is one of them.
+    /// Whether an uplink is in the set.
     pub fn contains(self, uplink: UplinkId) -> bool {
         self.0 & bit(uplink) != 0
     }
 
-    /// Whether there is none.
+    /// Whether the set is empty.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// How many there are.
+    /// How many uplinks are in the set.
     pub fn len(self) -> usize {
         self.0.count_ones() as usize
     }
 
-    /// The one with the lowest identity.
+    /// The one with the lowest identity; `None` if the set is empty.
     pub fn first(self) -> Option<UplinkId> {
         self.iter().next()
     }
 
-    /// In order of identity; [`PerUplink::in_order`](super::PerUplink::in_order) has the order of preference.
+    /// The uplinks in order of identity; [`PerUplink::in_order`](super::PerUplink::in_order) has the order of preference.
     pub fn iter(self) -> impl Iterator<Item = UplinkId> {
         (0..MAX_UPLINKS)
             .map(UplinkId)
             .filter(move |uplink| self.contains(*uplink))
     }
 
-    /// These and `others`.
+    /// The uplinks of either set.
     #[must_use]
     pub fn union(self, others: UplinkSet) -> Self {
         UplinkSet(self.0 | others.0)
     }
 
-    /// These as far as they are among `others`, too.
+    /// The uplinks of both sets.
     #[must_use]
     pub fn intersection(self, others: UplinkSet) -> Self {
         UplinkSet(self.0 & others.0)
     }
 
-    /// These without `others`.
+    /// The uplinks that are not among `others`.
     #[must_use]
     pub fn minus(self, others: UplinkSet) -> Self {
         UplinkSet(self.0 & !others.0)
     }
 
-    /// Whether all of these are among `others`.
+    /// Whether all of them are among `others`.
     pub fn within(self, others: UplinkSet) -> bool {
         self.0 & !others.0 == 0
     }

@@ -1,4 +1,4 @@
-//! Whose default routes must not stand.
+//! Which uplinks' default routes are withdrawn.
 
 use std::collections::VecDeque;
 
@@ -8,32 +8,32 @@ use super::{Action, Family, UplinkSet};
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Withdrawal {
     family: Family,
-    ordered: UplinkSet,
+    withdrawn: UplinkSet,
 }
 
 impl Withdrawal {
     pub(super) fn new(family: Family) -> Self {
         Withdrawal {
             family,
-            ordered: UplinkSet::NONE,
+            withdrawn: UplinkSet::NONE,
         }
     }
 
     #[cfg(test)]
-    pub(super) fn ordered(&self) -> UplinkSet {
-        self.ordered
+    pub(super) fn withdrawn(&self) -> UplinkSet {
+        self.withdrawn
     }
 
-    /// Gives back the routes of those that are not to be withdrawn any more: before anything is switched to them.
+    /// Gives back the routes of uplinks that need not be withdrawn any more; done before anything is switched to them.
     pub(super) fn give_back(&mut self, wanted: UplinkSet, out: &mut VecDeque<Action>) {
-        let lifted = self.ordered.minus(wanted);
-        self.order(self.ordered.minus(lifted), out);
+        let lifted = self.withdrawn.minus(wanted);
+        self.withdraw(self.withdrawn.minus(lifted), out);
     }
 
-    /// Withdraws exactly these.
-    pub(super) fn order(&mut self, wanted: UplinkSet, out: &mut VecDeque<Action>) {
-        if self.ordered != wanted {
-            self.ordered = wanted;
+    /// Withdraws exactly these uplinks' routes.
+    pub(super) fn withdraw(&mut self, wanted: UplinkSet, out: &mut VecDeque<Action>) {
+        if self.withdrawn != wanted {
+            self.withdrawn = wanted;
             out.push_back(Action::Withdraw {
                 family: self.family,
                 uplinks: wanted,
@@ -41,8 +41,8 @@ impl Withdrawal {
         }
     }
 
-    /// The uplinks are others.
+    /// Takes over a changed set of uplinks.
     pub(super) fn reconfigure(&mut self, kept: UplinkSet) {
-        self.ordered = self.ordered.intersection(kept);
+        self.withdrawn = self.withdrawn.intersection(kept);
     }
 }

@@ -6,7 +6,7 @@ fn drain() -> Duration {
     uplink().drain
 }
 
-/// A is back after a failover to B, and B drains.
+/// A is active again after a failover to B, and B is draining.
 fn failed_back() -> Play {
     let mut quick = rules(3);
     quick.uplinks[A].hold = Duration::ZERO;
@@ -62,7 +62,7 @@ fn failback_lets_old_connections_finish() {
     play.ticks(29, "+++");
     play.pass(999);
     assert_eq!(play.cuts(), []);
-    // Rounds were due meanwhile, but none has said anything new.
+    // Rounds were due meanwhile, but none had a new result.
     play.pass(1);
     assert_eq!(play.cuts(), [(B, Cause::Failback)]);
     assert_eq!(play.machine.draining(B, Family::V4), None);
@@ -102,7 +102,7 @@ fn second_failover_leaves_a_drain_alone() {
     let mut play = failed_back();
     play.ticks(2, "-++");
     play.round(A, Outcome::Lost);
-    // B would be taken; a route to it cannot be had.
+    // B would be taken, but a route to it cannot be confirmed.
     play.switched(B, false);
     play.actions();
     play.confirm(C);

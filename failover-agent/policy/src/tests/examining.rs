@@ -1,4 +1,4 @@
-//! Failures that a reason of our own explains, hints, and probes that go another way.
+//! Failures that a reason on this host explains, hints, and probes that take another path.
 
 use super::*;
 
@@ -19,7 +19,7 @@ fn examined(blind: bool) -> Input {
     }
 }
 
-/// Both are Up, A is active, and nobody answers by himself.
+/// Both are Up, A is active, and the harness does not answer examinations by itself.
 fn unanswered(rules: MachineConfig) -> Play {
     let mut play = Play::started(rules);
     play.answers = false;
@@ -53,7 +53,7 @@ fn one_failure_alone_waits_for_the_answer() {
         };
         assert_eq!((play.health(A), play.switches().len()), (health, switches));
     }
-    // Nobody answers.
+    // No examination is answered.
     let mut play = unanswered(quick);
     play.ticks(2, "-+");
     assert_eq!(play.health(A), Health::Down);
@@ -175,14 +175,14 @@ fn probes_from_the_old_address_do_not_count() {
         family: Family::V4,
     };
     play.ticks(2, "-+");
-    // Two more are on their way when the address changes, a third was never heard of.
+    // Two more are on their way when the address changes, of a third the machine never heard.
     let sent = play.now - 1;
     let open = play.next[A];
     play.probe(A, (open + 1, sent), 0, REPLY);
     play.input(moved);
     play.probe(A, (open, sent), 0, Outcome::Lost);
     play.actions();
-    // The prober that takes over counts from the start.
+    // The new prober counts from the start.
     play.next[A] = 0;
     play.ticks(2, "-+");
     assert_eq!((play.health(A), play.switches()), (Health::Up, vec![]));

@@ -23,7 +23,7 @@ fn halved() -> Play {
     play.ticks(3, "-+++");
     assert_eq!(play.moves(), [failover(&[A, B], &[B])]);
     play.confirm(B);
-    assert_eq!(play.cuts(), [(A, Cause::Failover)], "and nobody else");
+    assert_eq!(play.cuts(), [(A, Cause::Failover)], "and no other");
     play
 }
 
@@ -90,7 +90,7 @@ fn group_is_down_when_all_members_are() {
     play.confirm(C);
     assert_eq!(play.cuts(), [(A, Cause::Failover), (B, Cause::Failover)]);
 
-    // Back together, if both have been good long enough; the others keep their time.
+    // Together again, if both have been good long enough; the others keep their time.
     play.ticks(61, "++++");
     assert_eq!(play.moves(), [failback(&[C], &[A, B])]);
     play.confirm_all(set(&[A, B]));

@@ -139,7 +139,7 @@ fn younger_answer_proves_an_uplink_whose_older_rounds_are_open() {
     let mut rules = rules(2);
     rules.uplinks[B].timeout = Duration::from_secs(20);
     let mut play = Play::started(rules);
-    // Round 1 of B is lost, which takes 20 s to be known.
+    // Round 1 of B is lost, which is known only after 20 s.
     play.next[B] = 2;
     play.tick("-+");
     play.tick("-+");
@@ -169,7 +169,7 @@ fn late_notice_of_a_timeout_leaves_its_time_to_the_result() {
     rules.uplinks[A].quorum = 2;
     let mut play = Play::started(rules);
     play.probe(A, (1, 1000), 0, REPLY);
-    // The whole agent sleeps for a minute.
+    // The whole agent is paused for a minute.
     play.now = 61_000;
     play.machine.handle_timeout(at(play.now));
     assert_eq!(
@@ -211,7 +211,7 @@ fn missing_results_are_lost_after_timeout_and_interval() {
 #[test]
 fn rounds_without_end_stay_bounded() {
     let mut play = Play::new(rules(1));
-    // Never a result for every second round, and nobody calls handle_timeout.
+    // Every second round has no result, and handle_timeout is not called.
     for round in 0..2000 {
         play.probe(A, (2 * round, 0), 0, REPLY);
     }
@@ -220,7 +220,7 @@ fn rounds_without_end_stay_bounded() {
         Some(0.5),
         "the oldest were given up"
     );
-    // A prober that jumps ahead does not make us wait for what it left out.
+    // A prober that skips numbers does not make the machine wait for the skipped rounds.
     play.probe(A, (u64::MAX, 0), 0, REPLY);
     assert_eq!(play.machine.loss(A, Family::V4), Some(0.0));
 }

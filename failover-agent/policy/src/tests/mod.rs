@@ -1,10 +1,10 @@
-//! The machine's rules as plain values: facts in, actions out, a clock that only the tests move.
+//! The machine's behaviour as plain values: facts in, actions out, and a clock that only the tests move.
 
+mod commands;
 mod cutting;
 mod examining;
 mod groups;
 mod health;
-mod orders;
 mod properties;
 mod purity;
 mod recovering;
@@ -74,19 +74,19 @@ fn is_nowhere(note: &Event) -> bool {
     matches!(note, Event::NowhereToGo { .. })
 }
 
-/// Every uplink a group of its own.
+/// Every uplink is a group of its own.
 fn rules(uplinks: u32) -> MachineConfig {
     ranked(&(0..uplinks).collect::<Vec<_>>())
 }
 
-/// Uplinks A, B, C and so on, of these ranks.
+/// Uplinks A, B, C and so on, with these ranks.
 fn ranked(ranks: &[u32]) -> MachineConfig {
     let ids = (0..).map(UplinkId);
     let pairs: Vec<_> = ids.zip(ranks.iter().copied()).collect();
     these(&pairs)
 }
 
-/// These uplinks, of these ranks, in order of preference.
+/// These uplinks, with these ranks, in order of preference.
 fn these(uplinks: &[(UplinkId, u32)]) -> MachineConfig {
     let of_rank = |(id, rank): &(UplinkId, u32)| {
         let rank = *rank;
@@ -101,14 +101,14 @@ fn these(uplinks: &[(UplinkId, u32)]) -> MachineConfig {
     }
 }
 
-/// Plays rounds of IPv4 to a machine, by hand.
+/// Feeds rounds of IPv4 to a machine, one at a time.
 struct Play {
     machine: Machine,
     now: u64,
     /// Number of the next round, by uplink.
     next: PerUplink<u64>,
     targets: PerUplink<u32>,
-    /// Whether somebody answers at once that nothing explains a failure.
+    /// Whether the harness answers at once that nothing explains a failure.
     answers: bool,
 }
 
@@ -208,7 +208,7 @@ impl Play {
         }
     }
 
-    /// Time passes; the machine is woken whenever it wants to be.
+    /// Lets time pass; wakes the machine whenever it asks for it.
     fn pass(&mut self, ms: u64) {
         let end = at(self.now + ms);
         while let Some(due) = self.machine.poll_timeout().filter(|due| *due <= end) {

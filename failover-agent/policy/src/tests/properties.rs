@@ -63,7 +63,7 @@ fn stuck(world: &World, family: Family) -> Option<UplinkId> {
     if !world.started(family) || all_down {
         return uplinks().find(takes);
     }
-    // Who works is left for one that was chosen by a manual override only; who is Down, in favour of its group.
+    // A working uplink is left only for one chosen by a manual override; one that is Down, for its group.
     let wanted = world.overrides[family].filter(|pin| active != only(*pin));
     let stays = active.iter().filter(|_| down);
     wanted.into_iter().chain(stays).find(takes)
@@ -81,7 +81,7 @@ fn check_health(world: &World) {
     }
 }
 
-/// A drill that keeps a family from the only uplink that is Up.
+/// Whether a drill keeps a family from the only uplink that is Up.
 fn stranded(world: &World) -> Option<Family> {
     let (drilled, _) = world.drill?;
     Family::ALL.into_iter().find(|family| {
@@ -209,7 +209,7 @@ proptest! {
             }
         });
         for switch in &world.switches {
-            // The start-up check is over before anybody's wish counts; a family without targets has no wishes of its own.
+            // The start-up check is over before any command counts; a family without targets has no override of its own.
             let free = matches!(switch.cause, Cause::Startup | Cause::Follow);
             let overridden = switch.manual_override.is_none_or(|pin| only(pin) == switch.to);
             let not_there_yet = switch.cause == Cause::Failover && switch.manual_override.map(only) != Some(switch.from);
@@ -311,7 +311,7 @@ proptest! {
                 })
             };
             for arrival in &switch.arrivals {
-                // What is active already may have a bad round, or be Blind; and who joins may come to help out one that is Down.
+                // What is already active may have a bad round, or be Blind; and an uplink may join to help out one that is Down.
                 let joined = switch.from.within(switch.to) && switch.cause == Cause::Failback;
                 let stays = arrival.stays && (arrival.health != Health::Down || joined);
                 let followed = switch.cause == Cause::Follow;
@@ -382,7 +382,7 @@ proptest! {
     }
 }
 
-/// The properties would hold in a world in which nothing happens, too.
+/// The properties would hold in a world in which nothing happens, too; this shows that things do happen.
 #[test]
 fn worlds_are_eventful() {
     let mut runner = TestRunner::deterministic();

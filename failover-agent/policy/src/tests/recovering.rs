@@ -11,7 +11,7 @@ fn recovering(ranks: &[u32]) -> MachineConfig {
     rules
 }
 
-/// Recoveries since the last look.
+/// Recoveries since the last call.
 fn recoveries(play: &mut Play) -> Vec<UplinkId> {
     let actions = play.actions();
     let recover = |action: &Action| match action {
@@ -105,7 +105,7 @@ fn one_family_that_works_is_reason_enough_not_to() {
     }
     assert_eq!(recoveries(&mut play), [A]);
 
-    // A family that it cannot carry has nothing to say.
+    // A family that the uplink cannot carry has no say.
     dual.uplinks[A].usable = PerFamily::new(true, false);
     let mut play = Play::new(dual);
     play.tick("-");

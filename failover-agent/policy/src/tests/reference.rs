@@ -1,4 +1,4 @@
-//! What the properties are judged by: the rounds of one uplink in one family, counted a second time and as naively as possible.
+//! What the properties are judged by: the rounds of one uplink in one family, counted a second time and as simply as possible.
 
 use super::world::ms;
 use super::*;
@@ -14,10 +14,10 @@ pub(super) enum Verdict {
 struct Round {
     number: u64,
     sent: u64,
-    /// When it was sent as far as the machine can know by now: it hears of a round by its results and by those of later ones.
+    /// When the round was sent, as far as the machine can know: it learns of a round by its results and by those of later ones.
     heard: Option<u64>,
     outcomes: Vec<Outcome>,
-    /// Until when missing results are waited for, once it was noticed that they are overdue.
+    /// Until when missing results may still be handed in, set once it was noticed that they are overdue.
     grace: Option<u64>,
     expired: bool,
 }
@@ -45,8 +45,8 @@ pub(super) struct Reference {
     moved: u64,
     moves: u32,
     number: u64,
-    /// No result has come since.
-    anew: bool,
+    /// No result has come since the probes moved.
+    renumber: bool,
     /// Since the epoch.
     pub(super) counted: Vec<Counted>,
     pub(super) health: Health,
@@ -78,7 +78,7 @@ impl Reference {
             moved: 0,
             moves: 0,
             number: 0,
-            anew: true,
+            renumber: true,
             counted: Vec::new(),
             health: match (rules.targets[family], rules.earlier[family]) {
                 (0, _) => Health::Unknown,
@@ -119,10 +119,10 @@ impl Reference {
         }
     }
 
-    /// Probes go another way, maybe with new numbers.
+    /// Probes take another path, and their numbers may restart.
     pub(super) fn moved(&mut self, renumber: bool, now: u64) {
         self.next = self.rounds.len();
-        (self.moved, self.anew) = (now, true);
+        (self.moved, self.renumber) = (now, true);
         self.moves += 1;
         self.bad = 0;
         self.forget_failures();
@@ -131,7 +131,7 @@ impl Reference {
         }
     }
 
-    /// Whether a round was sent in this very instant.
+    /// Whether a round was sent at this very instant.
     pub(super) fn sends(&self, now: u64) -> bool {
         self.rounds.last().is_some_and(|round| round.sent == now)
     }
@@ -180,7 +180,7 @@ impl Reference {
         }
         let of = |round: &Round| (round.number, round.sent) == (number, sent);
         let number = self.rounds.iter().rposition(of).unwrap();
-        if core::mem::take(&mut self.anew) {
+        if core::mem::take(&mut self.renumber) {
             self.next = number;
         }
         for round in &mut self.rounds[self.next.min(number)..number] {
@@ -191,8 +191,8 @@ impl Reference {
         self.count(now);
     }
 
-    /// An interval of grace begins when it is noticed that results are overdue; if that was late, it is as much longer, up to a
-    /// timeout.
+    /// The grace of one interval begins when it is noticed that results are overdue. If that is noticed late, the grace is that much
+    /// longer, up to a timeout.
     pub(super) fn timeout(&mut self, now: u64) {
         let (timeout, interval) = (ms(self.rules.timeout), ms(self.rules.interval));
         for round in &mut self.rounds[self.next..] {
@@ -207,7 +207,7 @@ impl Reference {
         self.count(now);
     }
 
-    /// When the youngest round was sent that is good although older ones are not counted yet.
+    /// When the youngest good round was sent that is younger than some round not counted yet.
     fn answered(&self) -> Option<u64> {
         let good = |round: &&Round| self.verdict(round) == Some(Verdict::Good);
         let open = self.rounds[self.next..].iter().rev();
@@ -216,12 +216,12 @@ impl Reference {
             .find(|sent| *sent >= self.epoch)
     }
 
-    /// Whether a younger round is known to be good than the last one counted: those before it say nothing of now.
+    /// Whether a round younger than the last counted one is known to be good: those before it say nothing about now.
     pub(super) fn overtaken(&self) -> bool {
         self.answered().is_some()
     }
 
-    /// The newest that is known: of a round that is good already, or else of the last one counted.
+    /// The newest known round: one that is already good, else the last counted one.
     pub(super) fn newest(&self) -> Option<(Verdict, u64)> {
         let counted = self.last().map(|last| (last.verdict, last.sent));
         let good = self.answered().map(|sent| (Verdict::Good, sent));
@@ -327,7 +327,7 @@ impl Reference {
         run
     }
 
-    /// When the trouble began: its last run of bad rounds, if it was not lost instead.
+    /// When the first failure of its last run of bad rounds occurred; `None` if it was lost instead.
     pub(super) fn first_failure(&self) -> Option<u64> {
         let bad = |round: &&Counted| round.verdict == Verdict::Bad;
         let seeing = || {

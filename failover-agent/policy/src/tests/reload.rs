@@ -1,4 +1,4 @@
-//! Other rules for a machine that runs.
+//! A changed configuration for a running machine.
 
 use proptest::prelude::*;
 
@@ -7,7 +7,7 @@ use super::world::World;
 use super::*;
 
 impl Play {
-    /// `kept` are those of before; others are new, whoever had their identity.
+    /// `kept` are those that existed before; others are new, even if a removed one had their identity.
     fn reload(&mut self, rules: &MachineConfig, kept: &[UplinkId]) {
         self.actions();
         let kept = set(kept);
@@ -17,7 +17,7 @@ impl Play {
     }
 }
 
-/// The rules as a reload would give them: facts are those of now.
+/// The configuration as a reload would give it, with the facts of now.
 fn as_of_now(world: &World) -> MachineConfig {
     let mut rules = world.rules.clone();
     for (id, uplink) in rules.uplinks.iter_mut() {
@@ -37,7 +37,7 @@ proptest! {
             if world.now() % 5 != 0 {
                 return;
             }
-            // What time alone changes, a reload changes too.
+            // What the passing of time alone would change, a reload changes too.
             let mut before = world.machine.clone();
             before.handle_timeout(at(world.now()));
             while before.poll_action().is_some() {}
@@ -99,7 +99,7 @@ fn check_removal(world: &World, keep: [bool; 4]) {
         let cuts =
             |action: &Action| matches!(action, Action::Cut { family: of, .. } if *of == family);
         let actions: Vec<_> = core::iter::from_fn(|| machine.poll_action()).collect();
-        // Without an active uplink nothing may be cut in favour of one.
+        // Without an active uplink nothing may be cut.
         assert!(
             !machine.active(family).is_empty() || !actions.iter().any(cuts),
             "{actions:?}"
@@ -117,8 +117,8 @@ fn check_removal(world: &World, keep: [bool; 4]) {
 fn removed_active_uplink_is_replaced_at_once() {
     let mut play = Play::started(rules(3));
     play.tick("+ +");
-    // A new one is more preferred, but nothing is known of it.
-    // It has the identity of the one that is gone.
+    // A new uplink is more preferred, but nothing is known about it.
+    // It has the identity of the one that was removed.
     play.reload(&these(&[(A, 0), (C, 1)]), &[C]);
     assert_eq!(play.switches(), [(None, C, Cause::Startup)]);
     play.confirm(C);
@@ -210,7 +210,7 @@ fn other_ranks_move_the_traffic_as_a_failback_does() {
     play.confirm(B);
     assert!(play.machine.draining(A, Family::V4).is_some());
 
-    // A pair that is one no more goes back to its better half.
+    // A pair that is no group any more goes back to its better half.
     let mut play = Play::started(ranked(&[0, 0]));
     play.ticks(60, "++");
     play.reload(&ranked(&[0, 1]), &[A, B]);
@@ -227,7 +227,7 @@ fn answer_to_a_switch_in_flight_is_taken_after_a_reload() {
     play.confirm(B);
     assert_eq!(play.cuts().len(), 2, "the new one, and A");
 
-    // The destination is gone: there is no answer to wait for.
+    // The destination was removed: no answer is waited for.
     let mut play = Play::started(rules(3));
     play.ticks(3, "-++");
     play.reload(&these(&[(A, 0), (C, 1)]), &[A, C]);
@@ -235,7 +235,7 @@ fn answer_to_a_switch_in_flight_is_taken_after_a_reload() {
 }
 
 #[test]
-fn orders_and_graces_stay() {
+fn commands_and_graces_stay() {
     let mut play = Play::started(rules(3));
     play.tick("+++");
     assert_eq!(play.command(Command::Switch(C)), Ok(()));

@@ -77,7 +77,7 @@ fn change(uplinks: usize) -> impl Strategy<Value = Change> {
         2 => (id(), any::<bool>()).prop_map(|(id, up)| Change::Carrier(id, up)),
         2 => (id(), family(), any::<bool>()).prop_map(|(id, family, usable)| Change::Usable(id, family, usable)),
         2 => (id(), family(), any::<bool>()).prop_map(|(id, family, yes)| Change::Reason(id, family, yes)),
-        1 => (id(), family(), any::<bool>()).prop_map(|(id, family, anew)| Change::Moved(id, family, anew)),
+        1 => (id(), family(), any::<bool>()).prop_map(|(id, family, renumbered)| Change::Moved(id, family, renumbered)),
         1 => (id(), family()).prop_map(|(id, family)| Change::Suspect(id, family)),
         1 => prop::bool::weighted(0.7).prop_map(Change::Confirm),
         1 => (family(), id(), any::<bool>()).prop_map(|(family, id, yes)| Change::Stray(family, id, yes)),
@@ -137,7 +137,7 @@ pub(super) fn script() -> impl Strategy<Value = Script> {
     })
 }
 
-/// Uplinks that fail and recover together or one after the other, and nothing else: what failbacks are made of.
+/// Uplinks that fail and recover together or one after the other, and nothing else: what failbacks consist of.
 pub(super) fn tides() -> impl Strategy<Value = Script> {
     let weather = prop_oneof![3 => Just(Weather::Good), 1 => Just(Weather::Bad)];
     let change = (0..3_usize, weather)

@@ -69,7 +69,7 @@ fn adopted_uplink_is_switched_to_once() {
     play.tick("+ ");
     assert_eq!(play.switches(), [(Some(B), A, Cause::Startup)]);
 
-    // An adopted uplink that cannot be probed is not given up for a worse one.
+    // An adopted uplink that cannot be probed is not left for a worse one.
     adopted.active = PerFamily::new(only(A), UplinkSet::NONE);
     let mut play = Play::new(adopted);
     play.ticks(5, "o+");

@@ -47,7 +47,7 @@ fn carrier_loss_fails_over_at_once() {
 }
 
 #[test]
-fn nothing_changes_while_nobody_is_proven() {
+fn nothing_changes_while_no_uplink_is_proven() {
     let mut play = Play::started(rules(2));
     play.ticks(20, "--");
     assert_eq!(
@@ -115,7 +115,7 @@ fn stale_proof_is_renewed_before_a_failover() {
 }
 
 #[test]
-fn proof_must_be_younger_than_the_trouble() {
+fn proof_must_be_younger_than_the_first_failure() {
     let mut slow = rules(2);
     slow.uplinks[B].interval = Duration::from_secs(60);
     let mut play = Play::started(slow);
@@ -189,7 +189,7 @@ fn failback_waits_for_rise_and_hold() {
             family: Family::V4,
             until
         })],
-        "told once"
+        "reported once"
     );
     play.pass(1);
     assert_eq!(play.switches(), [(Some(B), A, Cause::Failback)]);

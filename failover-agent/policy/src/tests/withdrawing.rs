@@ -9,7 +9,7 @@ fn withdrawing(uplinks: u32) -> MachineConfig {
     }
 }
 
-/// What happened to the routes of IPv4, without notes.
+/// What happened to the routes of IPv4, without reports.
 fn events(play: &mut Play) -> Vec<Action> {
     let mut actions = play.actions();
     actions.retain(|action| !matches!(action, Action::Report(_) | Action::Examine { .. }));
@@ -59,7 +59,7 @@ fn route_is_given_back_before_anything_is_switched_to_it() {
 fn nothing_is_withdrawn_without_an_active_uplink_or_for_the_active_one() {
     let mut play = Play::new(withdrawing(2));
     play.ticks(5, "--");
-    assert_eq!(events(&mut play), [], "nobody is active");
+    assert_eq!(events(&mut play), [], "no uplink is active");
 
     let mut play = Play::started(withdrawing(2));
     play.ticks(5, "--");

@@ -1,5 +1,5 @@
-//! A world for the machine to live in: uplinks with weather, probes on their way, and a clock. It remembers what the machine
-//! did and what was true at that moment.
+//! A world for the machine to live in: uplinks with weather, probes in flight, and a clock. It remembers what the machine did and what was
+//! true at that moment.
 
 mod journal;
 mod ledger;
@@ -22,16 +22,16 @@ pub(super) enum Change {
     Weather(UplinkId, Family, Weather),
     Carrier(UplinkId, bool),
     Usable(UplinkId, Family, bool),
-    /// Whether probes of an uplink fail for a reason of this host from now on, and can be seen to.
+    /// Whether, from now on, probes of an uplink fail for a reason on this host that an examination can find.
     Reason(UplinkId, Family, bool),
-    /// The probes of an uplink go another way; whether their rounds are numbered anew.
+    /// The probes of an uplink take another path; whether their rounds are renumbered.
     Moved(UplinkId, Family, bool),
     Suspect(UplinkId, Family),
     /// Whether switches are confirmed from now on.
     Confirm(bool),
-    /// An answer that nobody asked for.
+    /// An answer that was not requested.
     Stray(Family, UplinkId, bool),
-    /// An uplink is wanted by a manual override, or none.
+    /// A manual override of an uplink, or the end of it.
     Override(Option<UplinkId>),
     /// A drill for some milliseconds.
     Drill(UplinkId, u64),
@@ -71,7 +71,7 @@ pub(super) struct World {
     random: u64,
     /// Times of the last request for a proof.
     pub(super) asked: PerFamily<Vec<Option<u64>>>,
-    /// Times of the last refusal.
+    /// Times of the last refused switch.
     pub(super) refused: PerFamily<Vec<Option<u64>>>,
     pub(super) overrides: PerFamily<Option<UplinkId>>,
     pub(super) drill: Option<(UplinkId, Time)>,
@@ -141,7 +141,7 @@ impl World {
         world
     }
 
-    /// Plays the script, then ten seconds more. `check` looks at the world after every step.
+    /// Plays the script, then ten more seconds. `check` inspects the world after every step.
     pub(super) fn play(script: &Script, mut check: impl FnMut(&World)) -> World {
         let mut world = World::new(script);
         let mut end = 0;
@@ -159,7 +159,7 @@ impl World {
         self.now
     }
 
-    /// Facts come before the timer when both are due, but after a pause: then the timer is noticed before what waits.
+    /// Facts come before the timer when both are due, except after a pause: then the timer fires before what waits.
     fn step(&mut self, end: u64) -> bool {
         let event = self.queue.first_key_value().map(|((at, _), _)| *at);
         let paused = self.awake > self.now;
@@ -205,7 +205,7 @@ impl World {
         true
     }
 
-    /// What an uplink counts as.
+    /// The health that an uplink counts as.
     pub(super) fn health(&self, family: Family, uplink: UplinkId) -> Health {
         let reference = &self.references[family][uplink.0];
         match self.drill {
@@ -227,7 +227,7 @@ impl World {
                 return;
             }
             Event::Change(Change::Pause(time)) => {
-                // After a pause what waits is read before the next one.
+                // After a pause, what waits is read before the next event.
                 if self.now > self.awake {
                     self.awake = self.now + time;
                 }
@@ -240,7 +240,7 @@ impl World {
                 return;
             }
             Event::Change(Change::Moved(uplink, family, renumber)) => {
-                // What is sent in the same instant cannot be told apart.
+                // What is sent in the same instant cannot be distinguished.
                 if self.references[family][uplink.0].sends(self.now) {
                     return;
                 }

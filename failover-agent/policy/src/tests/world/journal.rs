@@ -23,23 +23,23 @@ pub(in super::super) struct Switch {
     pub(in super::super) to: UplinkSet,
     pub(in super::super) cause: Cause,
     pub(in super::super) confirmed: Option<bool>,
-    /// Those of the old uplinks that were Down, and since when there was trouble.
+    /// Those of the old uplinks that were Down, and when their first failure was.
     pub(in super::super) down: UplinkSet,
     pub(in super::super) first_failure: Option<u64>,
     /// By uplink of `to`.
     pub(in super::super) arrivals: Vec<Arrival>,
-    /// Members of the same group that were proven, too, and not lately refused.
+    /// Members of the same group that were proven, too, and were not refused recently.
     pub(in super::super) left_out: UplinkSet,
     /// The other family's active uplinks, as far as they can carry this one.
     pub(in super::super) leader: UplinkSet,
-    /// Who of them could not be confirmed lately.
+    /// Those of them that could not be confirmed recently.
     pub(in super::super) unconfirmed: bool,
-    /// Who was wanted by a manual override.
+    /// The uplink of a manual override.
     pub(in super::super) manual_override: Option<UplinkId>,
 }
 
 impl World {
-    /// Notes a switch that was ordered just now.
+    /// Notes a switch that the machine has just decided.
     pub(super) fn remember(
         &mut self,
         family: Family,

@@ -42,7 +42,7 @@ impl World {
     }
 
     pub(super) fn drill_ended(&mut self, uplink: UplinkId, alone: Option<Family>) {
-        // Otherwise another one has taken its place already.
+        // Otherwise another drill has already replaced it.
         if let Some((_, until)) = self.drill.take_if(|(drilled, _)| *drilled == uplink) {
             let last = |family: Family| {
                 let references = self.references[family].iter().enumerate();
@@ -93,7 +93,7 @@ impl World {
         }
     }
 
-    /// The family whose rounds say how the uplinks of `family` are.
+    /// The family whose rounds determine the health of the uplinks of `family`.
     pub(super) fn judging(&self, family: Family) -> Family {
         let probed = self.references[family].iter().any(Reference::probed);
         if probed { family } else { family.other() }
@@ -129,7 +129,7 @@ impl World {
         self.left[family][uplink.0] = Some(Left { cut: true, ..left });
     }
 
-    /// What was left is cut when it is due, if that is allowed.
+    /// What was left is cut when it is due, if cutting is allowed.
     pub(in super::super) fn check_cuts(&self) {
         for family in Family::ALL {
             for (id, left) in self.left[family].iter().enumerate() {

@@ -3,8 +3,8 @@
 use super::*;
 
 impl World {
-    /// Those that are Down, if there is an active uplink that they are not. A family that is not probed believes the other one, and spares
-    /// the uplinks on which that is.
+    /// Those that are Down, while an uplink that is not among them is active. A family that is not probed uses the other family's health,
+    /// and spares the uplinks that the other family uses.
     fn idle(&self, family: Family) -> UplinkSet {
         if !self.rules.withdraw || !self.started(family) {
             return UplinkSet::NONE;
@@ -16,7 +16,7 @@ impl World {
         let coming = last
             .filter(|switch| switch.confirmed.is_none())
             .map(|switch| switch.to);
-        // Where a family is that this one follows, it may have to go.
+        // The family that follows may have to go where the other one is.
         let followed = match judging != family && self.started(judging) {
             true => self.machine.active(judging),
             false => UplinkSet::NONE,
@@ -30,7 +30,7 @@ impl World {
     }
 
     pub(super) fn withdraw(&mut self, family: Family, uplinks: UplinkSet) {
-        assert_ne!(self.withdrawn[family], uplinks, "told twice");
+        assert_ne!(self.withdrawn[family], uplinks, "announced twice");
         let active = self.machine.active(family);
         assert_eq!(
             active.minus(uplinks),
@@ -41,7 +41,7 @@ impl World {
         self.withdrawn[family] = uplinks;
     }
 
-    /// Exactly what is idle is withdrawn.
+    /// Exactly the idle uplinks are withdrawn.
     pub(in super::super) fn check_withdrawn(&self) {
         for family in Family::ALL {
             let withdrawn = self.withdrawn[family];
@@ -50,7 +50,7 @@ impl World {
         }
     }
 
-    /// Whether an uplink is Down wherever that can be measured.
+    /// Whether an uplink is Down wherever it can be measured.
     fn dead(&self, uplink: UplinkId) -> bool {
         let of = |family: Family| &self.references[family][uplink.0];
         let measured: Vec<Health> = (Family::ALL.into_iter().map(of))
@@ -77,7 +77,7 @@ impl World {
         assert!(!flying, "recovered before the switch was over");
     }
 
-    /// The dead are recovered, unless that happened just now or a switch needs its time.
+    /// Dead uplinks are recovered, unless that happened just now or a switch needs its time.
     pub(in super::super) fn check_recoveries(&self) {
         let timer = self.machine.poll_timeout();
         let busy = |family: Family| {

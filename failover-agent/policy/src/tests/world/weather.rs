@@ -1,8 +1,8 @@
-//! What becomes of the probes of a world.
+//! What happens to the probes of a world.
 
 use super::*;
 
-/// What becomes of the probes of one uplink in one family.
+/// What happens to the probes of one uplink in one family.
 #[derive(Clone, Copy, Debug)]
 pub(in super::super) enum Weather {
     Good,
@@ -11,12 +11,12 @@ pub(in super::super) enum Weather {
     Blind,
     /// The prober never reports.
     Silent,
-    /// Anything, probe by probe.
+    /// Any outcome, probe by probe.
     Wild,
 }
 
 impl World {
-    /// A round leaves; its results are on their way.
+    /// A round is sent: its results are on their way.
     pub(super) fn send(&mut self, uplink: UplinkId, family: Family, regular: bool) {
         let sent = self.now;
         let rules = self.rules.uplinks[uplink].clone();

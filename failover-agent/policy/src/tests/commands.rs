@@ -17,7 +17,7 @@ fn no_other() -> Result<(), Refusal> {
 fn chosen_uplink_stays_active_until_auto() {
     let mut play = Play::started(rules(3));
     assert_eq!(play.command(Command::Switch(C)), Ok(()));
-    // Nobody has asked C for a while: it must prove itself first.
+    // C was not probed for a while: it must prove itself first.
     play.tick("+++");
     assert_eq!(play.switches(), [(Some(A), C, Cause::Manual)]);
     play.confirm(C);
@@ -114,7 +114,7 @@ fn drill_needs_another_uplink_that_is_up() {
     play.ticks(3, "+-");
     assert_eq!(play.command(drill(A, 60_000)), no_other());
     assert_eq!(play.health(A), Health::Up);
-    // One that is not needed may be drilled.
+    // One that is not in use may be drilled.
     assert_eq!(play.command(drill(B, 60_000)), Ok(()));
     play.ticks(4, "++");
     assert_eq!(play.health(B), Health::Down);
@@ -168,7 +168,7 @@ fn drill_survives_a_restart() {
     play.pass(10_000);
     assert_eq!(play.health(A), Health::Up);
 
-    // Without another one that is Up it is over as soon as that is known.
+    // Without another uplink that is Up, the drill ends as soon as that is known.
     let mut play = Play::new(again);
     play.tick("+");
     assert_eq!(play.switches(), [], "B is not known yet");
