@@ -1,7 +1,7 @@
 //! Work on a thread of its own, beside the loop.
 //!
-//! Not by tokio's `spawn_blocking`, which panics when the kernel refuses a thread (`EAGAIN`: a limit on tasks), and that would end the agent
-//! in the middle of a switch.
+//! It does not use tokio's `spawn_blocking`, which panics when the kernel refuses to create a thread (`EAGAIN`: a limit on tasks). Such a
+//! panic would end the agent in the middle of a switch.
 
 use std::{
     io,
@@ -16,24 +16,24 @@ use tracing::warn;
 ///
 /// # Errors
 ///
-/// The kernel refuses the thread; nothing is done then.
+/// The kernel refuses to create the thread; nothing has been done then.
 pub(crate) fn start<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<Receiver<T>> {
     let (sender, receiver) = oneshot::channel();
     spawn(move || {
-        // Whoever asked may not want to know any more.
+        // The caller may have dropped the receiver.
         sender.send(work()).ok();
     })?;
     Ok(receiver)
 }
 
-/// The same; without a thread it is done at once, while the caller waits.
+/// The same, but if no thread can be created, the work is done at once while the caller waits.
 pub(crate) fn start_or_do<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Receiver<T> {
     let (sender, receiver) = oneshot::channel();
-    // A thread that is refused does not give back what it was to do.
+    // A thread that could not be created does not give back the work that it got.
     let shared = Arc::new(Mutex::new(Some(move || {
         sender.send(work()).ok();
     })));
@@ -45,7 +45,7 @@ pub(crate) fn start_or_do<T: Send + 'static>(
         }
     });
     if let Err(error) = started {
-        warn!("no thread for what is done beside the loop: {error}: the loop does it, and waits");
+        warn!("no thread for work beside the loop: {error}: the loop does it itself and waits");
         if let Some(work) = take(&shared) {
             work();
         }

@@ -1,4 +1,4 @@
-//! The command line, and nothing else: what it means is decided elsewhere.
+//! The command line, and nothing else: other modules decide what it means.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -11,7 +11,7 @@ use crate::failure::EXIT_CODES;
 #[command(
     name = "failover-agent",
     version,
-    about = "Keeps this host or router online over several uplinks: probes all of them, switches to one that works, and cuts what is left on the others",
+    about = "Keeps this host or router online over several uplinks: probes all of them, switches to one that works, and ends the connections left on the others",
     after_help = begin(),
     after_long_help = begin_and_exit_codes(),
     subcommand_value_name = "VERB",
@@ -31,7 +31,7 @@ pub struct Cli {
 /// What to do.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Verb {
-    /// Run the agent in the foreground until SIGTERM or Ctrl-C, then restore everything
+    /// Run the agent in the foreground until SIGTERM or Ctrl-C, then restore routes and rules
     #[command(override_usage = RUN_USAGE, after_help = RUN_EXAMPLES)]
     Run(Box<RunArgs>),
     /// Validate a configuration file and whether this host is ready for it, and print the effective configuration; needs no root and changes nothing
@@ -43,22 +43,22 @@ pub enum Verb {
     /// Keep an uplink active as long as it is Up (a manual override), or let the ranks decide again
     #[command(after_help = SWITCH_EXAMPLES)]
     Switch(SwitchArgs),
-    /// Treat an uplink as Down for a while, to see that everything goes on by another
+    /// Treat an uplink as Down for a while, to see that traffic continues by another
     #[command(after_help = DRILL_EXAMPLES)]
     Drill(DrillArgs),
-    /// Have the running agent take over its changed configuration file, as SIGHUP does; a bad file changes nothing
+    /// Make the running agent apply its changed configuration file, as SIGHUP does; an invalid file changes nothing
     #[command(after_help = RELOAD_EXAMPLES)]
     Reload,
-    /// Start the running agent's program anew, for example a newer version, without letting go of routes and gates
+    /// Restart the running agent, for example with a newer version of the program, and keep its routes and gates
     #[command(after_help = RESTART_EXAMPLES)]
     Restart,
-    /// Show what was cut: the last ended flows, and with --follow those to come
+    /// Show the flows that were ended last, and with --follow those that end from now on
     #[command(after_help = EVENTS_EXAMPLES)]
     Events(EventsArgs),
-    /// Find out what keeps failover from working here, with a cure for each finding; changes nothing
+    /// Find out what keeps failover from working on this host, with a cure for each finding; changes nothing
     #[command(override_usage = DOCTOR_USAGE, after_help = DOCTOR_EXAMPLES)]
     Doctor(Box<DoctorArgs>),
-    /// Remove every trace of an agent that did not stop by itself: routes, rules, tables, pins, programs
+    /// Remove every trace of an agent that did not stop cleanly: routes, rules, tables, pins, programs
     #[command(after_help = RESET_EXAMPLES)]
     Reset(ResetArgs),
 }
@@ -98,7 +98,7 @@ Examples:
     failover-agent check --config router2.toml --file-only
 
 The output is itself a valid configuration file, with all defaults filled in.
-`run` waits for interfaces, addresses and gateways that are not there yet: here they are errors.";
+`run` waits for interfaces, addresses and gateways that are missing; here they are errors.";
 
 const STATUS_EXAMPLES: &str = "\
 Examples:
@@ -111,29 +111,29 @@ Examples:
   failover-agent switch lte
   failover-agent switch auto
 
-An uplink that is not Up is refused. One that goes Down is left as usual, and the choice is forgotten; `auto` also ends a drill.
-The choice survives a restart of the agent. Of a balance group one member is made active alone; `auto` gives the group back.";
+An uplink that is not Up is refused. When the chosen uplink goes Down, the agent leaves it as usual and the override ends; `auto` also ends a drill.
+The override survives a restart of the agent. A member of a balance group becomes active alone; `auto` restores the group.";
 
 const DRILL_EXAMPLES: &str = "\
 Examples:
   failover-agent drill cable --for 30s
   failover-agent drill cable --for 0s    (ends it)
 
-Refused when no other uplink is Up, and over as soon as that is so. A drill survives a restart of the agent; a second one replaces it.";
+Refused when no other uplink is Up, and ended as soon as none is. A drill survives a restart of the agent; a second one replaces it.";
 
 const RELOAD_EXAMPLES: &str = "\
 Examples:
   failover-agent check --config /etc/failover-agent.toml && failover-agent reload
 
-Needs an agent that was started with --config. What did not change is not disturbed: probes, gates and counters of an uplink go on when another one is added. [dirs], [datapath], and
-`protocol`, `table`, `rule_priority` and `mark` of [route] can only change by stopping the agent and starting it again: refused.";
+Needs an agent that was started with --config. What did not change is not disturbed: an uplink keeps its probes, gates and counters when another one is added. [dirs], [datapath], and
+`protocol`, `table`, `rule_priority` and `mark` of [route] cannot be reloaded: stop the agent and start it again to change them.";
 
 const RESTART_EXAMPLES: &str = "\
 Examples:
   failover-agent restart
 
-The process stays the same one, with the same arguments; the program is read from its file again. Health, active uplinks, choices by
-hand, gates, counters and connections are taken over; drains end. To stop and restore everything, end the process (SIGTERM).";
+The process and its arguments stay the same; the program is read from its file again. Health, active uplinks, manual
+overrides, gates, counters and connections are kept; drains end. To stop the agent and restore the routes, end the process (SIGTERM).";
 
 const EVENTS_EXAMPLES: &str = "\
 Examples:
@@ -152,7 +152,7 @@ Examples:
   failover-agent doctor --uplink eth0 --uplink wwan0 --target 1.1.1.1
   failover-agent doctor --json | jq -r '.findings[].cure'
 
-Needs no running agent, and root like one. Every target is probed by every uplink; nothing is changed. Exit code 29 if there are errors or
+Needs root, but no running agent. Probes every target by every uplink and changes nothing. Exit code 29 if there are errors or
 warnings.";
 
 const RESET_EXAMPLES: &str = "\
@@ -160,16 +160,16 @@ Examples:
   failover-agent reset
   failover-agent reset --config /etc/failover-agent.toml    (if [route] or [dirs] are not the defaults)
 
-A running agent is left alone: stop it first.";
+Refused while an agent runs: stop it first.";
 
-/// Flags that every verb knows.
+/// Flags of every verb.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Global options")]
 pub struct GlobalFlags {
     /// Log more: -v for details, -vv for everything; RUST_LOG wins if it is set
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
-    /// How log lines on standard error are written
+    /// Format of the log lines on standard error
     #[arg(
         long,
         global = true,
@@ -183,17 +183,17 @@ pub struct GlobalFlags {
     pub dirs: DirFlags,
 }
 
-/// How log lines are written.
+/// Format of the log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// Lines for people
+    /// Lines for people to read
     #[default]
     Text,
-    /// One JSON object a line
+    /// One JSON object per line
     Json,
 }
 
-/// Directories that replace those of the file, so that several agents can live in several network namespaces.
+/// Directories that replace those of the file, so that several agents can run in several network namespaces.
 #[derive(Args, Clone, Debug, Default)]
 pub struct DirFlags {
     /// Directory of the lock and the control socket [default: /run/failover-agent]
@@ -202,12 +202,12 @@ pub struct DirFlags {
     /// Directory of the pinned maps and links, on a BPF file system [default: /sys/fs/bpf/failover-agent]
     #[arg(long, global = true, value_name = "DIR")]
     pub bpf_dir: Option<PathBuf>,
-    /// Directory of what must outlive the agent [default: /var/lib/failover-agent]
+    /// Directory of files that must outlive the agent [default: /var/lib/failover-agent]
     #[arg(long, global = true, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
 }
 
-/// `run`: a file, or the flags that stand for one.
+/// `run`: a file, or flags instead of one.
 #[derive(Args, Clone, Debug)]
 pub struct RunArgs {
     /// Read everything from this TOML file
@@ -218,12 +218,12 @@ pub struct RunArgs {
         required_unless_present = "uplink"
     )]
     pub config: Option<PathBuf>,
-    /// The simple case.
+    /// Flags instead of a file.
     #[command(flatten)]
     pub flags: UplinkFlags,
 }
 
-/// The simple case: flags that stand for a file. Their values are read by `config`, with the same rules as those of a file.
+/// The simple case: flags instead of a file. `config` reads their values by the same rules as those of a file.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 #[group(multiple = true)]
 pub struct UplinkFlags {
@@ -268,7 +268,7 @@ pub struct CheckArgs {
     /// The TOML file to validate
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
-    /// Look at the file alone, not at this host's interfaces, addresses and gateways
+    /// Check the file alone, not this host's interfaces, addresses and gateways
     #[arg(long)]
     pub file_only: bool,
 }
@@ -295,7 +295,7 @@ pub struct DrillArgs {
     /// Name of the uplink
     #[arg(value_name = "UPLINK")]
     pub uplink: String,
-    /// How long, up to 24h; 0s ends a drill
+    /// How long, up to 24h; 0s ends a running drill
     #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub duration: Duration,
 }
@@ -303,10 +303,10 @@ pub struct DrillArgs {
 /// `events`.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct EventsArgs {
-    /// Go on with what comes, until Ctrl-C
+    /// Also print new events as they occur, until Ctrl-C
     #[arg(long)]
     pub follow: bool,
-    /// Print one JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     pub json: bool,
 }
@@ -320,7 +320,7 @@ pub struct DoctorArgs {
     /// Print the documented, versioned JSON instead of text
     #[arg(long)]
     pub json: bool,
-    /// The simple case.
+    /// Flags instead of a file.
     #[command(flatten)]
     pub flags: UplinkFlags,
 }
@@ -328,7 +328,7 @@ pub struct DoctorArgs {
 /// `reset`.
 #[derive(Args, Clone, Debug)]
 pub struct ResetArgs {
-    /// The file that the agent ran with, if its tables `route` or `dirs` differ from the defaults
+    /// The file that the agent ran with, if its [route] or [dirs] tables differ from the defaults
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }

@@ -1,8 +1,9 @@
-//! The one place that turns the system's clocks into the policy's [`Time`], and that into a time of day.
+//! The one place that turns the system's clocks into the policy's [`Time`], and [`Time`] into a time of day.
 //!
-//! The agent counts by `CLOCK_MONOTONIC`, as the kernel's programs do with the lease: nothing sets that clock, and it stands still while the host
-//! is suspended, when no probe could be answered either. A time of day is made of it only when one is to be shown, by the time of day *then*: a
-//! router without a clock of its own learns its time when an uplink works, and what happened before must be shown by the right time, too.
+//! The agent measures time by `CLOCK_MONOTONIC`, as the eBPF programs do for the lease. Nothing sets that clock, and it stands still while
+//! the host is suspended, when no probe could be answered either. A time of day is computed only when it is shown, from the time of day at
+//! *that* moment: a router without a battery-backed clock learns the time only once an uplink works, and earlier events must be shown with
+//! the right time, too.
 
 use std::{
     collections::VecDeque,
@@ -14,30 +15,31 @@ use nix::time::{ClockId, clock_gettime};
 
 use failover_policy::Time;
 
-/// By how much the clocks may seem to differ without having been set: they are read one after the other.
+/// How far two clock readings may differ without a clock having been set: the clocks are read one after the other.
 const TOLERANCE: Duration = Duration::from_millis(10);
 
-/// Within how much time they must be read to tell anything, and how often it is tried.
+/// Within how much time all clocks must be read for a reading to count, and how many attempts are made.
 const READING: Duration = Duration::from_millis(2);
 const READINGS: usize = 5;
 
-/// Suspensions that are remembered.
+/// How many suspensions are remembered.
 const SUSPENSIONS: usize = 64;
 
-/// The clocks are the host's, so is what is known of them.
+/// Global, as the host's clocks are.
 static DAY: Mutex<Day> = Mutex::new(Day {
     known: None,
     suspensions: VecDeque::new(),
 });
 
-/// Time since the kernel's boot, that of a suspended host included: all processes of a boot agree on it, and nobody can set it.
+/// Time since the kernel's boot, including the time during which the host was suspended. All processes of a boot agree on it, and nothing
+/// can set it.
 pub(crate) fn since_boot() -> Duration {
     let time = clock_gettime(ClockId::CLOCK_BOOTTIME);
-    // The kernel has had this clock since 2.6.39.
+    // The kernel has this clock since 2.6.39.
     time.map_or(Duration::ZERO, Duration::from)
 }
 
-/// Counts from the start of the agent. Cheap to copy; all copies agree.
+/// Measures time from the start of the agent. Cheap to copy; all copies agree.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     start: Instant,
@@ -67,22 +69,22 @@ impl Clock {
         self.start + time.0
     }
 
-    /// The time of day at which the clock showed `time`, by what the time of day is now.
+    /// The time of day at which the clock showed `time`, according to the time of day now.
     pub fn wall(self, time: Time) -> SystemTime {
         wall(self.instant(time))
     }
 }
 
-/// The time of day of an instant, by what the time of day is now.
+/// The time of day of an instant, according to the time of day now.
 pub(crate) fn wall(instant: Instant) -> SystemTime {
     look();
     day().of(instant)
 }
 
-/// Finds out whether the time of day was set, or the host suspended, since the last call. To be called every second or so, so that what
-/// happened before a suspension is told from what happened after it.
+/// Checks whether the time of day was set, or the host suspended, since the last call. The agent calls it every second or so, to
+/// distinguish what happened before a suspension from what happened after it.
 pub(crate) fn look() {
-    // If nothing can be said now, the next call will.
+    // If this reading does not count, the next call takes another.
     if let Some(reading) = Reading::take() {
         day().note(reading);
     }
@@ -92,17 +94,17 @@ fn day() -> MutexGuard<'static, Day> {
     DAY.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// All clocks at one moment.
+/// All clocks, read at one moment.
 #[derive(Clone, Copy, Debug)]
 struct Reading {
     at: Instant,
     wall: SystemTime,
-    /// For how long the host was suspended since it was booted: what `CLOCK_BOOTTIME` is ahead of `CLOCK_MONOTONIC`.
+    /// How long the host has been suspended since boot: the lead of `CLOCK_BOOTTIME` over `CLOCK_MONOTONIC`.
     suspended: Duration,
 }
 
 impl Reading {
-    /// None if the process was held up each time.
+    /// `None` if the process was held up at each attempt.
     fn take() -> Option<Reading> {
         (0..READINGS).find_map(|_| {
             let at = Instant::now();
@@ -119,17 +121,17 @@ impl Reading {
     }
 }
 
-/// What is known of the time of day.
+/// What is known about the time of day.
 #[derive(Debug)]
 struct Day {
-    /// The last reading that the ones after it did not contradict.
+    /// The last reading that no later one has contradicted.
     known: Option<Reading>,
     /// When each suspension was noticed, and how long it was; oldest first.
     suspensions: VecDeque<(Instant, Duration)>,
 }
 
 impl Day {
-    /// Takes in a reading; whether the time of day was set, or the host suspended.
+    /// Takes in a reading. Returns whether the time of day was set, or the host suspended.
     fn note(&mut self, now: Reading) -> bool {
         let Some(known) = self.known else {
             self.known = Some(now);
@@ -147,7 +149,7 @@ impl Day {
             Ok(later) => later > TOLERANCE,
             Err(earlier) => earlier.duration() > TOLERANCE,
         };
-        // As long as nothing contradicts it, the old one: each instant has one time of day.
+        // The old reading stays as long as nothing contradicts it, so that each instant has one time of day.
         if suspended > TOLERANCE || differs {
             self.known = Some(now);
         }
@@ -163,7 +165,7 @@ impl Day {
         let later = (self.suspensions.iter()).filter(|(noticed, _)| *noticed > instant);
         let suspended: Duration = later.map(|(_, length)| *length).sum();
         let wall = known.wall + since;
-        // Before 1970 if the clock says so, but not before all time.
+        // The result may lie before 1970 if the clock says so, but must not underflow.
         wall.checked_sub(before + suspended)
             .unwrap_or(SystemTime::UNIX_EPOCH)
     }
@@ -195,7 +197,7 @@ mod tests {
             }
         }
 
-        /// After so much time of work and of suspension, the time of day being wrong by `set`.
+        /// A reading after so much time of work and of suspension, with the time of day off by `set`.
         fn at(&self, work: Duration, suspended: Duration, set: Duration) -> Reading {
             Reading {
                 at: self.start + work,
@@ -215,7 +217,7 @@ mod tests {
         assert!(day.note(host.at(2 * HOUR, zero, 500 * HOUR)));
         assert_eq!(day.of(host.start), host.epoch + 500 * HOUR);
         assert_eq!(day.of(host.start + 3 * HOUR), host.epoch + 503 * HOUR);
-        // And back.
+        // The clock is set back.
         assert!(day.note(host.at(3 * HOUR, zero, HOUR)));
         assert_eq!(day.of(host.start), host.epoch + HOUR);
     }

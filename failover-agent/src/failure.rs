@@ -1,4 +1,4 @@
-//! What can be wrong before anything is changed: each has one line with a cure, and an exit code of its own.
+//! Errors that a user can cure: each has one line that names the cure, and an exit code of its own.
 
 use std::{net::IpAddr, path::PathBuf};
 
@@ -14,7 +14,7 @@ pub enum Failure {
     ConfigUnreadable {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// Why it cannot be read.
         source: std::io::Error,
     },
     /// Wrong syntax, key, type or value in the configuration file, or in a command-line flag.
@@ -34,13 +34,13 @@ pub enum Failure {
         place: String,
         /// Its name.
         interface: String,
-        /// The interfaces that exist, or the nearest name.
+        /// What to write: the nearest name, or the interfaces that exist.
         cure: String,
     },
     /// One interface named twice.
     #[error("{place}: interface `{interface}` is already an uplink: name each interface once")]
     InterfaceTwice {
-        /// The second place.
+        /// The place of the second mention.
         place: String,
         /// Its name.
         interface: String,
@@ -67,14 +67,14 @@ pub enum Failure {
         /// What to write or do.
         cure: String,
     },
-    /// An address that is none, or of the wrong family.
+    /// A text that is not an address, or not one of the right family.
     #[error("{place}: `{text}` is not {expected}: {cure}")]
     BadAddress {
         /// Where it stands.
         place: String,
-        /// What stands there.
+        /// The text.
         text: String,
-        /// What is expected, e.g. "an IPv4 or IPv6 address".
+        /// What is expected, for example "an IPv4 or IPv6 address".
         expected: String,
         /// What to write instead.
         cure: String,
@@ -91,7 +91,7 @@ pub enum Failure {
         /// What to do.
         cure: String,
     },
-    /// An interface in a VRF.
+    /// An interface that belongs to a VRF.
     #[error(
         "uplink `{uplink}`: {interface} belongs to the VRF {vrf}, whose traffic is routed by a table of its own: the agent switches the main table's default route only: take {interface} out of it (ip link set dev {interface} nomaster), or name another interface"
     )]
@@ -112,14 +112,14 @@ pub enum Failure {
         uplink: String,
         /// Its interface.
         interface: String,
-        /// The gateway as configured.
+        /// The gateway, as configured.
         gateway: IpAddr,
         /// The interface's prefixes.
         networks: String,
     },
-    /// A target on an uplink's own link: it answers although everything beyond it is dead.
+    /// A target on an uplink's own link, which answers even if everything beyond the link is dead.
     #[error(
-        "uplink `{uplink}`: target {target} is on {interface}'s own network {network} and proves nothing about the way beyond: choose one beyond the gateway"
+        "uplink `{uplink}`: target {target} is on {interface}'s own network {network} and proves nothing about the path beyond it: choose one beyond the gateway"
     )]
     TargetOnLink {
         /// The uplink's name.
@@ -148,21 +148,21 @@ pub enum Failure {
     /// Another agent is running with the same run directory, or in the same network namespace.
     #[error("another agent is already running (process {pid}, {}): {cure}", run_dir.display())]
     AlreadyRunning {
-        /// Its process id as written in the lock file.
+        /// Its process id, as written in the lock file.
         pid: String,
         /// Its run directory.
         run_dir: PathBuf,
-        /// What to do with this one.
+        /// What to do to run this one.
         cure: &'static str,
     },
-    /// The kernel lacks something.
+    /// The kernel lacks a feature.
     #[error("this kernel ({release}) has no {feature}: {cure}")]
     Kernel {
         /// Its release.
         release: String,
-        /// What it lacks.
+        /// The feature.
         feature: String,
-        /// Which version or option has it.
+        /// The kernel version or option that has it.
         cure: String,
     },
     /// The kernel refuses an eBPF program.
@@ -174,7 +174,7 @@ pub enum Failure {
         release: String,
         /// The program.
         program: &'static str,
-        /// The error of the load, and the verifier's last words, in one line.
+        /// The error of the load and the verifier's last lines, in one line.
         words: String,
     },
     /// No agent answers on the control socket.
@@ -188,38 +188,38 @@ pub enum Failure {
     RunDir {
         /// The file or directory.
         path: PathBuf,
-        /// Why not.
+        /// Why it cannot be written.
         source: std::io::Error,
     },
-    /// The agent does not carry out an order.
+    /// The agent refuses a command.
     #[error("refused: {reason}")]
     Refused {
-        /// Why, and what helps.
+        /// The reason, and what helps.
         reason: String,
     },
-    /// An order names an uplink that the agent does not have.
+    /// A command names an uplink that the agent does not have.
     #[error("no uplink `{uplink}`: {cure}")]
     UnknownUplink {
         /// The name.
         uplink: String,
-        /// The nearest name, or all there are.
+        /// The nearest name, or all names.
         cure: String,
     },
-    /// The control socket may not be used.
+    /// The user may not use the control socket.
     #[error("not allowed to use {}: run as root, or as a member of the socket's group", socket.display())]
     ControlDenied {
         /// The socket.
         socket: PathBuf,
     },
-    /// A stop or a reset could not give back or remove everything.
-    #[error("not everything could be given back or removed: {}: when what keeps it from that is gone, run failover-agent reset", problems.join("; "))]
+    /// A stop or a reset could not restore or remove everything.
+    #[error("not everything could be restored or removed: {}: remove the cause, then run failover-agent reset", problems.join("; "))]
     Leftover {
         /// What remains, and why.
         problems: Vec<String>,
     },
-    /// The diagnosis has found something.
+    /// The diagnosis has findings.
     #[error(
-        "not well, {errors} errors and {warnings} warnings: apply the cures above, then look again"
+        "not well, {errors} errors and {warnings} warnings: apply the cures above, then run doctor again"
     )]
     Unwell {
         /// Findings that keep failover from working.
@@ -253,7 +253,7 @@ pub const EXIT_CODES: [(u8, &str); 26] = [
     (23, "no agent answers on the control socket"),
     (25, "the run directory cannot be written"),
     (26, "not allowed to use the control socket"),
-    (27, "the agent refuses an order"),
+    (27, "the agent refuses a command"),
     (28, "no such uplink"),
     (29, "doctor has found errors or warnings"),
     (30, "a target is on an uplink's own network"),
@@ -261,12 +261,12 @@ pub const EXIT_CODES: [(u8, &str); 26] = [
     (32, "an uplink's interface is in a VRF"),
     (
         33,
-        "a stop or a reset could not give back or remove everything: the last line says what remains, and why",
+        "a stop or a reset could not restore or remove everything: the last line names what remains, and why",
     ),
 ];
 
 impl Failure {
-    /// The exit code, distinct for each kind; [`EXIT_CODES`] says what each means.
+    /// The exit code, distinct for each kind; [`EXIT_CODES`] lists their meanings.
     pub fn exit_code(&self) -> u8 {
         match self {
             Failure::ConfigUnreadable { .. } => 10,
@@ -301,7 +301,7 @@ mod tests {
     use super::*;
     use failover_policy::Family;
 
-    /// One of each kind. `exit_code` has no wildcard arm, so a new kind is at least seen when its code is written.
+    /// One of each kind. `exit_code` has no wildcard arm, so a new kind is at least noticed there.
     fn one_of_each() -> Vec<Failure> {
         let text = || "x".to_owned();
         let path = || PathBuf::from("/x");

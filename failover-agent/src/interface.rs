@@ -1,22 +1,22 @@
-//! Interfaces by their indices.
+//! Interface names and indexes.
 
 use nix::{
     errno::Errno,
     net::if_::{if_indextoname, if_nametoindex},
 };
 
-/// How often the kernel is asked that gives no proper answer.
+/// How often the kernel is asked again when its answer is unusable.
 const ATTEMPTS: usize = 3;
 
-/// The name of an interface in the network namespace of the calling thread; None if there is none with this index, or its name
-/// is not UTF-8.
+/// The name of an interface in the network namespace of the calling thread. `None` if no interface has this index, or its name is not
+/// UTF-8.
 pub(crate) fn name(ifindex: u32) -> Option<String> {
-    // nix (up to 0.31) takes the C function's null pointer for success, and returns an empty name.
+    // nix (up to 0.31) takes the C function's null pointer for success and returns an empty name.
     let name = if_indextoname(ifindex).ok()?.into_string().ok()?;
     (!name.is_empty()).then_some(name)
 }
 
-/// The index of an interface in the network namespace of the calling thread; None if there is none of this name.
+/// The index of an interface in the network namespace of the calling thread; `None` if no interface has this name.
 pub(crate) fn index(name: &str) -> Option<u32> {
     (0..ATTEMPTS).find_map(|_| match if_nametoindex(name) {
         Ok(index) => Some(Some(index)),

@@ -1,10 +1,10 @@
-//! Log lines on standard error: for people or as JSON, in UTC with microseconds.
+//! Log lines on standard error: text or JSON, in UTC with microseconds.
 //!
-//! Logging holds up nothing: lines wait in a bounded queue for a thread that writes them, and each kind of line has a budget per second. What
-//! is left out by either is counted, told in the log, and shown by the status ([`counts`]).
+//! Logging never blocks the caller: lines wait in a bounded queue for a thread that writes them, and each kind of line has a budget per
+//! second. Lines that are lost or left out are counted; the log reports them, and so does the status ([`counts`]).
 //!
-//! Whoever speaks through the `log` crate (aya-log passes on the eBPF programs' messages this way) is heard, too; that is
-//! captured when the bridge is installed, so [`init`] must come before everything else.
+//! Messages of crates that use the `log` crate are logged too (aya-log passes on the eBPF programs' messages this way). The bridge captures
+//! the logger when it is installed, so [`init`] must be called before everything else.
 
 mod budget;
 mod queue;
@@ -37,20 +37,20 @@ use crate::{cli::LogFormat, failure::Failure};
 
 /// There is one standard error, and one logger in front of it.
 static QUEUE: Queue = Queue::new();
-/// Whether the thread runs that empties the queue.
+/// Whether the thread that empties the queue is running.
 static WRITING: AtomicBool = AtomicBool::new(false);
 static BUDGET: LazyLock<Budget> = LazyLock::new(Budget::default);
 
-/// What the log does not have.
+/// Lines that are missing from the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counts {
-    /// Lines that could not be written, or not soon enough.
+    /// Lines that could not be written, or for which the queue had no room.
     pub lost: u64,
     /// Lines above the budget of their kind.
     pub left_out: u64,
 }
 
-/// What the log does not have so far.
+/// The lines that are missing from the log so far.
 pub fn counts() -> Counts {
     Counts {
         lost: QUEUE.lost(),
@@ -58,12 +58,12 @@ pub fn counts() -> Counts {
     }
 }
 
-/// Writes a line as it is, after all that were logged before.
+/// Writes a line as it is, after all that were logged before it.
 pub fn say(line: &str) {
     QUEUE.push(format!("{line}\n").as_bytes());
 }
 
-/// Waits until all lines are written; with a `bound`, no longer than that.
+/// Waits until all lines are written; with a `bound`, at most that long.
 pub fn flush(bound: Option<Duration>) {
     if WRITING.load(Ordering::Relaxed) {
         QUEUE.flush(bound);
@@ -72,14 +72,14 @@ pub fn flush(bound: Option<Duration>) {
     }
 }
 
-/// The variable that chooses what is logged, in `tracing_subscriber`'s filter syntax. It goes before `-v`.
+/// The variable that chooses what is logged, in `tracing_subscriber`'s filter syntax. It overrides `-v`.
 const VARIABLE: &str = "RUST_LOG";
 
-/// Installs the logger and the bridge from `log`, and has panics told by it. Call it once, first thing.
+/// Installs the logger and the bridge from `log`, and logs panics through it. Call it once, before everything else.
 ///
 /// # Errors
 ///
-/// `RUST_LOG` makes no sense ([`Failure::ConfigInvalid`]), there is no thread that could write, or a logger is installed already.
+/// `RUST_LOG` is invalid ([`Failure::ConfigInvalid`]), the writing thread cannot be started, or a logger is installed already.
 pub fn init(verbose: u8, format: LogFormat) -> anyhow::Result<()> {
     let variable = std::env::var(VARIABLE).ok();
     QUEUE
@@ -99,7 +99,7 @@ pub fn init(verbose: u8, format: LogFormat) -> anyhow::Result<()> {
         LogFormat::Json => json(filter, lines).with(limit).try_init(),
     }
     .context("cannot install the logger")?;
-    // The standard library would write to standard error itself, and wait for its reader.
+    // The standard library's hook would write to standard error itself, and wait for its reader.
     panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string);
         let message = panic.payload_as_str().unwrap_or("no message");
@@ -111,7 +111,7 @@ pub fn init(verbose: u8, format: LogFormat) -> anyhow::Result<()> {
 fn tell_lost(lines: u64) {
     warn!(
         lost = lines,
-        "{lines} log lines were lost: standard error took them too slowly, or not at all"
+        "{lines} log lines were lost: the reader of standard error is too slow or gone"
     );
 }
 
@@ -120,28 +120,29 @@ fn tell_left_out() {
         let lines = left_out.lines;
         warn!(
             left_out = lines,
-            "{lines} more lines of this kind within a second were not logged: {}", left_out.example
+            "{lines} more lines of this kind within a second were not logged, the first of them: {}",
+            left_out.example
         );
     }
 }
 
-/// What is logged: ours more and more with each `-v`, everybody's warnings always.
+/// What is logged: more of our own with each `-v`, and the warnings of every crate.
 fn filter(variable: Option<&str>, verbose: u8) -> Result<EnvFilter, Failure> {
     let (place, directives) = match (variable, verbose) {
         (Some(variable), _) if !variable.trim().is_empty() => (VARIABLE, variable),
         (_, 0) => ("-v", "info"),
-        // The messages of the programs bear the name of their crate.
+        // The messages of the eBPF programs bear the name of their crate.
         (_, 1) => ("-v", "info,failover_agent=debug,failover_ebpf=debug"),
         (_, _) => ("-v", "debug,failover_agent=trace,failover_ebpf=trace"),
     };
     EnvFilter::try_new(directives).map_err(|error| Failure::ConfigInvalid {
         place: place.to_owned(),
-        problem: format!("`{directives}` is no filter ({error})"),
-        cure: "write for example info, debug or failover_agent=trace".to_owned(),
+        problem: format!("`{directives}` is not a valid filter ({error})"),
+        cure: "write info, debug or failover_agent=trace, for example".to_owned(),
     })
 }
 
-/// Lines for people: our messages name everything that matters, fields would say it twice.
+/// Text lines: our messages name everything that matters, so fields would repeat it.
 fn brief<W>(
     filter: EnvFilter,
     colour: bool,

@@ -9,7 +9,7 @@ use failover_agent::{
     logging, store, verbs,
 };
 
-/// How long the agent waits at its end for whoever reads its log.
+/// How long the agent waits at its end for the reader of its log.
 const LAST_LINES: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
@@ -22,7 +22,7 @@ fn main() -> ExitCode {
     let code = match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // A failure tells its causes in its own words; of anything else the whole chain is worth telling.
+            // A `Failure` already says in one line what caused it; of any other error the whole chain is printed.
             let failure = error.downcast_ref::<Failure>();
             match failure {
                 Some(failure) => logging::say(&format!("failover-agent: {failure}")),

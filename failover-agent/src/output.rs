@@ -1,5 +1,5 @@
-//! Standard output of the verbs that answer. Whoever reads it may have had enough (`| head`): then the program ends as any other does there, by
-//! `SIGPIPE`. Standard Rust has that signal ignored, which the sockets of the control client need.
+//! Standard output of the verbs that print an answer. If the reader closes the pipe (`| head`), the program ends as other programs do, by
+//! `SIGPIPE`. Standard Rust ignores that signal, which the sockets of the control client rely on.
 
 use std::{
     fmt,
@@ -12,14 +12,14 @@ use nix::sys::signal::{
     SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, raise, sigaction,
 };
 
-/// What a shell makes of an end by `SIGPIPE`.
+/// The exit code that a shell reports for an end by `SIGPIPE`.
 const BY_SIGPIPE: i32 = 128 + Signal::SIGPIPE as i32;
 
-/// Writes a text as it is. Ends the process if nobody can read it any more.
+/// Writes a text as it is. Ends the process if the reader has closed the pipe.
 ///
 /// # Errors
 ///
-/// It cannot be written for another reason, a full disk for example.
+/// Writing fails for another reason, a full disk for example.
 pub(crate) fn print(text: impl fmt::Display) -> Result<()> {
     let mut stdout = io::stdout();
     match write!(stdout, "{text}").and_then(|()| stdout.flush()) {
@@ -37,14 +37,14 @@ pub(crate) fn print_line(line: impl fmt::Display) -> Result<()> {
     print(format_args!("{line}\n"))
 }
 
-/// Writes a line if anybody can read it: where what comes after it matters more.
+/// Writes a line if it can be written; an error is ignored, since the work that follows matters more.
 pub(crate) fn try_line(line: impl fmt::Display) {
     writeln!(io::stdout(), "{line}").ok();
 }
 
 fn end() -> ! {
     let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
-    // SAFETY: no handler of ours runs: the default action is the kernel's.
+    // SAFETY: no handler of ours runs, since the default action is the kernel's.
     let restored = unsafe { sigaction(Signal::SIGPIPE, &default) };
     let unblocked = SigSet::from(Signal::SIGPIPE).thread_swap_mask(SigmaskHow::SIG_UNBLOCK);
     if restored.is_ok() && unblocked.is_ok() {

@@ -22,21 +22,21 @@ use crate::{
     store::Store,
 };
 
-/// How long the program may take to come up again, and how often it is asked.
+/// How long a restart may take, and how often the new program is asked whether it runs.
 const RESTART: Duration = Duration::from_secs(10);
 const RESTART_POLL: Duration = Duration::from_millis(50);
 
-/// How long a restart waits for whoever reads the log.
+/// How long a restart waits for the reader of the log.
 const LAST_LINES: Duration = Duration::from_millis(200);
 
-/// How long the agent's threads are waited for at its end.
+/// How long the agent waits for its threads at its end.
 const LAST_THREADS: Duration = Duration::from_secs(1);
 
-/// Does what the command line says.
+/// Carries out the command line.
 ///
 /// # Errors
 ///
-/// A [`Failure`] that the user can cure, or whatever went wrong.
+/// A [`Failure`] that the user can cure, or any other error.
 pub fn run(cli: &Cli) -> Result<()> {
     let dirs = &cli.global.dirs;
     match &cli.verb {
@@ -45,17 +45,17 @@ pub fn run(cli: &Cli) -> Result<()> {
         Verb::Status(args) => status(dirs, args.json),
         Verb::Switch(args) => {
             let uplink = args.uplink.clone();
-            order(dirs, &args.uplink, &Request::Switch { uplink })
+            command(dirs, &args.uplink, &Request::Switch { uplink })
         }
         Verb::Drill(args) => {
             let request = Request::Drill {
                 uplink: args.uplink.clone(),
-                // What does not fit is refused as too long.
+                // An index that does not fit is refused as too long.
                 for_ms: u64::try_from(args.duration.as_millis()).unwrap_or(u64::MAX),
             };
-            order(dirs, &args.uplink, &request)
+            command(dirs, &args.uplink, &request)
         }
-        Verb::Reload => order(dirs, "", &Request::Reload),
+        Verb::Reload => command(dirs, "", &Request::Reload),
         Verb::Restart => restart(dirs),
         Verb::Events(args) => events(dirs, *args),
         Verb::Doctor(args) => doctor(args, dirs),
@@ -84,12 +84,12 @@ fn run_agent(args: &RunArgs, dirs: &DirFlags) -> Result<()> {
     let runtime = runtime()?;
     let kept = config.clone();
     let ended = runtime.block_on(agent::run(config, origin, &program, &store));
-    // Nobody waits without end for a thread that a dead network file system holds.
+    // The wait is bounded, since a dead network file system may hold a thread for ever.
     runtime.shutdown_timeout(LAST_THREADS);
     match ended? {
         Ended::Stopped => Ok(()),
         Ended::Restarting => {
-            // The lines that wait end with this program.
+            // The lines still in the queue are lost when this program is replaced.
             let handover = store.hand_over();
             logging::flush(Some(LAST_LINES));
             match program.execute(handover.as_ref()) {
@@ -111,8 +111,8 @@ fn status(dirs: &DirFlags, json: bool) -> Result<()> {
     }
 }
 
-/// Has the agent carry out an order, for the uplink called `name` if it is for one.
-fn order(dirs: &DirFlags, name: &str, request: &Request) -> Result<()> {
+/// Sends a command to the agent. `name` is the uplink that it is about; empty if there is none.
+fn command(dirs: &DirFlags, name: &str, request: &Request) -> Result<()> {
     let dirs = Dirs::default().overridden(dirs)?;
     match runtime()?.block_on(control::query(&dirs.run, request))? {
         Response::Done(done) => output::print_line(done)?,
@@ -130,7 +130,7 @@ fn order(dirs: &DirFlags, name: &str, request: &Request) -> Result<()> {
     Ok(())
 }
 
-/// Has the agent start its program anew, and waits until that one answers.
+/// Makes the agent restart its program, and waits until the new program answers.
 fn restart(dirs: &DirFlags) -> Result<()> {
     let run_dir = Dirs::default().overridden(dirs)?.run;
     let runtime = runtime()?;
@@ -139,35 +139,35 @@ fn restart(dirs: &DirFlags) -> Result<()> {
         other => Err(unexpected(other)),
     };
     let before = agent()?;
-    order(dirs, "", &Request::Restart)?;
-    // A process of another process namespace cannot be seen; one that has ended, but was not waited for, has no program any more.
+    command(dirs, "", &Request::Restart)?;
+    // A process of another PID namespace cannot be seen; a zombie has no program any more.
     let runs = || fs::read_link(format!("/proc/{}/exe", before.pid)).is_ok();
     let visible = runs();
     let deadline = Instant::now() + RESTART;
     while Instant::now() < deadline {
         thread::sleep(RESTART_POLL);
         if visible && !runs() {
-            bail!("the program could not be started anew, and has ended: look at its log");
+            bail!("the program could not be restarted and has ended: see its log");
         }
         if let Ok(now) = agent()
             && now.instance != before.instance
         {
             return output::print_line(format_args!(
-                "it runs: version {}, process {}",
+                "restarted: version {}, process {}",
                 now.version, now.pid
             ));
         }
     }
     bail!(
-        "the program has not come up again within {} s: look at its log; routes stand as they were",
+        "the program has not restarted within {} s: see its log; routes stand as they were",
         RESTART.as_secs()
     )
 }
 
 fn unexpected(response: Response) -> anyhow::Error {
     match response {
-        Response::Error(error) => anyhow!("the agent answers: {error}"),
-        other => anyhow!("the agent's answer makes no sense here: {other:?}"),
+        Response::Error(error) => anyhow!("the agent reports an error: {error}"),
+        other => anyhow!("unexpected answer from the agent: {other:?}"),
     }
 }
 
@@ -205,7 +205,7 @@ fn doctor(args: &DoctorArgs, flags: &DirFlags) -> Result<()> {
     }
 }
 
-/// The file that the running agent was configured from.
+/// The file from which the running agent was configured.
 async fn running_config(flags: &DirFlags) -> Result<PathBuf> {
     let dirs = Dirs::default().overridden(flags)?;
     let unknown = |problem: &str| Failure::ConfigInvalid {
@@ -218,22 +218,22 @@ async fn running_config(flags: &DirFlags) -> Result<PathBuf> {
         Ok(other) => return Err(unexpected(other)),
         Err(error) => match error.downcast_ref() {
             Some(Failure::NotRunning { .. }) => {
-                return Err(unknown("no configuration, and no agent runs that has one").into());
+                return Err(unknown("no configuration is given, and no agent is running").into());
             }
             _ => return Err(error),
         },
     };
     let file = status.agent.config;
     let file = file.ok_or_else(|| unknown("the running agent was configured by flags"))?;
-    // A relative path is meant from where the agent was started.
+    // A relative path counts from the directory in which the agent was started.
     Ok(Path::new(&format!("/proc/{}/cwd", status.agent.pid)).join(file))
 }
 
-/// One thread is enough for a few packets a second, and costs the least.
+/// A single-threaded runtime: enough for a few packets a second, and the cheapest.
 fn runtime() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        // Threads that wait for more to do would take signals that are to wait for the program's new start.
+        // Idle blocking threads would take signals that are meant to wait for the program that a restart starts.
         .thread_keep_alive(Duration::ZERO)
         .build()
         .context("starting the runtime")

@@ -67,9 +67,9 @@ impl Agent<'_> {
     pub(super) fn order_restart(&mut self) -> Response {
         match self.check_restart() {
             Ok(()) => {
-                info!("starting anew: routes, gates and programs stay as they are");
+                info!("restarting: routes, gates and programs stay as they are");
                 self.restart = Some(Instant::now() + GRACE);
-                Response::Done("starting anew".to_owned())
+                Response::Done("restarting".to_owned())
             }
             Err(error) => Response::Refused(format!("{error:#} (the agent goes on)")),
         }

@@ -1,4 +1,4 @@
-//! The other end of the control socket: what the verbs use.
+//! The client's end of the control socket, used by the verbs.
 
 use std::{io, path::Path, time::Duration};
 
@@ -18,15 +18,15 @@ use crate::failure::Failure;
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Longest answer, in bytes. A status with 64 uplinks has less than a tenth of it.
+/// Longest answer, in bytes. A status with 64 uplinks takes less than a tenth of it.
 const MAX_RESPONSE: u64 = 1 << 20;
 
-/// Asks the agent of `run_dir`.
+/// Sends `request` to the agent of `run_dir`, and returns its answer.
 ///
 /// # Errors
 ///
-/// [`Failure::NotRunning`] if none is there, [`Failure::ControlDenied`] if it may not be asked; otherwise an answer that
-/// does not come in time or makes no sense.
+/// [`Failure::NotRunning`] if there is no agent, [`Failure::ControlDenied`] if this user may not use its socket; otherwise an answer that
+/// does not come in time or cannot be parsed.
 pub async fn query(run_dir: &Path, request: &Request) -> anyhow::Result<Response> {
     let socket = socket_path(run_dir);
     timeout(PATIENCE, exchange(&socket, request))
@@ -40,12 +40,12 @@ pub async fn query(run_dir: &Path, request: &Request) -> anyhow::Result<Response
         })?
 }
 
-/// Lets `tell` have the last events of the agent of `run_dir`, as they come when `follow`ing, and how many were lost, until
-/// there are no more or `tell` returns false.
+/// Calls `tell` with the last events of the agent of `run_dir`, when `follow`ing also with new ones as they occur, and with the number of
+/// events that were lost; until there are no more or `tell` returns false.
 ///
 /// # Errors
 ///
-/// As [`query`]; when following also that the agent hangs up; what `tell` returns.
+/// As for [`query`]; when following, also if the agent closes the connection; and any error of `tell`.
 pub async fn events(
     run_dir: &Path,
     follow: bool,
@@ -56,7 +56,7 @@ pub async fn events(
     loop {
         match read(&mut reader).await? {
             Response::Done(_) => return Ok(()),
-            Response::Error(error) => bail!("the agent answers: {error}"),
+            Response::Error(error) => bail!("the agent reports an error: {error}"),
             response => {
                 if !tell(response)? {
                     return Ok(());
@@ -71,7 +71,7 @@ async fn exchange(socket: &Path, request: &Request) -> anyhow::Result<Response> 
     read(&mut reader).await
 }
 
-/// Sends a request. Dropping the writer would tell the agent that its client leaves.
+/// Sends a request. Dropping the writer would mean to the agent that the client has left.
 async fn request(
     socket: &Path,
     request: &Request,
@@ -85,7 +85,7 @@ async fn request(
     writer
         .write_all(&line)
         .await
-        .context("the agent hung up before the request")?;
+        .context("the agent closed the connection before the request")?;
     Ok((BufReader::new(reader), writer))
 }
 
@@ -95,14 +95,14 @@ async fn read(reader: &mut BufReader<OwnedReadHalf>) -> anyhow::Result<Response>
         .take(MAX_RESPONSE)
         .read_until(b'\n', &mut answer)
         .await
-        .context("the agent hung up before its answer")?;
+        .context("the agent closed the connection before its answer")?;
     if !answer.ends_with(b"\n") {
         bail!(
-            "the agent hung up before the end of its answer: it has too many clients or is stopping"
+            "the agent closed the connection before the end of its answer: it has too many clients or is stopping"
         );
     }
     serde_json::from_slice(&answer)
-        .context("the agent's answer makes no sense to this version: use the agent's own binary")
+        .context("this version does not understand the agent's answer: use the agent's own binary")
 }
 
 fn connect_failure(socket: &Path, error: io::Error) -> anyhow::Error {

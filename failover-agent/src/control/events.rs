@@ -1,4 +1,4 @@
-//! What was ended: each event reaches every client that follows, and the last ones wait for those that come later.
+//! Ended flows: each event reaches every client that follows, and the last events are kept for clients that connect later.
 
 use std::{
     collections::VecDeque,
@@ -15,16 +15,16 @@ use tokio::sync::broadcast;
 use super::words::{FamilyWord, rfc3339};
 use crate::clock;
 
-/// Events that are kept for clients that come later.
+/// How many events are kept for clients that connect later.
 pub const MAX_RECENT: usize = 100;
 
-/// Events that may wait for one client; one that is slower loses the oldest, and is told how many.
+/// How many events may wait for one client. A slower client loses the oldest, and learns how many it lost.
 const QUEUE: usize = 1024;
 
-/// A flow was ended: the first packet of it that was cut (a sample: not every packet makes an event).
+/// A flow was ended: the first packet of it that was cut. A sample, since not every cut packet makes an event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// When.
+    /// When the packet was cut.
     #[serde(with = "rfc3339")]
     pub at: SystemTime,
     /// Name of the uplink by which the packet was leaving.
@@ -34,17 +34,17 @@ pub struct Event {
     pub family: Family,
     /// IP protocol number: 6 is TCP, 17 is UDP.
     pub protocol: u8,
-    /// Whose packet it was.
+    /// The packet's source address.
     pub source: IpAddr,
-    /// Its port; null where the protocol has none.
+    /// The source port; null where the protocol has none.
     pub source_port: Option<u16>,
-    /// Where it was going.
+    /// The destination address.
     pub destination: IpAddr,
-    /// The port there; null where the protocol has none.
+    /// The destination port; null where the protocol has none.
     pub destination_port: Option<u16>,
     /// Why it was cut.
     pub reason: Reason,
-    /// What its sender was told.
+    /// How the packet was answered.
     pub answer: Answer,
 }
 
@@ -54,24 +54,24 @@ pub struct Event {
 pub enum Reason {
     /// The uplink's gate is closed.
     Gate,
-    /// Its source is another uplink's address.
+    /// The packet's source is another uplink's address.
     Stale,
 }
 
-/// What the sender of a cut packet was told.
+/// How a cut packet is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Answer {
-    /// By a TCP RST.
+    /// With a TCP RST.
     Reset,
-    /// By ICMP or ICMPv6 "administratively prohibited".
+    /// With ICMP or ICMPv6 "administratively prohibited".
     Icmp,
-    /// Nothing.
+    /// Not at all: it was dropped.
     Dropped,
 }
 
 impl Event {
-    /// What happened, without when and where: one line for a person.
+    /// What happened, without when and by which uplink: one line to read.
     pub fn words(&self) -> String {
         let protocol = match self.protocol {
             1 => "ICMP".to_owned(),
@@ -95,7 +95,7 @@ impl Event {
     }
 }
 
-/// One line for a person.
+/// One line to read.
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let at = humantime::format_rfc3339_millis(self.at.max(SystemTime::UNIX_EPOCH));
@@ -110,25 +110,25 @@ fn end(address: IpAddr, port: Option<u16>) -> String {
     }
 }
 
-/// The hub: whoever has a copy may publish and subscribe.
+/// The hub of events. Every copy of it may publish and subscribe.
 #[derive(Clone, Debug)]
 pub struct Events {
     sender: broadcast::Sender<Event>,
-    /// The last ones, oldest first. Locked while one is published, so that a subscriber neither misses one nor gets it twice.
+    /// The last events, oldest first. Locked while one is published, so that a subscriber neither misses one nor gets it twice.
     recent: Arc<Mutex<VecDeque<Kept>>>,
 }
 
-/// One that waits for those who come later.
+/// An event that is kept for later clients.
 #[derive(Debug)]
 struct Kept {
     event: Event,
     published: Instant,
-    /// The time of day of that, as it was known then.
+    /// The time of day when it happened, as it was known then.
     wall: SystemTime,
 }
 
 impl Kept {
-    /// As it is told now: the time of day may have been set since.
+    /// The event with its time of day as known now, since the clock may have been set in between.
     fn told(&self) -> Event {
         let mut event = self.event.clone();
         let now = clock::wall(self.published);
@@ -150,7 +150,7 @@ impl Default for Events {
 }
 
 impl Events {
-    /// Tells all that follow; never waits for any.
+    /// Publishes an event to all followers; never waits for any.
     pub fn publish(&self, event: Event) {
         let mut recent = self.recent();
         if recent.len() == MAX_RECENT {
@@ -162,11 +162,11 @@ impl Events {
             published,
             wall: clock::wall(published),
         });
-        // An error says that nobody follows just now.
+        // An error means that there are no followers just now.
         self.sender.send(event).ok();
     }
 
-    /// The last events, oldest first, and all that follow them.
+    /// The last events, oldest first, and a receiver of all later ones.
     pub(super) fn subscribe(&self) -> (Vec<Event>, broadcast::Receiver<Event>) {
         let recent = self.recent();
         (
@@ -175,7 +175,7 @@ impl Events {
         )
     }
 
-    /// A thread that panicked has left whole events behind.
+    /// A thread that panicked while it held the lock has left whole events behind.
     fn recent(&self) -> MutexGuard<'_, VecDeque<Kept>> {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }

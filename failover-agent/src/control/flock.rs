@@ -1,7 +1,7 @@
 //! A file that one process holds locked (`flock(2)`) for as long as it lives, and that no other user can lock.
 //!
-//! The kernel releases the lock with the process, also after `kill -9`, so a file that is left behind locks nobody out. A restart keeps it: the
-//! descriptor is handed to the program that takes over in the same process.
+//! The kernel releases the lock when the process ends, also by `kill -9`, so a file that is left behind locks out no other agent. A restart
+//! keeps the lock: the descriptor is handed to the next program in the same process.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -19,7 +19,7 @@ use nix::{
 
 use super::inherited;
 
-/// Rights of group and others.
+/// Permissions of group and others.
 const OTHERS: u32 = 0o077;
 
 /// The locks of this host, `proc(5)`.
@@ -30,28 +30,28 @@ const LOCKS: &str = "/proc/locks";
 const PATIENCE: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// How an attempt ended.
+/// The result of an attempt to take the lock.
 #[derive(Debug)]
 pub(super) enum Attempt {
     /// The lock is held.
     Locked {
-        /// As long as this is open.
+        /// Holds the lock as long as it is open.
         file: File,
-        /// Whether the program before this one, in the same process, has left it.
+        /// Whether the previous program in this process handed the lock over.
         handed_over: bool,
     },
-    /// Another process holds it; what it has written into the file.
+    /// Another process holds the lock; the text that it has written into the file.
     Held(String),
 }
 
-/// Takes the lock on the file at `path`, which is made if it is missing. A file that other users can open is replaced: one of them may
-/// have locked it.
+/// Takes the lock on the file at `path`, and creates the file if it is missing. A file that other users can open is replaced, since one of
+/// them may have locked it.
 ///
 /// # Errors
 ///
-/// The file cannot be made, or is a symbolic link.
+/// The file cannot be created, or is a symbolic link.
 pub(super) fn take(path: &Path) -> io::Result<Attempt> {
-    // Where a file system knows no modes, once is enough.
+    // Where a file system has no permissions, replacing the file once is enough.
     let mut replaced = false;
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -79,7 +79,7 @@ pub(super) fn take(path: &Path) -> io::Result<Attempt> {
             }
             Err(TryLockError::WouldBlock) => {
                 let mut text = String::new();
-                // An unreadable text is missing in a message only.
+                // Only for the message; the holder may not have written it yet.
                 file.read_to_string(&mut text).ok();
                 if Instant::now() >= deadline || is_signed_by_holder(&file, &text) {
                     return Ok(Attempt::Held(text));
@@ -89,7 +89,7 @@ pub(super) fn take(path: &Path) -> io::Result<Attempt> {
             }
             Err(TryLockError::Error(error)) => return Err(error),
         }
-        // The one who had it may have removed the file between our open and our lock: then this lock guards nothing.
+        // The previous holder may have removed the file between our open and our lock; then this lock guards nothing.
         if !is_file_at(&file, path)? {
             continue;
         }
@@ -105,22 +105,22 @@ pub(super) fn take(path: &Path) -> io::Result<Attempt> {
     }
 }
 
-/// Replaces what the file says.
+/// Replaces the text in the file.
 ///
 /// # Errors
 ///
-/// It cannot be written.
+/// Writing fails.
 pub(super) fn write(file: &mut File, text: &str) -> io::Result<()> {
     file.set_len(0)?;
     io::Seek::rewind(file)?;
     file.write_all(text.as_bytes())
 }
 
-/// Leaves the lock to the program that this process executes next.
+/// Hands the lock over to the program that this process executes next.
 ///
 /// # Errors
 ///
-/// The kernel refuses.
+/// The kernel refuses to change the descriptor's flags.
 pub(super) fn hand_over(file: File) -> io::Result<()> {
     fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty()))?;
     // From now on the descriptor belongs to that program.
@@ -128,11 +128,11 @@ pub(super) fn hand_over(file: File) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes a lock file that nobody holds, at `path`; one that a killed process left behind.
+/// Removes the lock file at `path` if no process holds it: one that a killed process left behind.
 ///
 /// # Errors
 ///
-/// It cannot be opened or removed.
+/// The file cannot be opened or removed.
 pub(super) fn remove_if_stale(path: &Path) -> io::Result<()> {
     let mut options = OpenOptions::new();
     let options = options.read(true).custom_flags(OFlag::O_NOFOLLOW.bits());
@@ -140,18 +140,18 @@ pub(super) fn remove_if_stale(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         opened => opened?,
     };
-    // Who opens it now and locks it after us sees that it is not there any more.
+    // A process that opens the file now and locks it after us notices that it is not at its path any more.
     if file.try_lock().is_ok() && is_file_at(&file, path)? {
         remove(path)?;
     }
     Ok(())
 }
 
-/// Removes a file, if it is there.
+/// Removes a file, if it exists.
 ///
 /// # Errors
 ///
-/// It cannot be removed.
+/// The file cannot be removed.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -189,7 +189,7 @@ fn holder(inode: u64) -> io::Result<Option<u32>> {
     Ok(locks.lines().find_map(|line| holder_of(line, inode)))
 }
 
-/// Whether the process that has locked the file runs for another user than this one and root. One that cannot be found does not.
+/// Whether the process that holds the lock runs for another user than this one and root. False if that process cannot be found.
 fn is_held_by_another_user(file: &File) -> io::Result<bool> {
     let holder = holder(file.metadata()?.ino())?;
     let Some(status) =
@@ -200,7 +200,7 @@ fn is_held_by_another_user(file: &File) -> io::Result<bool> {
     Ok(real_user(&status).is_some_and(|user| user != 0 && user != geteuid().as_raw()))
 }
 
-/// The process that has locked the inode, if a line of `/proc/locks` says so: `1: FLOCK ADVISORY WRITE 1234 08:01:5678 0 EOF`.
+/// The process that holds a lock on the inode, if this line of `/proc/locks` names it: `1: FLOCK ADVISORY WRITE 1234 08:01:5678 0 EOF`.
 fn holder_of(line: &str, inode: u64) -> Option<u32> {
     let mut words = line.split_whitespace().skip(1);
     if words.next()? != "FLOCK" {
@@ -211,7 +211,7 @@ fn holder_of(line: &str, inode: u64) -> Option<u32> {
     (ino.parse() == Ok(inode)).then(|| pid.parse().ok())?
 }
 
-/// The real user of a process, from its `status`: the effective one is root's where it has executed a setuid program.
+/// The real user of a process, from its `status`. After a setuid program was executed, the effective user is root.
 fn real_user(status: &str) -> Option<u32> {
     let users = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
     users.split_whitespace().next()?.parse().ok()
@@ -236,7 +236,7 @@ mod tests {
         let path = dir.path().join("lock");
         fs::write(&path, "4711\n").unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
-        // Open: as long as it is, no other file has its inode.
+        // Kept open, so that no other file gets its inode.
         let old = File::open(&path).unwrap();
         let file = locked(&path);
         let new = fs::metadata(&path).unwrap();
@@ -311,7 +311,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
         hand_over(locked(&path)).unwrap();
-        // As the program that takes over: it knows nothing, and finds the descriptor open.
+        // As in the next program: it knows nothing, and finds the descriptor open.
         let file = locked(&path);
         assert!(
             matches!(take(&path).unwrap(), Attempt::Held(_)),

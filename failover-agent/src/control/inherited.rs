@@ -1,4 +1,4 @@
-//! Descriptors that the program before this one, in the same process, has left open for it: the control edge's only unsafe code.
+//! Descriptors that the previous program in this process left open for this one. The control edge's only unsafe code.
 
 use std::{
     fs::{self, File},
@@ -14,11 +14,11 @@ use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 /// Standard input, output and error.
 const STANDARD: RawFd = 2;
 
-/// The descriptor of the same file that was left open, if there is one. It is not left to the next program then.
+/// The descriptor that was left open for the same file as `file`; `None` if there is none. It is closed on the next `execve` again.
 ///
 /// # Errors
 ///
-/// `/proc` is not there, or the kernel refuses.
+/// `/proc` is not mounted, or the kernel refuses.
 pub(super) fn find(file: &File) -> io::Result<Option<File>> {
     let wanted = file.metadata()?;
     for entry in fs::read_dir("/proc/self/fd")? {
@@ -26,7 +26,7 @@ pub(super) fn find(file: &File) -> io::Result<Option<File>> {
         let Some(number) = name.to_str().and_then(|name| name.parse::<RawFd>().ok()) else {
             continue;
         };
-        // One that has just been closed by another thread is none.
+        // A descriptor that another thread has closed meanwhile is skipped.
         let Ok(found) = fs::metadata(format!("/proc/self/fd/{number}")) else {
             continue;
         };
@@ -34,7 +34,8 @@ pub(super) fn find(file: &File) -> io::Result<Option<File>> {
         if !same || number <= STANDARD || number == file.as_raw_fd() || closes_on_exec(number)? {
             continue;
         }
-        // SAFETY: it is open. Everything that this program opens closes on exec, so nothing in it owns this one, and from here on this does.
+        // SAFETY: the descriptor is open. Everything that this program opens closes on exec, so nothing in it owns this descriptor; from
+        // here on, the file does.
         let left = unsafe { OwnedFd::from_raw_fd(number) };
         fcntl(&left, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
         return Ok(Some(File::from(left)));
@@ -42,7 +43,7 @@ pub(super) fn find(file: &File) -> io::Result<Option<File>> {
     Ok(None)
 }
 
-/// Whether the descriptor ends with this program, from `/proc/self/fdinfo`; the flags there are octal.
+/// Whether the descriptor closes on exec, from `/proc/self/fdinfo`, where the flags are octal.
 fn closes_on_exec(number: RawFd) -> io::Result<bool> {
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{number}"))?;
     let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));

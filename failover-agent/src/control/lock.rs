@@ -1,4 +1,4 @@
-//! One agent for each run directory.
+//! The lock that allows one agent per run directory.
 
 use std::{
     fs::{self, File},
@@ -17,20 +17,20 @@ use crate::failure::Failure;
 pub struct Lock {
     run_dir: PathBuf,
     path: PathBuf,
-    /// Whether the directory was made for this lock, and goes with it.
+    /// Whether this lock created the directory, and removes it at the end.
     made: bool,
-    /// Whether it was taken over from the program before this one.
+    /// Whether it was handed over by the previous program in this process.
     handed_over: bool,
-    /// Dropping it releases the lock. None: handed over to the next program.
+    /// Dropping it releases the lock. `None` after it was handed over to the next program.
     file: Option<File>,
 }
 
 impl Lock {
-    /// Makes `run_dir` if it is not there and takes the lock in it. The file `agent.lock` holds the process id.
+    /// Creates `run_dir` if it is missing and takes the lock in it. The file `agent.lock` holds the process id.
     ///
     /// # Errors
     ///
-    /// [`Failure::AlreadyRunning`] if another process has it, [`Failure::RunDir`] if the directory cannot be used.
+    /// [`Failure::AlreadyRunning`] if another process holds it, [`Failure::RunDir`] if the directory cannot be used.
     pub fn acquire(run_dir: &Path) -> Result<Lock, Failure> {
         let path = run_dir.join("agent.lock");
         let failed = |source| Failure::RunDir {
@@ -41,7 +41,7 @@ impl Lock {
         loop {
             made |= make(run_dir).map_err(failed)?;
             let (mut file, handed_over) = match flock::take(&path) {
-                // The one who made the directory has just removed it.
+                // The agent that created the directory has just removed it.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 attempt => match attempt.map_err(failed)? {
                     Attempt::Locked { file, handed_over } => (file, handed_over),
@@ -65,17 +65,17 @@ impl Lock {
         }
     }
 
-    /// Whether the program before this one, in the same process, has left it.
+    /// Whether the previous program in this process handed the lock over.
     pub(crate) fn was_handed_over(&self) -> bool {
         self.handed_over
     }
 
-    /// Lets go of it. Returns what could not be removed.
+    /// Releases the lock. Returns what could not be removed.
     pub(crate) fn release(mut self) -> Vec<String> {
         self.remove()
     }
 
-    /// Removes the file while the lock is still held, and the directory if it was made for it.
+    /// Removes the file while the lock is still held, and the directory if it was created for the lock.
     fn remove(&mut self) -> Vec<String> {
         let Some(_held) = self.file.take() else {
             return Vec::new();
@@ -95,7 +95,7 @@ impl Lock {
         problems
     }
 
-    /// Leaves the lock to the program that this process executes next.
+    /// Hands the lock over to the program that this process executes next.
     pub(crate) fn hand_over(mut self) {
         if let Some(file) = self.file.take()
             && let Err(error) = flock::hand_over(file)
@@ -104,7 +104,7 @@ impl Lock {
         }
     }
 
-    /// The directory that it guards.
+    /// The directory that the lock guards.
     pub fn run_dir(&self) -> &Path {
         &self.run_dir
     }
@@ -118,19 +118,19 @@ impl Drop for Lock {
     }
 }
 
-/// Makes a directory; true if it was not there.
+/// Creates a directory, with its parents if they are missing. True if it did not exist.
 fn make(dir: &Path) -> io::Result<bool> {
     match fs::create_dir(dir) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             fs::create_dir_all(dir).map(|()| true)
         }
-        // Or it cannot be made, which creating it with all above tells.
+        // The parents are missing, or the directory cannot be created; then this call returns the error.
         Err(_) => fs::create_dir_all(dir).map(|()| false),
     }
 }
 
-/// As the one who has the lock has written it, or not yet.
+/// The process id in a lock file. The holder may not have written it yet.
 fn pid(text: &str) -> String {
     match text.trim() {
         "" => "unknown".to_owned(),
@@ -150,7 +150,7 @@ mod tests {
 
     const DIR_VARIABLE: &str = "FAILOVER_TEST_LOCK_DIR";
 
-    /// Not a test of its own: the other process of the next test.
+    /// Not a test of its own: the child process of the next test.
     #[test]
     fn hold_lock_in_child_process() {
         let Ok(dir) = std::env::var(DIR_VARIABLE) else {

@@ -1,8 +1,9 @@
-//! How the agent is spoken to: the lock that makes it the only one of its run directory, the control socket, and the status.
+//! The agent's interface to users and other programs: the lock that makes it the only agent of its run directory, the control socket, and
+//! the status.
 //!
-//! The protocol is one JSON object a line in each direction: `{"request":"status"}` is answered with `{"status":{…}}`, or
-//! with `{"error":"…"}`. A connection may carry any number of requests, one after the other. `events` is answered with
-//! any number of lines, and with `follow` the connection carries nothing else any more.
+//! The protocol is one JSON object per line in each direction: `{"request":"status"}` is answered with `{"status":{…}}`, or with
+//! `{"error":"…"}`. A connection may carry any number of requests, one after the other. `events` is answered with any number of lines; with
+//! `follow` the connection carries nothing else any more.
 
 mod client;
 mod events;
@@ -37,51 +38,51 @@ pub use status::Status;
 /// Longest drill.
 pub const MAX_DRILL: Duration = Duration::from_secs(86_400);
 
-/// What a client asks.
+/// A client's request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "lowercase")]
 pub enum Request {
-    /// Everything that the agent knows.
+    /// Report everything that the agent knows.
     Status,
     /// Keep an uplink active: a manual override.
     Switch {
-        /// Its name; `auto` ends the manual override, and a drill.
+        /// The uplink's name; `auto` ends the manual override and any drill.
         uplink: String,
     },
     /// Treat an uplink as Down.
     Drill {
-        /// Its name.
+        /// The uplink's name.
         uplink: String,
         /// For how many milliseconds, up to [`MAX_DRILL`]; 0 ends a drill.
         for_ms: u64,
     },
-    /// Read the configuration file anew.
+    /// Reload the configuration file.
     Reload,
-    /// Start the program anew in the same process, without letting go of routes and gates.
+    /// Restart the program in the same process, and keep routes and gates.
     Restart,
-    /// The last events, oldest first.
+    /// Report the last events, oldest first.
     Events {
-        /// And all that come, until the client hangs up.
+        /// Also report new ones, until the client closes the connection.
         #[serde(default)]
         follow: bool,
     },
 }
 
-/// What the agent answers.
+/// The agent's answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Response {
-    /// To [`Request::Status`].
+    /// Answers [`Request::Status`].
     Status(Box<Status>),
-    /// An order is carried out, or there are no more events: what that means.
+    /// A command was carried out, or there are no more events: a text that says so.
     Done(String),
-    /// An order is not carried out: why not, and what helps.
+    /// A command was refused: why, and what helps.
     Refused(String),
-    /// There is no such uplink: the names of those that there are.
+    /// There is no such uplink: the names of those that exist.
     UnknownUplink(Vec<String>),
-    /// To [`Request::Events`], one line each.
+    /// Answers [`Request::Events`], one line per event.
     Event(Box<Event>),
-    /// Events that this client was too slow for.
+    /// The number of events that this client lost by being too slow.
     Lost(u64),
     /// The request failed, and why.
     Error(String),

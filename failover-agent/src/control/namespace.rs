@@ -1,8 +1,9 @@
-//! One agent for each network namespace: routes, rules and programs are the namespace's, whatever directories an agent has.
+//! The lock that allows one agent per network namespace: routes, rules and programs belong to the namespace, whatever directories an agent
+//! uses.
 //!
-//! The lock is a file in a directory of root's, since an abstract socket, which would belong to the namespace, can be taken by any user in it.
-//! The file is named by the namespace's inode. Agents that share a namespace but not `/run`, such as one in a container with the host's network
-//! and one on the host, do not see each other's.
+//! The lock is a file in a directory that root owns. An abstract socket would belong to the namespace, but any user in the namespace could
+//! take it. The file is named by the namespace's inode. Agents that share a namespace but not `/run`, such as one in a container with the
+//! host's network and one on the host, do not see each other's file.
 
 use std::{
     fs::{self, DirBuilder, File, Permissions},
@@ -18,7 +19,7 @@ use tracing::{debug, warn};
 use super::flock::{self, Attempt};
 use crate::failure::Failure;
 
-/// Not configurable: two agents must meet here.
+/// Not configurable, since all agents must look in the same place.
 const DIRECTORY: &str = "/run/failover-agent.netns";
 
 /// The calling thread's network namespace.
@@ -27,7 +28,7 @@ const NAMESPACE: &str = "/proc/thread-self/ns/net";
 /// Held for as long as the agent lives.
 #[derive(Debug)]
 pub struct NamespaceLock {
-    /// None where no lock can be had.
+    /// `None` where the lock is not available.
     held: Option<Held>,
 }
 
@@ -39,12 +40,12 @@ struct Held {
 }
 
 impl NamespaceLock {
-    /// Takes the lock of the calling thread's network namespace for the agent of `run_dir`. Where the directory cannot be used, on a read-only
-    /// system for example, a warning says that there is no such protection, and the agent goes on.
+    /// Takes the lock of the calling thread's network namespace for the agent of `run_dir`. If the directory cannot be used, on a read-only
+    /// system for example, the agent runs without this protection and logs a warning.
     ///
     /// # Errors
     ///
-    /// [`Failure::AlreadyRunning`] if another process has it.
+    /// [`Failure::AlreadyRunning`] if another process holds it.
     pub fn acquire(run_dir: &Path) -> Result<NamespaceLock, Failure> {
         match take(Path::new(DIRECTORY), run_dir) {
             Ok(Taken::Held(held)) => Ok(NamespaceLock { held: Some(held) }),
@@ -56,7 +57,7 @@ impl NamespaceLock {
                 Err(Failure::AlreadyRunning {
                     pid: pid.to_owned(),
                     run_dir: run_dir.into(),
-                    cure: "it has this network namespace: stop it, or start this one in another",
+                    cure: "it runs in this network namespace: stop it, or start this one in another",
                 })
             }
             Err(error) => {
@@ -68,7 +69,7 @@ impl NamespaceLock {
         }
     }
 
-    /// Leaves the lock to the program that this process executes next.
+    /// Hands the lock over to the program that this process executes next.
     pub(crate) fn hand_over(mut self) {
         if let Some(Held { file, .. }) = self.held.take()
             && let Err(error) = flock::hand_over(file)
@@ -79,7 +80,7 @@ impl NamespaceLock {
 }
 
 impl Drop for NamespaceLock {
-    /// Removes the file while the lock is still held, and the directory if it was the last one.
+    /// Removes the file while the lock is still held, and the directory if this was the last file in it.
     fn drop(&mut self) {
         let Some(Held { path, .. }) = &self.held else {
             return;
@@ -87,7 +88,7 @@ impl Drop for NamespaceLock {
         if let Err(error) = flock::remove(path) {
             warn!(path = %path.display(), %error, "cannot remove the lock file");
         }
-        // Mostly another agent's file is in it, or somebody was faster.
+        // Usually another agent's file is in the directory, or another agent has already removed it.
         fs::remove_dir(DIRECTORY).ok();
     }
 }
@@ -102,7 +103,7 @@ fn take(directory: &Path, run_dir: &Path) -> io::Result<Taken> {
     loop {
         prepare(directory)?;
         let mut file = match flock::take(&path) {
-            // The one who had the last lock there has just removed the directory.
+            // The agent that held the last lock in the directory has just removed it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             attempt => match attempt? {
                 Attempt::Locked { file, .. } => file,
@@ -124,7 +125,7 @@ fn namespace() -> io::Result<String> {
     Ok(format!("{}-{}", metadata.dev(), metadata.ino()))
 }
 
-/// Makes the directory if it is not there, and sees to it that only its owner, this user or root, gets in.
+/// Creates the directory if it is missing, and makes sure that only its owner (this user or root) can use it.
 fn prepare(directory: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(directory) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
@@ -154,7 +155,7 @@ fn sweep(directory: &Path, ours: &Path) {
         .filter(|path| path != ours)
     {
         if let Err(error) = flock::remove_if_stale(&path) {
-            debug!(path = %path.display(), %error, "a lock file that was left behind stays");
+            debug!(path = %path.display(), %error, "cannot remove a lock file that was left behind");
         }
     }
 }
@@ -168,7 +169,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let directory = dir.path().join("made");
         let Taken::Held(first) = take(&directory, Path::new("/run/first")).unwrap() else {
-            panic!("nobody has it");
+            panic!("the lock is free");
         };
         assert_eq!(fs::metadata(&directory).unwrap().mode() & 0o777, 0o700);
         let Taken::By(text) = take(&directory, Path::new("/run/second")).unwrap() else {
@@ -176,10 +177,10 @@ mod tests {
         };
         assert_eq!(text, format!("{} /run/first\n", process::id()));
         drop(first);
-        // What a killed one leaves locks nobody out, and is removed with the next lock, as are those of other namespaces.
+        // What a killed agent leaves locks out no other, and is removed with the next lock, as are files of other namespaces.
         fs::write(directory.join("4-1"), "1 /run/gone\n").unwrap();
         let Taken::Held(third) = take(&directory, Path::new("/run/third")).unwrap() else {
-            panic!("a file alone locks nobody out");
+            panic!("a file alone is no lock");
         };
         assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
         assert_eq!(third.path, directory.join(namespace().unwrap()));

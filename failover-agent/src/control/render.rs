@@ -1,4 +1,4 @@
-//! The status as a person reads it: within 100 columns, with units, the active uplink marked.
+//! The status as text: within 100 columns, with units, the active uplink marked.
 
 #[cfg(test)]
 mod tests;
@@ -14,7 +14,7 @@ use failover_policy::{Family, Health};
 
 use super::status::{Conflict, Counters, FamilyState, Log, Status, Switch};
 
-/// Columns that a terminal surely has; longer names and addresses are wrapped.
+/// Columns that every terminal has; longer names and addresses are wrapped.
 const WIDTH: u16 = 100;
 
 /// Renders `status`; ends with a newline.
@@ -24,7 +24,7 @@ pub fn render(status: &Status) -> String {
         text.push_str(&line);
         text.push('\n');
     }
-    // Writing to a String cannot fail, so these results say nothing.
+    // Writing to a String cannot fail, so the results can be ignored.
     write!(text, "\n{}\n", trimmed(&health_table(status))).ok();
     write!(text, "\n{}\n", trimmed(&traffic_table(status))).ok();
     if !status.switches.is_empty() {
@@ -67,7 +67,7 @@ fn conflict_lines(conflict: &Conflict, now: SystemTime) -> Vec<String> {
     ))
 }
 
-/// Words in lines that a terminal surely has room for.
+/// The text, wrapped to the width of a terminal.
 fn wrapped(words: &str) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in words.split_whitespace() {
@@ -113,7 +113,7 @@ fn header(status: &Status) -> Vec<String> {
             group => {
                 let names: Vec<&str> = group.iter().map(|(name, _)| *name).collect();
                 let names = names.join(", ");
-                // They are marked below, too.
+                // The table below marks the members, too.
                 match names.len() <= usize::from(WIDTH) / 2 {
                     true => format!("active uplinks {names}"),
                     false => format!("{} active uplinks", group.len()),
@@ -287,7 +287,7 @@ fn align_right(table: &mut Table, columns: &[usize]) {
     }
 }
 
-/// The table without blanks at the ends of lines.
+/// The table without trailing blanks.
 fn trimmed(table: &Table) -> String {
     let lines: Vec<String> = table
         .lines()
@@ -296,12 +296,12 @@ fn trimmed(table: &Table) -> String {
     lines.join("\n")
 }
 
-/// Seconds as the status has them.
+/// Seconds, as the status has them, as a duration.
 fn span(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or_default()
 }
 
-/// The two greatest units of a duration.
+/// A duration in its two greatest units.
 fn rough(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
@@ -314,7 +314,7 @@ fn rough(duration: Duration) -> String {
     }
 }
 
-/// Bytes with a decimal unit.
+/// Bytes in a decimal unit.
 fn bytes(number: u64) -> String {
     const UNITS: [(u64, &str); 4] = [
         (1_000_000_000_000, "TB"),
@@ -323,7 +323,7 @@ fn bytes(number: u64) -> String {
         (1_000, "kB"),
     ];
     match UNITS.iter().find(|(size, _)| number >= *size) {
-        // Tenths, cut off: 999,999 bytes are not 1000.0 kB.
+        // Tenths are cut off, not rounded: 999,999 bytes are not 1000.0 kB.
         Some((size, unit)) => format!("{}.{} {unit}", number / size, number % size * 10 / size),
         None => format!("{number} B"),
     }

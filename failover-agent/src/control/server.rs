@@ -24,19 +24,19 @@ use tracing::{debug, warn};
 
 use super::{Events, Lock, Request, Response, socket_path};
 
-/// Longest request, in bytes. Real ones have less than a hundred.
+/// Longest request, in bytes. Real requests take less than a hundred.
 const MAX_REQUEST: u64 = 4096;
 
-/// Most clients at a time.
+/// Greatest number of clients at a time.
 const MAX_CLIENTS: usize = 32;
 
-/// Most clients at a time that follow events: the others are for requests.
+/// Greatest number of clients that follow events at a time; the rest is reserved for requests.
 const MAX_FOLLOWERS: usize = 16;
 
-/// How long a client may say nothing, or take to read its answer, and how long the agent may take to give one.
+/// How long a client may be silent or take to read its answer, and how long the agent may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Where requests go, each with the way back for its answer.
+/// Where requests are sent, each with the channel for its answer.
 pub type Requests = mpsc::Sender<(Request, oneshot::Sender<Response>)>;
 
 /// The bound socket; removed when dropped.
@@ -47,14 +47,14 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds the control socket, mode 0660. Who has the lock may replace the socket that a killed agent left behind.
+    /// Binds the control socket, mode 0660. The holder of the lock may replace a socket that a killed agent left behind.
     ///
     /// # Errors
     ///
-    /// The socket cannot be made, or something else than a socket is in its place.
+    /// The socket cannot be created, or there is something other than a socket in its place.
     pub fn bind(lock: &Lock) -> anyhow::Result<Server> {
         let path = socket_path(lock.run_dir());
-        // Made under another name and renamed: nobody can connect before its mode is set, and there is always one socket.
+        // Created under another name and renamed, so that no client can connect before its mode is set, and a socket always exists.
         let new = new_socket_path(lock);
         remove_socket(&new)?;
         if fs::symlink_metadata(&path).is_ok_and(|metadata| !metadata.file_type().is_socket()) {
@@ -68,8 +68,8 @@ impl Server {
         Ok(Server { listener, path })
     }
 
-    /// Passes requests on and answers back, and tells `events`, until `requests` is closed. What one client does disturbs
-    /// no other: each has its task, its limits and its time.
+    /// Passes requests on, returns the answers and publishes `events`, until `requests` is closed. No client can disturb another: each has
+    /// its own task, limits and timeouts.
     pub async fn serve(self, requests: Requests, events: Events) {
         let shared = Arc::new(Shared {
             events,
@@ -86,10 +86,10 @@ impl Server {
                 Ok((stream, _)) if clients.len() < MAX_CLIENTS => {
                     clients.spawn(client(stream, requests.clone(), Arc::clone(&shared)));
                 }
-                // Dropping the connection tells it; it may try again.
+                // Dropping the connection tells the client, which may try again.
                 Ok(_) => debug!("control socket: too many clients, one was refused"),
                 Err(error) => {
-                    // Out of file descriptors, for example: it will pass, and must not become a busy loop.
+                    // Out of file descriptors, for example: that passes, and must not become a busy loop.
                     warn!(%error, "control socket: cannot accept");
                     sleep(Duration::from_millis(100)).await;
                 }
@@ -112,7 +112,7 @@ struct Shared {
     followers: Semaphore,
 }
 
-/// Ends for every reason that lies with the client; the agent does not care which.
+/// Ends for any reason on the client's side, which does not matter to the agent.
 async fn client(stream: UnixStream, requests: Requests, shared: Arc<Shared>) {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
@@ -142,7 +142,7 @@ async fn client(stream: UnixStream, requests: Requests, shared: Arc<Shared>) {
     }
 }
 
-/// Tells the last events.
+/// Sends the last events.
 async fn list(writer: &mut OwnedWriteHalf, events: &Events) -> io::Result<()> {
     let (recent, _) = events.subscribe();
     for event in recent {
@@ -151,7 +151,7 @@ async fn list(writer: &mut OwnedWriteHalf, events: &Events) -> io::Result<()> {
     say(writer, &Response::Done("no more events so far".to_owned())).await
 }
 
-/// Tells the last events and all that come, until the client hangs up. It may take its time to read them.
+/// Sends the last events and all new ones, until the client closes the connection. The client may read slowly.
 async fn follow(
     mut reader: BufReader<OwnedReadHalf>,
     writer: &mut OwnedWriteHalf,
@@ -179,12 +179,13 @@ async fn follow(
     let mut byte = [0];
     tokio::select! {
         _ = tell => {}
-        // It has nothing more to ask: this is its end.
+        // The client has closed its sending side: it has nothing more to ask.
         _ = reader.read(&mut byte) => {}
     }
 }
 
-/// The next line; without its end when it is too long or the client has hung up in its middle. `None`: hung up.
+/// The next line, without its line end if it is too long or the client closed the connection in its middle. `None`: the connection is
+/// closed.
 async fn read_line(reader: &mut BufReader<OwnedReadHalf>) -> io::Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
     let mut limited = reader.take(MAX_REQUEST);
@@ -198,7 +199,7 @@ async fn write_line(writer: &mut OwnedWriteHalf, response: &Response) -> io::Res
     writer.write_all(&line).await
 }
 
-/// Writes a line that the client must read soon.
+/// Writes a line; the client must read it within the timeout.
 async fn say(writer: &mut OwnedWriteHalf, response: &Response) -> io::Result<()> {
     timeout(PATIENCE, write_line(writer, response)).await?
 }
@@ -216,12 +217,12 @@ async fn answer(request: Request, requests: &Requests) -> Response {
     }
 }
 
-/// The name under which the socket is made.
+/// The temporary name of the socket.
 fn new_socket_path(lock: &Lock) -> PathBuf {
     lock.run_dir().join("control.new")
 }
 
-/// Removes the sockets that a killed agent left behind. Says what it removed.
+/// Removes the sockets that a killed agent left behind, and returns what was removed.
 ///
 /// # Errors
 ///
@@ -236,7 +237,7 @@ pub fn remove_sockets(lock: &Lock) -> anyhow::Result<Vec<String>> {
     Ok(done)
 }
 
-/// Removes a file; true if there was one.
+/// Removes a socket; true if it existed.
 fn remove_socket(path: &Path) -> anyhow::Result<bool> {
     match fs::remove_file(path) {
         Ok(()) => Ok(true),

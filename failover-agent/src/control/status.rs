@@ -1,6 +1,6 @@
 //! The status model: what `status --json` prints. Its schema is documented in `docs/configuration.md`.
 //!
-//! Within one [`VERSION`] keys are only added: readers must ignore those that they do not know.
+//! Within one [`VERSION`] keys are only added: readers must ignore keys that they do not know.
 
 mod uplink;
 
@@ -18,10 +18,10 @@ use serde::{Deserialize, Serialize};
 pub use self::uplink::{Counters, Families, FamilyState, Hook, Programs, Uplink, UplinkParts};
 use super::words::{CauseWord, FamilyWord, rfc3339};
 
-/// Version of the schema; grows when a key's meaning changes or a key goes away.
+/// Version of the schema; grows when a key's meaning changes or a key is removed.
 pub const VERSION: u32 = 1;
 
-/// Most switches that a status tells of.
+/// Greatest number of switches in a status.
 pub const MAX_SWITCHES: usize = 20;
 
 /// Rounds over which loss is counted.
@@ -32,32 +32,32 @@ pub const LOSS_ROUNDS: usize = 60;
 pub struct Status {
     /// [`VERSION`].
     pub version: u32,
-    /// When this was true.
+    /// The moment of this status.
     #[serde(with = "rfc3339")]
     pub at: SystemTime,
     /// The family that `active` and the uplinks' own fields describe: IPv4 if it is probed, else IPv6.
     #[serde(with = "FamilyWord")]
     pub primary: Family,
-    /// Name of the uplink that carries new traffic of the primary family, of a balance group the [`joined`] names; null if there is none.
+    /// Name of the uplink that carries new traffic of the primary family, for a balance group the [`joined`] names; null if there is none.
     pub active: Option<String>,
-    /// In order of preference.
+    /// The uplinks, in order of preference.
     pub uplinks: Vec<Uplink>,
     /// The last [`MAX_SWITCHES`] switches, newest first.
     pub switches: Vec<Switch>,
-    /// Programs that undo again and again what the agent does.
+    /// Programs that repeatedly undo what the agent does.
     pub conflicts: Vec<Conflict>,
-    /// Default routes of others, not on uplinks, that stand in front of the agent's or have a metric of them.
+    /// Default routes of other programs, not on uplinks, that stand in front of the agent's or have a metric that the agent wanted.
     #[serde(default)]
     pub foreign_defaults: Vec<ForeignDefault>,
     /// The deadline past which every gate counts as open.
     pub lease: Lease,
-    /// Lines that the log does not have.
+    /// Log lines that were not written.
     pub log: Log,
     /// The agent itself.
     pub agent: Agent,
 }
 
-/// The names of uplinks that share new traffic, as one word; None: no uplink.
+/// The names of uplinks that share new traffic, as one word; `None` if there are none.
 pub fn joined<'a>(names: impl Iterator<Item = &'a str>) -> Option<String> {
     names
         .map(str::to_owned)
@@ -67,45 +67,45 @@ pub fn joined<'a>(names: impl Iterator<Item = &'a str>) -> Option<String> {
 /// One switch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Switch {
-    /// When its reason was detected.
+    /// When the cause was detected.
     #[serde(with = "rfc3339")]
     pub at: SystemTime,
     /// `ipv4` or `ipv6`.
     #[serde(with = "FamilyWord")]
     pub family: Family,
-    /// Name of the active uplink until then, of a balance group the [`joined`] names; null if there was none.
+    /// Name of the active uplink before, for a balance group the [`joined`] names; null if there was none.
     pub from: Option<String>,
-    /// The new one, likewise.
+    /// Name of the active uplink after, likewise.
     pub to: String,
     /// `start-up`, `failover`, `failback`, `follow` or `manual`.
     #[serde(with = "CauseWord")]
     pub cause: Cause,
     /// Whether the kernel confirmed the new route. If not, nothing else was changed.
     pub confirmed: bool,
-    /// Sockets of this host that were ended; null: not looked at.
+    /// Sockets of this host that were ended; null if they were not searched.
     pub sockets_ended: Option<u64>,
-    /// Tracked flows that were deleted; null: not looked at.
+    /// Tracked flows that were deleted; null if they were not searched.
     pub flows_deleted: Option<u64>,
     /// When each step was done.
     pub timeline: Timeline,
 }
 
-/// The steps of a switch in microseconds after its reason was detected; null for those that were not reached.
+/// The steps of a switch, in microseconds after its cause was detected; null for a step that was not reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timeline {
     /// The origin: always 0.
     pub detected_us: u64,
-    /// The decision fell.
+    /// When the decision was made.
     pub decided_us: u64,
-    /// The new route stood and was confirmed, the old one was demoted.
+    /// When the new route stood and was confirmed, and the old one was demoted.
     pub routed_us: Option<u64>,
-    /// The gates were set.
+    /// When the gates were set.
     pub gated_us: Option<u64>,
-    /// Everything was cut that was left.
+    /// When the connections left on other uplinks were ended.
     pub cut_us: Option<u64>,
 }
 
-/// A program that undoes again and again what the agent does to routes or rules, which repairs it each time.
+/// A program that repeatedly undoes what the agent does to routes or rules, and that the agent repairs each time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conflict {
     /// Its name, or its protocol number, or `an unknown program`.
@@ -113,7 +113,7 @@ pub struct Conflict {
     /// `ipv4` or `ipv6`.
     #[serde(with = "FamilyWord")]
     pub family: Family,
-    /// What it does, to follow its name.
+    /// What the program does, to be read after its name.
     pub what: String,
     /// Repairs so far.
     pub repairs: u64,
@@ -124,7 +124,7 @@ pub struct Conflict {
     pub remedy: String,
 }
 
-/// A default route of somebody else's that is not displaced, because its interface is no uplink or it has none.
+/// A default route of another program that is not displaced, because its interface is not an uplink or it has no interface.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForeignDefault {
     /// `ipv4` or `ipv6`.
@@ -134,13 +134,13 @@ pub struct ForeignDefault {
     pub route: String,
     /// Whether it rejects or drops packets (`unreachable`, `prohibit`, `blackhole`, `throw`).
     pub rejects: bool,
-    /// What it means for the agent's.
+    /// Its effect on the agent's default route.
     pub effect: ForeignEffect,
-    /// Whose default route it concerns; of a balance group the [`joined`] names.
+    /// The uplink whose default route is affected; for a balance group the [`joined`] names.
     pub uplink: String,
-    /// The metric that this one should have; null if it has it anyway.
+    /// The metric that the agent's route should have; null if it has it anyway.
     pub wanted_metric: Option<u32>,
-    /// The metric that it has.
+    /// The metric that the agent's route has.
     pub metric: u32,
 }
 
@@ -148,14 +148,14 @@ pub struct ForeignDefault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ForeignEffect {
-    /// It decides about new traffic before the active uplink's does.
+    /// It takes new traffic before the active uplink's route does.
     InFront,
-    /// It has the metric that an uplink's should have.
+    /// It has the metric that an uplink's route should have.
     SameMetric,
 }
 
 impl ForeignDefault {
-    /// What it does, for the log and for whoever reads the status.
+    /// The effect in words, for the log and the status.
     pub fn words(&self) -> String {
         let ForeignDefault {
             family,
@@ -196,9 +196,9 @@ pub struct Lease {
 /// Log lines that were not written, since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Log {
-    /// Because standard error took them too slowly, or not at all.
+    /// Lost because the reader of standard error was too slow or gone.
     pub lost: u64,
-    /// Because there were too many of their kind within a second.
+    /// Left out because there were too many lines of their kind within a second.
     pub left_out: u64,
 }
 
@@ -209,7 +209,7 @@ pub struct Agent {
     pub version: String,
     /// Its process id.
     pub pid: u32,
-    /// Drawn anew at each start of the program, also at a `restart`, which keeps the process.
+    /// A random word that changes with each start of the program, also with a `restart`, which keeps the process.
     pub instance: String,
     /// When it was started.
     #[serde(with = "rfc3339")]
@@ -221,7 +221,7 @@ pub struct Agent {
 }
 
 impl Status {
-    /// The uplink that carries new traffic of `family`.
+    /// The uplink that carries new traffic of `family`; `None` if there is none.
     pub fn active_in(&self, family: Family) -> Option<&Uplink> {
         let mut uplinks = self.uplinks.iter();
         uplinks.find(|uplink| {
@@ -231,12 +231,12 @@ impl Status {
     }
 }
 
-/// Milliseconds as the status writes them: with three decimals.
+/// A duration in milliseconds, as the status writes it: with three decimals.
 pub fn milliseconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// Seconds as the status writes them: with one decimal.
+/// A duration in seconds, as the status writes it: with one decimal.
 pub fn seconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 10.0).round() / 10.0
 }

@@ -1,4 +1,4 @@
-//! A status with everything in it, for the tests of its users.
+//! A status in which every field is filled, for tests.
 
 use std::time::{Duration, SystemTime};
 
@@ -149,7 +149,7 @@ pub(super) fn status() -> Status {
     }
 }
 
-/// A TCP connection that was reset; `port` tells it from others.
+/// A TCP connection that was reset; `port` distinguishes it from others.
 pub(super) fn event(port: u16) -> Event {
     Event {
         at: now(),

@@ -1,4 +1,4 @@
-//! Both ends over a real socket.
+//! Client and server over a real socket.
 
 use std::{
     future::Future,
@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use super::{events as events_of, testing, *};
 use crate::failure::Failure;
 
-/// A server that answers with the test status, for as long as `test` runs. The test may block: it has a thread of its own.
+/// A server that answers with the test status for as long as `test` runs. The test may block, since it has a thread of its own.
 fn with_server(test: impl FnOnce(&Path) + Send + 'static) {
     with_events(|run_dir, _| test(run_dir));
 }
@@ -34,7 +34,7 @@ fn with_events(test: impl FnOnce(&Path, &Events) + Send + 'static) {
                     Request::Status => Response::Status(Box::new(testing::status())),
                     order => Response::Done(format!("{order:?}")),
                 };
-                // A client that has hung up by now is no matter.
+                // A client may have closed the connection by now.
                 way_back.send(response).ok();
             }
         });
@@ -165,7 +165,7 @@ fn followed_events_come_as_they_happen_until_the_client_leaves() {
             let Response::Event(event) = response else {
                 panic!("{response:?}")
             };
-            // The next one can only be published once this one has arrived.
+            // The next event can be published only once this one has arrived.
             let port = event.source_port.unwrap();
             ports.push(port);
             events.publish(testing::event(port + 1));
@@ -183,7 +183,7 @@ fn slow_client_loses_events_and_learns_how_many() {
         let mut slow = connect(run_dir);
         slow.write_all(b"{\"request\":\"events\",\"follow\":true}\n")
             .unwrap();
-        // While it does not read, far more happens than the socket and its queue can take.
+        // While it does not read, there are far more events than the socket and its queue hold.
         events.publish(testing::event(0));
         let mut lines = BufReader::new(slow);
         let mut next = || {
@@ -209,7 +209,7 @@ fn slow_client_loses_events_and_learns_how_many() {
         }
         assert!(lost > 0);
         assert_eq!(got + lost, 20_000);
-        // Nobody else has noticed.
+        // The other clients have not noticed.
         assert_answers(run_dir);
     });
 }
@@ -265,7 +265,7 @@ fn events_are_lines_for_people() {
 fn an_endless_line_is_refused() {
     with_server(|run_dir| {
         let mut stream = connect(run_dir);
-        // Exactly the limit, so that nothing unread turns the server's hang-up into a reset.
+        // Exactly the limit, so that no unread byte turns the server's close into a reset.
         stream.write_all(&[b'x'; 4096]).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
@@ -282,13 +282,13 @@ fn silent_and_vanished_clients_disturb_nobody() {
     with_server(|run_dir| {
         let silent: Vec<_> = (0..8).map(|_| connect(run_dir)).collect();
         for _ in 0..100 {
-            // The server may have too many clients for a moment, and have hung up on this one.
+            // The server may have too many clients for a moment and have closed this connection.
             connect(run_dir)
                 .write_all(b"{\"request\":\"status\"}\n")
                 .ok();
             connect(run_dir).write_all(b"{\"req").ok();
         }
-        // The vanished ones may fill the server for a moment.
+        // The vanished clients may fill the server for a moment.
         let answered = (0..100).any(|_| {
             std::thread::sleep(Duration::from_millis(20));
             run(query(run_dir, &Request::Status)).is_ok()
@@ -303,7 +303,8 @@ fn a_client_that_never_reads_disturbs_nobody() {
     with_server(|run_dir| {
         let mut deaf = connect(run_dir);
         deaf.set_nonblocking(true).unwrap();
-        // Answers are longer than requests: they fill the socket, the server stops reading, and then the requests do.
+        // Answers are longer than requests: first the answers fill the socket, then the server stops reading, and then the requests fill
+        // it.
         let filled = (0..100_000).any(|_| {
             let written = deaf.write(b"{\"request\":\"status\"}\n");
             written.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)

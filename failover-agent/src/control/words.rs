@@ -1,11 +1,11 @@
-//! How words and times are written in JSON.
+//! How health, families, causes, gates and times are written in JSON.
 
 use failover_ebpf::Gate;
 use serde::{Deserialize, Serialize};
 
 use failover_policy::{Cause, Family, Health};
 
-/// `policy` and the map ABI know nothing of serde: these say how their words are written.
+/// `policy` and the map ABI know nothing of serde; these types define how their words are written.
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "Health")]
 pub(super) enum HealthWord {
@@ -42,7 +42,7 @@ pub(super) enum GateWord {
     Closed,
 }
 
-/// Points in time as RFC 3339 in UTC with microseconds.
+/// Times as RFC 3339 in UTC, with microseconds.
 pub(super) mod rfc3339 {
     use std::{borrow::Cow, time::SystemTime};
 
@@ -52,7 +52,7 @@ pub(super) mod rfc3339 {
         time: &SystemTime,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
-        // humantime cannot write years before 1970; a host without a clock starts at 1970.
+        // humantime cannot write years before 1970; a host whose clock was never set starts at 1970.
         let time = (*time).max(SystemTime::UNIX_EPOCH);
         serializer.collect_str(&humantime::format_rfc3339_micros(time))
     }

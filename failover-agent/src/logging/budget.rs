@@ -1,7 +1,7 @@
-//! How many lines of one kind are written a second: what outsiders send, or what goes wrong again and again, must fill no disk.
+//! How many lines of one kind are written per second: neither packets of outsiders nor a repeated failure may fill a disk.
 //!
-//! A kind is the place in the program that a line comes from. What is above the budget is counted, and once a second one line of each such kind
-//! tells how many were left out, with the first of them as an example.
+//! A kind is the place in the program that logs the line. Lines above the budget are counted. Once a second, one line for each such kind
+//! reports how many were left out, with the first of them as an example.
 
 use std::{
     collections::HashMap,
@@ -17,23 +17,23 @@ use tracing::{
 };
 use tracing_subscriber::layer::{Context, Layer};
 
-/// Where the lines about lines come from: they have a pace of their own.
+/// The target of the lines that report left-out lines; they are paced separately.
 const OWN: &str = "failover_agent::logging";
 
 /// What comes through the `log` crate has this target, and its own in the field [`LOG_TARGET`].
 const LOG: &str = "log";
 const LOG_TARGET: &str = "log.target";
 
-/// Places whose lines are about single packets, which anybody can send.
+/// Places whose lines are about single packets, which any host can send.
 const PACKETS: [&str; 2] = ["failover_agent::agent::events", "failover_ebpf"];
 
-/// How often it is told what was left out.
+/// How often left-out lines are reported.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// Bytes of an example.
+/// Greatest length of an example in bytes.
 const EXAMPLE: usize = 200;
 
-/// So many lines a second, and so many at once after a quiet time.
+/// Lines per second, and lines at once after a quiet time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Rate {
     per_second: u32,
@@ -43,12 +43,12 @@ struct Rate {
 impl Rate {
     fn of(target: &str, level: Level) -> Rate {
         let (per_second, burst) = if level > Level::INFO {
-            // Asked for by `-v`.
+            // The user asked for these with `-v`.
             (200, 4000)
         } else if PACKETS.iter().any(|place| is_in(target, place)) {
             (10, 20)
         } else {
-            // All uplinks and families at once have something to tell at a start.
+            // At a start, all uplinks and families log at once.
             (20, 400)
         };
         Rate { per_second, burst }
@@ -67,16 +67,16 @@ enum Kind {
     Log(String),
 }
 
-/// One kind's budget: a token bucket, as the time at which it would be full again.
+/// One kind's budget: a token bucket, stored as the time at which it would be full again.
 #[derive(Debug)]
 struct Bucket {
     full: Instant,
-    /// Left out since it was last told, and the first of them.
+    /// Lines left out since the last report, and the first of them.
     left_out: u64,
     example: String,
 }
 
-/// What was left out of one kind within about a second.
+/// The lines of one kind that were left out within about a second.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct LeftOut {
     pub(super) lines: u64,
@@ -90,7 +90,7 @@ pub(super) struct Budget(Mutex<Spent>);
 #[derive(Debug, Default)]
 struct Spent {
     buckets: HashMap<Kind, Bucket>,
-    /// When it is told what was left out; none while nothing was.
+    /// When left-out lines are to be reported; `None` while there are none.
     due: Option<Instant>,
     /// All lines that were left out.
     left_out: u64,
@@ -102,7 +102,7 @@ impl Budget {
         self.lock().left_out
     }
 
-    /// What was left out since the last call.
+    /// The lines that were left out since the last call.
     pub(super) fn take(&self) -> Vec<LeftOut> {
         let mut spent = self.lock();
         spent.due = None;
@@ -116,7 +116,8 @@ impl Budget {
             .collect()
     }
 
-    /// Whether one more line may be written at `now`. If not, and nothing was left out since the last [`Budget::take`]: when to call that.
+    /// Whether one more line may be written at `now`. If not, and it is the first left out since the last [`Budget::take`]: when to call
+    /// that.
     fn spend(
         &self,
         kind: Kind,
@@ -155,7 +156,7 @@ impl Budget {
     }
 }
 
-/// Holds a budget against every line that would be written; `due` is told when [`Budget::take`] is to be called.
+/// Checks every line against its budget; `due` is called with the time at which [`Budget::take`] must be called.
 pub(super) struct Limit<D> {
     pub(super) budget: &'static Budget,
     pub(super) due: D,

@@ -1,7 +1,7 @@
-//! The way of log lines to standard error: a bounded queue and a thread that writes.
+//! The path of log lines to standard error: a bounded queue and a thread that writes.
 //!
-//! Nothing waits for whoever reads: what does not fit into the queue, and what cannot be written (`EPIPE`, `ENOSPC`, `EIO`), is counted. Once
-//! lines can be written again, one of them tells how many are missing.
+//! Nothing waits for the reader: a line that does not fit into the queue, or cannot be written (`EPIPE`, `ENOSPC`, `EIO`), is counted as
+//! lost. Once lines can be written again, one of them reports how many are missing.
 
 use std::{
     collections::VecDeque,
@@ -23,16 +23,16 @@ use tracing_subscriber::fmt::MakeWriter;
 /// Bytes that may wait: some seconds of the busiest log.
 const MAX_BYTES: usize = 256 * 1024;
 
-/// Stack of the writing thread: it formats a line now and then.
+/// Stack size of the writing thread, which formats a line now and then.
 const STACK: usize = 256 * 1024;
 
 /// Lines on their way to a descriptor.
 #[derive(Debug)]
 pub(super) struct Queue {
     waiting: Mutex<Waiting>,
-    /// Told when there is something to do.
+    /// Notified when there is something to write.
     filled: Condvar,
-    /// Told when everything is written.
+    /// Notified when everything is written.
     drained: Condvar,
 }
 
@@ -40,17 +40,17 @@ pub(super) struct Queue {
 struct Waiting {
     lines: VecDeque<Box<[u8]>>,
     bytes: usize,
-    /// The writer has taken a line and is not done with it.
+    /// Whether the writer has taken a line and is still writing it.
     writing: bool,
-    /// Lines that are missing and were not told of yet.
+    /// Lost lines that were not reported yet.
     untold: u64,
-    /// All lines that are missing.
+    /// All lines that were lost.
     lost: u64,
-    /// When the writer has something else to do.
+    /// When the writer must call its `wake`.
     wake: Option<Instant>,
 }
 
-/// What the writer is to do next.
+/// The writer's next task.
 enum Task {
     Write(Box<[u8]>),
     Wake,
@@ -72,7 +72,7 @@ impl Queue {
         }
     }
 
-    /// Puts a line in, or counts it as lost if there is no room. Never waits for the reader.
+    /// Adds a line, or counts it as lost if there is no room. Never waits for the reader.
     pub(super) fn push(&self, line: &[u8]) {
         let mut waiting = self.lock();
         // A line that is longer than the whole queue fits into an empty one.
@@ -86,7 +86,7 @@ impl Queue {
         self.filled.notify_one();
     }
 
-    /// Has the writer call its `wake` at `due`, or before.
+    /// Makes the writer call its `wake` at `due`, or earlier.
     pub(super) fn wake_at(&self, due: Instant) {
         let mut waiting = self.lock();
         waiting.wake = Some(waiting.wake.map_or(due, |before| before.min(due)));
@@ -99,16 +99,16 @@ impl Queue {
         self.lock().lost
     }
 
-    /// Writes what waits, from this thread: for when there is none that writes.
+    /// Writes the waiting lines from this thread; used when the writing thread does not exist.
     pub(super) fn write_here(&self, descriptor: impl AsFd) {
         let lines = std::mem::take(&mut self.lock().lines);
         for line in lines {
-            // There is nowhere to tell of it.
+            // An error here cannot be reported anywhere.
             write_all(&descriptor, &line).ok();
         }
     }
 
-    /// Waits until everything is written; with a `bound`, no longer than that. Returns whether everything is.
+    /// Waits until everything is written; with a `bound`, at most that long. Returns whether everything was written.
     pub(super) fn flush(&self, bound: Option<Duration>) -> bool {
         let deadline = bound.map(|bound| Instant::now() + bound);
         let mut waiting = self.lock();
@@ -128,12 +128,12 @@ impl Queue {
         true
     }
 
-    /// Starts the thread that writes to `descriptor` for as long as the process lives. `missing` is called with the number of missing lines
-    /// after a line has got through again, `wake` when it is due.
+    /// Starts the thread that writes to `descriptor` for as long as the process lives. It calls `missing` with the number of lost lines
+    /// after a line has got through again, and `wake` when that is due.
     ///
     /// # Errors
     ///
-    /// The kernel gives no thread.
+    /// The kernel refuses to create a thread.
     pub(super) fn start(
         &'static self,
         descriptor: impl AsFd + Send + 'static,
@@ -167,7 +167,7 @@ impl Queue {
                 }
             }
         };
-        // Signals are for the threads that take them, and during a restart for the program that takes over.
+        // Signals are for the threads that handle them, and during a restart for the new program.
         let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
         let thread = thread::Builder::new().name("log".to_owned());
         let started = thread.stack_size(STACK).spawn(work);
@@ -217,17 +217,17 @@ impl Waiting {
     }
 }
 
-/// Writes all of it, however long that takes. If it fails: whether a part was written.
+/// Writes all bytes, however long that takes. On failure: whether a part of them was written.
 fn write_all(descriptor: &impl AsFd, bytes: &[u8]) -> Result<(), bool> {
     let mut rest = bytes;
     while !rest.is_empty() {
         match write(descriptor, rest) {
             Ok(written) => rest = &rest[written.min(rest.len())..],
             Err(Errno::EINTR) => {}
-            // A descriptor that whoever started us shares with us, and made non-blocking.
+            // A descriptor that the parent process shares with us and has made non-blocking.
             Err(Errno::EAGAIN) => {
                 let mut room = [PollFd::new(descriptor.as_fd(), PollFlags::POLLOUT)];
-                // What has gone wrong the next write says.
+                // The next write reports what went wrong.
                 poll(&mut room, PollTimeout::NONE).ok();
             }
             Err(_) => return Err(rest.len() < bytes.len()),
@@ -236,7 +236,7 @@ fn write_all(descriptor: &impl AsFd, bytes: &[u8]) -> Result<(), bool> {
     Ok(())
 }
 
-/// Makes of each thing written one line in the queue.
+/// Makes each write one line in the queue.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lines(pub(super) &'static Queue);
 
@@ -298,7 +298,7 @@ mod tests {
         assert!(!queue.flush(Some(Duration::from_millis(20))));
         let lost = queue.lost();
         assert!(lost > lines / 2, "{lost}");
-        // Once something is read: what waited, and then how many lines are missing.
+        // Once the reader reads again, it gets what waited, and then how many lines are missing.
         let text = BufReader::new(reader).lines().map(|line| line.unwrap());
         let text: Vec<String> = text
             .take(usize::try_from(lines - lost).unwrap() + 1)

@@ -1,18 +1,18 @@
-//! How often one file is written.
+//! How often a file may be written.
 
 use std::time::{Duration, Instant};
 
-/// Writes in a row: a switch of both families, a command and what follows from it.
+/// Writes that may follow each other at once: a switch of both families, a command and its consequences.
 const BURST: u32 = 4;
 
-/// Then one in this time. What is not written yet is in memory, and only a kill -9 loses it.
+/// After that, one write per this time. What is not written yet is in memory, and only a kill -9 loses it.
 const EVERY: Duration = Duration::from_millis(500);
 
-/// Writes that a file has left.
+/// The writes that a file has left.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Budget {
     left: u32,
-    /// Since when `left` is what is left.
+    /// Since when `left` has had its value.
     since: Instant,
 }
 
@@ -24,7 +24,7 @@ impl Budget {
         }
     }
 
-    /// When the next write may be: `now`, or later.
+    /// When the next write may happen: `now` or later.
     pub(super) fn next(&mut self, now: Instant) -> Instant {
         while self.left < BURST && self.since + EVERY <= now {
             self.left += 1;
@@ -36,7 +36,7 @@ impl Budget {
         }
     }
 
-    /// The file is written.
+    /// Accounts for a write.
     pub(super) fn spend(&mut self, now: Instant) {
         if self.left == BURST {
             self.since = now;

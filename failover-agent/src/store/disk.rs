@@ -1,6 +1,6 @@
-//! What is done with the files of one directory. Each call may take as long as the disk likes: only [`super::hands`] makes them.
+//! File operations in one directory. A call may block for as long as the disk does, so only [`super::hands`] makes them.
 //!
-//! A file is replaced as a whole: a crash, or a power cut, leaves the old one or the new one.
+//! A file is replaced as a whole: after a crash or a power cut there is the old file or the new one.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -12,42 +12,43 @@ use std::{
 use nix::libc::{EMFILE, ENAMETOOLONG, ENFILE, ENOMEM, ENOTDIR, ESTALE, O_NOFOLLOW, O_NONBLOCK};
 use serde::{Deserialize, Serialize};
 
-/// A record is a few hundred bytes, that of 64 uplinks some 40 KiB. What is larger is none of ours.
+/// A record takes a few hundred bytes, one of 64 uplinks some 40 KiB. A larger file is not ours.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// Something to be done with the file `name`.
+/// An operation on the file `name`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Request {
     /// Read it.
     Read { name: String },
-    /// Replace what it says. Synced: and return when it is on disk.
+    /// Replace its content. If synced, return only once it is on disk.
     Write {
         name: String,
         content: String,
         synced: bool,
     },
-    /// Remove it. What a loss of power brings back does no harm: gateways are looked at before they are used, and drills end.
+    /// Remove it. A file that a power cut brings back does no harm: gateways are checked before they are used, and drills end by
+    /// themselves.
     Remove { name: String },
-    /// Give it the name `name.word`, in place of what had that.
+    /// Rename it to `name.word`, and replace what had that name.
     SetAside { name: String, word: String },
 }
 
-/// How that ended.
+/// The result of an operation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Reply {
-    /// What a file that was read says.
+    /// The content of the file.
     Content(String),
     /// There is no such file.
     Absent,
-    /// There is something of that name that is no record, and why.
+    /// There is something of that name that is not a record; why it is not.
     Damaged(String),
-    /// It was written, removed or set aside.
+    /// The file was written, removed or set aside.
     Done,
-    /// It could not be done, and why.
+    /// The operation failed, and why.
     Failed(String),
 }
 
-/// Does it.
+/// Carries out an operation.
 pub(super) fn perform(directory: &Path, request: &Request) -> Reply {
     let done = match request {
         Request::Read { name } => return read(&directory.join(name)),
@@ -75,7 +76,7 @@ pub(super) fn perform(directory: &Path, request: &Request) -> Reply {
 fn read(path: &Path) -> Reply {
     let opened = OpenOptions::new()
         .read(true)
-        // Nobody waits for the other end of a FIFO, and nothing is read that somebody else points to.
+        // The open must not block on a FIFO without a writer, and must not follow another user's symbolic link.
         .custom_flags(O_NOFOLLOW | O_NONBLOCK)
         .open(path);
     let file = match opened {
@@ -89,7 +90,7 @@ fn read(path: &Path) -> Reply {
     }
 }
 
-/// What this process or the whole directory lacks says nothing about the file.
+/// An error that is due to this process or the whole directory says nothing about the file.
 fn unreadable(error: &io::Error) -> Reply {
     match error.raw_os_error() {
         Some(EMFILE | ENFILE | ENOMEM | ENOTDIR | ENAMETOOLONG | ESTALE) => {
@@ -113,7 +114,7 @@ fn text(file: File) -> io::Result<String> {
     String::from_utf8(bytes).map_err(io::Error::other)
 }
 
-/// With `synced`, the new content is on disk before it takes the old one's place, and its place before this returns.
+/// If `synced`, the new content is on disk before it replaces the old, and the directory entry before this returns.
 fn write(directory: &Path, name: &str, bytes: &[u8], synced: bool) -> io::Result<()> {
     fs::create_dir_all(directory)?;
     let path = directory.join(name);
@@ -141,9 +142,9 @@ fn write(directory: &Path, name: &str, bytes: &[u8], synced: bool) -> io::Result
     Ok(())
 }
 
-/// Whether there was one.
+/// Whether the file existed.
 fn remove(path: &Path) -> io::Result<bool> {
-    // Left by a crash in the middle of `write`.
+    // A crash in the middle of `write` may have left the unfinished file.
     remove_if_there(&unfinished(path))?;
     remove_if_there(path)
 }
@@ -152,7 +153,7 @@ fn set_aside(path: &Path, aside: &Path) -> io::Result<()> {
     match fs::rename(path, aside) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(error),
-        // A file takes no directory's place, nor the other way round.
+        // A file cannot replace a directory, nor a directory a file.
         Err(error) => {
             match fs::symlink_metadata(aside) {
                 Ok(old) if old.is_dir() => fs::remove_dir_all(aside)?,
@@ -220,7 +221,7 @@ mod tests {
             assert_eq!(write(&made, text), Reply::Done);
             assert_eq!(read(&made), Reply::Content(text.to_owned()));
         }
-        // A crash before the new one took its place.
+        // A crash before the new file replaced the old one.
         fs::write(made.join("a.json.new"), "{").unwrap();
         assert_eq!(remove(&made), Reply::Done);
         assert_eq!(fs::read_dir(&made).unwrap().count(), 0);
@@ -243,7 +244,7 @@ mod tests {
             make(&path);
             let found = read(directory.path());
             assert!(matches!(found, Reply::Damaged(_)), "{found:?}");
-            // The newest takes the place of the one before, whatever the two are.
+            // The newest one replaces the previous one, whether they are files or directories.
             assert_eq!(set_aside(directory.path()), Reply::Done);
             assert_eq!(read(directory.path()), Reply::Absent);
             assert!(aside.symlink_metadata().is_ok());

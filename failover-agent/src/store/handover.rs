@@ -1,6 +1,6 @@
-//! What a program that is executed in the agent's process has to know: sealed memory, whose descriptor outlives the `execve`.
+//! What the next program in the agent's process needs to know: sealed memory, whose descriptor survives the `execve`.
 //!
-//! So a restart needs no disk: neither one that takes what was not written yet, nor one that can be read.
+//! With it a restart does not depend on a disk, neither to write what is still in memory nor to read it back.
 
 use std::{
     env,
@@ -25,13 +25,13 @@ use super::{
     realm::{Counts, Realm},
 };
 
-/// Names the descriptor.
+/// Name of the environment variable that holds the descriptor's number.
 const VARIABLE: &str = "FAILOVER_AGENT_HANDOVER";
 
 /// Far more than all files together.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// Nobody has changed it since.
+/// Seals under which the memory cannot have been changed since.
 const SEALS: SealFlag = SealFlag::F_SEAL_SEAL
     .union(SealFlag::F_SEAL_SHRINK)
     .union(SealFlag::F_SEAL_GROW)
@@ -43,7 +43,7 @@ pub struct Handover(OwnedFd);
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Content {
-    /// A program that the agent has started for anything else inherits the variable, but not the number.
+    /// The process for which it is meant. Another program that the agent starts inherits the variable, but not the process id.
     process: u32,
     realm: Realm,
     run: Vec<Entry>,
@@ -87,13 +87,13 @@ impl Handover {
         Ok(Handover(memory.into()))
     }
 
-    /// Tells `command`, which is to be executed in this process, of it.
+    /// Names the memory to `command`, which this process is about to execute.
     pub fn tell(&self, command: &mut Command) {
         command.env(VARIABLE, self.0.as_raw_fd().to_string());
     }
 }
 
-/// Takes over what was handed to this program, if anything was.
+/// Takes over what the previous program handed to this one, if anything.
 pub(super) fn take(store: &Inner) {
     let Some(number) = env::var(VARIABLE).ok().and_then(|text| text.parse().ok()) else {
         return;
@@ -114,13 +114,13 @@ pub(super) fn take(store: &Inner) {
                 }
             }
         }
-        // It was for the program that has started this one.
+        // It was meant for the program that started this one.
         Ok(_) => {}
-        Err(error) => warn!("what the program before has handed over cannot be read: {error:#}"),
+        Err(error) => warn!("what the previous program handed over cannot be read: {error:#}"),
     }
 }
 
-/// Reads the memory, and closes it if it is such.
+/// Reads the memory and closes it; fails if it is not sealed memory.
 fn read(number: i32) -> Result<Content> {
     let path = format!("/proc/self/fd/{number}");
     let memory = File::open(&path).with_context(|| path.clone())?;

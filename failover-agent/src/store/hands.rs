@@ -1,10 +1,10 @@
-//! Who touches the disk: a small process of its own.
+//! The small process that accesses the disk.
 //!
 //! A thread that waits for a disk which does not answer (a frozen file system, a dying disk, a network file system whose server is gone)
-//! cannot be killed, and the kernel ends no process and executes no program in it before its last thread is done (`de_thread` in
-//! `fs/exec.c`, `wait_task_zombie` in `kernel/exit.c`). A stop would never end, and the lock would be held for ever. So the store
-//! starts the program's own file once more, under the name [`NAME`], has that do everything, and can leave it behind. It ends when
-//! there is nothing to do for a while, and is killed by the kernel with the thread that has started it.
+//! cannot be killed. The kernel ends no process, and executes no program in it, before its last thread has ended (`de_thread` in
+//! `fs/exec.c`, `wait_task_zombie` in `kernel/exit.c`): a stop would never end, and the lock would be held for ever. So the store starts
+//! the program's own file once more, under the name [`NAME`], lets that process do all disk access, and can leave it behind. The process
+//! ends after a while without work, and the kernel kills it when the thread that started it ends.
 
 use std::{
     env,
@@ -27,13 +27,13 @@ use nix::{
 
 use super::disk::{self, Reply, Request};
 
-/// How the process is called in the process list, which is also how the program knows that it is to be one.
+/// The process's name in the process list, by which the program also knows that it was started as one.
 const NAME: &str = "failover-agent-store";
 
 /// How long an answer may take before the disk counts as hanging.
 const HANGING: Duration = Duration::from_secs(1);
 
-/// The process, or none while there is nothing to do.
+/// The process; `None` while there is no work.
 #[derive(Debug, Default)]
 pub(super) struct Hands(Option<Running>);
 
@@ -44,7 +44,7 @@ struct Running {
 }
 
 impl Hands {
-    /// Has `request` done in `directory`, and waits for as long as that takes. Calls `hanging` once if it takes long.
+    /// Carries out `request` in `directory`, and waits for as long as that takes. Calls `hanging` once if it takes long.
     pub(super) fn perform(
         &mut self,
         directory: &Path,
@@ -58,7 +58,7 @@ impl Hands {
         };
         asked.unwrap_or_else(|error| {
             self.rest();
-            Reply::Failed(format!("the process that writes it: {error}"))
+            Reply::Failed(format!("the process that writes files: {error}"))
         })
     }
 
@@ -66,7 +66,7 @@ impl Hands {
     pub(super) fn rest(&mut self) {
         if let Some(Running { mut child, stream }) = self.0.take() {
             drop(stream);
-            // It has answered, or its end of the stream is gone: it does not hang.
+            // The process has answered, or has closed its end of the stream: it does not hang.
             child.kill().ok();
             child.wait().ok();
         }
@@ -82,11 +82,11 @@ impl Running {
             .arg(process::id().to_string())
             .arg(directory)
             .current_dir("/")
-            // A Ctrl-C is for the agent.
+            // A Ctrl-C is meant for the agent.
             .process_group(0)
             .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs.try_clone()?)))
             .stdout(Stdio::from(std::os::fd::OwnedFd::from(theirs)))
-            // Who reads the log waits for the end of the agent, not for that of a disk.
+            // The reader of the log waits for the agent's end, not for a disk's.
             .stderr(Stdio::null())
             .spawn()?;
         Ok(Running {
@@ -117,17 +117,18 @@ impl Running {
     }
 }
 
-/// Does the store's work if the program was started for that; None if it was started for anything else. Call it first thing.
+/// Runs as the store's process if the program was started as one; `None` if it was not. Call it before everything else.
 pub fn serve() -> Option<ExitCode> {
     let mut arguments = env::args_os();
     if arguments.next().as_deref() != Some(OsStr::new(NAME)) {
         return None;
     }
     let (agent, directory) = (arguments.next()?, arguments.next()?);
-    // What it has not begun when the agent is gone, it must not do: the next agent may have written the file since.
+    // A request that the process has not begun when the agent is gone must not be carried out: the next agent may have written the file
+    // since.
     let orphaned = || getppid().to_string() != agent.to_string_lossy();
     let bound = set_pdeathsig(Signal::SIGKILL).is_ok() && !orphaned();
-    // A stop that a service manager sends to all processes is for the agent, which still has something to write.
+    // A stop signal that a service manager sends to all processes is meant for the agent, which still has something to write.
     let deaf = SigSet::all().thread_block().is_ok();
     close_others();
     if !bound || !deaf {
@@ -139,13 +140,13 @@ pub fn serve() -> Option<ExitCode> {
     })
 }
 
-/// Whatever else the agent had open on the verge of an `execve`, its locks above all, must not live as long as a disk hangs.
+/// Other descriptors that the agent had open just before an `execve`, its locks above all, must not stay open as long as a disk hangs.
 fn close_others() {
     let open = fs::read_dir("/proc/self/fd").into_iter().flatten();
     let numbers = open.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
     let others: Vec<i32> = numbers.filter(|number| *number > 2).collect();
     for number in others {
-        // One of them was the directory's own, and is closed already.
+        // One of them was the directory stream's own descriptor, which is already closed.
         close(number).ok();
     }
 }

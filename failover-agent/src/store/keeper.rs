@@ -1,7 +1,7 @@
-//! One directory, and the thread that sees to it that its files say what they should.
+//! One directory, and the thread that keeps its files up to date.
 //!
-//! The newest content of a file replaces what was to be written before it, so that what waits is bounded by the number of files. The
-//! thread never touches a disk itself ([`super::hands`]): it waits for a process that does, and may be ended while it waits.
+//! The newest content of a file replaces content that is still waiting to be written, so the number of files bounds what waits. The thread
+//! never accesses a disk itself: it waits for a process that does ([`super::hands`]), and can be ended while it waits.
 
 use std::{
     path::{Path, PathBuf},
@@ -19,17 +19,17 @@ use super::{
     pending::{Entry, State},
 };
 
-/// How long the process that writes is kept when there is nothing to do.
+/// How long the writing process is kept without work.
 const REST: Duration = Duration::from_secs(2);
 
-/// Who does the work.
+/// Who accesses the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
-    /// A process of its own; nobody waits for the disk longer than he says.
+    /// A separate process; a caller waits for the disk no longer than it asks for.
     Apart,
     /// The caller, at once.
     AtOnce,
-    /// The caller, but nothing is changed.
+    /// The caller, and nothing is changed.
     ReadOnly,
 }
 
@@ -47,14 +47,14 @@ struct Shared {
     changed: Condvar,
 }
 
-/// Why something is not on disk.
+/// Why content is not on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Unwritten {
-    /// It is still waited for.
+    /// The write is outstanding.
     Late,
-    /// The file was written too often just now: its turn comes.
+    /// The file was written too often just now, and waits for its turn.
     Deferred,
-    /// The disk refuses it.
+    /// The disk refuses the write.
     Failed(String),
 }
 
@@ -68,7 +68,7 @@ pub(super) struct Newest {
 }
 
 impl Keeper {
-    /// Touches nothing.
+    /// Touches no file.
     pub(super) fn new(directory: PathBuf, mode: Mode) -> Keeper {
         Keeper {
             directory,
@@ -88,25 +88,25 @@ impl Keeper {
         self.mode == Mode::ReadOnly
     }
 
-    /// What a file should say, if that is known without reading it.
+    /// A file's newest content, if it is known without reading the file.
     pub(super) fn known(&self, name: &str) -> Option<Option<String>> {
         let state = self.shared.lock();
         state.files.get(name).map(|entry| entry.content.clone())
     }
 
-    /// Takes note of what was read.
+    /// Notes what was read from a file.
     pub(super) fn learn(&self, name: &str, content: Option<String>, synced: bool) {
         let mut state = self.shared.lock();
         let entry = Entry::new(content, synced);
         state.files.entry(name.to_owned()).or_insert(entry);
     }
 
-    /// What it said was set aside: there is nothing of that name any more, or nothing that counts.
+    /// The file was set aside: there is nothing of that name any more, or nothing that counts.
     pub(super) fn forget(&self, name: &str) {
         self.shared.lock().files.remove(name);
     }
 
-    /// Takes over what another program had to write.
+    /// Takes over content that another program had to write.
     pub(super) fn inherit(&self, file: Newest) {
         let mut entry = Entry::new(file.content, file.synced);
         entry.newest = u64::from(!file.written);
@@ -114,14 +114,14 @@ impl Keeper {
         self.wake();
     }
 
-    /// Has a file say `content`, or be removed. Does not wait.
+    /// Sets the content of a file; `None` removes it. Does not wait.
     pub(super) fn submit(&self, name: &str, content: Option<String>, synced: bool) {
         if self.shared.lock().submit(name, content, synced) {
             self.wake();
         }
     }
 
-    /// Waits until what was submitted last for a file is on disk. What is known to hang, to fail or to be deferred is not waited for.
+    /// Waits until the newest content of a file is on disk. Does not wait for a write that is known to hang, to fail or to be deferred.
     pub(super) fn settle(&self, name: &str, patience: Duration) -> Result<(), Unwritten> {
         let deadline = Instant::now() + patience;
         let mut state = self.shared.lock();
@@ -145,7 +145,7 @@ impl Keeper {
         }
     }
 
-    /// Reads a file, or sets it aside; waits no longer than `patience`.
+    /// Reads a file or sets it aside; waits at most `patience`.
     pub(super) fn ask(&self, request: Request, patience: Duration) -> Reply {
         if self.mode != Mode::Apart {
             return match request {
@@ -167,7 +167,7 @@ impl Keeper {
             }
             let now = Instant::now();
             let left = deadline.saturating_duration_since(now);
-            // Who has waited for this disk before need not do it again.
+            // A caller has already waited for this disk; the next one need not.
             let hangs = state.busy.is_some_and(|since| since + patience <= now);
             if hangs || left.is_zero() {
                 state.asked.retain(|(other, _)| *other != number);
@@ -177,7 +177,8 @@ impl Keeper {
         }
     }
 
-    /// Tries once more, at once, to write what is not on disk, and waits no longer than `patience`. What is still not, one line each.
+    /// Tries once more, at once, to write what is not on disk, and waits at most `patience`. Returns one line for each file that is still
+    /// not written.
     pub(super) fn finish(&self, patience: Duration) -> Vec<String> {
         let deadline = Instant::now() + patience;
         let mut state = self.shared.lock();
@@ -194,7 +195,7 @@ impl Keeper {
         let mut state = self.shared.lock();
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            // One that is just being tried has not failed yet.
+            // A write that is being tried has not failed yet.
             let open = |entry: &Entry| entry.tried != entry.newest || entry.failure.is_none();
             let pending = |entry: &Entry| !entry.is_written() && open(entry);
             if left.is_zero() || !state.files.values().any(pending) {
@@ -232,7 +233,7 @@ impl Keeper {
         files.collect()
     }
 
-    /// Has what waits be done.
+    /// Makes the thread process what waits.
     fn wake(&self) {
         match self.mode {
             Mode::ReadOnly => {}
@@ -250,8 +251,8 @@ impl Keeper {
                     let thread = thread::Builder::new().name("store".to_owned());
                     match thread.spawn(move || shared.serve(&directory)) {
                         Ok(_) => state.running = true,
-                        // Tried again with the next file; who waits is told that it is late.
-                        Err(error) => warn!("the store cannot start a thread: {error}"),
+                        // It is tried again with the next file; a waiting caller learns that its file is late.
+                        Err(error) => warn!("the store cannot start its thread: {error}"),
                     }
                 }
                 self.shared.changed.notify_all();
@@ -282,11 +283,11 @@ impl Shared {
         }
     }
 
-    /// The thread: does what waits, as long as the process lives.
+    /// The thread: processes what waits, for as long as the process lives.
     fn serve(&self, directory: &Path) {
-        // Signals are for the loop, also those that wait for a new start of the program.
+        // Signals are meant for the loop, including those that wait for the next program during a restart.
         if let Err(error) = SigSet::all().thread_block() {
-            warn!("the store's thread takes signals: {error}");
+            warn!("the store's thread cannot block signals: {error}");
         }
         let mut hands = Hands::default();
         let mut rest = None;
@@ -320,7 +321,7 @@ impl Shared {
 
 fn tell_of_hanging(directory: &Path) {
     warn!(
-        "the disk of {} does not answer: what is to be written there is kept in memory until it does",
+        "the disk of {} does not answer: what is to be written to it stays in memory until it does",
         directory.display()
     );
 }

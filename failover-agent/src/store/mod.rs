@@ -1,27 +1,27 @@
 //! Edge: everything that is written to a disk, and read from it at the start.
 //!
-//! The loop never waits for a disk: it hands the newest content of a file over, and goes on. A full, read-only, frozen or dying disk costs
-//! what a restart after a crash would have known, and a warning, nothing else.
+//! The loop never waits for a disk: it hands over the newest content of a file and goes on. A full, read-only, frozen or dying disk costs a
+//! warning and what a restart after a crash would have known, nothing else.
 //!
 //! | file | where | valid |
 //! |---|---|---|
-//! | `displaced.json`, `hash_policy.json`, `health.json` | run directory, on a tmpfs | in this boot and this network namespace: they speak of what the kernel has in memory |
+//! | `displaced.json`, `hash_policy.json`, `health.json` | run directory, on a tmpfs | in this boot and this network namespace: they describe what the kernel has in memory |
 //! | `gateways.json`, `drill.json` | state directory | for ever |
 //!
-//! Each is one JSON object. One that is damaged, or is none of ours, is set aside as `NAME.damaged`, one of another boot or network
-//! namespace as `NAME.foreign`, in place of the one before; it counts as none. The agent holds the lock of its run directory, so
-//! there is one writer.
+//! Each is one JSON object. A file that is damaged or not ours is set aside as `NAME.damaged`, one of another boot or network namespace as
+//! `NAME.foreign`; it replaces an earlier file of that name and counts as missing. The agent holds the lock of its run directory, so there
+//! is one writer.
 //!
 //! | file | concern |
 //! |---|---|
-//! | `pending.rs` | what the files of a directory should say, and what is to be done for that |
-//! | `keeper.rs` | the thread that sees to it |
+//! | `pending.rs` | the wanted content of a directory's files, and the work that follows from it |
+//! | `keeper.rs` | the thread that does that work |
 //! | `budget.rs` | how often a file is written |
-//! | `hands.rs` | the process that touches the disk |
-//! | `disk.rs` | what it does there |
-//! | `per_family.rs` | how both families' part of a record is written |
+//! | `hands.rs` | the process that accesses the disk |
+//! | `disk.rs` | what that process does |
+//! | `per_family.rs` | how the two families' parts of a record are written |
 //! | `realm.rs` | boot and network namespace |
-//! | `handover.rs` | what the next program in this process has to know |
+//! | `handover.rs` | what the next program in this process needs to know |
 
 mod budget;
 mod disk;
@@ -50,41 +50,41 @@ use self::{
 pub use self::{handover::Handover, hands::serve};
 use crate::config::Dirs;
 
-/// What is no record gets this after its name.
+/// Suffix of a file that is not a record.
 const DAMAGED: &str = "damaged";
-/// So does a record of another boot or network namespace.
+/// Suffix of a record of another boot or network namespace.
 const FOREIGN: &str = "foreign";
 
-/// How long the start waits for a disk from which it reads, once: while the host boots, everything takes its time.
+/// How long a start waits, once, for a disk from which it reads: everything is slow while the host boots.
 const READING: Duration = Duration::from_secs(5);
 
-/// How long a clean-up waits for a record without which it cannot give everything back, counted from when the disk was asked first:
-/// nobody waits for the end of it.
+/// How long a clean-up waits for a record without which it cannot restore everything, counted from the first request to the disk. The
+/// record has no later chance, and no traffic waits for the clean-up.
 const LAST_READING: Duration = Duration::from_secs(10);
 
-/// How long a switch waits for the record of a route that it takes out of the way.
+/// How long a switch waits for the record of a route that it is about to displace.
 const RECORDING: Duration = Duration::from_millis(50);
 
-/// How long the end of a run waits for the last files, all in all. Well below the time after which a service manager kills.
+/// How long the end of a run waits for the last files, in all. Well below the time after which a service manager kills.
 const FINISHING: Duration = Duration::from_secs(5);
 
-/// How long a file means something.
+/// How long a file is valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Life {
-    /// Until the next boot, in this network namespace: it speaks of what the kernel has in memory. In the run directory.
+    /// Until the next boot, in this network namespace: it describes what the kernel has in memory. In the run directory.
     Boot,
     /// For ever. In the state directory.
     Ever,
 }
 
-/// How long the disk is waited for that is to read a record.
+/// How long to wait for the disk when reading a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Patience {
-    /// As a start waits.
+    /// As long as a start may wait.
     Start,
-    /// As the loop may wait.
+    /// As long as the loop may wait.
     Moment,
-    /// As a clean-up waits: there is no later chance.
+    /// As long as a clean-up may wait, for which there is no later chance.
     Last,
 }
 
@@ -98,7 +98,7 @@ impl Patience {
     }
 }
 
-/// All files. Copies mean the same.
+/// All files. Copies refer to the same files.
 #[derive(Clone, Debug)]
 pub struct Store(Arc<Inner>);
 
@@ -106,7 +106,7 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     run: Keeper,
     state: Keeper,
-    /// As far as it is known.
+    /// As far as it could be found out.
     realm: Mutex<Realm>,
 }
 
@@ -126,7 +126,7 @@ pub(crate) struct StoredFile {
     life: Life,
 }
 
-/// What is in a file: the caller's fields, and with [`Life::Boot`] in what they are valid.
+/// The content of a file: the caller's fields, and with [`Life::Boot`] the realm in which they are valid.
 #[derive(Serialize, Deserialize)]
 struct Content<T> {
     #[serde(flatten)]
@@ -141,14 +141,14 @@ impl Store {
         Store::new(&dirs.run, &dirs.state, Mode::Apart)
     }
 
-    /// The same for a program that may have been executed by an agent in its own process: what that had not written yet is taken over.
+    /// The same for a program that an agent may have executed in its own process: content that the agent had not written yet is taken over.
     pub fn resume(dirs: &Dirs) -> Store {
         let store = Store::open(dirs);
         handover::take(&store.0);
         store
     }
 
-    /// The same for one that only looks.
+    /// The same for a program that only reads.
     pub fn look(dirs: &Dirs) -> Store {
         Store::new(&dirs.run, &dirs.state, Mode::ReadOnly)
     }
@@ -161,7 +161,7 @@ impl Store {
         }))
     }
 
-    /// The file `name`. Touches nothing.
+    /// The file `name`. Touches no file.
     pub(crate) fn file(&self, name: &'static str, life: Life) -> StoredFile {
         StoredFile {
             store: self.clone(),
@@ -170,7 +170,7 @@ impl Store {
         }
     }
 
-    /// What is not on disk yet is tried once more, and waited for, but not for ever. Returns what could not be written, one line each.
+    /// Tries once more to write what is not on disk, and waits for it, but not for ever. Returns what could not be written, one line each.
     pub(crate) fn finish(&self) -> Vec<String> {
         let begun = Instant::now();
         let mut unwritten = self.0.run.finish(FINISHING);
@@ -179,7 +179,7 @@ impl Store {
         unwritten
     }
 
-    /// What the program that takes over in this process has to know, whether it is on disk or not.
+    /// What the next program in this process needs to know, whether it is on disk or not.
     pub fn hand_over(&self) -> Option<Handover> {
         Handover::of(&self.0)
             .inspect_err(|error| {
@@ -192,7 +192,7 @@ impl Store {
     }
 }
 
-/// All files in one directory, read and written by the caller: for programs that nobody waits for.
+/// All files in one directory, read and written by the caller: for programs that may block.
 impl From<&Path> for Store {
     fn from(directory: &Path) -> Store {
         Store::new(directory, directory, Mode::AtOnce)
@@ -206,19 +206,20 @@ impl From<&Store> for Store {
 }
 
 impl StoredFile {
-    /// What was stored; None if nothing was, or what counts as nothing: then the log says so. Waits for the disk, but not for ever.
+    /// The stored content. `None` if nothing was stored, or if the file counts as missing: then the log says so. Waits for the disk, but
+    /// not for ever.
     pub(crate) fn load<T: DeserializeOwned>(&self) -> Option<T> {
         self.try_load(Patience::Start).unwrap_or_else(|error| {
-            warn!("{error:#}: it counts as none");
+            warn!("{error:#}: it counts as missing");
             None
         })
     }
 
-    /// The same where it matters that nothing is overlooked.
+    /// The same where an existing record must not be overlooked.
     ///
     /// # Errors
     ///
-    /// The disk does not answer, or refuses; what the file says may be asked for again.
+    /// The disk does not answer, or refuses; the caller may ask again.
     pub(crate) fn try_load<T: DeserializeOwned>(&self, patience: Patience) -> Result<Option<T>> {
         let text = match self.keeper().known(self.name) {
             Some(known) => known,
@@ -259,7 +260,7 @@ impl StoredFile {
         }
     }
 
-    /// Has it say `content`, which must be a struct or a map, as soon as the disk takes it.
+    /// Sets its content, which must be a struct or a map. The disk is written as soon as it takes it.
     pub(crate) fn replace<T: Serialize>(&self, content: &T) {
         let realm = match self.life {
             Life::Boot => self.store.0.realm(),
@@ -273,17 +274,17 @@ impl StoredFile {
         }
     }
 
-    /// Has it removed as soon as the disk takes that.
+    /// Removes it as soon as the disk allows.
     pub(crate) fn remove(&self) {
         self.keeper().submit(self.name, None, self.is_synced());
     }
 
-    /// Waits a moment until what it was told to say is on disk.
+    /// Waits a moment until the newest content is on disk.
     ///
     /// # Errors
     ///
-    /// It is not, and why: only the memory of this process has it. A file that was just written many times in a row is none: its turn
-    /// comes within half a second.
+    /// It is not on disk, and why: only the memory of this process has it. A file that was just written many times in a row is no error:
+    /// its turn comes within half a second.
     pub(crate) fn settle(&self) -> Result<()> {
         let path = self.keeper().path(self.name);
         match self.keeper().settle(self.name, RECORDING) {
@@ -293,7 +294,7 @@ impl StoredFile {
         }
     }
 
-    /// The same where nobody knows whether there is one; tells that. What keeps it from being removed, [`Store::finish`] tells.
+    /// The same where it is unknown whether the file exists; returns whether it did. [`Store::finish`] reports what prevents its removal.
     pub(crate) fn erase(&self) -> bool {
         let there = match self.keeper().known(self.name) {
             Some(known) => known.is_some(),
@@ -312,7 +313,7 @@ impl StoredFile {
         there
     }
 
-    /// Has what it says set aside as damaged, and tells of it: for what only the caller can know.
+    /// Sets it aside as damaged and logs that; for damage that only the caller can notice.
     pub(crate) fn damaged(&self, why: &str) {
         self.set_aside(DAMAGED, &format!("it is damaged ({why})"));
     }
@@ -324,7 +325,7 @@ impl StoredFile {
         }
     }
 
-    /// What is valid in this boot need not survive the loss of power.
+    /// What is valid only in this boot need not survive a loss of power.
     fn is_synced(&self) -> bool {
         self.life == Life::Ever
     }
@@ -335,7 +336,7 @@ impl StoredFile {
         }
     }
 
-    /// The text; outer None: it is damaged, and the log says so.
+    /// The text. The outer `None` means that the file is damaged and the log says so.
     fn read(&self, patience: Patience) -> Result<Option<Option<String>>> {
         match self.ask_twice(&self.reading(), patience.time()) {
             Reply::Content(text) => Ok(Some(Some(text))),
@@ -352,7 +353,7 @@ impl StoredFile {
         }
     }
 
-    /// A refusal may be that of a moment.
+    /// Asks again after a refusal, which may be momentary.
     fn ask_twice(&self, request: &Request, patience: Duration) -> Reply {
         match self.keeper().ask(request.clone(), patience) {
             Reply::Failed(_) | Reply::Damaged(_) => self.keeper().ask(request.clone(), patience),
@@ -364,7 +365,7 @@ impl StoredFile {
         let path = self.keeper().path(self.name);
         let path = path.display();
         if self.keeper().reads_only() {
-            warn!("{path} counts as none: {why}");
+            warn!("{path} counts as missing: {why}");
             return;
         }
         let request = Request::SetAside {
@@ -372,9 +373,11 @@ impl StoredFile {
             word: word.to_owned(),
         };
         match self.keeper().ask(request, READING) {
-            Reply::Done => warn!("{path} counts as none: {why}; it is set aside as {path}.{word}"),
+            Reply::Done => {
+                warn!("{path} counts as missing: {why}; it is set aside as {path}.{word}")
+            }
             Reply::Failed(error) => {
-                warn!("{path} counts as none: {why}; it cannot be set aside: {error}");
+                warn!("{path} counts as missing: {why}; it cannot be set aside: {error}");
             }
             Reply::Absent | Reply::Content(_) | Reply::Damaged(_) => {}
         }

@@ -1,4 +1,4 @@
-//! What the files of a directory should say, what is to be done for that, and when. Does nothing itself.
+//! The wanted content of a directory's files, the work that follows from it, and when to do it. Does no work itself.
 
 use std::{
     collections::BTreeMap,
@@ -13,52 +13,52 @@ use super::{
     disk::{Reply, Request},
 };
 
-/// When a write is tried again that has failed; each time twice as long, up to [`LONGEST_PAUSE`].
+/// When a failed write is tried again; the pause doubles each time, up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// All files of a directory, and what is to be read.
+/// All files of a directory, and the outstanding reads.
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) files: BTreeMap<String, Entry>,
-    /// What is to be read or set aside, oldest first, and its number.
+    /// What is to be read or set aside, oldest first, each with its number.
     pub(super) asked: Vec<(u64, Request)>,
     pub(super) answers: BTreeMap<u64, Reply>,
     pub(super) next: u64,
     pub(super) running: bool,
-    /// What is being done takes long since then.
+    /// Since when the current work has been hanging.
     pub(super) busy: Option<Instant>,
-    /// The agent ends: what waits is tried at once, and once.
+    /// Whether the agent is ending: then what waits is tried at once, and once.
     pub(super) ending: bool,
 }
 
 /// One file.
 #[derive(Debug)]
 pub(super) struct Entry {
-    /// What it should say; None: it should not be.
+    /// The wanted content; `None`: the file must not exist.
     pub(super) content: Option<String>,
     pub(super) synced: bool,
-    /// Counts the contents; which of them is on disk, and which was tried last.
+    /// Counts the contents: the newest, the one on disk, and the one tried last.
     pub(super) newest: u64,
     pub(super) written: u64,
     pub(super) tried: u64,
-    /// Why it was not written the last time.
+    /// Why the last write failed.
     pub(super) failure: Option<String>,
     pause: Duration,
     pub(super) retry: Instant,
     pub(super) budget: Budget,
 }
 
-/// What is being done.
+/// Work in progress.
 pub(super) enum Work {
-    /// What was asked for under this number.
+    /// The request with this number.
     Asked(u64),
-    /// A file's content of this number is written.
+    /// Writing the content with this number.
     Write { name: String, number: u64 },
 }
 
 impl State {
-    /// A file is to say `content`, or not to be there; whether that is anything new.
+    /// Sets the wanted content of a file, or its absence; returns whether that is new.
     pub(super) fn submit(&mut self, name: &str, content: Option<String>, synced: bool) -> bool {
         match self.files.get_mut(name) {
             Some(entry) if entry.content == content => return false,
@@ -75,7 +75,7 @@ impl State {
         true
     }
 
-    /// What is to be done now; `unbounded`: however often.
+    /// The work to do now; if `unbounded`, regardless of the budget.
     pub(super) fn work(&mut self, now: Instant, unbounded: bool) -> Option<(Work, Request)> {
         if !self.asked.is_empty() {
             let (number, request) = self.asked.remove(0);
@@ -104,7 +104,7 @@ impl State {
         Some((Work::Write { name, number }, request))
     }
 
-    /// When there will be something to do.
+    /// When there will be work.
     pub(super) fn due(&mut self, now: Instant) -> Option<Instant> {
         let files = self.files.values_mut();
         files.filter_map(|entry| entry.due(now, false)).min()
@@ -132,7 +132,7 @@ impl State {
             Reply::Failed(why) => {
                 if entry.failure.is_none() && !self.ending {
                     warn!(
-                        "cannot {verb} {path}: {why}: its content is kept in memory, and tried again: \
+                        "cannot {verb} {path}: {why}: its content stays in memory, and the write is tried again: \
                          make room or make it writable, or choose another directory"
                     );
                 }
@@ -144,7 +144,7 @@ impl State {
                 entry.written = number;
                 entry.pause = FIRST_PAUSE;
                 if entry.failure.take().is_some() {
-                    info!("{path} is as it should be again");
+                    info!("{path} is up to date again");
                 }
             }
         }
@@ -152,7 +152,7 @@ impl State {
 }
 
 impl Entry {
-    /// What is on disk.
+    /// A file with content that is on disk.
     pub(super) fn new(content: Option<String>, synced: bool) -> Entry {
         let now = Instant::now();
         Entry {
@@ -172,7 +172,7 @@ impl Entry {
         self.written == self.newest
     }
 
-    /// When it is to be written; None: it is.
+    /// When it is to be written; `None` if it already is.
     fn due(&mut self, now: Instant, at_once: bool) -> Option<Instant> {
         if self.is_written() {
             return None;
@@ -196,7 +196,7 @@ mod tests {
         state.submit("a.json", Some(text.to_owned()), true)
     }
 
-    /// Does what is to be done `now`; what was written.
+    /// Does the work that is due `now`; returns what was written.
     fn done(state: &mut State, now: Instant, reply: &Reply) -> Option<String> {
         let (work, request) = state.work(now, false)?;
         state.done(Path::new("/"), work, reply.clone(), now);

@@ -1,4 +1,4 @@
-//! What there is for each family, in a file: an array, IPv4's first.
+//! How a value for each family is written to a file: as an array, IPv4's first.
 
 use failover_policy::PerFamily;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};

@@ -1,4 +1,4 @@
-//! Whose records these are: a boot of the kernel and a network namespace in it.
+//! The realm of a record: a boot of the kernel and a network namespace in it.
 
 use std::{fs, os::unix::fs::MetadataExt as _};
 
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 /// Changes at every boot, and only then (`random(4)`).
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// That of the calling thread.
+/// The calling thread's network namespace.
 const NAMESPACE: &str = "/proc/thread-self/ns/net";
 
 /// `SO_NETNS_COOKIE` of `socket(7)`, Linux 5.14.
@@ -27,26 +27,26 @@ getsockopt_impl!(
     GetStruct<u64>
 );
 
-/// What a record is valid in. A field that could not be found out is None. A record that lacks one is nobody's.
+/// The realm in which a record is valid. A field is `None` if it could not be found out. A record that lacks a field is valid nowhere.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Realm {
     /// The kernel's boot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) boot_id: Option<String>,
-    /// The network namespace, for as long as the kernel is up.
+    /// The network namespace, unique for as long as the kernel is up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) network_namespace: Option<String>,
 }
 
 impl Realm {
-    /// That of the calling thread.
+    /// The calling thread's realm.
     pub(super) fn here() -> Realm {
         let mut here = Realm::default();
         here.complete();
         here
     }
 
-    /// Finds out what is not known yet: it is refused when descriptors or memory are short.
+    /// Finds out what is still unknown; the kernel refuses when descriptors or memory are short.
     pub(super) fn complete(&mut self) {
         if self.boot_id.is_none() {
             let boot_id = fs::read_to_string(BOOT_ID).ok();
@@ -57,7 +57,7 @@ impl Realm {
         }
     }
 
-    /// Whether a record of `self` counts in `here`.
+    /// Whether a record of the realm `self` is valid in `here`.
     pub(super) fn counts_in(&self, here: &Realm) -> Counts {
         let boot = (
             &self.boot_id,
@@ -82,18 +82,18 @@ impl Realm {
     }
 }
 
-/// Whether a record counts.
+/// Whether a record is valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Counts {
     Yes,
-    /// It does not, and why.
+    /// It is not, and why.
     No(&'static str),
-    /// Nobody can say: this could not be found out.
+    /// Undecided, because this could not be found out.
     Unknown(&'static str),
 }
 
-/// The kernel counts cookies up and never gives one twice. The namespace's inode, which older kernels have to do with, may be
-/// another namespace's as soon as this one is gone.
+/// The kernel counts cookies up and never assigns one twice. Older kernels only have the namespace's inode, which another namespace may get
+/// once this one is gone.
 fn namespace() -> Option<String> {
     let any = socket(
         AddressFamily::Unix,
@@ -107,7 +107,7 @@ fn namespace() -> Option<String> {
             let inode = fs::metadata(NAMESPACE).ok()?.ino();
             Some(format!("inode {inode}"))
         }
-        // The inode would be taken for another namespace.
+        // Falling back to the inode would look like another namespace.
         Err(_) => None,
     }
 }

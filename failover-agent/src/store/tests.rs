@@ -64,7 +64,7 @@ fn what_is_damaged_or_of_another_boot_or_namespace_is_set_aside() {
                 None => drop(record.as_object_mut().unwrap().remove(field)),
             }
             fs::write(&path, record.to_string()).unwrap();
-            // Who only looks changes nothing.
+            // A store that only reads changes nothing.
             let looking = Store::new(dir.path(), dir.path(), Mode::ReadOnly);
             assert_eq!(looking.file("lines.json", Life::Boot).load::<Lines>(), None);
             assert!(path.exists());
@@ -74,7 +74,7 @@ fn what_is_damaged_or_of_another_boot_or_namespace_is_set_aside() {
             assert!(!path.exists());
         }
     }
-    // Where it does not matter, neither is asked for.
+    // For a file that is valid for ever, neither boot nor namespace is compared.
     fs::write(&path, r#"{"lines": ["a"]}"#).unwrap();
     assert_eq!(file(Life::Ever).load(), Some(lines("a")));
 }
@@ -106,7 +106,7 @@ fn what_cannot_be_written_is_known_all_the_same_and_told_at_the_end() {
 
 #[test]
 fn a_store_without_its_process_waits_for_nothing_and_loses_nothing() {
-    // Here, `/proc/self/exe` is a test runner, which answers nothing: as good as a disk that fails.
+    // Here, `/proc/self/exe` is a test runner, which does not answer: as good as a disk that fails.
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&dirs(dir.path()));
     let file = store.file("lines.json", Life::Boot);
@@ -122,7 +122,7 @@ fn a_store_without_its_process_waits_for_nothing_and_loses_nothing() {
     assert_eq!(file.load(), Some(lines("999")));
     file.settle().unwrap_err();
     assert_eq!(store.finish().len(), 1);
-    // What memory has is handed over.
+    // The content in memory is handed over.
     let newest = store.0.run.newest();
     assert_eq!(newest.len(), 1);
     assert!(!newest[0].written);

@@ -1,4 +1,4 @@
-//! `reset`: removes what a killed agent has left.
+//! `reset`: removes what a killed agent left behind.
 
 use anyhow::Result;
 
@@ -13,8 +13,8 @@ use crate::{
     store::Store,
 };
 
-/// Removes everything in the order of a stop: gates open, routes as they were, no programs. Each step is tried, whatever becomes of the others,
-/// and nothing is printed before all of them: whoever reads may hang up.
+/// Removes everything in the order of a stop: gates open, routes as they were, no programs. Every step is tried, even if others fail, and
+/// nothing is printed before the last one: the reader may close the pipe.
 pub(super) fn reset(args: &ResetArgs, flags: &DirFlags) -> Result<()> {
     let config = args.config.as_deref().map(Config::from_file).transpose()?;
     let (route, dirs) = match config {
@@ -53,8 +53,8 @@ pub(super) fn reset(args: &ResetArgs, flags: &DirFlags) -> Result<()> {
         }),
     );
     let remembered = [
-        ("the drill that was going on", agent::remove_drill(&store)),
-        ("what was known of health", agent::forget(&store)),
+        ("the drill", agent::remove_drill(&store)),
+        ("the health record", agent::forget(&store)),
     ];
     let removed = remembered.iter().filter(|(_, there)| *there);
     done.changes
@@ -78,7 +78,7 @@ pub(super) fn reset(args: &ResetArgs, flags: &DirFlags) -> Result<()> {
     Ok(())
 }
 
-/// What was done and what was not.
+/// What was done, and what failed.
 #[derive(Default)]
 struct Done {
     changes: Vec<String>,

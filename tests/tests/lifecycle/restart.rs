@@ -170,7 +170,7 @@ fn a_dead_agents_gate_opens_when_its_lease_is_past() -> Scenario {
 
 #[test]
 #[ignore = "needs root"]
-fn the_program_is_started_anew_in_place() -> Scenario {
+fn the_program_is_restarted_in_place() -> Scenario {
     let lab = Lab::builder().build()?;
     let agent = start_with(&lab, &lab.agent_config().quick().lease(LONG_LEASE))?;
     let _fault = lab.uplink("cable").blackhole()?;
@@ -186,7 +186,7 @@ fn the_program_is_started_anew_in_place() -> Scenario {
     let said = agent.verb(&["restart"])?;
     let version = env!("CARGO_PKG_VERSION");
     let expected = format!(
-        "starting anew\nit runs: version {version}, process {}\n",
+        "restarting\nrestarted: version {version}, process {}\n",
         agent.pid()
     );
     assert_eq!(said, expected);

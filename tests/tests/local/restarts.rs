@@ -88,8 +88,8 @@ fn a_stop_in_the_middle_of_it_is_obeyed() -> Scenario {
             .stderr(Stdio::null())
             .spawn();
         let mut restart = restart?;
-        let ordered = agent.wait_for_line("that it starts anew", SOON, |line| {
-            text(line, "message").starts_with("starting anew")
+        let ordered = agent.wait_for_line("that it restarts", SOON, |line| {
+            text(line, "message").starts_with("restarting")
         })?;
         // It gives up its work a tenth of a second after the order.
         let at = ordered.at + Duration::from_millis(97 + 3 * delay);

@@ -1,4 +1,4 @@
-//! What people read.
+//! The status as text.
 
 use std::net::IpAddr;
 

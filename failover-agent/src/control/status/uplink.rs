@@ -36,7 +36,7 @@ pub struct Uplink {
     pub gate: Gate,
     /// Whether traffic on it costs money.
     pub metered: bool,
-    /// Seconds until the end of the drill in which it counts as Down; null if it is in none.
+    /// Seconds until the end of the drill in which it counts as Down; null if there is none.
     pub drill_s: Option<f64>,
     /// The programs on its interface, as the kernel has them.
     pub programs: Programs,
@@ -49,13 +49,13 @@ pub struct Uplink {
 /// The programs on an uplink's interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Programs {
-    /// `tcx` or `clsact`; null: they are not attached, so that the gates are open and nothing is cut.
+    /// `tcx` or `clsact`; null if the programs are not attached: then the gates are open and nothing is cut.
     pub hook: Option<Hook>,
-    /// Why they are not attached; null if they are, or the interface is not there.
+    /// Why the programs are not attached; null if they are, or if the interface does not exist.
     pub reason: Option<String>,
 }
 
-/// How programs are attached.
+/// How the programs are attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Hook {
@@ -65,7 +65,7 @@ pub enum Hook {
     Clsact,
 }
 
-/// Both families of an uplink; null where it is not in use, having no address or no egress path.
+/// Both families of an uplink; null where the uplink is not in use for lack of an address or egress path.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Families {
     /// IPv4.
@@ -75,7 +75,7 @@ pub struct Families {
 }
 
 impl Families {
-    /// One of them.
+    /// The given family.
     pub fn get(&self, family: Family) -> Option<&FamilyState> {
         match family {
             Family::V4 => self.ipv4.as_ref(),
@@ -89,12 +89,12 @@ impl Families {
 pub struct FamilyState {
     /// Its gateway; null on a point-to-point link, or if none is known.
     pub gateway: Option<IpAddr>,
-    /// The address from which it is probed; null if it has none.
+    /// The source address of its probes; null if it has none.
     pub source: Option<IpAddr>,
     /// `Unknown`, `Up`, `Down` or `Blind`.
     #[serde(with = "HealthWord")]
     pub health: Health,
-    /// Why it is `Blind`, and the cure; null if it is not, or nobody knows.
+    /// Why it is `Blind`, and the cure; null if it is not Blind, or the reason is unknown.
     pub reason: Option<String>,
     /// Since when it has had this health.
     #[serde(with = "rfc3339")]
@@ -110,11 +110,11 @@ pub struct FamilyState {
     pub active: bool,
     /// Whether a manual override keeps it active.
     pub manual_override: bool,
-    /// Seconds for which old connections may still finish on it before it is cut; null if they need not, or may no longer.
+    /// Seconds for which old connections may still use it before it is cut; null if it is not draining.
     pub draining_s: Option<f64>,
 }
 
-/// What the programs have counted on one interface since they were attached first.
+/// What the programs have counted on one interface since they were first attached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     /// Packets sent, cut ones included.
@@ -131,11 +131,11 @@ pub struct Counters {
     pub cut_bytes: u64,
     /// Probes of the agent that passed, whatever the gate.
     pub probes_passed: u64,
-    /// Probes of the agent that a closed gate cut, because it could not know them.
+    /// Probes of the agent that a closed gate cut, because it could not identify them.
     pub probes_cut: u64,
-    /// Cut packets that were answered by a TCP RST.
+    /// Cut packets that were answered with a TCP RST.
     pub resets_sent: u64,
-    /// Cut packets that were answered by ICMP or ICMPv6.
+    /// Cut packets that were answered with ICMP or ICMPv6.
     pub icmp_sent: u64,
     /// Cut packets that were not answered.
     pub dropped: u64,
@@ -146,7 +146,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// From the map's totals, at `now_ns` of `CLOCK_MONOTONIC`.
+    /// From the map's totals, at `now_ns` nanoseconds of `CLOCK_MONOTONIC`.
     pub fn new(totals: &failover_ebpf::Counters, now_ns: u64) -> Self {
         Counters {
             tx_packets: totals.tx_packets,
@@ -167,7 +167,7 @@ impl Counters {
     }
 }
 
-/// The parts of an [`Uplink`] that are not repeated.
+/// The parts of an [`Uplink`] that are not repeated from its primary family.
 #[derive(Clone, Debug)]
 pub struct UplinkParts {
     /// Its name.
@@ -178,7 +178,7 @@ pub struct UplinkParts {
     pub rank: u32,
     /// Whether traffic on it costs money.
     pub metered: bool,
-    /// Seconds until the end of its drill.
+    /// Seconds until the end of its drill; null if it is in none.
     pub drill_s: Option<f64>,
     /// The programs on its interface.
     pub programs: Programs,
@@ -189,8 +189,8 @@ pub struct UplinkParts {
 }
 
 impl Uplink {
-    /// Completes an uplink by repeating what its `primary` family says. If it is not in use in that family: no gateway,
-    /// health Unknown since `started`, gate open.
+    /// Completes an uplink by repeating its state in the `primary` family. If it is not in use in that family: no gateway, health Unknown
+    /// since `started`, gate open.
     pub fn new(parts: UplinkParts, primary: Family, started: SystemTime) -> Self {
         let state = parts.families.get(primary);
         Uplink {
