@@ -173,7 +173,7 @@ fn unexpected(response: Response) -> anyhow::Error {
 
 fn events(dirs: &DirFlags, args: EventsArgs) -> Result<()> {
     let dirs = Dirs::default().overridden(dirs)?;
-    let tell = |response: Response| {
+    let report = |response: Response| {
         let line = match response {
             response if args.json => serde_json::to_string(&response)?,
             Response::Event(event) => event.to_string(),
@@ -182,7 +182,7 @@ fn events(dirs: &DirFlags, args: EventsArgs) -> Result<()> {
         };
         output::print_line(line).map(|()| true)
     };
-    runtime()?.block_on(control::events(&dirs.run, args.follow, tell))
+    runtime()?.block_on(control::events(&dirs.run, args.follow, report))
 }
 
 fn doctor(args: &DoctorArgs, flags: &DirFlags) -> Result<()> {

@@ -1,8 +1,8 @@
-//! Turning a cut packet into an answer to its sender, as if that came from beyond the link.
+//! Turning a cut packet into an answer to its sender, as if it came from beyond the link.
 //!
-//! The packet itself becomes the answer: headers of our own, its addresses swapped, on its way to the ingress of the
-//! interface that it was leaving by. There it passes checksum verification, conntrack (which translates it for a
-//! client behind NAT) and the reverse path filter like anything that comes from the wire.
+//! The packet itself becomes the answer: new headers, its addresses swapped, redirected to the ingress of the interface that it was leaving
+//! by. There it passes checksum verification, conntrack (which translates it for a client behind NAT) and the reverse path filter like any
+//! packet from the wire.
 
 #![expect(
     clippy::cast_possible_truncation,
@@ -25,13 +25,13 @@ use crate::{
     prohibit, reset,
 };
 
-/// TTL and hop limit of answers: they come from here, so any would do; this is the one of Linux.
+/// TTL and hop limit of answers: they come from this host, so any value would do; this is Linux's default.
 pub(crate) const TTL: u32 = 64;
 
 /// No packet has its upper-layer header further in and deserves an answer.
 const MAX_HEADERS: usize = 1024;
 
-/// Makes an answer of the packet if it may have one.
+/// Turns the packet into an answer, if it may have one.
 #[inline(always)]
 pub(crate) fn make(ctx: &TcContext, ifindex: u32, uplink: &Uplink, packet: &Packet) -> Answer {
     let Some(upper) = packet.upper else {
@@ -71,7 +71,7 @@ pub(crate) fn make(ctx: &TcContext, ifindex: u32, uplink: &Uplink, packet: &Pack
     answer
 }
 
-/// Whether a packet that arrives is an answer that was made here.
+/// Whether an arriving packet is an answer that was made here.
 #[inline(always)]
 pub(crate) fn is_ours(ctx: &TcContext) -> bool {
     // SAFETY: the kernel hands every program a valid context.
@@ -84,7 +84,7 @@ fn is_answerable(ctx: &TcContext, link_layer: LinkLayer, packet: &Packet) -> boo
     /// The bit of group addresses, IEEE 802.
     const GROUP: u8 = 0x01;
     let single = match packet.family {
-        // Multicast, reserved and broadcast addresses begin at 224; "this host" and loopback are nobody's elsewhere.
+        // Multicast, reserved and broadcast addresses begin at 224; "this host" and loopback addresses belong to no other host.
         Family::V4 => packet.destination[12] < 224 && !matches!(packet.source[12], 0 | 127 | 224..),
         Family::V6 => {
             packet.destination[0] != 0xff
@@ -97,16 +97,16 @@ fn is_answerable(ctx: &TcContext, link_layer: LinkLayer, packet: &Packet) -> boo
             || ctx.load::<u8>(0).is_ok_and(|first| first & GROUP == 0))
 }
 
-/// An answer that is being made.
+/// An answer under construction.
 pub(crate) struct Draft {
-    /// Where its network header belongs.
+    /// The offset of its network header.
     pub(crate) at: usize,
     tag: Option<[u16; 2]>,
 }
 
 impl Draft {
-    /// Makes room for an answer of `length` bytes from the network header on, and turns the link-layer header round.
-    /// All that the answer wants of the packet must have been read before.
+    /// Makes room for an answer of `length` bytes from the network header on, and swaps the addresses of the link-layer header. Everything
+    /// that the answer needs from the packet must have been read before.
     #[inline(always)]
     pub(crate) fn begin(
         ctx: &TcContext,
@@ -123,11 +123,11 @@ impl Draft {
             Some(header) => pop_tags(skb, &header)?,
             None => None,
         };
-        // Bytes that the next but one step removes again: they reach beyond the place where the hardware (or the stack,
-        // when the packet is forwarded once more) was to fill in a checksum. Only so the kernel forgets about that
-        // (CHECKSUM_PARTIAL; include/linux/skbuff.h, __skb_postpull_rcsum). A multiple of 4 keeps the alignment.
+        // Bytes that the step after next removes again. They reach beyond the place where the hardware (or the stack, when the packet is
+        // forwarded once more) was to fill in a checksum. Only this makes the kernel drop that request (CHECKSUM_PARTIAL;
+        // include/linux/skbuff.h, __skb_postpull_rcsum). A multiple of 4 keeps the alignment.
         let excess = (upper | 3) + 1;
-        // Makes one linear, writable buffer of it, and one segment of a GSO packet.
+        // Makes the packet one linear, writable buffer, and a GSO packet one segment.
         // SAFETY: a valid context, and plain numbers.
         if unsafe { bpf_skb_change_tail(skb, (at + length + excess) as u32, 0) } != 0 {
             return None;
@@ -142,7 +142,7 @@ impl Draft {
         Some(Draft { at, tag })
     }
 
-    /// Puts back the tags.
+    /// Adds the VLAN tags again.
     #[inline(always)]
     pub(crate) fn finish(self, ctx: &TcContext) -> Option<()> {
         let Some([kind, tci]) = self.tag else {
@@ -156,8 +156,8 @@ impl Draft {
 /// include/uapi/linux/bpf.h, `enum bpf_adj_room_mode`.
 const BPF_ADJ_ROOM_MAC: u32 = 1;
 
-/// Takes tags out of the data, because bpf_skb_adjust_room knows none there; the outermost is returned, to be pushed in
-/// the end. The kernel moves one below it to where the hardware would leave it. More than two end in no answer.
+/// Removes VLAN tags from the data, because bpf_skb_adjust_room does not know them there. Returns the outermost, to be pushed in the end;
+/// the kernel moves one below it to where the hardware would leave it. A packet with more than two gets no answer.
 #[inline(always)]
 fn pop_tags(skb: *mut __sk_buff, header: &[u8; 16]) -> Option<Option<[u16; 2]>> {
     if !is_vlan(u16::from_be_bytes([header[12], header[13]])) {
@@ -224,7 +224,7 @@ pub(crate) fn sum(words: &[u32]) -> u64 {
     words.iter().map(|&word| u64::from(word)).sum()
 }
 
-/// The four words of an IPv6 address, in the order of the host.
+/// The four words of an IPv6 address, in host byte order.
 #[inline(always)]
 pub(crate) fn words(address: &[u8; 16]) -> [u32; 4] {
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *address;
@@ -236,7 +236,7 @@ pub(crate) fn words(address: &[u8; 16]) -> [u32; 4] {
     ]
 }
 
-/// An IPv4 header (RFC 791) back to the sender of `packet`, in the order of the host.
+/// An IPv4 header (RFC 791) back to the sender of `packet`, in host byte order.
 #[inline(always)]
 pub(crate) fn ipv4_header(packet: &Packet, protocol: u8, tos: u8, length: usize) -> [u32; 5] {
     const DO_NOT_FRAGMENT: u32 = 0x4000;
@@ -253,7 +253,7 @@ pub(crate) fn ipv4_header(packet: &Packet, protocol: u8, tos: u8, length: usize)
     header
 }
 
-/// An IPv6 header (RFC 8200) back to the sender of `packet`, in the order of the host.
+/// An IPv6 header (RFC 8200) back to the sender of `packet`, in host byte order.
 #[inline(always)]
 pub(crate) fn ipv6_header(packet: &Packet, next: u8, payload: usize) -> [u32; 10] {
     let [a, b, c, d] = words(&packet.destination);

@@ -8,7 +8,7 @@ use crate::{
     packet::{self, Family, Packet},
 };
 
-/// What one buffer of the kernel is on the wire.
+/// The size on the wire of one socket buffer.
 #[derive(Clone, Copy)]
 pub(crate) struct Size {
     pub(crate) packets: u64,
@@ -45,7 +45,7 @@ pub(crate) fn cut(counters: &mut Counters, size: Size, reason: Reason, answer: A
 pub(crate) fn ingress(ctx: &TcContext, ifindex: u32, uplink: &Uplink, counters: &mut Counters) {
     counters.rx_packets += segments(ctx);
     counters.rx_bytes += u64::from(ctx.len());
-    // Once a tick is enough: the sender is looked up only when the answer could move the clock.
+    // Once per tick is enough: the sender is looked up only when the result could change the time.
     let now = now_ns();
     let keep = uplink.inbound == Inbound::Keep;
     if now == counters.last_rx_ns && !keep {
@@ -68,7 +68,7 @@ pub(crate) fn ingress(ctx: &TcContext, ifindex: u32, uplink: &Uplink, counters: 
     }
 }
 
-/// Whether the sender lies beyond the uplink's own network: only such packets prove that the egress path works.
+/// Whether the sender is beyond the uplink's own network: only such packets prove that the egress path works.
 #[inline(always)]
 fn is_from_beyond(ifindex: u32, packet: &Packet) -> bool {
     !gate::is_link_scoped(packet.family, &packet.source) && !is_exempt(ifindex, packet.source)

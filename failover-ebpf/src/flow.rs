@@ -1,4 +1,4 @@
-//! Flows: which side began them, and that they have ended.
+//! Flows: which side opened them, and events about those that have ended.
 
 use aya_ebpf::{bindings::BPF_NOEXIST, programs::TcContext};
 use failover_ebpf::{Answer, Event, Flow, Inbound, Origin, Reason, Uplink};
@@ -25,15 +25,15 @@ pub(crate) fn leaving(ctx: &TcContext, ifindex: u32, packet: &Packet) -> Flow {
     }
 }
 
-/// Remembers who began a flow of which a packet arrives. TCP tells by its SYN. UDP does not: what arrives while the gate is
-/// `open` may answer what has left, which is not watched, so that it costs nothing; what arrives first while it is closed
-/// has come in, as nothing can have left.
+/// Remembers which side opened a flow of which a packet arrives. A TCP connection shows that by its SYN. A UDP flow does not: a packet that
+/// arrives while the gate is `open` may answer one that has left, since outgoing packets are not tracked then, so that they cost nothing; a
+/// flow whose first packet arrives while the gate is closed has come in, because no packet can have left.
 #[inline(never)]
 pub(crate) fn note_arrival(ctx: &TcContext, ifindex: u32, packet: &Packet, open: bool) {
     let Some(upper) = packet.upper else {
         return;
     };
-    // A SYN begins a new connection, whatever was known; of UDP the first packet counts.
+    // A SYN opens a new connection, whatever was known; of UDP the first packet counts.
     let (origin, flags) = match packet.protocol {
         protocol::TCP if packet::tcp_flags(ctx, upper) & SYN_ACK == SYN => (Origin::Remote, 0),
         protocol::UDP if open => (Origin::Local, u64::from(BPF_NOEXIST)),
@@ -55,7 +55,7 @@ pub(crate) fn note_arrival(ctx: &TcContext, ifindex: u32, packet: &Packet, open:
 const SYN: u8 = 0x02;
 const SYN_ACK: u8 = 0x12;
 
-/// Remembers that this side began a UDP flow, whose packet a closed gate cuts: a late answer must not look as if it had begun it.
+/// Remembers that this side opened a UDP flow whose packet a closed gate cuts: a late answer must not look as if the far end had opened it.
 #[inline(never)]
 pub(crate) fn note_departure(uplink: &Uplink, flow: Flow) {
     if uplink.inbound == Inbound::Keep {
@@ -65,13 +65,13 @@ pub(crate) fn note_departure(uplink: &Uplink, flow: Flow) {
 
 #[inline(always)]
 fn remember(flow: Flow, origin: Origin, flags: u64) {
-    // Looking first is cheaper than trying to insert, and tells the LRU that the flow is alive.
+    // A look-up first is cheaper than an attempt to insert, and marks the flow as recently used for the LRU.
     // SAFETY: the value is only compared.
     let known = unsafe { FLOWS.get(flow) };
     if known.is_some_and(|&known| known == origin || flags != 0) {
         return;
     }
-    // Fails only if another CPU was faster, or the map has no room at this moment: then the flow is not kept.
+    // Fails only if another CPU was faster, or if the map has no room at this moment: then the flow is not kept.
     FLOWS.insert(flow, origin, flags).ok();
 }
 
@@ -85,17 +85,17 @@ pub(crate) fn is_kept(uplink: &Uplink, flow: &Flow) -> bool {
     unsafe { FLOWS.get(flow) }.is_some_and(|&origin| origin == Origin::Remote)
 }
 
-/// Tells the agent that a flow has ended, once.
+/// Sends the agent an event that a flow has ended, once.
 #[inline(never)]
-pub(crate) fn tell(flow: Flow, reason: Reason, answer: Answer) {
+pub(crate) fn report(flow: Flow, reason: Reason, answer: Answer) {
     let now = now_ns();
     // SAFETY: the value is only read.
-    if let Some(&told) = unsafe { ENDED.get(flow) }
-        && now.saturating_sub(told) < PAUSE
+    if let Some(&reported) = unsafe { ENDED.get(flow) }
+        && now.saturating_sub(reported) < PAUSE
     {
         return;
     }
-    // Without a place to remember it, or a token, or room in the ring there is no event: they are a sample.
+    // If there is no room to remember the flow, no token or no room in the ring, there is no event: events are a sample.
     let ifindex = flow.ifindex;
     if ENDED.insert(flow, now, 0).is_ok() && limit::may_tell(ifindex) {
         let event = Event {

@@ -13,16 +13,16 @@ use crate::{
     probe,
 };
 
-/// What becomes of a packet.
+/// The decision about a packet.
 pub(crate) enum Verdict {
     Pass,
-    /// One of the agent's own probes: passes whatever the gate.
+    /// One of the agent's own probes: passes every gate.
     Probe,
-    /// The packet is None if it is IP, but too short or too malformed to tell more.
+    /// The packet is None if it is IP, but too short or too malformed to read more of it.
     Cut(Reason, Option<&'static Packet>),
 }
 
-/// Decides about one packet. While the gates are open this looks at its mark and its source, and at nothing else.
+/// Decides about one packet. While the gates are open, only its mark and its source are read.
 #[inline(always)]
 pub(crate) fn decide(ctx: &TcContext, ifindex: u32, uplink: &Uplink) -> Verdict {
     // SAFETY: the kernel hands every program a valid context.
@@ -30,11 +30,11 @@ pub(crate) fn decide(ctx: &TcContext, ifindex: u32, uplink: &Uplink) -> Verdict 
     let Some(settings) = SETTINGS.get(0) else {
         return Verdict::Pass;
     };
-    // The mark only tells whose socket is worth a look while the gate is open.
+    // While the gate is open, the mark only selects the packets whose socket is looked up.
     if mark != 0 && mark == settings.probe_mark && probe::is_known(ctx) {
         return Verdict::Probe;
     }
-    // Gates are per IP family: ARP, EAPOL, LLDP and the like have none.
+    // Gates exist per IP family: ARP, EAPOL, LLDP and the like have none.
     let Some((family, at)) = packet::network_header(ctx, uplink.link_layer) else {
         return Verdict::Pass;
     };
@@ -49,7 +49,7 @@ pub(crate) fn decide(ctx: &TcContext, ifindex: u32, uplink: &Uplink) -> Verdict 
     if now_ns() >= settings.lease_until_ns {
         return Verdict::Pass;
     }
-    // With whatever mark.
+    // Whatever the mark.
     if probe::is_known(ctx) {
         return Verdict::Probe;
     }
@@ -74,7 +74,7 @@ pub(crate) fn decide(ctx: &TcContext, ifindex: u32, uplink: &Uplink) -> Verdict 
     }
 }
 
-/// Whether a packet's source is another uplink's address. Looks that up only if it is not the uplink's own one.
+/// Whether a packet's source is another uplink's address. Looked up only if it is not the uplink's own address.
 #[inline(always)]
 fn is_foreign(ctx: &TcContext, ifindex: u32, uplink: &Uplink, family: Family, at: usize) -> bool {
     let source = match family {
@@ -91,8 +91,7 @@ fn belongs_to_another(ifindex: u32, address: [u8; 16]) -> bool {
     let Some(owner) = ADDRESSES.get_ptr_mut(address) else {
         return false;
     };
-    // SAFETY: user space replaces whole values, and programs on all CPUs write the same time: the worst that a reader
-    // can meet is the value of a moment ago.
+    // SAFETY: user space replaces whole values, and programs on all CPUs write the same time: at worst a reader gets the previous value.
     unsafe {
         if (*owner).ifindex == LOST {
             (*owner).last_used_s = now_s();
@@ -101,7 +100,7 @@ fn belongs_to_another(ifindex: u32, address: [u8; 16]) -> bool {
     }
 }
 
-/// Whether a packet belongs to what came in by this uplink, if such things are to be answered by it.
+/// Whether a packet belongs to a flow that came in by this uplink, if the uplink is to answer such flows.
 #[inline(always)]
 fn is_answer_from_here(ctx: &TcContext, ifindex: u32, uplink: &Uplink, packet: &Packet) -> bool {
     match (packet.protocol, packet.upper) {
@@ -114,7 +113,7 @@ fn is_answer_from_here(ctx: &TcContext, ifindex: u32, uplink: &Uplink, packet: &
             kept
         }
         (protocol::ICMP | protocol::ICMPV6, Some(icmp)) => {
-            // Echo replies: nothing else is sent by a host only because it was asked.
+            // Echo replies: a host sends them only because it was asked.
             let reply = match packet.family {
                 Family::V4 => 0,
                 Family::V6 => 129,
@@ -127,11 +126,10 @@ fn is_answer_from_here(ctx: &TcContext, ifindex: u32, uplink: &Uplink, packet: &
 
 /// Drops a packet so that its sender sees success.
 ///
-/// TC_ACT_SHOT makes the sender see NET_XMIT_DROP, which local TCP takes for congestion of its own queue: keepalive
-/// and user timeouts then never fire, because such a probe does not count as sent. TCX has no TC_ACT_STOLEN. But for
-/// TC_ACT_REDIRECT the egress hook tells the sender success whatever becomes of the redirect (net/core/dev.c,
-/// sch_handle_egress), and a redirect to an interface that does not exist frees the packet (net/core/filter.c,
-/// skb_do_redirect). Interface indexes begin at 1.
+/// TC_ACT_SHOT makes the sender see NET_XMIT_DROP, which local TCP takes for congestion of its own queue: keepalive and user timeouts then
+/// never fire, because such a probe does not count as sent. TCX has no TC_ACT_STOLEN. With TC_ACT_REDIRECT, the egress hook reports success
+/// to the sender, whatever becomes of the redirect (net/core/dev.c, sch_handle_egress), and a redirect to an interface that does not exist
+/// frees the packet (net/core/filter.c, skb_do_redirect). Interface indexes begin at 1.
 #[inline(always)]
 pub(crate) fn drop_silently() -> i32 {
     const NO_INTERFACE: u32 = 0;
@@ -194,7 +192,7 @@ pub(crate) fn is_reset(ctx: &TcContext, packet: &Packet) -> bool {
             .is_some_and(|tcp| packet::tcp_flags(ctx, tcp) & RST != 0)
 }
 
-/// Known by the destination port: RFC 2131 (4.1) and RFC 8415 (7.2) leave the source port of some messages open.
+/// Recognized by the destination port: RFC 2131 (4.1) and RFC 8415 (7.2) leave the source port of some messages open.
 #[inline(always)]
 fn is_dhcp(ctx: &TcContext, family: Family, udp: usize) -> bool {
     const DESTINATION_PORT_AT: usize = 2;

@@ -1,4 +1,4 @@
-//! The map ABI: every type and name that user space and the kernel's side share.
+//! The map ABI: every type and name that user space and the eBPF programs share.
 //!
 //! Builds for the host (feature `user`, for aya's `Pod`) and for bpf. Values are plain `repr(C)`
 //! without padding, so that `bpftool map dump` prints exactly what is here: field names and enum
@@ -17,10 +17,10 @@ pub const MAX_PREFIXES: usize = 1024;
 /// Greatest number of addresses of all uplinks together.
 pub const MAX_ADDRESSES: usize = 1024;
 
-/// Greatest number of sockets that probe at a time.
+/// Greatest number of probe sockets at a time.
 pub const MAX_PROBES: usize = 1024;
 
-/// Owner of an address that several uplinks have, as two modems of a kind give out: it is stale on none.
+/// Owner of an address that several uplinks have (two identical modems assign the same one): it is stale on none.
 pub const SEVERAL: u32 = 0;
 
 /// Owner of an address that an uplink has lost, by itself or with its interface: it is stale on all. No interface has
@@ -36,9 +36,9 @@ pub const MAX_MARKS: usize = 8;
 /// Size of the ring buffer of events, in bytes: a multiple of every page size.
 pub const EVENTS_BYTES: usize = 1 << 18;
 
-/// Marks a packet that the egress program has made an answer of, for the ingress program: the first two words of its
-/// control buffer, which outlives the redirect (its mark would too, but routing rules and filters see marks). What
-/// other parts of the kernel leave there is small numbers and pointers.
+/// Marks a packet that the egress program has turned into an answer, for the ingress program. It is the first two words of the packet's
+/// control buffer, which survives the redirect (its mark would too, but routing rules and filters read marks). Other parts of the kernel
+/// store small numbers and pointers there.
 pub const ANSWER_TOKEN: [u32; 2] = [0xfa11_04e7, 0xa45e_c0de];
 
 /// Names of the programs in the object file.
@@ -67,7 +67,7 @@ pub mod maps {
     pub const LIMITS: &str = "LIMITS";
     /// Ring buffer of [`Event`](crate::Event).
     pub const EVENTS: &str = "EVENTS";
-    /// Hash: cookie (`u64`, `SO_COOKIE`) of a socket that the agent probes by to the index of its interface (`u32`).
+    /// Hash: cookie (`u64`, `SO_COOKIE`) of one of the agent's probe sockets to the index of its interface (`u32`).
     pub const PROBES: &str = "PROBES";
     /// Hash: [`Echo`](crate::Echo) to `u32` (always 1).
     pub const ECHOES: &str = "ECHOES";
@@ -83,7 +83,7 @@ pub enum Gate {
     Closed = 1,
 }
 
-/// What precedes the network header on an interface.
+/// The link-layer header of an interface.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkLayer {
@@ -93,13 +93,13 @@ pub enum LinkLayer {
     None = 1,
 }
 
-/// What becomes of a packet that must not leave.
+/// How a packet that must not leave is cut.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CutMode {
     /// It is dropped, and its sender sees success.
     Drop = 0,
-    /// It is answered: TCP by a RST, the rest by ICMP "administratively prohibited".
+    /// It is answered: TCP with a RST, the rest with ICMP "administratively prohibited".
     Reset = 1,
 }
 
@@ -107,7 +107,7 @@ pub enum CutMode {
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inbound {
-    /// They end like all others.
+    /// They are cut like all others.
     Cut = 0,
     /// They are answered by the uplink that they came in by.
     Keep = 1,
@@ -125,7 +125,7 @@ pub enum Hook {
     ClsactOwned = 2,
 }
 
-/// What the agent tells the programs about one uplink.
+/// The agent's settings for one uplink.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Uplink {
@@ -137,20 +137,20 @@ pub struct Uplink {
     pub link_layer: LinkLayer,
     /// How the programs are attached.
     pub hook: Hook,
-    /// What becomes of IPv4 packets that must not leave.
+    /// How IPv4 packets that must not leave are cut.
     pub cut_mode_ipv4: CutMode,
     /// The same for IPv6.
     pub cut_mode_ipv6: CutMode,
-    /// What becomes of connections that came in by it.
+    /// Whether connections that came in by it are spared.
     pub inbound: Inbound,
-    /// An IPv4 address of the uplink itself, or zeros. Nearly every packet has it as source; only others are looked up in
+    /// An IPv4 address of the uplink itself, or zeros. Nearly every packet has it as source; only other sources are looked up in
     /// [`maps::ADDRESSES`].
     pub source_ipv4: [u8; 4],
     /// The same for IPv6.
     pub source_ipv6: [u8; 16],
 }
 
-/// What the programs have seen on one uplink. Per CPU; the totals are the sums.
+/// What the programs have counted on one uplink. Per CPU; the totals are the sums.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -168,17 +168,17 @@ pub struct Counters {
     pub cut_bytes: u64,
     /// Probes of the agent that passed, whatever the gate.
     pub probes_passed: u64,
-    /// Echo requests of the agent that a closed gate cut, because the kernel did not tell their socket.
+    /// Echo requests of the agent that a closed gate cut, because the kernel did not report their socket.
     pub probes_cut: u64,
-    /// When the last packet from beyond the on-link prefixes arrived: `CLOCK_MONOTONIC`, nanoseconds
-    /// (a kernel tick coarse); 0: never. The latest CPU's value counts.
+    /// When the last packet from beyond the on-link prefixes arrived: `CLOCK_MONOTONIC` in nanoseconds, with the resolution of a kernel
+    /// tick; 0: never. The latest CPU's value counts.
     pub last_rx_ns: u64,
     /// When this CPU last wrote a cut packet to the log, which it does at most once a second; same clock.
     pub cut_logged_ns: u64,
-    /// Cut packets that were answered by a RST. With `icmp_sent` and `dropped` it counts answers and buffers of the
-    /// kernel, not segments: a GSO packet is one.
+    /// Cut packets that were answered with a RST. Like `icmp_sent` and `dropped`, it counts answers and socket buffers, not segments: a GSO
+    /// packet counts once.
     pub resets_sent: u64,
-    /// Cut packets that were answered by an ICMP error.
+    /// Cut packets that were answered with an ICMP error.
     pub icmp_sent: u64,
     /// Cut packets that got no answer.
     pub dropped: u64,
@@ -186,7 +186,7 @@ pub struct Counters {
     pub stale_cut: u64,
 }
 
-/// What the agent tells the programs about all uplinks.
+/// The agent's settings for all uplinks.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -194,23 +194,23 @@ pub struct Settings {
     pub lease_until_ns: u64,
     /// `SO_MARK` of the agent's own probes.
     pub probe_mark: u32,
-    /// [`ABI_VERSION`] of the agent that made the maps.
+    /// [`ABI_VERSION`] of the agent that created the maps.
     pub abi_version: u32,
     /// Packets with one of these marks pass closed gates; 0: none.
     pub allow_marks: [u32; MAX_MARKS],
 }
 
-/// Whose an address is.
+/// The owner of an address.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owner {
     /// Interface index of the uplink that has it, [`SEVERAL`] or [`LOST`].
     pub ifindex: u32,
-    /// When a packet last left with it after it was [`LOST`], or when it was: whole seconds of `CLOCK_MONOTONIC`.
+    /// When the last packet left with it after it was [`LOST`], or when it was lost: whole seconds of `CLOCK_MONOTONIC`.
     pub last_used_s: u32,
 }
 
-/// What tells the agent's echo requests from others'. It opens nothing; it tells that a closed gate has cut a probe.
+/// Identifies the agent's echo requests. An entry opens no gate; it shows that a closed gate has cut a probe.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Echo {
@@ -220,7 +220,7 @@ pub struct Echo {
     pub identifier: u32,
 }
 
-/// One direction-less connection of an uplink.
+/// A connection of an uplink, without direction.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flow {
@@ -262,7 +262,7 @@ pub struct Limits {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bucket {
-    /// What may still be sent at once.
+    /// Tokens left: how much may still be sent at once.
     pub tokens: u64,
     /// When tokens were last added: `CLOCK_MONOTONIC`, nanoseconds.
     pub filled_ns: u64,
@@ -278,15 +278,15 @@ pub enum Reason {
     Stale = 1,
 }
 
-/// What the sender of a cut packet is told.
+/// How a cut packet is answered.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Nothing.
+    /// Not at all.
     Dropped = 0,
-    /// TCP RST.
+    /// With a TCP RST.
     Reset = 1,
-    /// ICMP or ICMPv6 "administratively prohibited".
+    /// With ICMP or ICMPv6 "administratively prohibited".
     Icmp = 2,
 }
 
@@ -296,9 +296,9 @@ pub enum Answer {
 pub struct Event {
     /// The flow, and the uplink by which its packet was leaving.
     pub flow: Flow,
-    /// Why.
+    /// Why the packet was cut.
     pub reason: Reason,
-    /// What its sender was told.
+    /// How the packet was answered.
     pub answer: Answer,
 }
 

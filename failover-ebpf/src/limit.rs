@@ -4,7 +4,7 @@ use failover_ebpf::{Bucket, Limits};
 
 use crate::{LIMITS, now_ns};
 
-/// ICMP errors per second and in a burst: those of Linux (icmp_msgs_per_sec and icmp_msgs_burst).
+/// ICMP errors per second and in a burst: the limits of Linux (icmp_msgs_per_sec and icmp_msgs_burst).
 const ICMP: Rate = Rate {
     per_second: 1000,
     burst: 50,

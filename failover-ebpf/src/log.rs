@@ -12,7 +12,7 @@ use crate::{
 /// Shortest time between two messages of one uplink and CPU, in nanoseconds.
 const PAUSE: u64 = 1_000_000_000;
 
-/// Tells of a packet that was cut, at most once a second on every CPU: the counters have the rest.
+/// Logs a packet that was cut, at most once a second on every CPU: the counters have the rest.
 #[inline(never)]
 pub(crate) fn cut(ctx: &TcContext, ifindex: u32, counters: &mut Counters, packet: &Packet) {
     let now = now_ns();

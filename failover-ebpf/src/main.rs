@@ -1,9 +1,10 @@
 //! The programs: `uplink_egress` counts and gates what leaves by an uplink, `uplink_ingress` counts what arrives.
 //!
-//! Both return "next" for what they let pass, so that other programs on the same interface run too, and never change
-//! such a packet. One that must not leave is dropped, or becomes an answer to its own sender. Built for the host, for the sake of clippy and `cargo build --workspace`, this is an empty program.
+//! Both return "next" for what they let pass, so that other programs on the same interface run too, and never change such a packet. A
+//! packet that must not leave is dropped, or becomes an answer to its own sender. When built for the host, for clippy and `cargo build
+//! --workspace`, this is an empty program.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
-// Maps and helpers are the kernel's; the host build has no use for them.
+// Maps and helpers belong to the kernel; the host build does not use them.
 #![cfg_attr(
     not(target_arch = "bpf"),
     expect(dead_code, reason = "only the bpf build has entry points")
@@ -64,15 +65,15 @@ static LIMITS: HashMap<u32, Limits, MAX_UPLINKS> = HashMap::new();
 #[btf_map]
 static EVENTS: RingBuf<Event, EVENTS_BYTES> = RingBuf::new();
 
-/// When the agent was last told of the end of a flow.
+/// When the agent was last sent an event about a flow's end.
 #[btf_map]
 static ENDED: LruHashMap<Flow, u64, MAX_FLOWS> = LruHashMap::new();
 
-/// The packet that a CPU is at work on.
+/// The packet that a CPU is processing.
 #[btf_map]
 static PACKET: PerCpuArray<Packet, 1> = PerCpuArray::new();
 
-/// Room for what does not fit the stack.
+/// Space for what does not fit on the stack.
 #[btf_map]
 static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
 
@@ -113,7 +114,7 @@ fn uplink_egress(ctx: TcContext) -> i32 {
     }
 }
 
-/// Cuts one packet, and tells of it. What is told of must be read before the packet becomes an answer.
+/// Cuts one packet, and reports it. The reported fields must be read before the packet becomes an answer.
 #[inline(always)]
 fn cut(
     ctx: &TcContext,
@@ -123,14 +124,14 @@ fn cut(
     reason: Reason,
     packet: &Packet,
 ) -> Answer {
-    // A RST ends nothing that has not ended.
+    // A RST ends nothing: its connection has already ended.
     if gate::is_reset(ctx, packet) {
         return Answer::Dropped;
     }
     log::cut(ctx, ifindex, counters, packet);
     let flow = flow::leaving(ctx, ifindex, packet);
     let answer = answer::make(ctx, ifindex, uplink, packet);
-    flow::tell(flow, reason, answer);
+    flow::report(flow, reason, answer);
     answer
 }
 
@@ -149,11 +150,10 @@ fn uplink_ingress(ctx: TcContext) -> i32 {
     NEXT
 }
 
-/// The uplink that a packet leaves or arrives by, with this CPU's counters. None: it is not, or no longer, configured.
+/// The uplink that a packet leaves or arrives by, with this CPU's counters. None: the interface is not, or no longer, configured.
 #[inline(always)]
 fn uplink(ifindex: u32) -> Option<(&'static Uplink, &'static mut Counters)> {
-    // SAFETY: the programs insert and remove nothing. User space replaces whole values; the worst that a reader can
-    // meet is the value of a moment ago.
+    // SAFETY: the programs insert and remove nothing. User space replaces whole values; at worst a reader gets the previous value.
     let uplink = unsafe { UPLINKS.get(ifindex) }?;
     let counters = COUNTERS.get_ptr_mut(ifindex)?;
     // SAFETY: the slot belongs to this CPU, programs on one CPU do not interrupt each other on the same hook, and
@@ -191,7 +191,7 @@ fn is_exempt(ifindex: u32, address: [u8; 16]) -> bool {
         .is_some()
 }
 
-/// The kernel reads it: helpers that are GPL only would be refused otherwise.
+/// The kernel reads it, and would refuse GPL-only helpers otherwise.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

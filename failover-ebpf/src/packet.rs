@@ -1,4 +1,4 @@
-//! What the gate must know of a packet, read from its headers.
+//! What the gate must know about a packet, read from its headers.
 
 use aya_ebpf::programs::TcContext;
 use failover_ebpf::LinkLayer;
@@ -21,7 +21,7 @@ pub(crate) enum Family {
     V6,
 }
 
-/// The parts of an IP packet that decide.
+/// The parts of an IP packet on which the decision depends.
 pub(crate) struct Packet {
     pub(crate) family: Family,
     /// Protocol of the upper layer.
@@ -29,11 +29,11 @@ pub(crate) struct Packet {
     /// IPv4 addresses are mapped ones (RFC 4291, 2.5.5.2).
     pub(crate) source: [u8; 16],
     pub(crate) destination: [u8; 16],
-    /// Where the network header begins.
+    /// Offset of the network header.
     pub(crate) at: usize,
-    /// Length by the IP header, itself included.
+    /// Length according to the IP header, in bytes, the header included.
     pub(crate) length: usize,
-    /// Where the upper-layer header begins. None in a fragment other than the first, which has none.
+    /// Offset of the upper-layer header. None in a fragment other than the first, which has none.
     pub(crate) upper: Option<usize>,
 }
 
@@ -55,7 +55,7 @@ const VLAN_8021AD: u16 = 0x88a8;
 
 /// The family of a packet and where its network header begins; None if it is not IP.
 ///
-/// A tag that the hardware will insert is not in the data, and needs no care.
+/// A tag that the hardware will insert is not in the data, and needs no handling.
 #[inline(always)]
 pub(crate) fn network_header(ctx: &TcContext, link_layer: LinkLayer) -> Option<(Family, usize)> {
     let start = match link_layer {
@@ -93,16 +93,15 @@ fn behind_tags(ctx: &TcContext) -> Option<(Family, usize)> {
     }
 }
 
-/// Reads the IP header at `at`; None if it is cut short or malformed. One packet at a time: the next call overwrites
-/// this one's result.
+/// Reads the IP header at `at`; None if it is cut short or malformed. One packet at a time: the next call overwrites this one's result.
 ///
-/// A function of its own, with its result in a map: to the verifier every packet then looks alike to what follows,
-/// which it checks once instead of once for every way through the headers.
+/// A function of its own, with its result in a map: to the verifier every packet then looks alike to the code that follows, which it checks
+/// once instead of once for every path through the headers.
 #[inline(never)]
 pub(crate) fn parse(ctx: &TcContext, family: Family, at: usize) -> Option<&'static Packet> {
     let packet = PACKET.get_ptr_mut(0)?;
-    // SAFETY: the slot belongs to this CPU, programs on one CPU do not interrupt each other, and none looks at an
-    // earlier result after a call.
+    // SAFETY: the slot belongs to this CPU, programs on one CPU do not interrupt each other, and no code uses an earlier result after a
+    // call.
     let packet = unsafe { &mut *packet };
     packet.family = family;
     packet.at = at;
@@ -174,7 +173,7 @@ fn parse_ipv6(ctx: &TcContext, at: usize, packet: &mut Packet) -> Option<()> {
         };
         next += length;
     }
-    // More extension headers than there are: what follows is not worth finding.
+    // There are no more extension headers than these; a header behind more of them is not worth finding.
     Some(())
 }
 
@@ -203,7 +202,7 @@ fn load_early<const N: usize>(ctx: &TcContext, at: usize) -> Option<[u8; N]> {
     if begin + N > ctx.data_end() {
         return ctx.load(at).ok();
     }
-    // SAFETY: within the packet, as was just found out; bytes need no alignment.
+    // SAFETY: within the packet, as was just checked; bytes need no alignment.
     Some(unsafe { *(begin as *const [u8; N]) })
 }
 

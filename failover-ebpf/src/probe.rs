@@ -1,7 +1,7 @@
 //! The agent's own probes, which pass closed gates.
 //!
-//! They are known by their socket. A rule set may rewrite a packet's mark, and anybody with CAP_NET_ADMIN may set one, but
-//! nobody can give a packet another socket's cookie.
+//! They are recognized by their socket. A firewall may rewrite a packet's mark, and any program with CAP_NET_ADMIN may set one, but no
+//! program can give a packet another socket's cookie.
 
 use aya_ebpf::{helpers::bpf_get_socket_cookie, programs::TcContext};
 use failover_ebpf::Echo;
@@ -11,7 +11,7 @@ use crate::{
     packet::{Family, Packet, protocol},
 };
 
-/// Whether a packet was sent by a socket that the agent probes by.
+/// Whether a packet was sent by one of the agent's probe sockets.
 #[inline(always)]
 pub(crate) fn is_known(ctx: &TcContext) -> bool {
     // SAFETY: the kernel hands every program a valid context. 0: the packet has no socket, as every forwarded one.
@@ -19,8 +19,8 @@ pub(crate) fn is_known(ctx: &TcContext) -> bool {
     cookie != 0 && PROBES.get_ptr(cookie).is_some()
 }
 
-/// Whether a packet looks like one of the agent's echo requests, whatever its socket: something on this host may have
-/// taken that away, as a copy that the packet filter makes.
+/// Whether a packet looks like one of the agent's echo requests, whatever its socket. It may have lost the socket on this host, as a copy
+/// that the packet filter makes does.
 #[inline(never)]
 pub(crate) fn is_echo(ctx: &TcContext, ifindex: u32, packet: &Packet) -> bool {
     const IDENTIFIER_AT: usize = 4;

@@ -1,4 +1,4 @@
-//! Answering a packet by "communication administratively prohibited": RFC 1812 (5.2.7.1) and RFC 4443 (3.1).
+//! Answering a packet with "communication administratively prohibited": RFC 1812 (5.2.7.1) and RFC 4443 (3.1).
 
 #![expect(
     clippy::cast_possible_truncation,
@@ -26,7 +26,7 @@ const TOS: u8 = 0xc0;
 pub(crate) type Scratch = [u32; 512];
 const LENGTH_MASK: usize = size_of::<Scratch>() - 1;
 
-/// Whether a packet is itself an ICMP error, or one of the kinds that nobody knows.
+/// Whether a packet is itself an ICMP error, or of an unknown type.
 #[inline(always)]
 pub(crate) fn is_error(ctx: &TcContext, packet: &Packet, upper: usize) -> bool {
     let kind = ctx.load::<u8>(upper);
@@ -38,7 +38,7 @@ pub(crate) fn is_error(ctx: &TcContext, packet: &Packet, upper: usize) -> bool {
     }
 }
 
-/// Makes an error of a packet. None: its IP header contradicts itself.
+/// Turns a packet into an error. None: its IP header contradicts itself.
 #[inline(never)]
 pub(crate) fn make(
     ctx: &TcContext,
@@ -86,10 +86,10 @@ pub(crate) fn make(
     draft.finish(ctx)
 }
 
-/// The length of a quote, which is never 0, in bounds that every kernel's verifier sees: at least 1, at most what `Scratch` holds.
+/// The length of a quote in bytes, which is never 0, in bounds that every kernel's verifier sees: at least 1, at most what `Scratch` holds.
 ///
-/// The helpers refuse a length that may be 0, and a verifier before Linux 6.8 learns nothing from a comparison with `!= 0`. A length
-/// of 0 would become the greatest, which the helpers refuse at run time because no quote is that long.
+/// The helpers refuse a length that may be 0, and a verifier before Linux 6.8 learns nothing from a comparison with `!= 0`. A length of 0
+/// would wrap to the greatest value, which the helpers refuse at run time because no quote is that long.
 #[inline(always)]
 fn bounded(length: usize) -> usize {
     (core::hint::black_box(length.wrapping_sub(1)) & LENGTH_MASK) + 1

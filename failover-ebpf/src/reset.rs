@@ -1,4 +1,4 @@
-//! Answering a TCP segment by a RST (RFC 9293, 3.5.2 and 3.10.7.1).
+//! Answering a TCP segment with a RST (RFC 9293, 3.5.2 and 3.10.7.1).
 
 #![expect(
     clippy::cast_possible_truncation,
@@ -19,7 +19,7 @@ const SYN: u8 = 0x02;
 const RST: u8 = 0x04;
 const ACK: u8 = 0x10;
 
-/// Makes a RST of a segment whose header begins at `upper`. None: it is a RST itself, or cut short.
+/// Turns a segment whose header begins at `upper` into a RST. None: it is a RST itself, or cut short.
 #[inline(always)]
 pub(crate) fn make(
     ctx: &TcContext,

@@ -195,7 +195,7 @@ fn family_of(address: IpAddr) -> Family {
     }
 }
 
-/// What makes an address one that no other host can have.
+/// The reason why no other host can have an address; `None` if one can.
 fn unreachable_kind(address: IpAddr) -> Option<&'static str> {
     match address {
         _ if address.is_unspecified() => Some("the unspecified address"),

@@ -1,4 +1,4 @@
-//! Keys whose values are lists of what passes closed gates: networks and packet marks.
+//! Keys whose values are lists of exemptions from closed gates: networks and packet marks.
 
 use std::net::IpAddr;
 
@@ -10,10 +10,10 @@ use super::{
 };
 use crate::failure::Failure;
 
-/// Most networks. The map that holds them has room for the uplinks' on-link networks as well.
+/// Greatest number of networks. The map that holds them has room for the uplinks' on-link networks as well.
 const MAX_PREFIXES: usize = 256;
 
-/// Most marks: the programs compare a packet with each.
+/// Greatest number of marks: the programs compare a packet with each.
 const MAX_MARKS: usize = 8;
 
 /// A list of networks.
@@ -37,7 +37,7 @@ impl Kind for Prefixes {
     }
 }
 
-/// An address alone is a network of one.
+/// An address alone is a network of one host.
 fn prefix(key: &str, raw: Raw<'_>) -> Result<IpNet, Failure> {
     let text = raw.text(key, "a list of networks", "[\"192.0.2.0/24\"]")?;
     let bad = |expected: &str, cure: String| Failure::BadAddress {
@@ -99,14 +99,14 @@ impl Kind for Marks {
         let raws = raw.list(key, "a list of marks", "[0x1a]")?;
         different(key, raw, &raws, MAX_MARKS, |raw| {
             let number = raw.integer(key, "[0x1a]")?;
-            // Mark 0 is that of every packet that nobody has marked.
+            // Mark 0 is that of every unmarked packet.
             let mark = u32::try_from(number).ok().filter(|mark| *mark != 0);
             mark.ok_or_else(|| out_of_range(key, &number.to_string(), self, raw))
         })
     }
 }
 
-/// Reads all of `raws`, up to `most` and none twice.
+/// Reads all of `raws`, at most `most` and none twice.
 fn different<T: PartialEq>(
     key: &str,
     list: Raw<'_>,

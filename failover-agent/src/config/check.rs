@@ -1,4 +1,4 @@
-//! Values compared with each other: what each of them may be, `kind` has seen to.
+//! Comparison of values with each other; `kind` has checked each of them alone.
 
 use std::collections::{HashMap, HashSet};
 
@@ -100,7 +100,7 @@ impl Draft {
         uplinks.map(|(position, uplink)| (uplink.rank(position), uplink))
     }
 
-    /// The members of a group share a route, and with it its metric; outside of a group there is nothing to share.
+    /// The members of a group share a route and therefore its metric; outside of a group there is nothing to share.
     fn check_groups(&self) -> Result<(), Failure> {
         let mut groups: HashMap<u32, Vec<&UplinkDraft>> = HashMap::new();
         for (rank, uplink) in self.ranks() {

@@ -1,4 +1,4 @@
-//! What was configured, before the values are compared with each other; from here the way is the same for files and flags.
+//! What was configured, before the values are compared with each other. From here on, files and flags are treated alike.
 
 use std::{collections::HashSet, net::IpAddr, path::PathBuf, time::Duration};
 
@@ -12,16 +12,16 @@ use super::{
 };
 use crate::failure::Failure;
 
-/// Most targets that an uplink can have.
+/// Greatest number of targets of an uplink.
 const MAX_TARGETS: usize = 32;
 
-/// Most rounds of one uplink that can be under way at once.
+/// Greatest number of rounds of one uplink that can be in flight at once.
 const MAX_ROUNDS_IN_FLIGHT: u32 = 100;
 
-/// Least time between two runs of an uplink's `recover`, as long as nothing else is configured.
+/// Least time between two runs of an uplink's `recover`, unless configured.
 const RECOVER_INTERVAL: Duration = Duration::from_secs(300);
 
-/// Everything, each value in its range.
+/// The whole configuration, each value in its range.
 pub(super) struct Draft {
     /// The start of the file, or "command line".
     pub(super) place: String,
@@ -37,7 +37,7 @@ pub(super) struct Draft {
     pub(super) mode: Placed<CutoffMode>,
     pub(super) failover: Placed<Option<CutoffMode>>,
     pub(super) failback: Placed<Option<CutoffMode>>,
-    /// Of the uplinks that have none of their own.
+    /// For uplinks that have none of their own.
     pub(super) drain: Placed<Duration>,
     pub(super) lease: Placed<Duration>,
     pub(super) allow: Placed<Vec<IpNet>>,
@@ -188,7 +188,7 @@ impl UplinkDraft {
         self.name.value.as_ref().unwrap_or(&self.interface)
     }
 
-    /// Its own, or the position at which it was written.
+    /// Its own rank, or else the position at which the uplink was written.
     pub(super) fn rank(&self, position: usize) -> u32 {
         self.rank.value.unwrap_or(uplink_count(position))
     }
@@ -298,13 +298,13 @@ impl ProbeDraft {
     }
 }
 
-/// The first of `places` that somebody wrote: defaults are never to blame.
+/// The first of `places` that was written: an error never blames a default.
 pub(super) fn written(places: &[&Option<String>], fallback: &str) -> String {
     let written = places.iter().find_map(|place| place.as_deref());
     written.unwrap_or(fallback).to_owned()
 }
 
-/// The number of uplinks, which [`MAX_UPLINKS`] bounds.
+/// The number of uplinks, at most [`MAX_UPLINKS`].
 pub(super) fn uplink_count(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::failure::Failure;
 
-/// Longest file in bytes: what is longer is no configuration, and a device would have no end.
+/// Longest file in bytes: a longer file is no configuration, and a device would have no end.
 const MAX_LENGTH: u64 = 1 << 20;
 
 /// Reads the file at `path`.

@@ -17,7 +17,7 @@ const OPTIONS: [&str; 9] = [
     "gateway", "gateway6", "source", "source6", "name", "metered", "rank", "weight", "metric",
 ];
 
-/// Reads the flags that stand for a file.
+/// Reads the flags that replace a file.
 pub(super) fn read(flags: &UplinkFlags) -> Result<Draft, Failure> {
     let mut draft = Draft::new("command line".to_owned());
     let probe = &mut draft.probe;
@@ -93,7 +93,7 @@ pub(super) fn read(flags: &UplinkFlags) -> Result<Draft, Failure> {
     Ok(draft)
 }
 
-/// Puts the directory that `flag` names, relative to the current one, into `dir`.
+/// Sets `dir` to the directory that `flag` names, made absolute.
 pub(super) fn override_dir<K: Kind<Value = PathBuf>>(
     dir: &mut PathBuf,
     key: &Key<K>,

@@ -1,4 +1,4 @@
-//! What a key and a table of the file are.
+//! Keys and tables of the file.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ pub(super) struct Key<K> {
     pub(super) name: &'static str,
     /// The values that it can take.
     pub(super) kind: K,
-    /// Its default as it would be written in the file, or in words.
+    /// Its default, as it would be written in the file, or in words.
     pub(super) default: &'static str,
     /// What it does.
     pub(super) about: &'static str,
 }
 
-/// What can be said of a key whatever its kind.
+/// What all keys have in common, whatever the kind of their values.
 pub(super) trait KeyInfo: Sync {
     /// Its name in the file.
     fn name(&self) -> &'static str;
@@ -49,7 +49,7 @@ pub(super) struct Section {
     pub(super) header: &'static str,
     /// Its keys.
     pub(super) keys: &'static [&'static dyn KeyInfo],
-    /// Another table whose keys are valid in it, too.
+    /// Another table whose keys are valid in this one, too.
     pub(super) inherits: Option<&'static Section>,
 }
 
@@ -69,14 +69,14 @@ pub(super) const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// Metric 0 would not be the best in IPv6: there the kernel takes it for 1024. Above, room is left for the ranks.
+/// Metric 0 would not be the best in IPv6, where the kernel treats it as 1024. Above, room is left for the ranks.
 pub(super) const METRIC: Number = Number {
     unit: "metric",
     min: 1,
     max: 4_000_000_000,
 };
 
-/// How long old connections may finish.
+/// How long old connections may go on.
 pub(super) const DRAIN_SPAN: Span = Span {
     min: Duration::ZERO,
     max: seconds(86_400),

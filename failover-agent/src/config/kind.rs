@@ -1,11 +1,11 @@
-//! What values a key can take: their unit, their range, and how to read them.
+//! The kinds of values: unit, range, and how to read them.
 
 use std::{path::PathBuf, time::Duration};
 
 use super::raw::{Raw, invalid};
 use crate::failure::Failure;
 
-/// A set of values that a key can take.
+/// A kind of value.
 pub(super) trait Kind {
     /// What a value is read into.
     type Value;
@@ -95,12 +95,12 @@ impl Kind for Number {
     }
 }
 
-/// A route protocol number that is nobody else's: `reset` and `stop` remove routes by it.
+/// A route protocol number that no other program uses: `reset` and `stop` remove routes by it.
 #[derive(Debug)]
 pub(super) struct Protocol;
 
-/// Numbers that the kernel (`include/uapi/linux/rtnetlink.h`, `RTPROT_*`) iproute2's `rt_protos` or FRR
-/// (`zebra/rt_netlink.h`) give to others.
+/// Numbers that the kernel (`include/uapi/linux/rtnetlink.h`, `RTPROT_*`), iproute2's `rt_protos` or FRR (`zebra/rt_netlink.h`) assign to
+/// other programs.
 const FOREIGN_PROTOCOLS: [(u8, &str); 25] = [
     (0, "unspec"),
     (1, "redirect"),
@@ -137,7 +137,7 @@ impl Kind for Protocol {
     }
 
     fn range(&self) -> String {
-        "5 to 255, and nobody else's (`/etc/iproute2/rt_protos`)".to_owned()
+        "5 to 255, and no other program's (`/etc/iproute2/rt_protos`)".to_owned()
     }
 
     fn read(&self, key: &str, raw: Raw<'_>) -> Result<u8, Failure> {
@@ -194,7 +194,7 @@ impl<T: Copy> Kind for Word<T> {
     }
 }
 
-/// A value that need not be there, because its default depends on others.
+/// An optional value, whose default depends on other values.
 #[derive(Debug)]
 pub(super) struct Optional<K>(pub(super) K);
 
@@ -214,7 +214,7 @@ impl<K: Kind> Kind for Optional<K> {
     }
 }
 
-/// A program by its absolute path, and its arguments; an empty list is none.
+/// A program by its absolute path, and its arguments; an empty list means no program.
 #[derive(Debug)]
 pub(super) struct Command;
 
@@ -290,8 +290,8 @@ impl Kind for Interface {
         "1 to 127 bytes without commas".to_owned()
     }
 
-    /// The rules are the kernel's own (`dev_valid_name()` in `net/core/dev.c`), and no control characters. Longer than 15 bytes is an
-    /// altname only: that is told where the interface is looked for, with the name to write instead.
+    /// The kernel's own conditions (`dev_valid_name()` in `net/core/dev.c`), and no control characters. A name longer than 15 bytes can only
+    /// be an altname: the error comes when the interface is looked up, with the name to write instead.
     fn read(&self, key: &str, raw: Raw<'_>) -> Result<String, Failure> {
         let text = raw.text(key, "an interface name", "\"eth0\"")?;
         let valid = (1..=127).contains(&text.len())

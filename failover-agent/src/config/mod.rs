@@ -1,7 +1,7 @@
 //! TOML and flags become one validated [`Config`]. Errors name file, line and column, and the nearest valid key.
 //!
-//! `schema` lists every key. `file` and `flags` read what was written into a `draft`, value by value; `check` compares
-//! the values with each other, and the draft becomes the [`Config`]. A configuration prints as a file that reads as the same again.
+//! `schema` lists every key. `file` and `flags` read the written values into a `draft`, one by one; `check` compares the values with each
+//! other, and the draft becomes the [`Config`]. A configuration prints as a file that reads as the same configuration again.
 
 mod address;
 mod allow;
@@ -37,10 +37,10 @@ use crate::{
     failure::Failure,
 };
 
-/// Everything a run needs, validated. Built from a file or from flags; nothing else reads configuration.
+/// The validated configuration of a run. Built from a file or from flags; no other code reads configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// In order of preference (by rank, then as they were written), at least two.
+    /// The uplinks in order of preference (by rank, then as they were written), at least two.
     pub uplinks: Vec<UplinkConfig>,
     /// Metrics, protocol and tables.
     pub route: RouteConfig,
@@ -48,7 +48,7 @@ pub struct Config {
     pub cutoff: CutoffConfig,
     /// How the programs are attached.
     pub datapath: DatapathConfig,
-    /// Programs to run.
+    /// The user's programs.
     pub hooks: HooksConfig,
     /// Where the agent keeps its files.
     pub dirs: Dirs,
@@ -59,25 +59,25 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// The first thing that is wrong, with `file:line:column`.
+    /// The first error, with `file:line:column`.
     pub fn from_file(path: &Path) -> Result<Config, Failure> {
         file::read(path)?.finish()
     }
 
-    /// Validates the flags that stand for a file.
+    /// Validates the flags that replace a file.
     ///
     /// # Errors
     ///
-    /// The first thing that is wrong, with the flag.
+    /// The first error, with the flag.
     pub fn from_flags(flags: &UplinkFlags) -> Result<Config, Failure> {
         flags::read(flags)?.finish()
     }
 
-    /// What `run` was asked to do: a file or flags, and the directories that flags override.
+    /// The configuration of `run`: from a file or flags, with the directories that flags override.
     ///
     /// # Errors
     ///
-    /// As [`Config::from_file`] and [`Config::from_flags`].
+    /// As for [`Config::from_file`] and [`Config::from_flags`].
     pub fn from_args(args: &RunArgs, dirs: &DirFlags) -> Result<Config, Failure> {
         let mut config = match &args.config {
             Some(path) => Config::from_file(path)?,
@@ -88,7 +88,7 @@ impl Config {
     }
 }
 
-/// The candidate nearest to a mistyped `word`, if any is near enough to be meant.
+/// The candidate nearest to a mistyped `word`, if one is near enough.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase().replace('-', "_");
     candidates
@@ -113,15 +113,15 @@ pub struct UplinkConfig {
     pub gateway: Gateway,
     /// IPv6 gateway.
     pub gateway6: Gateway,
-    /// IPv4 address to probe from and to prefer; None: chosen.
+    /// Source address of IPv4 probes, which the uplink's default route prefers; `None`: the agent chooses.
     pub source: Option<IpAddr>,
     /// The same for IPv6.
     pub source6: Option<IpAddr>,
     /// Whether traffic on it costs money (shown in the status).
     pub metered: bool,
-    /// How long old connections may finish on it after a failback.
+    /// How long old connections may go on using it after a failback.
     pub drain: Duration,
-    /// What becomes of connections that came in by it while it is a standby.
+    /// What happens to connections that came in by it while it is a standby.
     pub inbound: Inbound,
     /// Order of preference, the lowest first. Uplinks of equal rank are a balance group.
     pub rank: u32,
@@ -129,7 +129,7 @@ pub struct UplinkConfig {
     pub weight: u32,
     /// Metric of its default route, if it has one of its own.
     pub metric: Option<u32>,
-    /// Program and arguments that bring it back to life; empty: none.
+    /// Program and arguments that bring it back; empty: no program.
     pub recover: Vec<String>,
     /// Least time between two runs of `recover`.
     pub recover_interval: Duration,
@@ -140,7 +140,7 @@ pub struct UplinkConfig {
 }
 
 impl UplinkConfig {
-    /// Whether both say the same, wherever they were written and whatever their ranks.
+    /// Whether both have the same settings, wherever they were written and whatever their ranks.
     pub fn means_the_same(&self, other: &UplinkConfig) -> bool {
         let place = other.place.clone();
         UplinkConfig {
@@ -151,25 +151,25 @@ impl UplinkConfig {
     }
 }
 
-/// Where an uplink's egress path comes from.
+/// The source of an uplink's egress path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gateway {
     /// Learned from the routing table.
     Auto,
-    /// Given.
+    /// Configured.
     Address(IpAddr),
-    /// None: a point-to-point link.
+    /// There is none: a point-to-point link.
     None,
 }
 
 /// How an uplink is probed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProbeConfig {
-    /// Whom to ask.
+    /// The targets of its probes.
     pub targets: Vec<IpAddr>,
-    /// Time from round to round.
+    /// Time from one round to the next.
     pub interval: Duration,
-    /// How long a probe waits; may be longer than the interval.
+    /// How long a probe waits for its answer; may be longer than the interval.
     pub timeout: Duration,
     /// Bad rounds in a row to become Down.
     pub fall: u32,
@@ -206,7 +206,7 @@ pub struct RouteConfig {
     pub active_metric: u32,
     /// Metric of the standbys' default routes, plus position.
     pub standby_metric: u32,
-    /// Route protocol number of everything that is ours.
+    /// Route protocol number of all our routes.
     pub protocol: u8,
     /// Number of the first uplink's own routing table; the others follow.
     pub table: u32,
@@ -214,7 +214,7 @@ pub struct RouteConfig {
     pub rule_priority: u32,
     /// `SO_MARK` of the probes.
     pub mark: u32,
-    /// What becomes of the default route of a Down uplink.
+    /// What happens to the default route of a Down uplink.
     pub on_down: OnDown,
 }
 
@@ -232,21 +232,21 @@ impl Default for RouteConfig {
     }
 }
 
-/// What becomes of the default route of an uplink that is Down while another one is active.
+/// What happens to the default route of an uplink that is Down while another one is active.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnDown {
     /// It stands behind the others.
     Demote,
-    /// It is taken out until the uplink is Up again.
+    /// It is removed until the uplink is Up again.
     Withdraw,
 }
 
-/// Programs that are run when something has happened.
+/// The user's programs, run when something has happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HooksConfig {
-    /// Program and arguments to run after each switch; empty: none.
+    /// Program and arguments to run after each switch; empty: no program.
     pub on_switch: Vec<String>,
-    /// How long a program may run.
+    /// How long a program may run before it is ended.
     pub timeout: Duration,
 }
 
@@ -264,11 +264,11 @@ impl Default for HooksConfig {
 pub struct CutoffConfig {
     /// What a closed gate does.
     pub mode: CutoffMode,
-    /// What it does after a failover and at the start, if not the same.
+    /// What it does after a failover and at the start, if different.
     pub failover: Option<CutoffMode>,
-    /// What it does after a failback, if not the same.
+    /// What it does after a failback, if different.
     pub failback: Option<CutoffMode>,
-    /// Time until which gates stay closed without news from the agent.
+    /// How long gates stay closed unless the agent renews the lease.
     pub lease: Duration,
     /// Prefixes that pass closed gates, without host bits.
     pub allow: Vec<IpNet>,
@@ -287,7 +287,7 @@ impl CutoffConfig {
         .any(|mode| *mode != CutoffMode::Off)
     }
 
-    /// What a gate does that was closed for `cause`: [`Cause::Failback`] or another.
+    /// What a gate does that was closed for `cause`, which is [`Cause::Failback`] or another.
     pub fn mode_for(&self, cause: Cause) -> CutoffMode {
         let own = match cause {
             Cause::Failback => self.failback,
@@ -313,7 +313,7 @@ impl Default for CutoffConfig {
 /// What a closed gate does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CutoffMode {
-    /// Senders are told: TCP by a reset, the rest by ICMP.
+    /// Packets are answered: TCP with a reset, the rest with ICMP.
     Reset,
     /// Packets are dropped silently.
     Drop,
@@ -321,7 +321,7 @@ pub enum CutoffMode {
     Off,
 }
 
-/// What becomes of connections that came in by a standby uplink.
+/// What happens to connections that came in by a standby uplink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inbound {
     /// The closed gate spares them.
@@ -333,7 +333,7 @@ pub enum Inbound {
 /// How the programs are attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DatapathConfig {
-    /// TCX, clsact, or whichever works.
+    /// By TCX, by clsact, or by whichever works.
     pub attach: AttachMode,
 }
 
@@ -359,7 +359,7 @@ pub enum AttachMode {
 /// Where the agent keeps its files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dirs {
-    /// Lock, control socket, and what holds until the next boot (displaced routes); default `/run/failover-agent`.
+    /// Lock, control socket, and what is valid until the next boot (displaced routes); default `/run/failover-agent`.
     pub run: PathBuf,
     /// Pinned maps and links; default `/sys/fs/bpf/failover-agent`.
     pub bpf: PathBuf,
@@ -378,7 +378,7 @@ impl Default for Dirs {
 }
 
 impl Dirs {
-    /// These directories, but those that flags name instead.
+    /// These directories, except those that flags override.
     ///
     /// # Errors
     ///

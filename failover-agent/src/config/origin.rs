@@ -1,11 +1,11 @@
-//! Where a running agent's configuration came from, so that it can be read anew.
+//! Where a running agent's configuration came from, so that it can be reloaded.
 
 use std::path::PathBuf;
 
 use super::Config;
 use crate::{cli::DirFlags, failure::Failure};
 
-/// A file, and the flags that override what it says.
+/// A file, and the flags that override its directories.
 #[derive(Clone, Debug)]
 pub struct Origin {
     /// The file.
@@ -19,7 +19,7 @@ impl Origin {
     ///
     /// # Errors
     ///
-    /// As [`Config::from_file`].
+    /// As for [`Config::from_file`].
     pub fn read(&self) -> Result<Config, Failure> {
         let mut config = Config::from_file(&self.file)?;
         config.dirs = config.dirs.overridden(&self.dirs)?;

@@ -10,7 +10,7 @@ pub(super) static TARGETS: Key<Targets> = Key {
     name: "targets",
     kind: Targets,
     default: "`[\"1.1.1.1\", \"8.8.8.8\", \"9.9.9.9\"]`",
-    about: "whom to probe, all beyond the gateways: what is on an uplink's own network is refused; each family has a health of its own, a family without targets follows the other one",
+    about: "the hosts to probe, all beyond the gateways: an address on an uplink's own network is refused; each family has its own health, and a family without targets follows the other",
 };
 pub(super) static INTERVAL: Key<Span> = Key {
     name: "interval",

@@ -1,4 +1,4 @@
-//! Values as they were written, in a file or on the command line, together with the place where they stand.
+//! Values as they were written, in a file or on the command line, together with their place.
 
 use std::ops::Range;
 
@@ -28,10 +28,10 @@ impl Source<'_> {
     }
 }
 
-/// A value that has not been understood yet.
+/// A value that has not been interpreted yet.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Raw<'a> {
-    /// From a file. TOML knows types, and they must be right.
+    /// From a file. TOML has types, which must match.
     Toml {
         /// The file.
         source: &'a Source<'a>,
@@ -48,7 +48,7 @@ pub(super) enum Raw<'a> {
 }
 
 impl<'a> Raw<'a> {
-    /// Where it stands.
+    /// Its place.
     pub(super) fn place(self) -> String {
         match self {
             Raw::Toml { source, value } => source.place(&value.span()),
@@ -83,7 +83,7 @@ impl<'a> Raw<'a> {
         .ok_or_else(|| self.wrong_type(key, "true or false", example))
     }
 
-    /// The elements of a list. On the command line each flag is an element.
+    /// The elements of a list. On the command line, each flag is an element.
     pub(super) fn list(
         self,
         key: &str,
@@ -124,8 +124,7 @@ impl<'a> Raw<'a> {
     }
 }
 
-/// A value and where it was written; no place means that it is the default. Kept for the errors that only show when
-/// several values are compared.
+/// A value and where it was written; without a place, it is the default. Kept for errors that only appear when several values are compared.
 #[derive(Clone, Debug)]
 pub(super) struct Placed<T> {
     /// The value.
@@ -135,12 +134,12 @@ pub(super) struct Placed<T> {
 }
 
 impl<T> Placed<T> {
-    /// A value that nobody wrote.
+    /// A default, which has no place.
     pub(super) fn default_value(value: T) -> Self {
         Placed { value, place: None }
     }
 
-    /// A value that stands at `place`.
+    /// A value written at `place`.
     pub(super) fn at(place: String, value: T) -> Self {
         Placed {
             value,
@@ -149,7 +148,7 @@ impl<T> Placed<T> {
     }
 }
 
-/// The error for everything that is wrong with a key or a value.
+/// The error for anything that is wrong with a key or a value.
 pub(super) fn invalid(
     place: impl Into<String>,
     problem: impl AsRef<str>,
@@ -162,7 +161,7 @@ pub(super) fn invalid(
     }
 }
 
-/// Text from a file with its control characters escaped: an error is one line, and does nothing to a terminal.
+/// Text from a file with its control characters escaped: an error is one line, and must not affect a terminal.
 pub(super) fn printable(text: &str) -> String {
     text.chars()
         .map(|c| {

@@ -1,4 +1,4 @@
-//! The list of keys as a document: `docs/configuration.md` contains it word for word, which a test makes sure of.
+//! The list of keys as a document: `docs/configuration.md` contains it word for word, which a test ensures.
 
 use super::schema::SECTIONS;
 

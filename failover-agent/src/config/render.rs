@@ -1,4 +1,4 @@
-//! A [`Config`] prints as the file that means the same: what `check` shows.
+//! A [`Config`] prints as an equivalent file: the output of `check`.
 
 use std::{fmt, path::Path, time::Duration};
 
@@ -8,7 +8,7 @@ use super::{
 };
 
 impl fmt::Display for Config {
-    /// A complete TOML file; every value is there, defaults too, and each uplink has its own probe keys.
+    /// A complete TOML file: every value is there, defaults too, and each uplink has its own probe keys.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Config {
             uplinks,

@@ -1,5 +1,5 @@
-//! Every key there is (those of an uplink lie in `uplink_keys`): name, values, default, meaning. The reader, the errors and `docs/configuration.md` all follow this
-//! list (a test compares the document with it).
+//! Every key (those of an uplink are in `uplink_keys`): name, values, default, meaning. The reader, the errors and `docs/configuration.md`
+//! all follow this list (a test compares the document with it).
 
 use super::{
     AttachMode, CutoffMode, OnDown,
@@ -56,7 +56,7 @@ pub(super) static MARK: Key<Number> = Key {
         max: u32::MAX,
     },
     default: "`0xfa11`",
-    about: "mark of the agent's own probes, for the rule that routes them. A closed gate knows them by their sockets, whatever becomes of their mark",
+    about: "mark of the agent's own probes, for the rule that routes them. A closed gate identifies them by their sockets, even if the mark is rewritten",
 };
 
 pub(super) static ON_DOWN: Key<Word<OnDown>> = Key {
@@ -65,7 +65,7 @@ pub(super) static ON_DOWN: Key<Word<OnDown>> = Key {
         words: &[("demote", OnDown::Demote), ("withdraw", OnDown::Withdraw)],
     },
     default: "`\"demote\"`",
-    about: "what becomes of the default route of an uplink that is Down while another one is active: it stands behind the others, or it is taken out until the uplink is Up again",
+    about: "what happens to the default route of an uplink that is Down while another one is active: it stands behind the others, or it is removed until the uplink is Up again",
 };
 
 /// Metrics, protocol, tables, rules.
@@ -94,9 +94,9 @@ pub(super) static MODE: Key<Word<CutoffMode>> = Key {
         ],
     },
     default: "`\"reset\"`",
-    about: "what a closed gate does: `reset` tells the sender (TCP by a RST, the rest by ICMP), `drop` cuts packets silently, `off` never closes a gate",
+    about: "what a closed gate does: `reset` answers the sender (TCP with a RST, the rest with ICMP), `drop` cuts packets silently, `off` never closes a gate",
 };
-/// A mode of its own for one kind of switch.
+/// A separate mode for one kind of switch.
 const OWN_MODE: Word<Option<CutoffMode>> = Word {
     words: &[
         ("reset", Some(CutoffMode::Reset)),
@@ -141,7 +141,7 @@ pub(super) static LEASE: Key<Span> = Key {
         max: seconds(3600),
     },
     default: "`\"3s\"`",
-    about: "how long gates stay closed without news from the agent: past it a dead agent's gates stand open",
+    about: "how long gates stay closed unless the agent renews the lease: after that, a dead agent's gates are open",
 };
 
 /// What a closed gate does.
@@ -185,7 +185,7 @@ pub(super) static ON_SWITCH: Key<Command> = Key {
     name: "on_switch",
     kind: Command,
     default: "`[]`",
-    about: "program and arguments to run after each switch, without a shell; it finds `UPLINK`, `INTERFACE`, `GATEWAY`, `PREVIOUS`, `REASON` and `FAMILY` in its environment",
+    about: "program and arguments to run after each switch, without a shell; its environment holds `UPLINK`, `INTERFACE`, `GATEWAY`, `PREVIOUS`, `REASON` and `FAMILY`",
 };
 pub(super) static HOOK_TIMEOUT: Key<Span> = Key {
     name: "timeout",
@@ -197,7 +197,7 @@ pub(super) static HOOK_TIMEOUT: Key<Span> = Key {
     about: "how long such a program, or an uplink's `recover`, may run before it and its children are ended",
 };
 
-/// What else is run.
+/// Other programs that are run.
 pub(super) static HOOKS: Section = Section {
     name: "hooks",
     header: "[hooks]",
@@ -209,7 +209,7 @@ pub(super) static RUN_DIR: Key<Directory> = Key {
     name: "run",
     kind: Directory,
     default: "`\"/run/failover-agent\"`",
-    about: "lock, control socket, and what holds until the next boot: displaced routes, health (`--run-dir`)",
+    about: "lock, control socket, and what is valid until the next boot: displaced routes, health (`--run-dir`)",
 };
 pub(super) static BPF_DIR: Key<Directory> = Key {
     name: "bpf",

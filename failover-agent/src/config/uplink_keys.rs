@@ -38,7 +38,7 @@ pub(super) static SOURCE: Key<Optional<SourceOf>> = Key {
     name: "source",
     kind: Optional(SourceOf(Family::V4)),
     default: "chosen",
-    about: "the address of this interface from which probes leave and that its default route prefers, where it has several; while it is not there, the uplink has no egress path",
+    about: "the address of this interface from which probes leave and that its default route prefers, where it has several; while the interface does not have it, the uplink has no egress path",
 };
 pub(super) static SOURCE6: Key<Optional<SourceOf>> = Key {
     name: "source6",
@@ -92,13 +92,13 @@ pub(super) static METRIC_OF: Key<Optional<Number>> = Key {
     name: "metric",
     kind: Optional(METRIC),
     default: "that of `[route]`",
-    about: "a metric of its own for its default route, as active uplink and as standby; less than `standby_metric`. A standby whose own metric would beat the active uplink's stands at `standby_metric` as long",
+    about: "a metric of its own for its default route, as active uplink and as standby; less than `standby_metric`. While a standby's own metric would beat the active uplink's, it stands at `standby_metric`",
 };
 pub(super) static RECOVER: Key<Command> = Key {
     name: "recover",
     kind: Command,
     default: "`[]`",
-    about: "program and arguments that bring a faulty uplink back to life (power-cycle a modem), without a shell; run when it is Down, and again each `recover_interval` while it stays so",
+    about: "program and arguments that bring a faulty uplink back to life (power-cycle a modem), without a shell; run when it is Down, and again each `recover_interval` while it stays Down",
 };
 pub(super) static RECOVER_INTERVAL: Key<Span> = Key {
     name: "recover_interval",

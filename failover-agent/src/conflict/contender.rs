@@ -1,24 +1,24 @@
-//! Programs that manage routes too, and how each is told to leave ours alone. Pure data.
+//! Programs that also manage routes, and the setting that makes each leave ours alone. Pure data.
 //!
-//! The metric that the remedies name, 700, stands for any above `route.active_metric` that is none of the standbys'.
+//! The metric that the remedies name, 700, stands for any that is above `route.active_metric` and not one of the standbys'.
 
 use std::fmt;
 
 use crate::route::{Actor, Origin, protocol_name};
 
-/// What another program did that had to be undone.
+/// What another program did that the agent had to undo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ConflictKind {
-    /// Put a default route that beats or ties with ours.
+    /// It added a default route that beats or ties with ours.
     Preempt,
-    /// Removed or replaced a route of ours.
+    /// It removed or replaced a route of ours.
     Route,
-    /// Removed a rule of ours.
+    /// It removed a rule of ours.
     Rule,
 }
 
 impl ConflictKind {
-    /// What the contender does, to follow its name.
+    /// What the contender does, to be read after its name.
     pub fn words(self) -> &'static str {
         match self {
             ConflictKind::Preempt => "puts default routes that beat ours",
@@ -31,13 +31,13 @@ impl ConflictKind {
 /// A program that manages routes.
 struct Manager {
     name: &'static str,
-    /// As `/proc/PID/comm` has them: at most 15 bytes.
+    /// Its process names, as in `/proc/PID/comm`: at most 15 bytes.
     processes: &'static [&'static str],
-    /// Protocol numbers of its routes that nobody else uses.
+    /// Protocol numbers of its routes that no other program uses.
     protocols: &'static [u8],
-    /// Against [`ConflictKind::Preempt`].
+    /// The remedy against [`ConflictKind::Preempt`].
     preempt: &'static str,
-    /// Against the others.
+    /// The remedy against the other kinds.
     remove: &'static str,
 }
 
@@ -143,22 +143,22 @@ const MANAGERS: &[Manager] = &[
     },
 ];
 
-/// Whom a conflict is with. Not a single process: a script that runs `ip` again and again is one contender.
+/// The other program in a conflict. It is not a single process: a script that runs `ip` again and again is one contender.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Contender {
-    /// One of the programs that we know.
+    /// One of the known programs.
     Known(&'static str),
-    /// Whoever puts routes with this protocol number.
+    /// The program whose routes have this protocol number.
     Protocol(u8),
-    /// A program that we do not know.
+    /// A program that is not known to us, by its process name.
     Process(String),
-    /// No more is known.
+    /// Nothing more is known.
     Unknown,
 }
 
 impl Contender {
-    /// Who it is. `ours` says that the actor's protocol number is that of our route or rule, which tells nothing. None: the kernel
-    /// itself, which removes routes when an interface goes down.
+    /// The contender that `actor` is. `ours` says that the actor's protocol number is the one of our own route or rule, which says nothing
+    /// about the actor. `None`: the kernel itself, which removes routes when an interface goes down.
     pub fn of(actor: &Actor, ours: bool) -> Option<Contender> {
         if let Origin::Process { name, .. } = &actor.origin
             && let Some(manager) = by_process(name)
@@ -208,8 +208,8 @@ const STATIC: &str = "give the static route a metric of 700 where it is configur
                       `Metric=700` in [Route]";
 const ROUTER_ADVERTISEMENTS: &str = "`sysctl net.ipv6.conf.INTERFACE.ra_defrtr_metric=1024` for the kernel, `RouteMetric=1024` in [IPv6AcceptRA] for \
                                      systemd-networkd, `ipv6.route-metric 1024` for NetworkManager";
-const UNKNOWN_PREEMPTS: &str = "find out who puts the route and give it a metric of 700 there, or set our `route.active_metric` below it";
-const UNKNOWN: &str = "find out who does it (systemd-networkd needs `ManageForeignRoutes=no` and `ManageForeignRoutingPolicyRules=no`; a script may \
+const UNKNOWN_PREEMPTS: &str = "find out which program adds the route and give it a metric of 700 there, or set our `route.active_metric` below it";
+const UNKNOWN: &str = "find out which program does it (systemd-networkd needs `ManageForeignRoutes=no` and `ManageForeignRoutingPolicyRules=no`; a script may \
                        flush routes or rules that are not its own)";
 
 impl fmt::Display for Contender {
@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn the_protocol_of_our_own_route_says_nothing_of_who_removed_it() {
-        // As if ours were keepalived's number.
+        // The case in which our number is keepalived's.
         assert_eq!(
             Contender::of(&actor(None, 18), true),
             Some(Contender::Unknown)

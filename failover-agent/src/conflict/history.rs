@@ -1,4 +1,4 @@
-//! Recognizes when another program undoes again and again what the agent does, and limits what is reported of it. Pure: time is a parameter.
+//! Recognizes when another program repeatedly undoes what the agent does, and limits how often that is reported. Pure: time is a parameter.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -6,18 +6,18 @@ use failover_policy::{Family, Time};
 
 use super::{ConflictKind, Contender};
 
-/// Repairs of the same thing against the same contender that make a conflict, if they fall into [`WINDOW`].
+/// Repairs of the same thing against the same contender that make a conflict, if they fall into one [`WINDOW`].
 pub(crate) const REPAIRS: usize = 5;
-/// See [`REPAIRS`]. A conflict is over when so much time has passed without a repair.
+/// See [`REPAIRS`]. A conflict is over when this time has passed without a repair.
 pub(crate) const WINDOW: Duration = Duration::from_secs(60);
 /// Least time between two reports of the same conflict.
 pub(crate) const REPORT_EVERY: Duration = Duration::from_secs(600);
 /// Least time between two lines about repairs of the same thing.
 pub(crate) const LINE_EVERY: Duration = Duration::from_secs(1);
-/// Most conflicts that are remembered. There are few programs that manage routes.
+/// Greatest number of conflicts that are remembered. Few programs manage routes.
 const MOST: usize = 32;
 
-/// What the conflict is about, and with whom.
+/// What the conflict is about, and the other program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ConflictKey {
     pub(crate) kind: ConflictKind,
@@ -25,12 +25,12 @@ pub(crate) struct ConflictKey {
     pub(crate) contender: Contender,
 }
 
-/// What is to be said about a repair.
+/// What to report about a repair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Report {
-    /// Log a line: so many repairs were made since the last one, this one included. None: too soon.
+    /// Log a line: the number of repairs since the last line, this one included. `None`: it is too soon.
     pub(crate) line: Option<u64>,
-    /// Report a conflict.
+    /// Whether to report a conflict.
     pub(crate) conflict: bool,
 }
 
@@ -40,14 +40,14 @@ pub(crate) struct Conflict {
     pub(crate) key: ConflictKey,
     /// Repairs since [`Conflict::since`].
     pub(crate) repairs: u64,
-    /// The first repair after [`WINDOW`] without any.
+    /// The first repair after a [`WINDOW`] without any.
     pub(crate) since: Time,
-    /// The last [`REPAIRS`] ones.
+    /// The times of the last [`REPAIRS`] repairs.
     recent: VecDeque<Time>,
-    /// [`REPAIRS`] of them have fallen into [`WINDOW`].
+    /// Whether [`REPAIRS`] of them fell into one [`WINDOW`].
     recognized: bool,
     reported: Option<Time>,
-    /// When the last line was logged, and repairs since.
+    /// When the last line was logged, and the repairs since.
     logged: Option<Time>,
     unlogged: u64,
 }
@@ -100,20 +100,20 @@ impl Conflict {
         Report { line, conflict }
     }
 
-    /// Whether it was recognized and goes on.
+    /// Whether it was recognized and is not over.
     fn goes_on(&self, now: Time) -> bool {
         self.recognized && !self.rests(now)
     }
 }
 
-/// All conflicts of late.
+/// All recent conflicts.
 #[derive(Debug, Default)]
 pub(crate) struct Conflicts(Vec<Conflict>);
 
 impl Conflicts {
     /// Takes note of a repair. Everything that was restored at one time for one key is one repair.
     pub(crate) fn repaired(&mut self, key: &ConflictKey, now: Time) -> Report {
-        // Whoever was reported is remembered so long that it is not reported again too soon.
+        // A reported conflict is remembered for long enough that it is not reported again too soon.
         self.0
             .retain(|conflict| now.since(conflict.last()) <= REPORT_EVERY);
         let known = self.0.iter().position(|conflict| conflict.key == *key);
@@ -128,7 +128,7 @@ impl Conflicts {
         self.0[position].repaired(now)
     }
 
-    /// Those that go on.
+    /// The conflicts that are not over.
     pub(crate) fn ongoing(&self, now: Time) -> impl Iterator<Item = &Conflict> {
         self.0.iter().filter(move |conflict| conflict.goes_on(now))
     }

@@ -1,8 +1,8 @@
-//! Route conflicts: another program changes again and again what the agent has done to routes and rules.
+//! Route conflicts: another program repeatedly undoes what the agent has done to routes and rules.
 //!
 //! | file | concern |
 //! |---|---|
-//! | `contender.rs` | who the other program is, and the remedy: the setting that makes it leave ours alone |
+//! | `contender.rs` | which program it is, and the remedy: the setting that makes it leave ours alone |
 //! | `history.rs` | how often it happened, when that is a conflict, and how often it is reported: pure |
 
 mod contender;

@@ -40,16 +40,16 @@ pub async fn query(run_dir: &Path, request: &Request) -> anyhow::Result<Response
         })?
 }
 
-/// Calls `tell` with the last events of the agent of `run_dir`, when `follow`ing also with new ones as they occur, and with the number of
-/// events that were lost; until there are no more or `tell` returns false.
+/// Calls `report` with the last events of the agent of `run_dir`, when `follow`ing also with new ones as they occur, and with the number of
+/// events that were lost; until there are no more or `report` returns false.
 ///
 /// # Errors
 ///
-/// As for [`query`]; when following, also if the agent closes the connection; and any error of `tell`.
+/// As for [`query`]; when following, also if the agent closes the connection; and any error of `report`.
 pub async fn events(
     run_dir: &Path,
     follow: bool,
-    mut tell: impl FnMut(Response) -> anyhow::Result<bool>,
+    mut report: impl FnMut(Response) -> anyhow::Result<bool>,
 ) -> anyhow::Result<()> {
     let socket = socket_path(run_dir);
     let (mut reader, _writer) = request(&socket, &Request::Events { follow }).await?;
@@ -58,7 +58,7 @@ pub async fn events(
             Response::Done(_) => return Ok(()),
             Response::Error(error) => bail!("the agent reports an error: {error}"),
             response => {
-                if !tell(response)? {
+                if !report(response)? {
                     return Ok(());
                 }
             }

@@ -129,7 +129,7 @@ struct Kept {
 
 impl Kept {
     /// The event with its time of day as known now, since the clock may have been set in between.
-    fn told(&self) -> Event {
+    fn now(&self) -> Event {
         let mut event = self.event.clone();
         let now = clock::wall(self.published);
         event.at = match now.duration_since(self.wall) {
@@ -170,7 +170,7 @@ impl Events {
     pub(super) fn subscribe(&self) -> (Vec<Event>, broadcast::Receiver<Event>) {
         let recent = self.recent();
         (
-            recent.iter().map(Kept::told).collect(),
+            recent.iter().map(Kept::now).collect(),
             self.sender.subscribe(),
         )
     }

@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn another_process_is_told_and_a_killed_one_locks_nobody_out() {
+    fn another_process_is_refused_and_a_killed_one_locks_out_no_other() {
         let dir = tempfile::tempdir().unwrap();
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args([

@@ -120,12 +120,12 @@ fn header(status: &Status) -> Vec<String> {
                 }
             }
         };
-        let trouble = if states.all(|state| state.health == Health::Down) {
+        let note = if states.all(|state| state.health == Health::Down) {
             "; all uplinks are Down, nothing changes until one is Up"
         } else {
             ""
         };
-        lines.push(format!("{family}: {active}{trouble}"));
+        lines.push(format!("{family}: {active}{note}"));
     }
     let Log { lost, left_out } = status.log;
     if lost + left_out > 0 {

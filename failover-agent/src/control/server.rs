@@ -163,7 +163,7 @@ async fn follow(
         return;
     };
     let (recent, mut coming) = shared.events.subscribe();
-    let tell = async {
+    let sending = async {
         for event in recent {
             write_line(writer, &Response::Event(Box::new(event))).await?;
         }
@@ -178,7 +178,7 @@ async fn follow(
     };
     let mut byte = [0];
     tokio::select! {
-        _ = tell => {}
+        _ = sending => {}
         // The client has closed its sending side: it has nothing more to ask.
         _ = reader.read(&mut byte) => {}
     }

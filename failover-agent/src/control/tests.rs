@@ -139,14 +139,14 @@ fn events_of_the_past_are_listed() {
             events.publish(testing::event(port));
         }
         let mut ports = Vec::new();
-        let tell = |response| {
+        let report = |response| {
             let Response::Event(event) = response else {
                 panic!("{response:?}")
             };
             ports.extend(event.source_port);
             Ok(true)
         };
-        run(events_of(run_dir, false, tell)).unwrap();
+        run(events_of(run_dir, false, report)).unwrap();
         assert_eq!(ports, (50..150).collect::<Vec<_>>());
         let mut stream = connect(run_dir);
         stream.write_all(b"{\"request\":\"events\"}\n").unwrap();
@@ -161,7 +161,7 @@ fn followed_events_come_as_they_happen_until_the_client_leaves() {
     with_events(|run_dir, events| {
         events.publish(testing::event(1));
         let mut ports = Vec::new();
-        let tell = |response| {
+        let report = |response| {
             let Response::Event(event) = response else {
                 panic!("{response:?}")
             };
@@ -171,7 +171,7 @@ fn followed_events_come_as_they_happen_until_the_client_leaves() {
             events.publish(testing::event(port + 1));
             Ok(port < 300)
         };
-        run(events_of(run_dir, true, tell)).unwrap();
+        run(events_of(run_dir, true, report)).unwrap();
         assert_eq!(ports, (1..=300).collect::<Vec<_>>());
         assert_answers(run_dir);
     });
@@ -278,7 +278,7 @@ fn an_endless_line_is_refused() {
 }
 
 #[test]
-fn silent_and_vanished_clients_disturb_nobody() {
+fn silent_and_vanished_clients_disturb_no_other() {
     with_server(|run_dir| {
         let silent: Vec<_> = (0..8).map(|_| connect(run_dir)).collect();
         for _ in 0..100 {
@@ -299,7 +299,7 @@ fn silent_and_vanished_clients_disturb_nobody() {
 }
 
 #[test]
-fn a_client_that_never_reads_disturbs_nobody() {
+fn a_client_that_never_reads_disturbs_no_other() {
     with_server(|run_dir| {
         let mut deaf = connect(run_dir);
         deaf.set_nonblocking(true).unwrap();

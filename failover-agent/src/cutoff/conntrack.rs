@@ -1,11 +1,11 @@
 //! Flows, by `NETLINK_NETFILTER` (`include/uapi/linux/netfilter/nfnetlink_conntrack.h`,
 //! `net/netfilter/nf_conntrack_netlink.c`).
 //!
-//! The kernel could filter by address itself (`CTA_FILTER`, Linux 5.8), but its comparison of IPv6 addresses is the wrong
-//! way round (`ctnetlink_filter_match_tuple`), and the first versions read the reply's address by the flags of the original
-//! direction. So it filters by family only, and we look at the rest: about 1 µs an entry.
+//! The kernel could filter by address itself (`CTA_FILTER`, Linux 5.8), but its comparison of IPv6 addresses is inverted
+//! (`ctnetlink_filter_match_tuple`), and the first versions read the reply's address by the flags of the original direction. So the kernel
+//! filters by family only, and this module compares the rest: about 1 µs per entry.
 //!
-//! Each entry is deleted by its tuple, zone and id, so that no later flow with the same ports is hit.
+//! Each entry is deleted by its tuple, zone and id, so that a later flow with the same ports is not affected.
 
 use std::{fs, io, net::IpAddr};
 
@@ -19,7 +19,7 @@ use rtnetlink::{
 use super::{AF_INET, AF_INET6, Ended, Refusals, Scope, byte};
 use crate::netlink::{Message, Netlink};
 
-/// Number of entries in the network namespace of the thread that reads it. Only there if connection tracking is loaded.
+/// Number of entries in the network namespace of the thread that reads it. The file exists only if connection tracking is loaded.
 const COUNT: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
 
 const SUBSYSTEM: u16 = (byte(libc::NFNL_SUBSYS_CTNETLINK) as u16) << 8;
@@ -50,7 +50,7 @@ struct Flow {
     protocol: u8,
 }
 
-/// Why flows cannot be deleted although there may be some.
+/// Why flows cannot be deleted although there may be some; `None` if they can.
 pub(super) fn missing() -> Option<String> {
     let try_out = || -> Result<()> {
         if count()?.is_some() {
@@ -65,10 +65,10 @@ pub(super) fn missing() -> Option<String> {
     })
 }
 
-/// Deletes what is in `scope` and counts it.
+/// Deletes the flows in `scope` and counts them.
 pub(super) fn delete(scope: &Scope, ended: &mut Ended) -> Result<()> {
     let addresses = &scope.addresses;
-    // Asking by netlink would load what the host does not use.
+    // A netlink request would load modules that the host does not use.
     if count()?.is_none_or(|count| count == 0) {
         return Ok(());
     }
@@ -90,7 +90,7 @@ pub(super) fn delete(scope: &Scope, ended: &mut Ended) -> Result<()> {
         for (flow, answer) in flows.iter().zip(netlink.commit(requests)?) {
             match answer {
                 Ok(()) => ended.count(flow.protocol),
-                // It has ended by itself.
+                // The flow has ended by itself.
                 Err(refused) if refused.missing() => {}
                 Err(refused) => refusals.add(&refused),
             }
@@ -100,7 +100,7 @@ pub(super) fn delete(scope: &Scope, ended: &mut Ended) -> Result<()> {
     Ok(())
 }
 
-/// Entries in this network namespace; None without connection tracking.
+/// Entries in this network namespace; `None` without connection tracking.
 fn count() -> Result<Option<u64>> {
     match fs::read_to_string(COUNT) {
         Ok(text) => Ok(Some(
@@ -117,7 +117,7 @@ fn open() -> Result<Netlink> {
     Netlink::open(NETLINK_NETFILTER).context("cannot open a NETLINK_NETFILTER socket")
 }
 
-/// A message with nothing but `struct nfgenmsg`: family, version, resource.
+/// A message with only a `struct nfgenmsg`: family, version, resource.
 fn message(kind: u16, family: u8) -> Message {
     Message {
         kind,
@@ -126,7 +126,7 @@ fn message(kind: u16, family: u8) -> Message {
 }
 
 impl Flow {
-    /// The kernel takes a request without a tuple for "all of them".
+    /// The kernel takes a request without a tuple as "delete all".
     fn deletion(&self) -> Message {
         let mut message = message(IPCTNL_MSG_CT_DELETE, self.family);
         message.attribute(CTA_TUPLE_ORIG | NLA_F_NESTED, &self.original);
@@ -138,7 +138,7 @@ impl Flow {
     }
 }
 
-/// Reads an entry; None if it is not in `scope`.
+/// Reads an entry; `None` if it is not in `scope`.
 fn flow(payload: &[u8], scope: &Scope) -> Result<Option<Flow>, DecodeError> {
     let (header, attributes) = payload
         .split_first_chunk::<HEADER>()
@@ -174,7 +174,7 @@ fn flow(payload: &[u8], scope: &Scope) -> Result<Option<Flow>, DecodeError> {
     }))
 }
 
-/// The address in a tuple, under whichever of the two attributes is there.
+/// The address in a tuple, from whichever of the two attributes is present.
 fn address(tuple: &[u8], v4: u16, v6: u16) -> Option<IpAddr> {
     values(value(tuple, CTA_TUPLE_IP)?).find_map(|(kind, value)| {
         if kind == v4 {

@@ -1,11 +1,11 @@
-//! Edge: ending what the datapath does not reach. Sockets of this host that are idle, and what connection tracking
-//! remembers of forwarded flows.
+//! Edge: ending the connections that the datapath does not reach: idle sockets of this host, and forwarded flows that connection tracking
+//! remembers.
 //!
-//! Both go by the addresses of the uplink that is no longer to be used, and by nothing else: what does not hold one of them is
-//! not touched. An address that another uplink holds too must not be given here.
+//! Both are selected by the addresses of the uplink that is no longer to be used, and by nothing else: a socket or flow without one of them
+//! is not touched. The caller must leave out an address that another uplink has too.
 //!
-//! To be called when the new route is confirmed and the gates are set, so that the farewell of a socket (an RST with the
-//! old source) cannot leave by the new uplink. Conntrack entries first: a socket's farewell would leave new ones.
+//! To be called when the new route is confirmed and the gates are set, so that a destroyed socket's RST with the old source cannot leave by
+//! the new uplink. Conntrack entries go first, because that RST would create new ones.
 //!
 //! | file | concern |
 //! |---|---|
@@ -42,7 +42,7 @@ const fn byte(number: libc::c_int) -> u8 {
     number as u8
 }
 
-/// How many were ended, and in what time. What could not be ended does not keep the rest from being ended.
+/// How many were ended, and how long it took. A failure to end one does not keep the rest from being ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ended {
     /// TCP connections.
@@ -53,19 +53,20 @@ pub struct Ended {
     pub other: usize,
     /// From the call to the last answer of the kernel.
     pub took: Duration,
-    /// What could not be done, one line each.
+    /// What failed, one line each.
     pub problems: Vec<String>,
 }
 
-/// What is to be ended, and what not.
+/// What to end, and what to spare.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scope {
     /// The addresses of the uplink that is no longer to be used.
     pub addresses: Vec<IpAddr>,
-    /// Networks whose hosts are reached without that uplink, or in spite of its closed gate: connections with them go on.
+    /// Networks whose hosts are reached without that uplink, or through its closed gate: connections with
+    /// them are spared.
     pub spared: Vec<IpNet>,
-    /// Whether TCP connections go on whose local port is that of a listening socket: they came in by the uplink, and its gate
-    /// lets their answers pass.
+    /// Whether to spare TCP connections whose local port is that of a listening socket: they came in by the uplink, and its gate passes
+    /// their answers.
     pub spare_accepted: bool,
 }
 
@@ -83,8 +84,8 @@ pub struct Cutoff {
 }
 
 impl Cutoff {
-    /// Finds out what the kernel can do in the network namespace of the calling thread, and makes it load the modules
-    /// for it, which would take too long in the middle of a switch. Ends nothing.
+    /// Finds out what the kernel can do in the network namespace of the calling thread, and makes it load the modules for it, which would
+    /// take too long in the middle of a switch. Ends nothing.
     pub fn open() -> Cutoff {
         let mut missing = Vec::new();
         let protocols = sockets::supported(&mut missing);
@@ -92,20 +93,18 @@ impl Cutoff {
         Cutoff { protocols, missing }
     }
 
-    /// What this kernel cannot do, one line each, to be said once. [`Cutoff::destroy_sockets`] and [`Cutoff::delete_flows`]
-    /// do the rest.
+    /// What this kernel cannot do, one line each, to be logged once. [`Cutoff::destroy_sockets`] and [`Cutoff::delete_flows`] do the rest.
     pub fn missing(&self) -> &[String] {
         &self.missing
     }
 
-    /// Destroys the TCP connections and connected UDP sockets of this network namespace whose local address is in `scope`: the
-    /// application gets `ECONNABORTED`, at once, also when it only waits. IPv4-mapped IPv6 sockets are found by their
-    /// IPv4 address.
+    /// Destroys the TCP connections and connected UDP sockets of this network namespace whose local address is in `scope`: the application
+    /// gets `ECONNABORTED` at once, even if it only waits. IPv4-mapped IPv6 sockets are found by their IPv4 address.
     ///
-    /// Connections go in every state but TIME-WAIT, which no application holds. Spared are sockets that are bound to an
-    /// address without being connected, listening TCP sockets above all: they depend on no path, work again as soon as
-    /// the uplink does (even if its address was gone in between), and a server whose listening socket fails does
-    /// not open another but ends, or tries `accept` for ever.
+    /// Connections are destroyed in every state but TIME-WAIT, which no application holds. Sockets that are bound to an address without
+    /// being connected are spared, above all listening TCP sockets. They depend on no path and work again as soon as the uplink does, even
+    /// if its address was gone in between; and a server whose listening socket fails does not open another, but ends or retries `accept`
+    /// for ever.
     pub fn destroy_sockets(&self, scope: &Scope) -> Ended {
         timed(|ended| {
             for &protocol in &self.protocols {
@@ -115,12 +114,12 @@ impl Cutoff {
         })
     }
 
-    /// Deletes the conntrack entries of this network namespace that use an address of `scope` as the source of what goes
-    /// out: original source (connections of this host), or destination of the replies (masqueraded and SNATed ones). Their next
-    /// packet is a new flow, and gets an address of the uplink by which it leaves.
+    /// Deletes the conntrack entries of this network namespace that use an address of `scope` as the source of outgoing packets: as the
+    /// original source (connections of this host), or as the destination of the replies (masqueraded and SNATed ones). Their next packet is
+    /// a new flow, and gets an address of the uplink by which it leaves.
     ///
-    /// Flows that others began towards one of the addresses are spared, too: a server behind the router could not
-    /// answer without its entry, and goes on with it if the uplink still carries it.
+    /// Flows that another host opened towards one of the addresses are spared, too: a server behind the router could not answer without its
+    /// entry, and continues with it if the uplink still carries it.
     pub fn delete_flows(&self, scope: &Scope) -> Ended {
         timed(|ended| {
             let result = conntrack::delete(scope, ended);
@@ -153,7 +152,7 @@ fn timed(work: impl FnOnce(&mut Ended)) -> Ended {
     ended
 }
 
-/// One line for each kind of refusal.
+/// Refusals of the kernel, counted by their reason: one line each.
 #[derive(Default)]
 struct Refusals(BTreeMap<String, usize>);
 

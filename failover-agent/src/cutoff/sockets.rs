@@ -1,7 +1,7 @@
 //! Local sockets, by `NETLINK_SOCK_DIAG` (`sock_diag(7)`, `include/uapi/linux/inet_diag.h`, `net/ipv4/inet_diag.c`).
 //!
-//! The kernel lists the sockets that hold an address, by a filter of ours that it runs itself: all others cost only the
-//! walk over its tables. Each is then destroyed by its cookie, so that no later socket with the same ports is hit.
+//! The kernel lists the sockets that hold an address, by a filter program of ours: all other sockets cost only the walk over the kernel's
+//! tables. Each listed socket is then destroyed by its cookie, so that a later socket with the same ports is not affected.
 
 use std::{collections::HashSet, fmt, net::IpAddr};
 
@@ -21,10 +21,10 @@ const INET_DIAG_BC_JMP: u8 = 1;
 const INET_DIAG_BC_S_COND: u8 = 7;
 /// `struct inet_diag_bc_op`.
 const OP: usize = 4;
-/// Addresses in one filter, whose jumps and length must fit into 16 bits.
+/// Addresses in one filter; its jumps and length must fit into 16 bits.
 const ADDRESSES: usize = 1000;
 
-/// Bits are the states of `include/net/tcp_states.h`. Without TIME_WAIT (6), CLOSE (7) and LISTEN (10); with NEW_SYN_RECV (12).
+/// Each bit is a state of `include/net/tcp_states.h`. Without TIME_WAIT (6), CLOSE (7) and LISTEN (10); with NEW_SYN_RECV (12).
 const TCP_STATES: u32 = (1 << 1)
     | (1 << 2)
     | (1 << 3)
@@ -37,17 +37,17 @@ const TCP_STATES: u32 = (1 << 1)
 const TCP_LISTEN: u32 = 1 << 10;
 /// A connected UDP socket counts as ESTABLISHED.
 const UDP_STATES: u32 = 1 << 1;
-/// `idiag_timer` of what the kernel keeps of a connection that the application has closed (`inet_twsk_diag_fill`).
+/// `idiag_timer` of a connection that the application has closed and of which the kernel keeps the rest (`inet_twsk_diag_fill`).
 const TIMER_TIME_WAIT: u8 = 3;
 /// Of sockets that share ports (SO_REUSEPORT) the kernel finds one at a time: each pass can reveal another.
 const PASSES: usize = 16;
 
 /// `struct inet_diag_sockid`: ports, addresses, interface, cookie.
 type SocketId = [u8; 48];
-/// As it stands in there: big-endian.
+/// A port as in that structure: big-endian.
 type Port = [u8; 2];
 
-/// What is destroyed.
+/// The protocols whose sockets are destroyed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Protocol {
     Tcp,
@@ -72,7 +72,7 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// The protocols whose sockets the kernel can list and destroy. What it cannot goes into `missing`.
+/// The protocols whose sockets the kernel can list and destroy. `missing` gets a line for each that it cannot.
 pub(super) fn supported(missing: &mut Vec<String>) -> Vec<Protocol> {
     [Protocol::Tcp, Protocol::Udp]
         .into_iter()
@@ -88,11 +88,11 @@ pub(super) fn supported(missing: &mut Vec<String>) -> Vec<Protocol> {
         .collect()
 }
 
-/// Lists nothing and destroys a socket that cannot exist, as it has no port.
+/// Lists nothing, and destroys a socket that cannot exist because it has no port.
 fn try_out(protocol: Protocol) -> Result<()> {
     let mut netlink = open()?;
-    let nobody = [IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED)];
-    list(&mut netlink, protocol, AF_INET, 0, &nobody)?;
+    let unspecified = [IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED)];
+    list(&mut netlink, protocol, AF_INET, 0, &unspecified)?;
     let request = (destruction(protocol, AF_INET, &[0; 48]), 0);
     for answer in netlink.commit(vec![request])? {
         match answer {
@@ -103,7 +103,7 @@ fn try_out(protocol: Protocol) -> Result<()> {
     Ok(())
 }
 
-/// Destroys what is in `scope` and counts it.
+/// Destroys the sockets in `scope` and counts them.
 pub(super) fn destroy(protocol: Protocol, scope: &Scope, ended: &mut Ended) -> Result<()> {
     let mut netlink = open()?;
     let addresses = scope.addresses.as_slice();
@@ -164,7 +164,7 @@ fn destroy_in_family(
                 Err(refused) => refusals.add(&refused),
             }
         }
-        // Not found though just listed: it has ended by itself, or another with the same ports stood before it.
+        // Not found although just listed: the socket has ended by itself, or the kernel found another with the same ports first.
         if !(destroyed && hidden) {
             break;
         }
@@ -192,7 +192,7 @@ fn list(
     dump(netlink, protocol, &message)
 }
 
-/// Local ports of the listening TCP sockets of both families: one of IPv6 accepts IPv4 connections, too.
+/// Local ports of the listening TCP sockets of both families: an IPv6 one accepts IPv4 connections, too.
 fn listening_ports(netlink: &mut Netlink) -> Result<HashSet<Port>> {
     let mut ports = HashSet::new();
     for family in [AF_INET, AF_INET6] {
@@ -216,7 +216,7 @@ fn local_port(id: &SocketId) -> Port {
     [id[0], id[1]]
 }
 
-/// The far end's address; that of an IPv4 connection of an IPv6 socket is unmapped.
+/// The far end's address; the one of an IPv4 connection on an IPv6 socket is unmapped.
 fn remote(id: &SocketId, family: u8) -> IpAddr {
     let mut octets = [0; 16];
     octets.copy_from_slice(&id[20..36]);
@@ -251,12 +251,11 @@ fn request(kind: u16, protocol: Protocol, family: u8, states: u32, id: &SocketId
     Message { kind, payload }
 }
 
-/// A program for the kernel (`inet_diag_bc_run`): accepts a socket whose local address is one of `addresses`. Every operation jumps,
-/// by so many bytes if it holds and by so many if not; to end exactly at the program's end means to accept, behind it to
-/// refuse.
+/// A program for the kernel (`inet_diag_bc_run`) that accepts a socket whose local address is one of `addresses`. Every operation jumps by
+/// one number of bytes if it holds and by another if not. A jump exactly to the program's end accepts the socket, one beyond it refuses.
 fn filter(addresses: &[IpAddr]) -> Vec<u8> {
     let mut program = Vec::new();
-    // From the last to the first: jumps lead forward.
+    // Built from the last operation to the first, because jumps lead forward.
     for address in addresses.iter().rev() {
         let (family, octets) = match address {
             IpAddr::V4(address) => (AF_INET, address.octets().to_vec()),
@@ -270,7 +269,7 @@ fn filter(addresses: &[IpAddr]) -> Vec<u8> {
         let mut block = operation(INET_DIAG_BC_S_COND, length, length + OP);
         block.extend(condition);
         if !program.is_empty() {
-            // It holds: over all that follows. "yes" is never taken, but must be the operation's length.
+            // If it holds, it jumps over everything that follows. "yes" is never taken, but must be the operation's length.
             block.extend(operation(INET_DIAG_BC_JMP, OP, OP + program.len()));
         }
         block.extend(program);

@@ -1,4 +1,4 @@
-//! Whose address is whose: a source that belongs to another uplink is stale.
+//! Which uplink has which address: a source address that belongs to another uplink is stale.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -11,19 +11,19 @@ use aya::maps::{HashMap, MapData, MapError};
 use failover_ebpf::{LOST, Owner, SEVERAL};
 use nix::time::{ClockId, clock_gettime};
 
-/// Lost addresses that are remembered.
+/// Greatest number of lost addresses that are remembered.
 const MAX_LOST: usize = 64;
 
-/// How long after the last packet with it a lost address ends. Whoever held on to it has given up by then: the kernel's own TCP does
-/// after a quarter of an hour.
+/// How long after the last packet with it a lost address is forgotten. Its users have given up by then: the kernel's own TCP gives up after
+/// a quarter of an hour.
 const LOST_FOR: Duration = Duration::from_secs(3600);
 
-/// The map of addresses, and what it was made from.
+/// The map of addresses, and what it is computed from.
 pub(super) struct Map {
     map: HashMap<MapData, [u8; 16], Owner>,
     uplinks: BTreeMap<u32, BTreeSet<[u8; 16]>>,
-    /// Addresses that uplinks have lost, oldest first: sockets and tracked flows may go on to use them. The kernel refuses an IPv4 source
-    /// that is not there, but no IPv6 one.
+    /// Addresses that uplinks have lost, oldest first: sockets and tracked flows may still use them. The kernel refuses an IPv4 source that
+    /// the host does not have, but not an IPv6 one.
     lost: VecDeque<[u8; 16]>,
 }
 
@@ -55,21 +55,21 @@ impl Map {
         self.write()
     }
 
-    /// The interface is gone, its addresses belong to no uplink until another has them.
+    /// The interface is gone: its addresses belong to no uplink until another one has them.
     pub(super) fn retire(&mut self, ifindex: u32) -> Result<()> {
         let lost = self.uplinks.remove(&ifindex);
         self.lose(lost);
         self.write()
     }
 
-    /// The interface is no uplink any more: nobody minds who uses its addresses, or those that were lost.
+    /// The interface is no uplink any more: any traffic may use its addresses, and those that uplinks have lost.
     pub(super) fn forget(&mut self, ifindex: u32) -> Result<()> {
         self.uplinks.remove(&ifindex);
         self.lost.clear();
         self.write()
     }
 
-    /// Forgets lost ones that this host has again, on whatever interface: a bridge may have them now, and send by the uplink below it.
+    /// Forgets lost addresses that this host has again, on whatever interface: a bridge may have them now, and send by the uplink below it.
     pub(super) fn release(&mut self, present: &[IpAddr]) -> Result<()> {
         let present: BTreeSet<_> = present.iter().filter_map(|&address| key(address)).collect();
         let known = self.lost.len();
@@ -80,13 +80,13 @@ impl Map {
         }
     }
 
-    /// The lost ones.
+    /// The lost addresses.
     pub(super) fn lost(&self) -> Vec<IpAddr> {
         let addresses = self.lost.iter().copied().map(Ipv6Addr::from);
         addresses.map(|address| address.to_canonical()).collect()
     }
 
-    /// Forgets lost ones with which no packet has left for long by `now`, the time of `CLOCK_MONOTONIC`; says which.
+    /// Forgets the lost addresses with which no packet has left for long by `now`, the time of `CLOCK_MONOTONIC`; returns them.
     pub(super) fn expire(&mut self, now: Duration) -> Result<Vec<IpAddr>> {
         let mut expired = Vec::new();
         for &address in &self.lost {
@@ -106,7 +106,7 @@ impl Map {
         Ok(expired)
     }
 
-    /// Remembers these, or the newest of them, while no uplink has them.
+    /// Remembers these addresses, or the newest of them, while no uplink has them.
     fn lose(&mut self, addresses: Option<BTreeSet<[u8; 16]>>) {
         let had = self.uplinks.values().flatten();
         let there: BTreeSet<_> = had.chain(&self.lost).copied().collect();
@@ -117,7 +117,7 @@ impl Map {
         self.lost.drain(..surplus);
     }
 
-    /// Brings the map in line.
+    /// Updates the map.
     fn write(&mut self) -> Result<()> {
         let mut wanted = owners(&self.uplinks);
         self.lost.retain(|address| !wanted.contains_key(address));
@@ -148,7 +148,7 @@ impl Map {
     }
 }
 
-/// The one owner of every address that uplinks have: the index of its interface, or [`SEVERAL`].
+/// The owner of every address that uplinks have: the index of its interface, or [`SEVERAL`].
 fn owners(uplinks: &BTreeMap<u32, BTreeSet<[u8; 16]>>) -> BTreeMap<[u8; 16], u32> {
     let mut owners = BTreeMap::new();
     for (&ifindex, addresses) in uplinks {
@@ -162,7 +162,7 @@ fn owners(uplinks: &BTreeMap<u32, BTreeSet<[u8; 16]>>) -> BTreeMap<[u8; 16], u32
     owners
 }
 
-/// The key of an address; None for those that belong to every link: they are never stale.
+/// The key of an address; `None` for those that belong to every link and are never stale.
 fn key(address: IpAddr) -> Option<[u8; 16]> {
     let everywhere = address.is_loopback()
         || address.is_unspecified()
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_of_two_uplinks_is_nobodys() {
+    fn an_address_of_two_uplinks_belongs_to_neither() {
         let uplinks = BTreeMap::from([
             (3, keys(&["192.0.2.1", "192.168.8.100"])),
             (4, keys(&["198.51.100.1", "192.168.8.100"])),

@@ -19,12 +19,12 @@ use super::{
 };
 use crate::{config::AttachMode, interface};
 
-/// How the programs came to be on an interface.
+/// How the programs were attached to an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attached {
     /// The hook they are on.
     pub hook: Hook,
-    /// Whether both were there before, and have only been replaced.
+    /// Whether both were attached before, and were only replaced.
     pub adopted: bool,
 }
 
@@ -72,7 +72,7 @@ fn try_attach(
     {
         detach_hook(datapath, ifindex, before.hook)?;
     }
-    // Before the qdisc, which only the entry in the map of uplinks tells apart from another's.
+    // Before the qdisc is added, since only the entry in the map of uplinks distinguishes it from another program's.
     datapath.counters.ensure(ifindex)?;
     datapath.limits.ensure(ifindex)?;
     let hook = if tcx {
@@ -80,7 +80,7 @@ fn try_attach(
     } else {
         clsact::ensure_qdisc(name, ifindex, before.map(|uplink| uplink.hook))?
     };
-    // Before the programs: whatever happens next, a later run knows what to look for.
+    // Before the programs are attached: whatever happens next, a later run knows where to look.
     let uplink = before.unwrap_or(Uplink {
         gate_ipv4: Gate::Open,
         gate_ipv6: Gate::Open,
@@ -106,7 +106,7 @@ fn try_attach(
         return Err(error);
     }
 
-    // What is found without an entry of its own was left by a run whose maps could not be adopted.
+    // A program without an entry of its own was left by a run whose maps could not be adopted.
     let mut adopted = before.is_some();
     for direction in Direction::ALL {
         let program = load::program(&mut datapath.ebpf, direction)?;
@@ -119,7 +119,7 @@ fn try_attach(
     Ok(Attached { hook, adopted })
 }
 
-/// Leaves no program on the interface, and no gate that is said to be closed.
+/// Leaves no program on the interface, and no gate that counts as closed.
 pub(super) fn undo(datapath: &mut Datapath, ifindex: u32) -> Result<()> {
     let Some(uplink) = datapath.uplinks.get(ifindex)? else {
         return Ok(());
@@ -137,7 +137,7 @@ pub(super) fn undo(datapath: &mut Datapath, ifindex: u32) -> Result<()> {
     errors.into_result()
 }
 
-/// Detaches the programs and forgets the uplink.
+/// Detaches the programs and removes the uplink's entries.
 pub(super) fn detach(datapath: &mut Datapath, ifindex: u32) -> Result<()> {
     let mut errors = pins::Errors::default();
     if let Some(uplink) = datapath.uplinks.get(ifindex)? {
@@ -155,7 +155,7 @@ fn detach_hook(datapath: &Datapath, ifindex: u32, hook: Hook) -> Result<()> {
     let mut errors = pins::Errors::default();
     for direction in Direction::ALL {
         let pin = pins::link(&datapath.options.bpf_dir, ifindex, direction);
-        // Detached before it is unpinned: the kernel frees a link a moment later, and the programs may be wanted again before.
+        // Detached before it is unpinned: the kernel frees a link a moment later, and the programs may be attached again before that.
         errors.note(Link::open(&pin).and_then(|link| match link {
             Some(link) => link.remove(&pin),
             None => Ok(()),
@@ -181,11 +181,11 @@ fn attach_tcx(
             drop(program.take_link(id)?);
             return Ok(true);
         }
-        // The interface that had this index has gone, or is in another network namespace.
+        // The interface that had this index is gone, or is in another network namespace.
         link.remove(&pin)?;
     }
     let id = match attach_first(program, name, direction) {
-        // Our program is there already, by a link that was made when the interface had another index.
+        // Our program is already attached, by a link that was made when the interface had another index.
         Err(ProgramError::SyscallError(error)) if is(&error.io_error, Errno::EEXIST) => {
             link::remove_strays(bpf_dir)?;
             attach_first(program, name, direction)
@@ -201,7 +201,7 @@ fn attach_tcx(
     Ok(false)
 }
 
-/// Before the programs of others.
+/// Attaches before other programs.
 fn attach_first(
     program: &mut SchedClassifier,
     name: &str,
@@ -215,7 +215,7 @@ fn is(error: &io::Error, errno: Errno) -> bool {
     error.raw_os_error() == Some(errno as i32)
 }
 
-/// The name of an interface: aya wants one.
+/// The name of an interface, which aya requires.
 pub(super) fn interface_name(ifindex: u32) -> Result<String> {
     interface::name(ifindex).with_context(|| format!("no interface with index {ifindex}"))
 }

@@ -1,7 +1,6 @@
 //! Filters on a clsact qdisc, for kernels without TCX.
 //!
-//! Filters live in the kernel without any pin. They are found again by a priority and handle of our own, and replaced
-//! in one step.
+//! Filters stay in the kernel without a pin. They are found again by a priority and handle of our own, and replaced in one step.
 
 use anyhow::{Context as _, Result, bail};
 use aya::programs::{
@@ -18,15 +17,15 @@ use crate::{
     netlink::{Netlink, Refused},
 };
 
-/// Before the filters of others: one of them that accepts a packet ends the run.
+/// Before other programs' filters: one of them that accepts a packet ends the run.
 pub(super) const PRIORITY: u16 = 1;
-/// Unlike any that `tc` or the kernel would choose by itself.
+/// A handle that neither `tc` nor the kernel would choose by itself.
 pub(super) const HANDLE: TcHandle = TcHandle::new(0xfa11, 0x0001);
 
 /// The kind of qdisc that has an ingress and an egress side.
 pub(super) const CLSACT: &str = "clsact";
 
-/// Adds the clsact qdisc if it is missing; says whether it is ours. `before`: whose it was in an earlier run.
+/// Adds the clsact qdisc if it is missing; returns whether it is ours. `before`: whose it was in an earlier run.
 pub(super) fn ensure_qdisc(name: &str, ifindex: u32, before: Option<Hook>) -> Result<Hook> {
     match tc::qdisc_add_clsact(name) {
         Ok(()) => return Ok(Hook::ClsactOwned),
@@ -36,7 +35,7 @@ pub(super) fn ensure_qdisc(name: &str, ifindex: u32, before: Option<Hook>) -> Re
     }
     // An `ingress` qdisc has the same handle and no egress side: it answers for both with its only list of filters.
     match filters::qdisc(ifindex)?.as_deref() {
-        // Ours, unless somebody has removed it and added another: a filter of ours tells.
+        // It is ours, unless another program has removed ours and added its own: a filter of ours proves that it is ours.
         Some(CLSACT) if before == Some(Hook::ClsactOwned) && has_ours(ifindex)? => {
             Ok(Hook::ClsactOwned)
         }
@@ -77,8 +76,8 @@ pub(super) fn attach(
     Ok(adopted)
 }
 
-/// Removes our filters, and the qdisc if we added it and nobody else uses it now. Says what it removed.
-/// An interface that is gone took everything with it, and so did whoever has put another qdisc in the place of ours.
+/// Removes our filters, and the qdisc if we added it and no other program uses it now. Returns what was removed. An interface that is gone
+/// took everything with it; so did a program that has replaced our qdisc by another.
 pub(super) fn detach(ifindex: u32, hook: Hook) -> Result<Vec<String>> {
     let mut done = Vec::new();
     if hook == Hook::Tcx {
@@ -128,7 +127,7 @@ fn is_missing(error: &ProgramError) -> bool {
         .any(|errno| code == Some(errno as i32))
 }
 
-/// Whether a filter of ours is left.
+/// Whether one of our filters is left.
 fn has_ours(ifindex: u32) -> Result<bool> {
     for direction in Direction::ALL {
         let filters = filters::list(ifindex, direction)?;
@@ -139,7 +138,7 @@ fn has_ours(ifindex: u32) -> Result<bool> {
     Ok(false)
 }
 
-/// Whether no filter of anybody is left on either side of the clsact qdisc.
+/// Whether no filter at all is left on either side of the clsact qdisc.
 fn is_unused(ifindex: u32) -> Result<bool> {
     for direction in Direction::ALL {
         if !filters::list(ifindex, direction)?.is_empty() {
@@ -149,7 +148,7 @@ fn is_unused(ifindex: u32) -> Result<bool> {
     Ok(true)
 }
 
-/// False: it has gone meanwhile.
+/// False if it is already gone.
 fn delete_qdisc(ifindex: u32) -> Result<bool> {
     let mut request = TcMessage::with_index(i32::try_from(ifindex)?);
     request.header.handle = QdiscHandle {

@@ -1,4 +1,4 @@
-//! What the programs have seen.
+//! What the programs have counted.
 
 use anyhow::{Context as _, Result};
 use aya::maps::{MapData, MapError, PerCpuHashMap, PerCpuValues};
@@ -12,7 +12,7 @@ impl Map {
         Ok(Map(map.try_into()?))
     }
 
-    /// Makes room for an uplink's counters; those that are there already stay.
+    /// Creates an uplink's counters; existing ones stay.
     pub(super) fn ensure(&mut self, ifindex: u32) -> Result<()> {
         if self.get(ifindex)?.is_some() {
             return Ok(());
@@ -26,7 +26,7 @@ impl Map {
             .with_context(|| format!("making the counters of interface {ifindex}"))
     }
 
-    /// Whether the programs have somewhere to count what they see on an interface; without it they let everything pass.
+    /// Whether the programs have counters for an interface; without them they pass everything.
     pub(super) fn has(&self, ifindex: u32) -> Result<bool> {
         Ok(self.get(ifindex)?.is_some())
     }

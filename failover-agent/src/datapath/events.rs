@@ -1,4 +1,4 @@
-//! Flows that have ended, as the programs tell of them.
+//! Flows that have ended, as the programs report them.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -16,17 +16,17 @@ pub struct EndedFlow {
     pub ifindex: u32,
     /// IP protocol number.
     pub protocol: u8,
-    /// Sender of the packet, as it would have been on the wire (behind NAT). The port is 0 where there is none.
+    /// Source of the packet, as it would have been on the wire (after NAT). The port is 0 where the protocol has none.
     pub source: SocketAddr,
-    /// Where it was going.
+    /// Destination of the packet.
     pub destination: SocketAddr,
-    /// Why it was cut.
+    /// Why the packet was cut.
     pub reason: Reason,
-    /// What its sender was told.
+    /// How the packet was answered.
     pub answer: Answer,
 }
 
-/// Events of the programs: a sample, at most one for each flow in 10 seconds, and none that came before the reader.
+/// Events of the programs: a sample, at most one per flow in 10 seconds, and none from before this reader existed.
 pub struct Events(AsyncFd<RingBuf<MapData>>);
 
 impl Events {
@@ -52,7 +52,7 @@ impl Events {
 
 const WAITING: &str = "waiting for the programs' events";
 
-/// Reads an [`Event`], field by field: not every number is one of an enum's.
+/// Reads an [`Event`], field by field, since not every number is a valid value of an enum.
 fn decode(bytes: &[u8]) -> Option<EndedFlow> {
     use std::mem::offset_of;
     if bytes.len() < size_of::<Event>() {

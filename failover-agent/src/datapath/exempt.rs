@@ -50,7 +50,7 @@ impl Trie {
     }
 }
 
-/// The bits that must match, and against what; host bits are cleared, so that equal prefixes are equal entries.
+/// The bits that must match, and the value to match; host bits are cleared, so that equal prefixes are equal entries.
 fn entry(ifindex: u32, prefix: IpNet) -> (u32, Peer) {
     let prefix = prefix.trunc();
     let (address, family_bits) = match prefix.addr() {

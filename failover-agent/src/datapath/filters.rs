@@ -1,4 +1,4 @@
-//! The qdisc of kind clsact or ingress on an interface, and its filters, whoever added them. Reads only.
+//! The qdisc of kind clsact or ingress on an interface, and all its filters, ours and others. Reads only.
 
 use anyhow::{Context as _, Result};
 use aya_obj::generated::TCA_BPF_ID;
@@ -22,7 +22,7 @@ const HANDLE_AT: usize = 8;
 const PARENT_AT: usize = 12;
 const INFO_AT: usize = 16;
 
-/// A filter. Only what all kinds have in common is read, and the program of one of kind `bpf`.
+/// A filter. Only the fields that all kinds share are read, and the program of one of kind `bpf`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Filter {
     pub(super) priority: u32,
@@ -33,15 +33,15 @@ pub(super) struct Filter {
 }
 
 impl Filter {
-    /// Whether an agent has added it.
+    /// Whether an agent added it.
     pub(super) fn is_ours(&self) -> bool {
         self.priority == u32::from(clsact::PRIORITY) && self.handle == u32::from(clsact::HANDLE)
     }
 }
 
-/// The kind of qdisc on an interface that has clsact's handle: `clsact`, `ingress`, or None.
+/// The kind of the qdisc on an interface that has clsact's handle: `clsact`, `ingress`, or `None`.
 ///
-/// The kernel lists those of all interfaces; the question for one it would answer to whoever listens.
+/// The kernel lists the qdiscs of all interfaces; its answer for one interface would be sent to all listeners.
 pub(super) fn qdisc(ifindex: u32) -> Result<Option<String>> {
     let request = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::with_index(0));
     let wanted = (ifindex, u32::from(TcHandle::CLSACT));
@@ -56,7 +56,7 @@ pub(super) fn qdisc(ifindex: u32) -> Result<Option<String>> {
     Ok(kinds.into_iter().next())
 }
 
-/// The filters on one side of a clsact qdisc. An `ingress` qdisc answers for both sides with the same ones.
+/// The filters on one side of a clsact qdisc. An `ingress` qdisc returns the same ones for both sides.
 pub(super) fn list(ifindex: u32, direction: Direction) -> Result<Vec<Filter>> {
     let mut request = TcMessage::with_index(i32::try_from(ifindex)?);
     request.header.parent = TcHandle {
@@ -85,7 +85,7 @@ fn read(payload: &[u8]) -> Option<Filter> {
         return None;
     }
     let kind = kind(attributes).unwrap_or_default();
-    // The numbers of options are each kind's own.
+    // Each kind numbers its options in its own way.
     let options = attribute(attributes, TCA_OPTIONS).filter(|_| kind == "bpf");
     let program = options.and_then(|options| {
         let id = attribute(&options, u16::try_from(TCA_BPF_ID).ok()?)?;

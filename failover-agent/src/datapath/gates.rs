@@ -72,7 +72,7 @@ impl Uplinks {
         })
     }
 
-    /// Changes some of what the programs know of an uplink that is attached.
+    /// Changes some of what the programs know about an attached uplink.
     pub(super) fn change(&mut self, ifindex: u32, change: impl FnOnce(&mut Uplink)) -> Result<()> {
         let before = self
             .get(ifindex)?
@@ -85,8 +85,8 @@ impl Uplinks {
         self.set(ifindex, uplink)
     }
 
-    /// Notes the first address of each family as the uplink's own source, if it is attached. Every link has link-local IPv6
-    /// ones, and little leaves with them.
+    /// Stores the first address of each family as the uplink's own source, if it is attached. Link-local IPv6 addresses do not count: every
+    /// link has them, and few packets leave with them.
     pub(super) fn set_sources(&mut self, ifindex: u32, addresses: &[IpAddr]) -> Result<()> {
         let Some(before) = self.get(ifindex)? else {
             return Ok(());
@@ -156,7 +156,7 @@ impl Settings {
         self.write()
     }
 
-    /// Time from `now_ns` of `CLOCK_MONOTONIC` to the end of the lease; None: there never was one.
+    /// Time from `now_ns` nanoseconds of `CLOCK_MONOTONIC` to the end of the lease; `None`: there never was one.
     pub(super) fn lease_remaining(&self, now_ns: u64) -> Option<Duration> {
         let until = self.current.lease_until_ns;
         (until != 0).then(|| Duration::from_nanos(until.saturating_sub(now_ns)))

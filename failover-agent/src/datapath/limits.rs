@@ -12,7 +12,7 @@ impl Map {
         Ok(Map(map.try_into()?))
     }
 
-    /// Makes an uplink's buckets, or empties them: the programs fill them within a second.
+    /// Creates an uplink's buckets, or empties them: the programs fill them within a second.
     pub(super) fn ensure(&mut self, ifindex: u32) -> Result<()> {
         self.0
             .insert(ifindex, Limits::default(), 0)

@@ -1,7 +1,7 @@
 //! Pinned TCX links: which interface and program they hold.
 //!
-//! A pin is named by the index that its interface had. The interface may have gone since, with its index given to another, or may have
-//! been to another network namespace and come back with another index. Only the kernel tells what a link holds.
+//! A pin is named by the index that its interface had. The interface may have gone since and its index been given to another, or it may
+//! have moved to another network namespace and come back with another index. Only the kernel knows what a link holds.
 
 use std::{
     fs, io,
@@ -25,7 +25,7 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// The link pinned at `pin`; None if there is none. A pin that is no TCX link is removed.
+    /// The link pinned at `pin`; `None` if there is none. A pin that is not a TCX link is removed.
     pub(super) fn open(pin: &Path) -> Result<Option<Link>> {
         let fd = match raw::open_pin(pin) {
             Ok(fd) => fd,
@@ -46,12 +46,12 @@ impl Link {
         }))
     }
 
-    /// Whether its program is on this interface of the network namespace that we are in.
+    /// Whether its program is on this interface of the current network namespace.
     pub(super) fn is_on(&self, name: &str, ifindex: u32, direction: Direction) -> Result<bool> {
         Ok(self.ifindex == ifindex && programs(name, direction)?.contains(&self.program))
     }
 
-    /// Takes its program from whatever interface has it, and removes its pin.
+    /// Detaches its program from whatever interface has it, and removes its pin.
     pub(super) fn remove(self, pin: &Path) -> Result<()> {
         if let Err(error) = raw::detach(&self.fd) {
             debug!(pin = %pin.display(), "a TCX link could not be detached: {error}");
@@ -60,8 +60,8 @@ impl Link {
     }
 }
 
-/// Index of the interface and id of the program, from what the kernel tells of the descriptor of a TCX link (`bpf_link_show_fdinfo` in
-/// kernel/bpf/syscall.c, `tcx_link_fdinfo` in kernel/bpf/tcx.c).
+/// Index of the interface and id of the program, from the kernel's information about the descriptor of a TCX link (`bpf_link_show_fdinfo`
+/// in kernel/bpf/syscall.c, `tcx_link_fdinfo` in kernel/bpf/tcx.c).
 fn read(info: &str) -> Option<(u32, u32)> {
     let field = |name: &str| {
         let mut lines = info.lines().filter_map(|line| line.split_once(":\t"));
@@ -83,7 +83,7 @@ pub(super) fn programs(name: &str, direction: Direction) -> Result<Vec<u32>> {
     Ok(programs.iter().map(ProgramInfo::id).collect())
 }
 
-/// Removes the links whose interface has another index than their pin says: it is gone, or was somewhere else meanwhile.
+/// Removes the links whose interface has another index than their pin says: it is gone, or was in another namespace meanwhile.
 pub(super) fn remove_strays(bpf_dir: &Path) -> Result<()> {
     let dir = pins::links(bpf_dir);
     let entries = fs::read_dir(&dir).with_context(|| format!("reading {}", dir.display()))?;

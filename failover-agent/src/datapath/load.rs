@@ -18,7 +18,7 @@ use super::{
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/failover-ebpf"));
 
-/// How often a program is verified that was interrupted, and the pause before it is tried again.
+/// How often the verification of a program is repeated after an interruption, and the pause before each repetition.
 const ATTEMPTS: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -63,11 +63,11 @@ pub(super) fn open(options: &Options) -> Result<Datapath> {
     })
 }
 
-/// Makes the maps and loads the programs.
+/// Creates the maps and loads the programs.
 ///
 /// # Errors
 ///
-/// [`Failure::ProgramRefused`] with the verifier's last words.
+/// [`Failure::ProgramRefused`] with the end of the verifier's log.
 ///
 /// [`Failure::ProgramRefused`]: crate::failure::Failure::ProgramRefused
 fn load(loader: &mut EbpfLoader<'_>, object: &[u8]) -> Result<Ebpf> {
@@ -79,8 +79,8 @@ fn load(loader: &mut EbpfLoader<'_>, object: &[u8]) -> Result<Ebpf> {
     Ok(ebpf)
 }
 
-/// Has the kernel verify and load one program. The verifier gives up with `EAGAIN` when a signal is pending for the calling thread, of a child
-/// that has ended for example, and with `ENOMEM` when memory is short: neither says anything about the program.
+/// Makes the kernel verify and load one program. The verifier gives up with `EAGAIN` when a signal is pending for the calling thread
+/// (because a child has ended, for example), and with `ENOMEM` when memory is short: neither says anything about the program.
 fn load_program(program: &mut SchedClassifier) -> std::result::Result<(), ProgramError> {
     let mut attempt = 1;
     loop {
@@ -110,7 +110,7 @@ pub(super) fn program(ebpf: &mut Ebpf, direction: Direction) -> Result<&mut Sche
     Ok(program.try_into()?)
 }
 
-/// A map of the object, once.
+/// Takes a map of the object; works once per map.
 pub(super) fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
     ebpf.take_map(name)
         .with_context(|| format!("no map {name} in the object"))

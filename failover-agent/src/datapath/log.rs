@@ -1,4 +1,4 @@
-//! The programs' messages, through `log` into tracing.
+//! The eBPF programs' messages, through `log` into tracing.
 
 use std::convert::Infallible;
 
@@ -8,7 +8,7 @@ use aya_log::EbpfLogger;
 
 use super::raw::readable;
 
-/// Messages of the programs.
+/// Messages of the eBPF programs.
 pub struct Log(EbpfLogger<&'static dyn ::log::Log>);
 
 impl Log {
@@ -18,7 +18,7 @@ impl Log {
         ))
     }
 
-    /// Passes messages on until it is dropped. Wants a tokio runtime with I/O, or panics as all of tokio does.
+    /// Forwards messages until it is dropped. Needs a tokio runtime with I/O, and panics without one, as all of tokio does.
     ///
     /// # Errors
     ///

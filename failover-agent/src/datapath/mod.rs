@@ -4,19 +4,19 @@
 //!
 //! ```text
 //! <bpf-dir>/uplinks            gates, hooks and sources, by interface index     bpftool map dump pinned <bpf-dir>/uplinks
-//! <bpf-dir>/counters           what was seen, by interface index and CPU
+//! <bpf-dir>/counters           what was counted, by interface index and CPU
 //! <bpf-dir>/exempt             prefixes that pass closed gates
 //! <bpf-dir>/settings           lease, marks, ABI version
 //! <bpf-dir>/addresses          the uplinks' addresses, and the interface index of each one's uplink
-//! <bpf-dir>/flows              which side began a connection, on uplinks that keep inbound ones
+//! <bpf-dir>/flows              which side opened a connection, on uplinks that keep inbound ones
 //! <bpf-dir>/limits             token buckets of ICMP errors and events, by interface index
-//! <bpf-dir>/probes             the sockets that the agent probes by
+//! <bpf-dir>/probes             the agent's probe sockets
 //! <bpf-dir>/echoes             interfaces and identifiers of its echo requests
 //! <bpf-dir>/links/3-egress     TCX links, by interface index (a name may hold dots, which a BPF file system refuses)
 //! ```
 //!
-//! A restarted agent adopts all of it: maps are reused with their contents, and the program behind each link is
-//! replaced in one step, so that no packet passes uncounted or ungated.
+//! A restarted agent adopts all of it: maps are reused with their contents, and the program behind each link is replaced in one step, so
+//! that no packet passes uncounted or ungated.
 
 mod addresses;
 mod attach;
@@ -65,8 +65,8 @@ pub struct Options {
     pub bpf_dir: PathBuf,
     /// How programs are attached.
     pub attach: AttachMode,
-    /// `SO_MARK` of the agent's own probes: the programs look at the sockets of packets that bear it even while the gate is open, to count
-    /// probes; 0: of none.
+    /// `SO_MARK` of the agent's own probes. The programs check the sockets of packets with this mark even while the gate is open, to count
+    /// probes. 0: they check none.
     pub probe_mark: u32,
 }
 
@@ -102,12 +102,13 @@ impl Datapath {
         load::open(options)
     }
 
-    /// Attaches the programs to an interface, or adopts them there. A new uplink's gates are open, its cut mode is
-    /// [`CutMode::Drop`], and inbound connections are cut; an adopted one's settings stay as they were.
+    /// Attaches the programs to an interface, or adopts them there. A new uplink's gates are open, its cut mode is [`CutMode::Drop`], and
+    /// inbound connections are cut; an adopted uplink keeps its settings.
     ///
     /// # Errors
     ///
-    /// No such interface; no room for another uplink; the kernel refuses. Nothing stays attached then, and the gates stand open.
+    /// The interface does not exist, there is no room for another uplink, or the kernel refuses. Then nothing stays attached, and the gates
+    /// are open.
     pub fn attach(&mut self, ifindex: u32, link_layer: LinkLayer) -> Result<Attached> {
         let attached = attach::attach(self, ifindex, link_layer);
         match &attached {
@@ -117,29 +118,26 @@ impl Datapath {
         attached
     }
 
-    /// Detaches the programs from an interface, opens its gates, and remembers why.
+    /// Detaches the programs from an interface, opens its gates, and remembers `obstacle` as the reason.
     pub fn give_up(&mut self, ifindex: u32, obstacle: String) {
         if !self.unattached.contains_key(&ifindex)
             && let Err(error) = attach::undo(self, ifindex)
         {
-            tracing::warn!(
-                ifindex,
-                "programs that are of no use stay attached: {error:#}"
-            );
+            tracing::warn!(ifindex, "incomplete programs stay attached: {error:#}");
         }
         self.unattached.insert(ifindex, obstacle);
     }
 
-    /// Why packets of an interface meet no programs; None: they do, as far as was known when that was last looked at.
+    /// Why packets of an interface meet no programs; `None`: they do, as of the last check.
     pub fn obstacle(&self, ifindex: u32) -> Option<&str> {
         self.unattached.get(&ifindex).map(String::as_str)
     }
 
-    /// Asks the kernel what of an uplink's programs, and of what they need, is missing; None: it is all there.
+    /// Asks the kernel what is missing of an uplink's programs and of what they need; `None`: nothing.
     ///
     /// # Errors
     ///
-    /// No such interface; the kernel refuses.
+    /// The interface does not exist, or the kernel refuses.
     pub fn missing(&self, ifindex: u32) -> Result<Option<String>> {
         match self.unattached.get(&ifindex) {
             Some(obstacle) => Ok(Some(obstacle.clone())),
@@ -147,7 +145,7 @@ impl Datapath {
         }
     }
 
-    /// How the programs of an uplink are attached; None: they are not.
+    /// How the programs of an uplink are attached; `None`: they are not.
     ///
     /// # Errors
     ///
@@ -159,7 +157,7 @@ impl Datapath {
         Ok(self.uplinks.get(ifindex)?.map(|uplink| uplink.hook))
     }
 
-    /// Pins the maps again whose pins are gone.
+    /// Pins maps again whose pins are gone.
     ///
     /// # Errors
     ///
@@ -168,12 +166,12 @@ impl Datapath {
         verify::pin_maps(self)
     }
 
-    /// Where the sockets that probe are registered.
+    /// Where probe sockets are registered.
     pub fn probe_sockets(&self) -> ProbeSockets {
         self.probes.clone()
     }
 
-    /// Detaches and forgets every uplink that is not in `ifindexes`. Interfaces that are gone are no error.
+    /// Detaches and removes every uplink that is not in `ifindexes`. An interface that is gone is no error.
     ///
     /// # Errors
     ///
@@ -204,7 +202,7 @@ impl Datapath {
         self.uplinks.set_gate(ifindex, family, gate)
     }
 
-    /// The gates of an uplink; open for an interface that is none.
+    /// The gates of an uplink; open for an interface that is not an uplink.
     ///
     /// # Errors
     ///
@@ -216,7 +214,7 @@ impl Datapath {
         self.uplinks.gates(ifindex)
     }
 
-    /// Sets what becomes of a family's packets that must not leave by an uplink, because of its gate or because they are stale.
+    /// Sets how to treat a family's packets that must not leave by an uplink, because its gate is closed or because they are stale.
     ///
     /// # Errors
     ///
@@ -225,8 +223,8 @@ impl Datapath {
         self.uplinks.set_cut_mode(ifindex, family, mode)
     }
 
-    /// Sets whether the closed gates of an uplink spare connections that came in by it. Which did is remembered from
-    /// the moment that they are to be kept: set it when the uplink is attached, long before its gates close.
+    /// Sets whether the closed gates of an uplink spare connections that came in by it. The programs remember those from the moment that
+    /// this is set: set it when the uplink is attached, long before its gates close.
     ///
     /// # Errors
     ///
@@ -236,27 +234,27 @@ impl Datapath {
             .change(ifindex, |uplink| uplink.inbound = inbound)
     }
 
-    /// Replaces the addresses of an uplink. Packets with one of them as source are cut when they leave by another
-    /// uplink, whatever its gates, unless several uplinks have the address or the lease is past; packets with one that
-    /// it had before are cut on all, until an uplink has it again, [`Datapath::release_addresses`] or
-    /// [`Datapath::expire_addresses`]. Link-local addresses are ignored.
+    /// Replaces the addresses of an uplink. Packets with one of them as source are cut when they leave by another uplink, whatever its
+    /// gates, unless several uplinks have the address or the lease is past. Packets with an address that it had before are cut on all
+    /// uplinks, until an uplink has that address again, or until [`Datapath::release_addresses`] or [`Datapath::expire_addresses`].
+    /// Link-local addresses are ignored.
     ///
     /// # Errors
     ///
     /// More than [`failover_ebpf::MAX_ADDRESSES`] in all; the kernel refuses.
     pub fn set_addresses(&mut self, ifindex: u32, addresses: &[IpAddr]) -> Result<()> {
-        // First: what is its own no longer must be looked up, whatever comes next.
+        // First: an address that is no longer the uplink's own must be looked up from now on, even if the next step fails.
         self.uplinks.set_sources(ifindex, addresses)?;
         self.addresses.set(ifindex, addresses)
     }
 
-    /// The addresses that uplinks had, and that packets are cut for.
+    /// The addresses that uplinks have lost, and for which packets are cut.
     pub fn lost_addresses(&self) -> Vec<IpAddr> {
         self.addresses.lost()
     }
 
-    /// From now on no packet is cut for having a lost address that none has had for an hour; `now` is the time of `CLOCK_MONOTONIC`. Says
-    /// which addresses these are.
+    /// Stops cutting packets for the lost addresses with which no packet has left for an hour, and returns these addresses. `now` is the
+    /// time of `CLOCK_MONOTONIC`.
     ///
     /// # Errors
     ///
@@ -265,8 +263,8 @@ impl Datapath {
         self.addresses.expire(now)
     }
 
-    /// From now on no packet is cut for having one of these addresses, which this host has, or which are routed elsewhere, unless an uplink
-    /// has it.
+    /// Stops cutting packets for lost addresses that are in `present`, which this host has or which are routed elsewhere, unless an uplink
+    /// has them.
     ///
     /// # Errors
     ///
@@ -275,7 +273,7 @@ impl Datapath {
         self.addresses.release(present)
     }
 
-    /// From now on no packet is cut for having an address of this interface, or one that any uplink had before.
+    /// Stops cutting packets for the addresses of this interface, and for those that any uplink has lost.
     ///
     /// # Errors
     ///
@@ -294,7 +292,7 @@ impl Datapath {
         self.settings.set_allow_marks(marks)
     }
 
-    /// Lets closed gates stay closed for `lease` from now.
+    /// Keeps closed gates closed for `lease` from now.
     ///
     /// # Errors
     ///
@@ -303,14 +301,14 @@ impl Datapath {
         self.settings.renew_lease(lease)
     }
 
-    /// Time from `now_ns` of `CLOCK_MONOTONIC` to the end of the lease; None: there never was one.
+    /// Time from `now_ns` nanoseconds of `CLOCK_MONOTONIC` to the end of the lease; `None`: there never was one.
     pub fn lease_remaining(&self, now_ns: u64) -> Option<Duration> {
         self.settings.lease_remaining(now_ns)
     }
 
-    /// Replaces the prefixes that pass the closed gates of one uplink, or of all with `ifindex` 0.
-    /// A prefix that was in the old set and is in the new one passes all the time. Those of an uplink itself are its
-    /// on-link networks: packets received from them do not count as signs of life from beyond.
+    /// Replaces the prefixes that pass the closed gates of one uplink, or of all with `ifindex` 0. A prefix that
+    /// is in both the old and the new set passes all the time. The prefixes of an uplink are its on-link networks: packets from them do not
+    /// count as signs of life from beyond the link.
     ///
     /// # Errors
     ///
@@ -319,8 +317,8 @@ impl Datapath {
         self.exempt.set(ifindex, prefixes)
     }
 
-    /// What the programs have seen on an uplink since it was first attached, summed over CPUs; zeros for an interface
-    /// that is none.
+    /// What the programs have counted on an uplink since it was first attached, summed over CPUs; zeros for an interface that is not an
+    /// uplink.
     ///
     /// # Errors
     ///
@@ -329,27 +327,27 @@ impl Datapath {
         self.counters.sum(ifindex)
     }
 
-    /// The programs' messages, once; later calls find none.
+    /// The programs' messages, once; a later call fails.
     ///
     /// Messages go to the `log` crate's logger as it is now: set up tracing first.
     ///
     /// # Errors
     ///
-    /// Called before.
+    /// It was called before.
     pub fn take_log(&mut self) -> Result<Log> {
         Log::new(&mut self.ebpf)
     }
 
-    /// The programs' events, once. Wants a tokio runtime with I/O, or panics as all of tokio does.
+    /// The programs' events, once. Needs a tokio runtime with I/O, and panics without one, as all of tokio does.
     ///
     /// # Errors
     ///
-    /// Called before; the kernel refuses.
+    /// It was called before, or the kernel refuses.
     pub fn take_events(&mut self) -> Result<Events> {
         Events::new(load::take(&mut self.ebpf, failover_ebpf::maps::EVENTS)?)
     }
 
-    /// Detaches and unpins everything, and removes the directory; goes on after each failure.
+    /// Detaches and unpins everything, and removes the directory; continues after each failure.
     pub fn remove(self) -> Removal {
         let bpf_dir = self.options.bpf_dir.clone();
         drop(self);
@@ -360,8 +358,8 @@ impl Datapath {
     ///
     /// # Errors
     ///
-    /// The kernel refuses the packet: it wants an Ethernet header, behind an IP type also an IP header, a page at most, and
-    /// an interface that exists.
+    /// The kernel refuses the packet: it requires an Ethernet header, an IP header if the Ethernet type is IP, at most a page, and an
+    /// existing interface.
     pub fn test_run(
         &self,
         direction: Direction,

@@ -1,4 +1,4 @@
-//! The pinned objects: where they are, whether they can be adopted, and how they are removed.
+//! The pinned objects: their paths, whether they can be adopted, and how they are removed.
 
 use std::{
     fs, io,
@@ -52,7 +52,7 @@ fn removed(result: io::Result<()>, path: &Path) -> Result<bool> {
     }
 }
 
-/// Whether there are pins, all of which are of this agent's ABI version.
+/// Whether there are pins, which then all have this agent's ABI version.
 ///
 /// # Errors
 ///
@@ -77,7 +77,7 @@ pub(super) fn adoptable(bpf_dir: &Path) -> Result<bool> {
     Ok(true)
 }
 
-/// What became of the pins.
+/// The result of removing the pins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Removal {
     /// What was removed.
@@ -102,7 +102,7 @@ impl Removal {
     }
 }
 
-/// Lets all gates count as open from now on, if an agent has left some below `bpf_dir`.
+/// Makes all gates count as open from now on, if an agent has left some below `bpf_dir`.
 ///
 /// # Errors
 ///
@@ -120,8 +120,8 @@ pub fn end_lease(bpf_dir: &Path) -> Result<()> {
     settings.set(0, ended, 0).context("ending the lease")
 }
 
-/// Detaches and unpins everything that an agent left below `bpf_dir`, running or killed, and removes the directory. Goes on after each
-/// failure. Files that are not the agent's are left alone, and then the directory too.
+/// Detaches and unpins everything that an agent, running or killed, has left below `bpf_dir`, and removes the directory. Continues after
+/// each failure. Files that are not the agent's stay, and then the directory does, too.
 pub fn remove_pins(bpf_dir: &Path) -> Removal {
     let mut removal = Removal::default();
     if adoptable(bpf_dir).unwrap_or(false) {
@@ -146,7 +146,7 @@ pub fn remove_pins(bpf_dir: &Path) -> Removal {
             removal.note::<()>(Err(error));
         }
     }
-    // The maps tell where filters and qdiscs are: while one of them stays, they do, too, for another attempt.
+    // The maps show where filters and qdiscs are. While one of these cannot be removed, the maps stay, too, for another attempt.
     let mut dirs = vec![links.as_path()];
     if detached {
         pins.extend(MAPS.iter().map(|name| map(bpf_dir, name)));
@@ -178,7 +178,7 @@ fn hooks(bpf_dir: &Path) -> Result<Vec<(u32, Hook)>> {
         .collect()
 }
 
-/// The interface index in the name of a file in the links' directory; None if the name is not ours.
+/// The interface index in the name of a file in the links' directory; `None` if the name is not ours.
 pub(super) fn link_ifindex(path: &Path) -> Option<u32> {
     let (ifindex, direction) = path.file_name()?.to_str()?.split_once('-')?;
     let mut directions = Direction::ALL.iter();
@@ -186,7 +186,7 @@ pub(super) fn link_ifindex(path: &Path) -> Option<u32> {
     ifindex.parse().ok().filter(|_| ours)
 }
 
-/// Errors of steps that must not keep the next ones from being tried.
+/// Errors of steps that must not prevent the following ones.
 #[derive(Default)]
 pub(super) struct Errors(Vec<String>);
 

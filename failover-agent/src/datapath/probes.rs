@@ -1,4 +1,4 @@
-//! The sockets that the agent probes by. What they send passes closed gates.
+//! The sockets that the agent probes with. Their packets pass closed gates.
 
 use std::{
     collections::BTreeMap,
@@ -22,7 +22,7 @@ pub struct ProbeSockets(Arc<Mutex<Registry>>);
 struct Registry {
     sockets: HashMap<MapData, u64, u32>,
     echoes: HashMap<MapData, Echo, u32>,
-    /// How many sockets send the same: those of both families may.
+    /// How many sockets send with the same identifier on the same interface: one of each family may.
     senders: BTreeMap<(u32, u32), usize>,
 }
 
@@ -34,7 +34,7 @@ pub struct Registration {
 }
 
 impl ProbeSockets {
-    /// Forgets the sockets of earlier runs: they are closed.
+    /// Removes the entries of earlier runs, whose sockets are closed.
     pub(super) fn new(sockets: Map, echoes: Map) -> Result<ProbeSockets> {
         let mut registry = Registry::new(sockets, echoes)?;
         let cookies: Vec<u64> = registry.sockets.keys().collect::<Result<_, _>>()?;
@@ -48,19 +48,19 @@ impl ProbeSockets {
         Ok(registry.into())
     }
 
-    /// Those of the agent that has pinned its maps below `bpf_dir`, for probes beside its own; None if there is none.
+    /// The registry of the agent that has pinned its maps below `bpf_dir`, for additional probes; `None` if there is none.
     pub fn pinned(bpf_dir: &Path) -> Option<ProbeSockets> {
         let open = |name| MapData::from_pin(pins::map(bpf_dir, name)).map(Map::HashMap);
         let (sockets, echoes) = (open(maps::PROBES).ok()?, open(maps::ECHOES).ok()?);
         Some(Registry::new(sockets, echoes).ok()?.into())
     }
 
-    /// Lets what `socket` sends by `interface` pass closed gates. Echo requests with `identifier` that are cut all the same, because the
-    /// kernel does not tell their socket, are counted from now on.
+    /// Makes closed gates pass what `socket` sends by `interface`. From now on, echo requests with `identifier` that are cut all the same,
+    /// because the kernel does not report their socket, are counted.
     ///
     /// # Errors
     ///
-    /// No such interface; more than [`failover_ebpf::MAX_PROBES`]; the kernel refuses.
+    /// The interface does not exist, there are more than [`failover_ebpf::MAX_PROBES`], or the kernel refuses.
     pub fn register(
         &self,
         socket: &SockRef<'_>,
@@ -93,7 +93,7 @@ impl ProbeSockets {
     }
 
     fn lock(&self) -> MutexGuard<'_, Registry> {
-        // Whoever panicked had nothing half done that matters.
+        // A thread that panicked has left nothing half done that matters.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -129,12 +129,12 @@ impl Drop for Registration {
     fn drop(&mut self) {
         let mut registry = self.sockets.lock();
         if let Err(error) = registry.sockets.remove(&self.cookie) {
-            debug!("a socket that probed is not forgotten: {error}");
+            debug!("the entry of a closed probe socket stays: {error}");
         }
         if let Some(echo) = self.echo
             && let Err(error) = registry.forget_echo(echo)
         {
-            debug!("the identifier of probes is not forgotten: {error:#}");
+            debug!("the entry of a probe identifier stays: {error:#}");
         }
     }
 }

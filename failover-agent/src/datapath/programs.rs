@@ -1,4 +1,4 @@
-//! Which programs run on an interface's packets, whoever attached them. Reads only.
+//! All programs that run on an interface's packets, ours and others. Reads only.
 
 use std::path::Path;
 
@@ -13,11 +13,11 @@ use super::{Direction, clsact, filters, pins, requirements};
 /// A program (TCX) or filter (clsact) on an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
-    /// On which side.
+    /// The side it is on.
     pub direction: Direction,
     /// Whether an agent with this `bpf_dir` attached it.
     pub ours: bool,
-    /// What it is, in the words of `bpftool` or `tc`.
+    /// Its description, in the words of `bpftool` or `tc`.
     pub what: String,
 }
 
@@ -38,7 +38,7 @@ pub fn on_interface(bpf_dir: &Path, ifindex: u32, name: &str) -> Result<Vec<Prog
         if requirements::has_tcx() {
             programs.extend(tcx(bpf_dir, ifindex, name, direction)?);
         }
-        // What an `ingress` qdisc lists as egress filters are its ingress ones.
+        // An `ingress` qdisc lists its ingress filters as egress filters, too.
         if qdisc.as_deref() == Some(clsact::CLSACT)
             || qdisc.is_some() && direction == Direction::Ingress
         {
@@ -64,7 +64,7 @@ fn tcx(bpf_dir: &Path, ifindex: u32, name: &str, direction: Direction) -> Result
     Ok(programs.collect())
 }
 
-/// Id of the program behind a pinned link; None if nothing (or something else) is pinned there.
+/// Id of the program behind a pinned link; `None` if nothing (or something else) is pinned there.
 fn pinned_program(pin: &Path) -> Option<u32> {
     let link = FdLink::from(PinnedLink::from_pin(pin).ok()?);
     Some(link.info().ok()?.program_id())

@@ -1,4 +1,4 @@
-//! What aya has no call for. The datapath's one place with unsafe code.
+//! System calls that aya does not offer. The datapath's only unsafe code.
 
 use std::{
     ffi::CString,
@@ -20,12 +20,12 @@ use tokio::io::{Interest, unix::AsyncFd};
 ///
 /// The runtime cannot watch it.
 pub(super) fn readable<T: AsRawFd>(ring: T) -> io::Result<AsyncFd<T>> {
-    // SAFETY: all that is passed here owns its map, and with it the descriptor, until the AsyncFd drops it.
+    // SAFETY: everything passed here owns its map, and with it the descriptor, until the AsyncFd drops it.
     let registered = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
     registered.map_err(io::Error::from)
 }
 
-/// Opens what is pinned at `path`, whatever it is.
+/// Opens the object that is pinned at `path`, whatever its kind.
 ///
 /// # Errors
 ///
@@ -46,15 +46,15 @@ pub(super) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     };
     // SAFETY: the attributes live until the call returns, and so does the path that they point to.
     let fd = unsafe { bpf(bpf_cmd::BPF_OBJ_GET, &attributes) }?;
-    // SAFETY: the kernel has just opened it for us.
+    // SAFETY: the kernel has just opened the descriptor for this call.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Takes a link's program from its interface at once; what is left is a link to nothing.
+/// Detaches a link's program from its interface at once; the link then refers to no interface.
 ///
 /// # Errors
 ///
-/// It is no link; the kernel refuses.
+/// It is not a link, or the kernel refuses.
 pub(super) fn detach(link: &OwnedFd) -> io::Result<()> {
     /// The part of `union bpf_attr` that the command reads.
     #[repr(C)]
@@ -72,9 +72,9 @@ pub(super) fn detach(link: &OwnedFd) -> io::Result<()> {
 ///
 /// # Safety
 ///
-/// `attributes` must be what the command reads of `union bpf_attr`, and what it points to must be valid.
+/// `attributes` must be the part of `union bpf_attr` that the command reads, and its pointers must be valid.
 unsafe fn bpf<T>(command: bpf_cmd, attributes: &T) -> io::Result<RawFd> {
-    // SAFETY: the caller's promise; the kernel reads no more than the size that it is told.
+    // SAFETY: the caller's promise; the kernel reads no more than the size that it is given.
     let result = unsafe {
         libc::syscall(
             libc::SYS_bpf,

@@ -1,4 +1,4 @@
-//! A program that the kernel refuses to load, in one line.
+//! The report of a program that the kernel refuses to load, in one line.
 
 use anyhow::Error;
 use aya::programs::ProgramError;
@@ -6,10 +6,10 @@ use aya::programs::ProgramError;
 use super::{Direction, requirements};
 use crate::failure::Failure;
 
-/// How many lines of the verifier say why it refuses. The last names the rule, the one before it the access.
+/// How many lines of the verifier's log give the reason. The last names the rule, the one before it the access.
 const WORDS: usize = 2;
 
-/// What to tell a user of a program that could not be loaded.
+/// The error for a program that could not be loaded.
 pub(super) fn failure(direction: Direction, error: ProgramError) -> Error {
     let program = direction.program();
     let ProgramError::LoadError {
@@ -32,7 +32,7 @@ pub(super) fn failure(direction: Direction, error: ProgramError) -> Error {
     .into()
 }
 
-/// The end of the verifier's log, without the thousands of lines that tell its way there and without its statistics.
+/// The end of the verifier's log, without the thousands of lines that trace its steps and without its statistics.
 fn last_words(log: &str) -> String {
     let mut words: Vec<&str> = log
         .lines()

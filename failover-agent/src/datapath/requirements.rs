@@ -1,4 +1,4 @@
-//! What the host must have, found out before anything is changed.
+//! What the host must have, checked before anything is changed.
 
 use std::{
     fs,
@@ -22,7 +22,7 @@ const CAP_BPF: u32 = 39;
 /// bpf_ktime_get_coarse_ns; also the first kernel that charges maps to the cgroup rather than to RLIMIT_MEMLOCK.
 const OLDEST_KERNEL: (u32, u32) = (5, 11);
 
-/// Finds out whether the agent can run here. Changes nothing.
+/// Checks whether the agent can run here. Changes nothing.
 ///
 /// # Errors
 ///
@@ -68,7 +68,7 @@ pub(super) fn kernel_release() -> Result<String> {
     Ok(release.trim().to_owned())
 }
 
-/// Major and minor number; zeros for what is not a number.
+/// Major and minor number; zero for a part that is not a number.
 fn version(release: &str) -> (u32, u32) {
     let mut numbers = release
         .split(|c: char| !c.is_ascii_digit())
@@ -93,8 +93,8 @@ fn missing_capabilities() -> Result<Vec<&'static str>> {
 
 fn missing_in(effective: u64) -> Vec<&'static str> {
     let has = |capability: u32| effective & (1 << capability) != 0;
-    // CAP_SYS_ADMIN stands for the BPF ones, but not for the network ones (kernel/bpf/syscall.c, net/sched). Without
-    // CAP_PERFMON the verifier refuses the programs' log messages.
+    // CAP_SYS_ADMIN includes the BPF capabilities, but not the network ones (kernel/bpf/syscall.c, net/sched). Without CAP_PERFMON the
+    // verifier refuses the programs' log messages.
     [
         ("CAP_BPF", has(CAP_BPF) || has(CAP_SYS_ADMIN)),
         ("CAP_NET_ADMIN", has(CAP_NET_ADMIN)),
@@ -106,7 +106,7 @@ fn missing_in(effective: u64) -> Vec<&'static str> {
     .collect()
 }
 
-/// The directory may be missing yet: its nearest parent that exists decides.
+/// The directory may not exist yet: then its nearest existing parent counts.
 fn check_file_system(bpf_dir: &Path) -> Result<()> {
     let nearest = bpf_dir
         .ancestors()
@@ -124,8 +124,8 @@ fn check_file_system(bpf_dir: &Path) -> Result<()> {
     .into())
 }
 
-/// Where a BPF file system should be mounted for `bpf_dir`: its parent, so that `/sys/fs/bpf/failover-agent` names
-/// the customary place.
+/// Where a BPF file system should be mounted for `bpf_dir`: its parent, so that `/sys/fs/bpf/failover-agent` leads to the usual mount
+/// point.
 fn mount_point(bpf_dir: &Path) -> PathBuf {
     bpf_dir.parent().unwrap_or(bpf_dir).to_owned()
 }

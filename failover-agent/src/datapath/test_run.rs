@@ -12,14 +12,14 @@ use failover_ebpf::{ANSWER_TOKEN, programs};
 /// One of the two programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
-    /// What leaves by an uplink.
+    /// Packets that leave by an uplink.
     Egress,
-    /// What arrives by an uplink.
+    /// Packets that arrive by an uplink.
     Ingress,
 }
 
 impl Direction {
-    /// Both.
+    /// Both directions.
     pub const ALL: [Direction; 2] = [Direction::Egress, Direction::Ingress];
 
     /// Name of the program in the object file.
@@ -45,21 +45,20 @@ impl fmt::Display for Direction {
 pub struct TestPacket<'a> {
     /// The packet, from its link-layer header on.
     ///
-    /// The kernel takes bytes 12 and 13 for the Ethernet type, whatever the interface is. A packet without a link-layer
-    /// header must have the type there by chance: an IPv4 source in 8.0.0.0/16, or `86dd` in the third group of an
-    /// IPv6 source.
+    /// The kernel takes bytes 12 and 13 as the Ethernet type, whatever the interface is. So a packet without a link-layer header must have
+    /// an IP type there by choice of its address: an IPv4 source in 8.0.0.0/16, or `86dd` in the third group of an IPv6 source.
     pub data: &'a [u8],
-    /// Interface that it leaves or arrives by; must exist.
+    /// Index of the interface by which it leaves or arrives; must exist.
     pub ifindex: u32,
     /// `SO_MARK` of its socket.
     pub mark: u32,
-    /// Packets on the wire that it stands for; 0: one, no GSO.
+    /// Number of packets on the wire that it stands for; 0: one, no GSO.
     pub gso_segments: u32,
     /// Whether it is an answer that the egress program made.
     pub is_answer: bool,
 }
 
-/// What a program did.
+/// The result of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TestRun {
     /// Its decision about the last repetition.
@@ -73,13 +72,13 @@ pub struct TestRun {
 /// A program's decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// On to the next program.
+    /// The packet goes on to the next program.
     Pass,
-    /// Dropped, and the sender sees success.
+    /// The packet is dropped, and the sender sees success.
     Drop,
-    /// Made an answer to the sender, and on its way to the ingress of the same interface.
+    /// The packet has become an answer to the sender, on its way to the ingress of the same interface.
     Answer,
-    /// None that the programs know: this number.
+    /// A number that the programs do not use.
     Unexpected(u32),
 }
 
@@ -100,7 +99,7 @@ pub(super) fn run(
         .try_into()?;
     let context = context(packet);
     let mut context_after = [0; CONTEXT_SIZE];
-    // No answer is longer than this or its packet.
+    // No answer is longer than this, or than its packet.
     let mut data = vec![0; packet.data.len().max(2048)];
     let result = program
         .test_run(TestRunOptions {
@@ -126,7 +125,7 @@ pub(super) fn run(
     })
 }
 
-/// The kernel wants room for its whole structure, and zeros behind it.
+/// The kernel requires its whole structure, with zeros in the rest.
 const CONTEXT_SIZE: usize = 256;
 const CB_AT: usize = 48;
 
@@ -135,7 +134,7 @@ fn token() -> [u8; 8] {
     [a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3]]
 }
 
-/// The start of a `struct __sk_buff` (include/uapi/linux/bpf.h). The kernel insists on zeros in all but a few fields.
+/// The start of a `struct __sk_buff` (include/uapi/linux/bpf.h). The kernel requires zeros in all but a few fields.
 fn context(packet: &TestPacket<'_>) -> [u8; CONTEXT_SIZE] {
     const MARK_AT: usize = 8;
     const INGRESS_IFINDEX_AT: usize = 36;

@@ -1,4 +1,4 @@
-//! What the kernel has of an uplink's programs, read back.
+//! The kernel's state of an uplink's programs, read back.
 
 use std::{collections::BTreeMap, fs};
 
@@ -11,7 +11,7 @@ use super::{
     Datapath, Direction, Options, attach::interface_name, clsact, filters, link, load, pins,
 };
 
-/// The objects that this run has loaded, as the kernel numbers them.
+/// The objects that this run has loaded, by the kernel's ids.
 pub(super) struct Loaded {
     /// Ids of the programs, in the order of [`Direction::ALL`].
     programs: [u32; 2],
@@ -35,7 +35,7 @@ impl Loaded {
     }
 }
 
-/// What of an uplink's programs is missing, in words that follow its name; None: they are all there.
+/// What is missing of an uplink's programs, in words that follow its name; `None`: nothing.
 pub(super) fn missing(datapath: &Datapath, ifindex: u32) -> Result<Option<String>> {
     let Some(uplink) = datapath.uplinks.get(ifindex)? else {
         return Ok(Some("the programs do not know it".to_owned()));
@@ -81,7 +81,7 @@ pub(super) fn missing(datapath: &Datapath, ifindex: u32) -> Result<Option<String
     Ok(None)
 }
 
-/// Pins the maps whose pins are gone again: a restart is to find them.
+/// Pins maps again whose pins are gone, so that a restart finds them.
 pub(super) fn pin_maps(datapath: &Datapath) -> Result<()> {
     let bpf_dir = &datapath.options.bpf_dir;
     let mut errors = pins::Errors::default();

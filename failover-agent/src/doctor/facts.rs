@@ -1,4 +1,4 @@
-//! What is known of the host, as plain data.
+//! The facts about the host, as plain data.
 
 use std::net::IpAddr;
 
@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// Everything at one time.
+/// All facts, at one time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Facts {
     pub(super) config: Config,
@@ -27,32 +27,32 @@ pub(super) struct Facts {
     /// What the kernel cannot end at a cutoff, one line each.
     pub(super) cannot_end: Vec<String>,
     pub(super) interfaces: Vec<Interface>,
-    /// In the order of `config.uplinks`.
+    /// The uplinks, in the order of `config.uplinks`.
     pub(super) uplinks: Vec<Uplink>,
-    /// Those of others.
+    /// Other programs' default routes.
     pub(super) defaults: Vec<DefaultRoute>,
-    /// Others' routes that are no ordinary default routes.
+    /// Other programs' routes that are not ordinary default routes.
     pub(super) routes: Vec<Route>,
     pub(super) sharing: Sharing,
     /// Whether the host forwards.
     pub(super) forwarding: PerFamily<bool>,
-    /// None: it cannot be read.
+    /// `None` if the rules cannot be read.
     pub(super) firewall: Option<Firewall>,
 }
 
 /// One uplink.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Uplink {
-    /// None while there is no such interface.
+    /// `None` if the interface does not exist.
     pub(super) interface: Option<Interface>,
-    /// How each family leaves by it.
+    /// Each family's egress path.
     pub(super) paths: PerFamily<Option<route::EgressPath>>,
     /// Link-layer address of each family's gateway, if it is known.
     pub(super) gateways: PerFamily<Option<Vec<u8>>>,
     pub(super) settings: Settings,
-    /// None: they cannot be listed.
+    /// `None` if they cannot be listed.
     pub(super) programs: Option<Vec<datapath::Program>>,
-    /// For each target whose family has a path.
+    /// One for each target whose family has a path.
     pub(super) probes: Vec<Probe>,
 }
 
@@ -67,25 +67,25 @@ pub(super) struct Settings {
     pub(super) forwarding_v6: u8,
 }
 
-/// How probing one target by one uplink ended.
+/// How one probe of one target by one uplink ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Probe {
     pub(super) target: IpAddr,
     pub(super) end: End,
 }
 
-/// How it ended.
+/// How a probe ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum End {
     /// The target answered in time.
     Answered,
-    /// It did not.
+    /// The target did not answer.
     Silent,
     /// A firewall of this host refused the probe (EPERM).
     Refused,
-    /// It was not sent, because its answer could not come.
+    /// The probe was not sent, because its answer could not come.
     Prevented(Obstacle),
-    /// It was not sent: the link is down, or something else failed here.
+    /// The probe was not sent: the link is down, or something else on this host failed.
     NotSent,
 }
 
@@ -95,7 +95,7 @@ impl Facts {
         self.config.uplinks.iter().zip(&self.uplinks)
     }
 
-    /// The uplinks whose interface exists, with it.
+    /// The uplinks whose interface exists, each with it.
     pub(super) fn present(&self) -> impl Iterator<Item = (&UplinkConfig, &Uplink, &Interface)> {
         self.uplinks().filter_map(|(config, uplink)| {
             let interface = uplink.interface.as_ref()?;
@@ -124,7 +124,7 @@ impl Facts {
         found.map(|(config, uplink, _)| (config, uplink))
     }
 
-    /// Interfaces that are no uplinks, behind which others may be.
+    /// Interfaces that are not uplinks, behind which there may be other hosts.
     pub(super) fn lans(&self) -> impl Iterator<Item = &Interface> {
         self.interfaces.iter().filter(|interface| {
             interface.network

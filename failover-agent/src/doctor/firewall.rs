@@ -1,6 +1,6 @@
 //! What nftables (and iptables on top of it) do to forwarded traffic and to probes, read with `nft` as JSON (libnftables-json(5)).
 //!
-//! Rules that nobody but their author can understand count in his favour: no finding is better than a wrong one.
+//! A rule that cannot be understood counts in its author's favour: no finding is better than a wrong one.
 
 mod parse;
 
@@ -10,18 +10,18 @@ use failover_policy::{Family, PerFamily};
 
 use self::parse::{families, parse};
 
-/// Tables of the older iptables, which `nft` does not see.
+/// Tables of the legacy iptables, which `nft` does not show.
 const LEGACY_TABLES: [&str; 2] = ["/proc/net/ip_tables_names", "/proc/net/ip6_tables_names"];
 
-/// What is in force.
+/// The effect of the rules in force.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Firewall {
     pub(super) nat: Vec<Nat>,
-    /// Forwarded packets that belong to no tracked connection are dropped.
+    /// Whether forwarded packets that belong to no tracked connection are dropped.
     pub(super) drops_invalid: bool,
-    /// The segment size of forwarded TCP connections is fitted to the path.
+    /// Whether the segment size of forwarded TCP connections is clamped to the path.
     pub(super) clamps_mss: bool,
-    /// Chains through which this host's own packets go.
+    /// Chains that this host's own packets pass.
     pub(super) output: Vec<Chain>,
     /// Rules that change the marks of this host's own packets.
     pub(super) marks: Vec<MarkRule>,
@@ -35,12 +35,12 @@ pub(super) struct MarkRule {
     pub(super) rewriting: Rewriting,
 }
 
-/// Whose mark a rule changes.
+/// Which packets' mark a rule changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rewriting {
     /// Every packet's.
     Every,
-    /// A rule of iptables, whose conditions and mask `nft` does not tell.
+    /// A rule of iptables, whose conditions and mask `nft` does not show.
     Perhaps,
 }
 
@@ -53,7 +53,7 @@ pub(super) struct Flowtable {
     pub(super) devices: Vec<String>,
 }
 
-/// An address that packets get which leave by some interfaces.
+/// A source address that packets get when they leave by certain interfaces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct NatAddress {
     pub(super) ip: IpAddr,
@@ -61,7 +61,7 @@ pub(super) struct NatAddress {
 }
 
 impl NatAddress {
-    /// Whether an interface is named as one of those.
+    /// Whether `interface` is named as one of those.
     pub(super) fn out_by(&self, interface: &str) -> bool {
         match &self.out {
             Out::Only(names) => names.iter().any(|name| matches(name, interface)),
@@ -75,11 +75,11 @@ impl NatAddress {
 pub(super) struct Nat {
     families: PerFamily<bool>,
     out: Out,
-    /// The address itself, where the rule says one.
+    /// The address, if the rule names one.
     to: Option<IpAddr>,
 }
 
-/// By which interfaces packets must leave for a rule to apply.
+/// The interfaces by which packets must leave for a rule to apply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Out {
     Any,
@@ -95,7 +95,7 @@ pub(super) struct Chain {
     pub(super) name: String,
 }
 
-/// Reads it; None where `nft` is not installed, cannot do it (no JSON, a kernel without nftables), or does not see everything.
+/// Reads the rules. `None` if `nft` is not installed, cannot do it (no JSON, a kernel without nftables), or does not see all rules.
 pub(super) fn read() -> Option<Firewall> {
     let legacy = |path| fs::read_to_string(path).is_ok_and(|names| !names.is_empty());
     if LEGACY_TABLES.into_iter().any(legacy) {
@@ -107,7 +107,7 @@ pub(super) fn read() -> Option<Firewall> {
 }
 
 impl Firewall {
-    /// Whether what is forwarded by `interface` gets an address of this host.
+    /// Whether packets that are forwarded by `interface` get an address of this host.
     pub(super) fn translates(&self, family: Family, interface: &str) -> bool {
         self.nat.iter().any(|nat| {
             nat.families[family]
@@ -141,7 +141,7 @@ impl Firewall {
     }
 }
 
-/// Whether a name of a rule, which may end with an asterisk, means an interface.
+/// Whether an interface name in a rule, which may end with an asterisk, matches an interface.
 fn matches(pattern: &str, interface: &str) -> bool {
     match pattern.strip_suffix('*') {
         Some(prefix) => interface.starts_with(prefix),

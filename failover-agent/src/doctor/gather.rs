@@ -1,4 +1,4 @@
-//! Finding out the facts.
+//! Gathering the facts.
 
 use std::{collections::HashMap, fs, net::IpAddr};
 
@@ -28,7 +28,7 @@ use crate::{
     store::Store,
 };
 
-/// Looks at everything, and probes every target by every uplink.
+/// Gathers all facts, and probes every target by every uplink.
 pub(super) async fn facts(config: &Config) -> Result<Facts> {
     let requirement = requirement(config)?;
     let links = Router::connect(&config.route, Store::look(&config.dirs))?.look(config)?;
@@ -43,7 +43,7 @@ pub(super) async fn facts(config: &Config) -> Result<Facts> {
         uplinks.push(self::uplink(config, uplink, link.clone(), interface));
     }
     probe(config, &mut uplinks, &mut netlink).await?;
-    // After the probes: they made the kernel ask for the gateways.
+    // After the probes, which made the kernel resolve the gateways.
     let neighbours = inspect::neighbours(&mut netlink)?;
     let neighbours: HashMap<(u32, IpAddr), Vec<u8>> = neighbours
         .into_iter()
@@ -128,7 +128,7 @@ fn uplink(
     }
 }
 
-/// The programs on an interface; None if they cannot be listed, which takes CAP_SYS_ADMIN.
+/// The programs on an interface; `None` if they cannot be listed, which needs CAP_SYS_ADMIN.
 fn programs(config: &Config, interface: &Interface) -> Option<Vec<datapath::Program>> {
     let name = &interface.name;
     datapath::programs_on(&config.dirs.bpf, interface.index, name)
@@ -136,7 +136,7 @@ fn programs(config: &Config, interface: &Interface) -> Option<Vec<datapath::Prog
         .ok()
 }
 
-/// Probes all targets by all uplinks at once, but for those whose answers cannot come.
+/// Probes all targets by all uplinks at once, except those whose answers cannot come.
 async fn probe(config: &Config, uplinks: &mut [Uplink], netlink: &mut Netlink) -> Result<()> {
     let mut rounds = Vec::new();
     for (place, (config_of, uplink)) in config.uplinks.iter().zip(&mut *uplinks).enumerate() {

@@ -1,6 +1,6 @@
-//! What keeps failover from working on this host, each with a cure: `failover-agent doctor`.
+//! What keeps failover from working on this host, with a cure for each finding: `failover-agent doctor`.
 //!
-//! Reads, and sends probes; changes nothing, needs no running agent, and takes what a running one has set up for granted.
+//! It reads, and sends probes. It changes nothing, needs no running agent, and does not report what a running agent has set up.
 //!
 //! ```text
 //! kernel ──gather──> Facts ──checks──> Vec<Finding> ──render──> text, JSON
@@ -8,12 +8,12 @@
 //!
 //! | file | concern |
 //! |---|---|
-//! | `facts.rs` | what is known of the host, as plain data |
-//! | `gather.rs` | finding it out: the only file here that asks the kernel, with `probes.rs` and `firewall.rs` |
+//! | `facts.rs` | the facts about the host, as plain data |
+//! | `gather.rs` | gathering them: the only file here that asks the kernel, with `probes.rs` and `firewall.rs` |
 //! | `firewall.rs`, `firewall/` | the rules of nftables, and what they do to traffic and probes |
-//! | `checks/` | facts to findings, a file for each subject: pure |
-//! | `obstacle.rs` | why an answer to a probe cannot come for a reason of this host; also what makes an uplink Blind |
-//! | `render.rs` | text for people |
+//! | `checks/` | from facts to findings, a file for each subject: pure |
+//! | `obstacle.rs` | why an answer to a probe cannot come for a reason on this host; also what makes an uplink Blind |
+//! | `render.rs` | the report as text |
 
 mod checks;
 mod facts;
@@ -31,10 +31,10 @@ use serde::{Serialize, Serializer};
 pub use self::{obstacle::blindness, render::render};
 use crate::{config::Config, failure::Failure};
 
-/// Version of the schema of [`Report`]; grows when a key's meaning changes or a key goes away.
+/// Version of the schema of [`Report`]; grows when a key's meaning changes or a key is removed.
 pub const VERSION: u32 = 1;
 
-/// How bad it is.
+/// Severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
@@ -46,21 +46,21 @@ pub enum Severity {
     Hint,
 }
 
-/// One thing that is wrong.
+/// One problem that was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// The check that found it: stable, in kebab-case.
     pub check: &'static str,
-    /// How bad it is.
+    /// Its severity.
     pub severity: Severity,
-    /// Name of the uplink that it concerns; None: the host.
+    /// Name of the uplink that it concerns; `None`: the host.
     pub uplink: Option<String>,
-    /// The family that it concerns; None: both, or neither.
+    /// The family that it concerns; `None`: both, or neither.
     #[serde(serialize_with = "family_word")]
     pub family: Option<Family>,
-    /// What is wrong, in one line.
+    /// The problem, in one line.
     pub problem: String,
-    /// What helps, in one line; a shell command where there is one.
+    /// The cure, in one line; a shell command where there is one.
     pub cure: String,
 }
 
@@ -87,19 +87,19 @@ impl Finding {
     }
 }
 
-/// Everything that was found. Its JSON is documented in `docs/configuration.md`.
+/// The result of the diagnosis. Its JSON is documented in `docs/configuration.md`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// [`VERSION`].
     pub version: u32,
     /// The worst first.
     pub findings: Vec<Finding>,
-    /// Ids of the checks that could be made.
+    /// Ids of the checks that were made.
     pub checks_run: Vec<&'static str>,
 }
 
 impl Report {
-    /// What the program ends with: nothing when there are only hints.
+    /// The failure with which the program ends; `None` if there are only hints.
     pub fn failure(&self) -> Option<Failure> {
         let (errors, warnings) = (self.count(Severity::Error), self.count(Severity::Warning));
         (errors + warnings > 0).then_some(Failure::Unwell { errors, warnings })
@@ -118,7 +118,7 @@ impl Report {
 ///
 /// # Errors
 ///
-/// [`Failure::Privilege`] without root: half a diagnosis misleads. What cannot be read at all.
+/// [`Failure::Privilege`] without root, since half a diagnosis misleads; an error if something essential cannot be read.
 pub async fn examine(config: &Config) -> Result<Report> {
     Ok(diagnose(&gather::facts(config).await?))
 }
@@ -142,12 +142,12 @@ fn diagnose(facts: &facts::Facts) -> Report {
                 ..finding
             }));
     }
-    // Stable: within a severity in the order of the checks, which goes from causes to consequences.
+    // The sort is stable: within a severity the order is that of the checks, which goes from causes to consequences.
     report.findings.sort_by_key(|finding| finding.severity);
     report
 }
 
-/// The words of the status.
+/// The family, in the words of the status.
 fn family_word<S: Serializer>(family: &Option<Family>, serializer: S) -> Result<S::Ok, S::Error> {
     match family {
         Some(Family::V4) => serializer.serialize_some("ipv4"),

@@ -1,4 +1,4 @@
-//! Why an answer to a probe cannot come for a reason that lies in this host: then silence says nothing about the link.
+//! Why an answer to a probe cannot come for a reason on this host; then silence says nothing about the link.
 //!
 //! A few netlink requests that cost microseconds; nothing is sent and nothing changed.
 
@@ -25,18 +25,18 @@ const STRICT: u8 = 1;
 pub(super) enum Obstacle {
     /// Strict reverse path filtering discards it.
     ReversePath {
-        /// Only because the main table's default route leads elsewhere: the agent's own rules for the uplink cure that.
+        /// Whether the main table's default route is the only cause: then the agent's own rules for the uplink cure it.
         until_start: bool,
     },
-    /// No route leads to the target by the uplink, and nobody said that there should be none.
+    /// No route leads to the target by the uplink, and none rejects it on purpose.
     NoRoute,
 }
 
-/// Why probes of one uplink and family get no answer for a reason of this host, with a cure; None if an answer can come. To be called
+/// Why probes of one uplink and family get no answer for a reason on this host, with a cure; `None` if an answer can come. To be called
 /// while the agent's rules and tables stand.
 ///
-/// Not among the reasons are a link without carrier, address or egress path, and routes of type `unreachable`, `blackhole` or
-/// `prohibit` to a target: somebody wants the probes to fail.
+/// A link without carrier, address or egress path is not such a reason. Nor are routes of type `unreachable`, `blackhole` or `prohibit` to
+/// a target: an administrator wants the probes to fail.
 ///
 /// # Errors
 ///
@@ -63,7 +63,7 @@ pub fn blindness(
             mark,
             bound_to: Some(link.ifindex),
         };
-        // Whatever stands in the way of one, another can still tell.
+        // Even if one target has an obstacle, another may have none.
         let Some(found) = obstacle(&mut netlink, probe, link.ifindex, &link.interface)? else {
             return Ok(None);
         };
@@ -79,7 +79,7 @@ fn describe(obstacle: &Obstacle, interface: &str, target: IpAddr) -> String {
             loosen(interface)
         ),
         Obstacle::NoRoute => format!(
-            "no route to {target} by {interface}: look for who removes the agent's rules or tables (ip monitor rule route)"
+            "no route to {target} by {interface}: find out which program removes the agent's rules or tables (ip monitor rule route)"
         ),
     }
 }
@@ -90,7 +90,7 @@ pub(super) fn loosen(interface: &str) -> String {
     format!("sysctl -w {key}=2")
 }
 
-/// What keeps the answer to `probe` from coming in by its interface.
+/// What keeps the answer to `probe` from coming in by its interface; `None` if nothing does.
 pub(super) fn obstacle(
     netlink: &mut Netlink,
     probe: Outgoing,
@@ -103,7 +103,7 @@ pub(super) fn obstacle(
         ..probe
     };
     if let Verdict::Refused(_) = lookup::outgoing(netlink, probe)? {
-        // Without the interface the kernel tells whether a route refuses (`fib_props` in net/ipv4/fib_semantics.c).
+        // Without the interface, the kernel reports whether a route rejects (`fib_props` in net/ipv4/fib_semantics.c).
         let wanted = matches!(
             lookup::outgoing(netlink, unbound)?,
             Verdict::Refused(EHOSTUNREACH | EINVAL | EACCES)
@@ -129,7 +129,7 @@ pub(super) fn obstacle(
     }
 }
 
-/// A kernel setting that takes effect as the greater one of the interface's and that of `all` (Documentation/networking/ip-sysctl.rst).
+/// A kernel setting whose effective value is the greater of the interface's and that of `all` (Documentation/networking/ip-sysctl.rst).
 pub(super) fn effective(family: Family, interface: &str, name: &str) -> u8 {
     setting(family, interface, name).max(setting(family, "all", name))
 }
@@ -140,7 +140,7 @@ pub(super) fn setting(family: Family, interface: &str, name: &str) -> u8 {
         Family::V4 => "ipv4",
         Family::V6 => "ipv6",
     };
-    // /proc/sys/net shows the network namespace of whoever reads it.
+    // /proc/sys/net shows the network namespace of the thread that reads it.
     let path = format!("/proc/sys/net/{protocol}/conf/{interface}/{name}");
     let text = fs::read_to_string(path).unwrap_or_default();
     text.trim().parse().unwrap_or_default()

@@ -1,4 +1,4 @@
-//! Whether the targets answer by each uplink: probes like those of the agent, once more for whom does not answer.
+//! Whether the targets answer by each uplink: probes like the agent's, repeated for each target that does not answer.
 
 use std::{io, net::IpAddr, path::Path, time::Duration};
 
@@ -31,7 +31,7 @@ pub(super) async fn probe(
             .map(|target| (*target, End::NotSent))
             .collect();
     };
-    // By a standby's closed gate only what the running agent's programs know does pass.
+    // Through a standby's closed gate pass only packets that the running agent's programs recognize.
     let _registration = ProbeSockets::pinned(bpf_dir).and_then(|sockets| {
         let registered = icmp::register(&sockets, &client, interface, None);
         registered
@@ -59,7 +59,7 @@ fn open(interface: &str, source: IpAddr, mark: u32) -> io::Result<(Client, Ident
     Ok((client, identity))
 }
 
-/// Sequence numbers from `first` on.
+/// Sends one echo request to each target, with sequence numbers from `first` on.
 async fn ask(
     client: &Client,
     identity: &Identity,

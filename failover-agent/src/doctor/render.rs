@@ -1,4 +1,4 @@
-//! A report as text for people.
+//! A report as text.
 
 use std::fmt::Write as _;
 

@@ -2,7 +2,7 @@
 
 use failover_policy::Family;
 
-/// How a kernel setting of an interface is written for `sysctl`: with slashes where the name has dots.
+/// The name of an interface's kernel setting for `sysctl`: with slashes where the interface name has dots.
 pub(super) fn sysctl_key(family: Family, interface: &str, name: &str) -> String {
     let protocol = match family {
         Family::V4 => "ipv4",

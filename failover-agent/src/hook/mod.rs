@@ -1,11 +1,11 @@
-//! Edge: programs that the user wants run when something has happened.
+//! Edge: the user's programs, which run when something has happened.
 //!
-//! A program of one kind runs at a time, in the order of what happened, and nobody waits for it. Switches that come while it runs are told
-//! to it afterwards, of each family the newest only: what it is to react to is the state, not its history. A recovery that is still
-//! running is not begun again.
+//! One program of each kind runs at a time, in the order of the events, and the agent does not wait for it. Switches that happen while it
+//! runs are passed to it afterwards, only the newest of each family: the program reacts to the state, not to its history. A recovery that
+//! is still running is not started again.
 //!
-//! What a program finds: no shell in between; standard input is empty; of the agent's environment `PATH`, `HOME` and `LANG`; `/` as
-//! working directory; a process group of its own. What it writes is logged (see `output`); how it is ended, `run` says.
+//! The environment of a program: no shell; an empty standard input; `PATH`, `HOME` and `LANG` of the agent's environment; `/` as working
+//! directory; a process group of its own. Its output is logged (see `output`); `run` defines how it is ended.
 
 mod output;
 mod run;
@@ -26,16 +26,16 @@ use tracing::{debug, error, warn};
 /// A program to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
-    /// What the log calls it: the key that it is the value of, and of whom.
+    /// Its name in the log: the key whose value it is, and the uplink's name where there is one.
     pub name: String,
-    /// Its path and its arguments; none: nothing is run.
+    /// Its path and its arguments; if empty, nothing is run.
     pub command: Vec<String>,
     /// How long it may run before it is ended.
     pub timeout: Duration,
 }
 
 impl Program {
-    /// Why it could not be run just now, if that can be seen; it may be there when it is needed.
+    /// Why it could not be run at this moment, if that can be seen. It may be there when it is needed.
     pub fn problem(&self) -> Option<String> {
         let path = self.command.first()?;
         let problem = match fs::metadata(path) {
@@ -50,20 +50,20 @@ impl Program {
     }
 }
 
-/// What a program is told of a switch.
+/// A switch, as a program learns of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Switch {
     /// `ipv4` or `ipv6`.
     pub family: &'static str,
-    /// Why.
+    /// Why the switch was made.
     pub reason: String,
-    /// What is active now: one uplink, or a balance group in order of preference.
+    /// The active uplinks now: one, or a balance group in order of preference.
     pub active: Vec<Uplink>,
     /// Names of the uplinks that were active before; none at the start.
     pub previous: Vec<String>,
 }
 
-/// An uplink in the terms of a program.
+/// An uplink, as a program learns of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Uplink {
     /// Its name.
@@ -88,7 +88,7 @@ impl Default for Runner {
 }
 
 impl Runner {
-    /// Runs nothing yet.
+    /// A runner with no program running.
     pub fn new() -> Self {
         Runner {
             lanes: Vec::new(),
@@ -96,8 +96,8 @@ impl Runner {
         }
     }
 
-    /// Has `program` told of a switch: `UPLINK`, `INTERFACE`, `GATEWAY`, `PREVIOUS`, `REASON` and `FAMILY` in its environment, several of
-    /// them separated by commas. Returns at once.
+    /// Runs `program` for a switch, with `UPLINK`, `INTERFACE`, `GATEWAY`, `PREVIOUS`, `REASON` and `FAMILY` in its environment; several
+    /// uplinks are separated by commas. Returns at once.
     pub fn on_switch(&mut self, program: Program, switch: Switch) {
         let list = |value: fn(&Uplink) -> String| {
             let values: Vec<String> = switch.active.iter().map(value).collect();
@@ -128,7 +128,7 @@ impl Runner {
         );
     }
 
-    /// Has `program` bring a faulty uplink back to life: `UPLINK`, `INTERFACE` and `REASON=recover` in its environment. Returns at once.
+    /// Runs `program` to bring a faulty uplink back, with `UPLINK`, `INTERFACE` and `REASON=recover` in its environment. Returns at once.
     pub fn recover(&mut self, program: Program, uplink: &str, interface: &str) {
         self.order(
             &format!("recover {uplink}"),
@@ -144,11 +144,11 @@ impl Runner {
         );
     }
 
-    /// Ends what is running, children included, and returns when that is done: after 6 s at the latest.
+    /// Ends the running programs, children included, and returns when that is done: after 6 s at the latest.
     pub async fn stop(self) {
         self.stop.send_replace(true);
         for lane in self.lanes {
-            // Nothing more comes: that ends an idle one.
+            // Closing the channel ends an idle lane.
             drop(lane.jobs);
             if let Err(error) = lane.task.await {
                 error!("the task that runs programs has failed: {error}");
@@ -171,10 +171,10 @@ impl Runner {
     }
 }
 
-/// The variable that tells what was before.
+/// The variable with the uplinks that were active before.
 const PREVIOUS: &str = "PREVIOUS";
 
-/// One program to run once.
+/// One run of a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Job {
     program: Program,
@@ -182,16 +182,16 @@ struct Job {
     meanwhile: Meanwhile,
 }
 
-/// What becomes of a job that comes while another one of its lane is running.
+/// What to do with a job that arrives while another one of its lane is running.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Meanwhile {
-    /// It waits, and takes the place of one that waits for the same family.
+    /// It waits, and replaces one that waits for the same family.
     Newest { family: &'static str },
-    /// It is not done.
+    /// It is dropped.
     Nothing,
 }
 
-/// Jobs that are done one after the other.
+/// Jobs that run one after the other.
 #[derive(Debug)]
 struct Lane {
     name: String,
@@ -210,7 +210,7 @@ impl Lane {
     }
 }
 
-/// Does the jobs of a lane until it is closed.
+/// Runs the jobs of a lane until it is closed.
 async fn work(mut jobs: UnboundedReceiver<Job>, stop: watch::Receiver<bool>) {
     let mut waiting = VecDeque::new();
     loop {
@@ -234,18 +234,18 @@ async fn work(mut jobs: UnboundedReceiver<Job>, stop: watch::Receiver<bool>) {
     }
 }
 
-/// Puts a job that comes while another one is running where it belongs.
+/// Queues or drops a job that arrives while another one is running.
 fn wait(waiting: &mut VecDeque<Job>, mut job: Job) {
     let name = &job.program.name;
     let Meanwhile::Newest { family } = &job.meanwhile else {
-        warn!("{name}: not begun again, it is still running");
+        warn!("{name}: not started again, since it is still running");
         return;
     };
-    debug!("{name}: the switch of {family} is told when the running program has ended");
+    debug!("{name}: the switch of {family} waits until the running program has ended");
     let same = waiting
         .iter()
         .position(|other| other.meanwhile == job.meanwhile);
-    // The program never hears of the one that is passed over: what was before is what was before that.
+    // The program never learns of the replaced switch: what was active before that one is what was active before this one.
     if let Some(passed_over) = same.and_then(|place| waiting.remove(place)) {
         let before = variable(&passed_over.variables, PREVIOUS).map(ToOwned::to_owned);
         for (key, value) in &mut job.variables {

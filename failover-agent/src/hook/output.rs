@@ -1,4 +1,4 @@
-//! What a program writes goes into the log, line by line, and never in the way: so many lines of such a length, the rest is counted.
+//! A program's output is logged line by line, up to a number of lines and a length; the rest is counted. Reading it never blocks the agent.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ pub(super) const MAX_LINES: u64 = 200;
 /// Bytes of a line that are logged.
 pub(super) const MAX_LINE: usize = 500;
 
-/// Bytes that are read at once: what a pipe holds.
+/// Bytes per read: what a pipe holds.
 const CHUNK: usize = 64 * 1024;
 
-/// Time between two reads of what is only counted: a program that writes as fast as it can must not take the processor from
-/// the probes.
+/// Pause between two reads of output that is only counted: a program that writes as fast as it can must not take the processor from the
+/// probes.
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// The reading end of a program's standard output and error.
@@ -27,7 +27,7 @@ pub(super) struct Output {
 }
 
 impl Output {
-    /// Of the program called `name`. Must be called within a tokio runtime.
+    /// The output of the program called `name`. Must be called within a tokio runtime.
     pub(super) fn new(name: &str, pipe: std::io::PipeReader) -> std::io::Result<Self> {
         Ok(Output {
             name: name.to_owned(),
@@ -37,7 +37,7 @@ impl Output {
         })
     }
 
-    /// Logs until nobody can write any more.
+    /// Logs until no process has the writing end open.
     pub(super) async fn follow(&mut self) {
         loop {
             match self.pipe.read(&mut self.buffer).await {
@@ -56,7 +56,7 @@ impl Output {
 
     /// Logs what is left, and how much was not logged.
     pub(super) fn finish(mut self) {
-        // What has left the process group may write on: one pipeful is all that the program itself can have left.
+        // A process that has left the group may keep writing. One pipeful is all that the program itself can have left.
         if let Ok(length) = self.pipe.try_read(&mut self.buffer) {
             self.log(length);
         }
@@ -85,12 +85,12 @@ fn log(name: &str, line: &str) {
     info!(hook = name, "{name}: {line}");
 }
 
-/// Cuts bytes into lines of bounded length and number.
+/// Splits bytes into lines of bounded length and number.
 #[derive(Debug, Default)]
 struct Lines {
-    /// The beginning of a line whose end has not come yet.
+    /// The beginning of a line whose end has not been read yet.
     begun: Vec<u8>,
-    /// Bytes of that line.
+    /// Length of that line so far, in bytes.
     length: usize,
     lines: u64,
     bytes: u64,
@@ -115,7 +115,7 @@ impl Lines {
         }
     }
 
-    /// The last line may have no end.
+    /// Emits the last line, which may lack a line end.
     fn end(&mut self, mut emit: impl FnMut(&str)) {
         if self.length > 0 {
             self.end_line(&mut emit);
@@ -132,7 +132,7 @@ impl Lines {
     }
 }
 
-/// A line as text without control characters, which could forge or garble the log. `length` is that of the whole line.
+/// A line as text without control characters, which could forge or garble the log. `length` is that of the whole line in bytes.
 fn printable(line: &[u8], length: usize) -> String {
     let text = String::from_utf8_lossy(line);
     let text = text.trim_end_matches('\r').chars();

@@ -1,8 +1,8 @@
 //! One run of a program: from its start to the end of the last process of its group.
 //!
 //! A program that runs for too long, or while the agent stops, is asked to end (SIGTERM to its whole process group) and killed [`GRACE`]
-//! later. So are children that it leaves behind in its group. What is to outlive it needs a session of its own (`setsid`, as daemons
-//! have), or better a service manager.
+//! later. So are children that it leaves behind in its group. A process that is to outlive it needs a session of its own (`setsid`, as
+//! daemons have), or better a service manager.
 
 use std::{
     ffi::OsString,
@@ -32,16 +32,16 @@ use crate::aside;
 /// How long a program may take to end after SIGTERM; then it is killed.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
 
-/// Time between two looks whether a process group is gone: nothing tells.
+/// Time between two checks whether a process group is gone: the kernel does not notify of that.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// What a program gets of the agent's environment.
+/// The variables of the agent's environment that a program gets.
 const INHERITED: [&str; 3] = ["PATH", "HOME", "LANG"];
 
-/// `PATH` of a program when the agent has none.
+/// `PATH` of a program if the agent has none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Runs a job to its end, or until `stop` says so.
+/// Runs a job to its end, or until `stop` becomes true.
 pub(super) async fn run(job: Job, mut stop: watch::Receiver<bool>) {
     let Job {
         program, variables, ..
@@ -49,7 +49,7 @@ pub(super) async fn run(job: Job, mut stop: watch::Receiver<bool>) {
     let path = program.command.first().cloned().unwrap_or_default();
     let Program { name, timeout, .. } = program.clone();
     let begun = Instant::now();
-    // Finding and executing a file can take its time, on a network file system without end.
+    // Finding and executing a file may take long, on a network file system for ever.
     let runtime = Handle::current();
     let starting = aside::start(move || {
         let _within = runtime.enter();
@@ -63,7 +63,7 @@ pub(super) async fn run(job: Job, mut stop: watch::Receiver<bool>) {
     };
     let started = match started {
         Some(started) => started,
-        // What is on its way is ended below.
+        // A program that is still being started is ended below.
         None => match tokio::time::timeout(GRACE, &mut starting).await {
             Ok(started) => started,
             Err(_) => return,
@@ -96,7 +96,7 @@ pub(super) async fn run(job: Job, mut stop: watch::Receiver<bool>) {
     report(&name, &path, ended, begun.elapsed());
 }
 
-/// What helps a program that cannot be started (the errors of execve(2)).
+/// The cure for a program that cannot be started (by the errors of execve(2)).
 fn cure(error: &io::Error) -> &'static str {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::ENOENT) => "correct its path, or that of the interpreter on its first line",
@@ -106,7 +106,7 @@ fn cure(error: &io::Error) -> &'static str {
     }
 }
 
-/// Starts a program in a process group of its own, whose number is returned, too.
+/// Starts a program in a process group of its own, and returns both.
 fn start(
     program: &Program,
     variables: &[(&'static str, String)],
@@ -141,18 +141,18 @@ fn inherited() -> impl Iterator<Item = (&'static str, OsString)> {
         .filter_map(|name| Some((name, std::env::var_os(name)?)))
 }
 
-/// How a run came to its end.
+/// How a run ended.
 #[derive(Debug)]
 struct Ended {
-    /// Of the program itself; none: it cannot be killed.
+    /// The program's exit status; `None`: it cannot be killed.
     status: Option<ExitStatus>,
-    /// Why it had to be ended.
+    /// Why it had to be ended, if it had to be.
     ended_for: Option<String>,
-    /// Whether it has left children behind.
+    /// Whether it left children behind.
     children: bool,
 }
 
-/// Waits for the program, ends it if it must be, and then what is left of its group.
+/// Waits for the program, ends it if necessary, and then what is left of its group.
 async fn attend(
     name: &str,
     mut child: Child,
@@ -204,19 +204,19 @@ async fn end(child: &mut Child, group: Pid) -> io::Result<Option<ExitStatus>> {
 
 fn send(group: Pid, signal: Signal) -> io::Result<()> {
     match killpg(group, signal) {
-        // Nobody is left.
+        // No process of the group is left.
         Ok(()) | Err(Errno::ESRCH) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Whether anybody is left in a group whose leader has ended and was waited for.
+/// Whether a process is left in a group whose leader has ended and was waited for.
 fn is_alive(group: Pid) -> bool {
-    // Orphans of the group are this process's children if it is the first one of a container: nobody else takes them in.
+    // If this process is the init process of a container, orphans of the group are its children: no other process reaps them.
     while let Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) =
         waitpid(Pid::from_raw(-group.as_raw()), Some(WaitPidFlag::WNOHANG))
     {}
-    // EPERM: somebody is there who has become another user.
+    // EPERM: a process is there that has changed its user.
     killpg(group, None) != Err(Errno::ESRCH)
 }
 

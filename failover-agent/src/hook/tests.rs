@@ -10,10 +10,10 @@ use tokio::time::{Instant, sleep};
 
 use super::*;
 
-/// Long enough for everything that is to happen, even on a busy machine.
+/// Long enough for everything that should happen, even on a busy machine.
 const SOON: Duration = Duration::from_secs(30);
 
-/// How long something is watched that is not to happen.
+/// How long something is watched that should not happen.
 const WHILE: Duration = Duration::from_millis(300);
 
 /// A directory with scripts and what they write.
@@ -59,7 +59,7 @@ impl Scene {
 
 fn is_there(pid: &str) -> bool {
     let pid: i32 = pid.trim().parse().unwrap();
-    // A zombie is gone, too: somebody else has to wait for it.
+    // A zombie is gone, too: another process has to wait for it.
     let stat = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat"));
     kill(Pid::from_raw(pid), None).is_ok() && stat.is_ok_and(|stat| !stat.contains(") Z "))
 }
@@ -83,7 +83,7 @@ fn active(name: &str, interface: &str, gateway: Option<[u8; 4]>) -> Uplink {
 }
 
 #[tokio::test]
-async fn a_balance_group_is_told_as_lists() {
+async fn a_balance_group_is_passed_as_lists() {
     let scene = Scene::new();
     let mut runner = Runner::new();
     let switch = Switch {
@@ -122,7 +122,7 @@ async fn a_balance_group_is_told_as_lists() {
 }
 
 #[tokio::test]
-async fn the_newest_switch_of_each_family_is_told() {
+async fn the_newest_switch_of_each_family_is_passed_on() {
     let scene = Scene::new();
     let script = "echo $FAMILY $PREVIOUS-$UPLINK >> $1/runs; while ! test -e $1/go; do sleep 0.01; done; echo end >> $1/runs";
     let mut runner = Runner::new();
@@ -171,7 +171,7 @@ async fn a_recovery_never_overlaps_itself_but_others() {
 #[tokio::test]
 async fn a_program_that_hangs_is_ended_with_its_children() {
     let scene = Scene::new();
-    // Neither heeds SIGTERM.
+    // Neither reacts to SIGTERM.
     let script = "trap '' TERM; sleep 1000 & echo $! > $1/child; echo $$ > $1/leader; echo written > $1/ready; wait; sleep 1000";
     let mut runner = Runner::new();
     let program = Program {
@@ -213,7 +213,7 @@ async fn children_that_are_left_behind_are_ended() {
         "a zombie was taken for a process that lives"
     );
     assert!(!is_there(&scene.read("child")));
-    // What has a session of its own goes on.
+    // A process with a session of its own keeps running.
     let daemon = scene.read("daemon");
     assert!(is_there(&daemon));
     let daemon = Pid::from_raw(daemon.trim().parse().unwrap());
@@ -241,7 +241,7 @@ async fn a_stop_ends_what_is_on_its_way() {
     let mut runner = Runner::new();
     let script = "echo $$ > $1/leader; sleep 1000";
     runner.on_switch(scene.program(script), to("a", "", "ipv4"));
-    // Lets its task begin, not more.
+    // Lets its task start, but not more.
     tokio::task::yield_now().await;
     runner.stop().await;
     sleep(WHILE).await;
@@ -250,7 +250,7 @@ async fn a_stop_ends_what_is_on_its_way() {
 }
 
 #[tokio::test]
-async fn what_is_no_program_is_told_beforehand_and_harms_nobody() {
+async fn what_is_no_program_is_reported_beforehand_and_harms_nothing() {
     let scene = Scene::new();
     let program = |path: &Path| Program {
         command: vec![path.to_str().unwrap().to_owned()],

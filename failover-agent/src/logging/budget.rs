@@ -243,15 +243,15 @@ mod tests {
         };
         assert_eq!(written("a", 0, 1000), 20 + 9);
         assert_eq!(written("b", 999, 1009), 10, "another kind has its own");
-        let mut told = budget.take();
+        let mut reported = budget.take();
         assert_eq!(
-            told.pop(),
+            reported.pop(),
             Some(LeftOut {
                 lines: 971,
                 example: "a line of a".to_owned()
             })
         );
-        assert_eq!((told, budget.take()), (vec![], vec![]));
+        assert_eq!((reported, budget.take()), (vec![], vec![]));
         assert_eq!(written("a", 1000, 5000), 40);
         assert_eq!(budget.left_out(), 971 + 3960);
         // After a quiet time there is the burst again.

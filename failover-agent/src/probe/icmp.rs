@@ -1,7 +1,7 @@
 //! ICMP and ICMPv6 echo through surge-ping, bound to one interface, one source address and the probe mark.
 //!
-//! surge-ping reads the socket in a task of its own, which runs when the runtime has asked the kernel what can be read. A timer may
-//! be noticed before that.
+//! surge-ping reads the socket in a task of its own, which runs once the runtime has asked the kernel what can be read. A timer may fire
+//! before that.
 
 use std::{
     io,
@@ -33,10 +33,11 @@ const ICMP_ECHO_REPLY: u8 = 0;
 /// Type 129 of RFC 4443.
 const ICMPV6_ECHO_REPLY: u8 = 129;
 
-/// How often the runtime is given a chance to read a socket before a probe is judged. Each reads all that is there, or 128 messages.
+/// How often the runtime is given a chance to read a socket before a probe is judged. Each time it reads all that is there, or 128
+/// messages.
 const READINGS: usize = 64;
 
-/// The socket by which one uplink is probed in one family.
+/// The socket that probes one uplink in one family.
 pub(super) struct Link {
     interface: String,
     source: Option<IpAddr>,
@@ -45,16 +46,16 @@ pub(super) struct Link {
     sockets: ProbeSockets,
     /// Opened when it is needed, and again after it has become useless (interface or address gone).
     client: Option<(Client, Identity)>,
-    /// Lets what `client` sends pass closed gates.
+    /// Makes closed gates pass what `client` sends.
     registration: Option<Registration>,
 }
 
 /// How one probe ended.
 pub(super) struct Answer {
     pub(super) outcome: Outcome,
-    /// The socket is of no more use.
+    /// Whether the socket has become useless.
     pub(super) reopen: bool,
-    /// Why it is blind.
+    /// Why the probe is blind, if it is.
     pub(super) obstacle: Option<String>,
 }
 
@@ -67,7 +68,7 @@ impl Answer {
         }
     }
 
-    /// The same, and the socket with it.
+    /// The probe is lost, and the socket useless.
     fn link_lost() -> Self {
         Answer {
             reopen: true,
@@ -83,7 +84,7 @@ impl Answer {
         }
     }
 
-    /// Nothing had come when the agent looked at last, which it could not for long.
+    /// No answer had arrived when the agent last checked, which it could not do for a while.
     fn slept(time: Duration) -> Self {
         Answer {
             reopen: false,
@@ -94,7 +95,7 @@ impl Answer {
         }
     }
 
-    /// Of a target on the uplink's own link, which is not asked at all.
+    /// For a target on the uplink's own link, which is not probed.
     pub(super) fn on_link(target: IpAddr) -> Self {
         Answer {
             reopen: false,
@@ -122,27 +123,27 @@ impl Link {
         self.source.is_some()
     }
 
-    /// Forgets the socket; the next probe opens a new one.
+    /// Drops the socket; the next probe opens a new one.
     pub(super) fn close(&mut self) {
         self.client = None;
         self.registration = None;
     }
 
-    /// Sends an echo request; the future ends with its answer, within the timeout.
+    /// Sends an echo request. The returned future ends with its answer, within the timeout.
     pub(super) fn probe(&mut self, target: IpAddr, round: u64) -> BoxFuture<'static, Answer> {
         let (client, identity) = match self.client() {
             Ok(client) => client,
             Err(error) => return std::future::ready(answer_to_io_error(&error)).boxed(),
         };
         let mut patience = Patience::new(Instant::now(), self.timeout);
-        // 16 bits are enough: a probe ends long before the sequence number comes round again.
+        // 16 bits are enough: a probe ends long before the sequence number wraps around.
         let sequence = PingSequence((round & 0xffff) as u16);
         let source = self.source;
         async move {
             let payload = identity.payload();
             let mut pinger = client.pinger(target, identity.identifier).await;
-            // Ours tells how long it waits: surge-ping's own timeout starts only after the request was handed to the kernel, which can
-            // take long when a neighbour does not answer, and does not read the socket before it judges.
+            // The agent measures the timeout itself. surge-ping's own timeout starts only after the request was handed to the kernel, which
+            // can take long when a neighbour does not answer, and it does not read the socket before it judges.
             pinger.timeout(Duration::MAX);
             let answer = pinger.ping(sequence, &payload);
             let mut answer = std::pin::pin!(answer);
@@ -165,8 +166,8 @@ impl Link {
                 }
             };
             match result {
-                // The kernel also says "unreachable" when it is the source that is gone (`ip_route_output_key_hash_rcu` in
-                // `net/ipv4/route.c`): no more than a socket that cannot be bound.
+                // The kernel also reports "unreachable" when the source address is gone (`ip_route_output_key_hash_rcu` in
+                // `net/ipv4/route.c`); that is the same as a socket that cannot be bound.
                 Err(SurgeError::IOError(error)) => {
                     answer_to_io_error(&source.and_then(bind_error).unwrap_or(error))
                 }
@@ -195,8 +196,8 @@ impl Link {
         Ok((client, identity))
     }
 
-    /// Has closed gates let the probes pass. What the kernel refuses is tried again with the next probe: those by an open gate need it
-    /// not, and what a closed one cuts it counts.
+    /// Makes closed gates pass the probes. If the kernel refuses, the next probe tries again: by an open gate probes need no registration,
+    /// and those that a closed gate cuts are counted.
     fn register(&mut self, client: &Client, identifier: PingIdentifier) {
         let identifier = Some(identifier.0);
         match register(&self.sockets, client, &self.interface, identifier) {
@@ -209,14 +210,14 @@ impl Link {
     }
 }
 
-/// Waits until surge-ping has read what lies in the socket: answers that have come are not missing.
+/// Waits until surge-ping has read what is in the socket: an answer that has arrived is not missing.
 async fn read_all(client: &Client) {
     let socket = client.get_socket();
     // SAFETY: `socket` keeps the descriptor open as long as this future.
     let fd = unsafe { BorrowedFd::borrow_raw(socket.get_native_sock()) };
     let socket = socket2::SockRef::from(&fd);
     for _ in 0..READINGS {
-        // It does not block. Anything but a message is the business of who reads it.
+        // The call does not block. Anything but a message is left to the task that reads the socket.
         if socket.peek(&mut [MaybeUninit::uninit()]).is_err() {
             return;
         }
@@ -231,7 +232,7 @@ pub(crate) fn open(interface: &str, source: IpAddr, mark: u32) -> io::Result<Cli
             IpAddr::V4(_) => ICMP::V4,
             IpAddr::V6(_) => ICMP::V6,
         })
-        // A datagram ICMP socket would need net.ipv4.ping_group_range; we have CAP_NET_RAW anyway.
+        // A datagram ICMP socket would need net.ipv4.ping_group_range; the agent has CAP_NET_RAW anyway.
         .sock_type_hint(socket2::Type::RAW)
         .interface(interface)
         .bind(SocketAddr::new(source, 0))
@@ -241,7 +242,7 @@ pub(crate) fn open(interface: &str, source: IpAddr, mark: u32) -> io::Result<Cli
     Ok(client)
 }
 
-/// Lets what a client sends by `interface` pass closed gates.
+/// Makes closed gates pass what a client sends by `interface`.
 pub(crate) fn register(
     sockets: &ProbeSockets,
     client: &Client,
@@ -254,12 +255,12 @@ pub(crate) fn register(
     sockets.register(&socket2::SockRef::from(&fd), interface, identifier)
 }
 
-/// Why a socket cannot have this source any more.
+/// Why a socket cannot have this source address any more; `None` if it can.
 fn bind_error(source: IpAddr) -> Option<io::Error> {
     UdpSocket::bind((source, 0)).err()
 }
 
-/// Marks everything that the client sends, so that our rules route it.
+/// Marks everything that the client sends, so that the agent's rules route it.
 fn set_mark(client: &Client, mark: u32) -> io::Result<()> {
     let socket = client.get_socket();
     // SAFETY: `socket` keeps the descriptor open for the whole call.
@@ -267,7 +268,7 @@ fn set_mark(client: &Client, mark: u32) -> io::Result<()> {
     socket2::SockRef::from(&fd).set_mark(mark)
 }
 
-/// `waited`: nobody has looked for it for a while.
+/// Judges what surge-ping returned. `waited`: the answer may have been in the socket for a while.
 fn answer_to(result: Result<(IcmpPacket, Duration), SurgeError>, waited: bool) -> Answer {
     match result {
         Ok((packet, rtt)) if is_echo_reply(&packet) => Answer {
@@ -277,14 +278,14 @@ fn answer_to(result: Result<(IcmpPacket, Duration), SurgeError>, waited: bool) -
             reopen: false,
             obstacle: None,
         },
-        // surge-ping returns Ok for ICMP errors too: the network says that it cannot reach the target.
+        // surge-ping returns Ok for ICMP errors too: the network reports that it cannot reach the target.
         Ok(_) | Err(SurgeError::Timeout { .. }) => Answer::lost(),
         Err(SurgeError::IOError(error)) => answer_to_io_error(&error),
         Err(error) => Answer::blind(format!("probes cannot be sent: {error}")),
     }
 }
 
-/// Whether it is what was asked for: surge-ping takes every ICMP message about a probe for an answer.
+/// Whether a packet is an echo reply: surge-ping accepts every ICMP message about a probe as an answer.
 pub(crate) fn is_echo_reply(packet: &IcmpPacket) -> bool {
     match packet {
         IcmpPacket::V4(packet) => packet.get_icmp_type().0 == ICMP_ECHO_REPLY,
@@ -292,21 +293,21 @@ pub(crate) fn is_echo_reply(packet: &IcmpPacket) -> bool {
     }
 }
 
-/// Whether an error of the socket speaks of the link (lost) or of this host (blind).
+/// Whether a socket error says something about the link (lost) or about this host (blind).
 fn answer_to_io_error(error: &io::Error) -> Answer {
     match error.raw_os_error() {
-        // No way to the target: that is what an uplink is for.
+        // No route to the target: a loss, since reaching the target is the uplink's purpose.
         Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EHOSTDOWN | libc::ETIMEDOUT) => {
             Answer::lost()
         }
-        // The interface is gone or down: the same, and the socket with it.
+        // The interface is gone or down: a loss, and the socket is useless.
         Some(libc::ENETDOWN | libc::ENODEV | libc::ENXIO) => Answer::link_lost(),
         // `NF_DROP` in an output chain.
         Some(libc::EPERM | libc::EACCES) => Answer::blind(format!(
             "a firewall of this host refuses the probes ({error}): let ICMP echo requests pass"
         )),
-        // The address is gone (EADDRNOTAVAIL, EINVAL): another may be on its way, and if none comes the policy is told. No memory, no
-        // descriptors: all that says nothing about the link.
+        // The address is gone (EADDRNOTAVAIL, EINVAL): another may follow, and if none does, the policy learns of it. Or memory or
+        // descriptors are short. None of that says anything about the link.
         _ => Answer::blind(format!("probes cannot be sent: {error}")),
     }
 }

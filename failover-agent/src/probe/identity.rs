@@ -1,5 +1,5 @@
-//! By what a probe socket knows the answers to its own probes: an identifier and a token, which nobody can guess, and the classic
-//! BPF program (`linux/filter.h`) that has the kernel drop everything else before it wakes the agent.
+//! How a probe socket recognizes the answers to its own probes: by an identifier and a token, which no other host can guess, and a classic
+//! BPF program (`linux/filter.h`) that makes the kernel drop everything else before it wakes the agent.
 
 use std::{io, net::IpAddr, os::fd::BorrowedFd};
 
@@ -12,7 +12,7 @@ use crate::classic_bpf::{
     LOAD_IPV4_HEADER_LENGTH_TO_X, LOAD_X, RETURN,
 };
 
-/// Behind the token: tells people who capture the traffic what they are looking at.
+/// Follows the token; explains the packet to a person who captures the traffic.
 const NAME: &[u8] = b"failover-agent probe";
 
 /// Size of `struct icmphdr` and `struct icmp6hdr`: the token stands behind it.
@@ -44,7 +44,7 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// Another one than anybody could expect.
+    /// A new random identity, which no other host can predict.
     ///
     /// # Errors
     ///
@@ -58,18 +58,18 @@ impl Identity {
         })
     }
 
-    /// What the probes carry.
+    /// The payload of the probes.
     pub(crate) fn payload(&self) -> Bytes {
         let token = self.token.map(u32::to_be_bytes);
         Bytes::from([token.as_flattened(), NAME].concat())
     }
 
-    /// From now on the kernel drops what is no answer to a probe of this identity before it reaches `client`, which has the family
+    /// Makes the kernel drop, from now on, what is no answer to a probe of this identity before it reaches `client`, which has the family
     /// of `source`.
     ///
     /// # Errors
     ///
-    /// The kernel does not take the filter.
+    /// The kernel refuses the filter.
     pub(crate) fn guard(&self, client: &Client, source: IpAddr) -> io::Result<()> {
         let socket = client.get_socket();
         // SAFETY: `socket` keeps the descriptor open for the whole call.
@@ -77,8 +77,8 @@ impl Identity {
         SockRef::from(&fd).attach_filter(&self.filter(source))
     }
 
-    /// Lets pass an echo reply with our identifier and token, and an ICMP error that quotes a request of ours as far as that. One
-    /// that quotes less could be anybody's: then the timeout tells that the probe is lost.
+    /// Passes an echo reply with our identifier and token, and an ICMP error that quotes a request of ours up to the token. An error that
+    /// quotes less could come from any host; then the probe is lost by its timeout.
     ///
     /// A raw IPv4 socket gets packets with their IP header, a raw IPv6 socket without.
     fn filter(&self, source: IpAddr) -> Vec<SockFilter> {
@@ -97,10 +97,10 @@ impl Identity {
             ),
         };
         let (quoted_header, request) = quote;
-        // From here on everything is counted from the ICMP header, to which X points. Loads beyond the packet's end drop it.
+        // From here on offsets count from the ICMP header, to which X points. A load beyond the packet's end drops it.
         let mut error = self.checks(HEADER + quoted_header, request);
         let mut answer = self.checks(0, reply);
-        // Over the rest of this program, to the one behind it.
+        // Jumps over the rest of this program to the next one.
         let jump = |code, number, over: usize| {
             SockFilter::new(code, u8::try_from(over).unwrap_or(u8::MAX), 0, number)
         };
@@ -115,7 +115,7 @@ impl Identity {
         program
     }
 
-    /// Takes the packet if there is an echo message of this type and identity at this offset, and drops it otherwise.
+    /// Passes the packet if there is an echo message of this type and identity at this offset, and drops it otherwise.
     fn checks(&self, offset: u32, kind: u32) -> Vec<SockFilter> {
         let checks = [
             (LOAD_8_BEHIND_X, offset, kind),
@@ -169,8 +169,7 @@ mod tests {
         message
     }
 
-    /// Whether the kernel lets a message through to a socket with the filter. A socket of the UNIX domain runs the same program on
-    /// the same bytes.
+    /// Whether the kernel passes a message to a socket with the filter. A UNIX domain socket runs the same program on the same bytes.
     fn passes(identity: &Identity, source: IpAddr, message: &[u8]) -> bool {
         let (far, near) = UnixDatagram::pair().unwrap();
         near.set_nonblocking(true).unwrap();

@@ -1,8 +1,8 @@
-//! Edge: probes every uplink and tells the policy how each probe ended.
+//! Edge: probes every uplink and reports to the policy how each probe ended.
 //!
-//! One [`Prober`] per uplink and family sends a round to all its targets at once, every interval, on a common beat. Several rounds
-//! may be in flight when the timeout is longer than the interval. Each probe ends as exactly one [`Input::Probe`].
-//! What the agent itself has slept through is held against no target.
+//! One [`Prober`] per uplink and family sends a round to all its targets at once, every interval, on a common beat. Several rounds may be
+//! in flight when the timeout is longer than the interval. Each probe ends as exactly one [`Input::Probe`]. Time during which the agent
+//! itself did not run counts against no target.
 
 pub(crate) mod icmp;
 pub(crate) mod identity;
@@ -29,11 +29,11 @@ use crate::{clock::Clock, datapath::ProbeSockets, route::EgressPath};
 pub struct ProbeSpec {
     /// The uplink that it probes.
     pub uplink: UplinkId,
-    /// The family in which it does.
+    /// The address family.
     pub family: Family,
     /// The uplink's interface: the socket is bound to it.
     pub interface: String,
-    /// Whom it asks, all of the family.
+    /// The targets that it probes, all of the family.
     pub targets: Vec<(TargetId, IpAddr)>,
     /// Time from round to round.
     pub interval: Duration,
@@ -41,14 +41,14 @@ pub struct ProbeSpec {
     pub timeout: Duration,
     /// `SO_MARK` of the socket.
     pub mark: u32,
-    /// The address that it probes from; without one, nothing is sent.
+    /// The source address of the probes; without one, nothing is sent.
     pub source: Option<IpAddr>,
-    /// Targets on the uplink's own link, whose answers would say nothing about the way beyond: they count as [`Outcome::Blind`].
+    /// Targets on the uplink's own link, whose answers would say nothing about the path beyond it: they count as [`Outcome::Blind`].
     pub on_link: Vec<TargetId>,
 }
 
 impl ProbeSpec {
-    /// The same by another egress path; None: there is none.
+    /// The same probes by another egress path; `None`: there is none.
     #[must_use]
     pub fn by(mut self, path: Option<&EgressPath>) -> ProbeSpec {
         let on_link = |address| path.is_some_and(|path| path.on_link(address).is_some());
@@ -84,8 +84,8 @@ impl Prober {
     ) -> Self {
         let (out_of_turn, now) = watch::channel(0);
         let (spec, specs) = watch::channel(spec);
-        let (told, obstacle) = watch::channel(None);
-        let task = tokio::spawn(run(clock, inputs, now, specs, told, sockets));
+        let (latest, obstacle) = watch::channel(None);
+        let task = tokio::spawn(run(clock, inputs, now, specs, latest, sockets));
         Prober {
             task,
             out_of_turn,
@@ -100,23 +100,23 @@ impl Prober {
         (spec.uplink, spec.family) == (uplink, family)
     }
 
-    /// What it does.
+    /// What the prober does at present.
     pub fn spec(&self) -> ProbeSpec {
         self.spec.borrow().clone()
     }
 
-    /// Sends a round now, beside the regular ones.
+    /// Sends a round now, in addition to the regular ones.
     pub fn probe_now(&self) {
         self.out_of_turn.send_modify(|count| *count += 1);
     }
 
-    /// Why the last probe could not be sent, if it could not for a reason of this host.
+    /// Why the last probe could not be sent, if that was for a reason on this host.
     pub fn obstacle(&self) -> Option<String> {
         self.obstacle.borrow().clone()
     }
 
-    /// Does this from now on, in the same family. Rounds go on counting, and what is not changed is not disturbed: probes under way are
-    /// given up only if their targets are no longer asked.
+    /// Changes what the prober does, within the same family. Rounds are counted on, and what does not change is not disturbed: probes in
+    /// flight are given up only if their target is no longer probed.
     pub fn update(&self, spec: ProbeSpec) {
         self.spec.send_if_modified(|current| {
             let changed = *current != spec;
@@ -150,7 +150,7 @@ async fn run(
     send_round(&spec, &mut link, clock, &mut round, &mut in_flight);
     loop {
         tokio::select! {
-            // What is new comes first: not one more round leaves by the old way.
+            // Changes come first: no further round leaves by the old path.
             biased;
             Ok(()) = specs.changed() => {
                 let old = std::mem::replace(&mut spec, specs.borrow_and_update().clone());
@@ -175,16 +175,16 @@ async fn run(
                 if explains {
                     blind = round;
                 }
-                // That others of its round could be sent is no reason to forget it.
+                // The reason stays, even if other probes of the round could be sent.
                 if explains || round > blind {
-                    obstacle.send_if_modified(|told| {
-                        let changed = *told != answer.obstacle;
-                        *told = answer.obstacle;
+                    obstacle.send_if_modified(|current| {
+                        let changed = *current != answer.obstacle;
+                        *current = answer.obstacle;
                         changed
                     });
                 }
                 let outcome = match answer.outcome {
-                    // An answer would have gone to an address that is not there any more.
+                    // An answer would have gone to an address that is gone.
                     Outcome::Lost if source != spec.source => Outcome::Blind,
                     outcome => outcome,
                 };
@@ -208,7 +208,7 @@ async fn run(
     }
 }
 
-/// All probers share the clock's origin, so that their rounds are sent together: one wake-up for all of them, and rounds of different
+/// All probers share the clock's origin, so that their rounds are sent together: one wake-up serves all of them, and rounds of different
 /// uplinks can be compared.
 fn beat(clock: Clock, interval: Duration) -> tokio::time::Interval {
     let mut beat = interval_at(next_beat(clock.origin(), interval).into(), interval);
@@ -227,7 +227,7 @@ struct Finished {
     round: u64,
     sent: Time,
     target: TargetId,
-    /// The address that it was sent from.
+    /// Its source address.
     source: Option<IpAddr>,
     answer: icmp::Answer,
 }

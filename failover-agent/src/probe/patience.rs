@@ -1,32 +1,32 @@
-//! How long a probe waits for its answer, and what it means that none has come.
+//! How long a probe waits for its answer, and what a missing answer means.
 //!
-//! Time that the agent itself has slept (stopped by a signal, starved of CPU, its virtual machine suspended) is no time that the
-//! target has not answered. So before a probe is given up, the socket is read; and where the end of the timeout was noticed late,
-//! the probe waits once more, as long as it was late and at most a timeout.
+//! Time during which the agent itself did not run (stopped by a signal, starved of CPU, its virtual machine suspended) does not count as
+//! silence of the target. So the socket is read before a probe is given up; and if the end of the timeout was noticed late, the probe waits
+//! once more, for as long as that was late and at most one timeout.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The longest that a timer may be late without a reason.
+/// How late a timer may fire without the agent having been paused.
 const LATE: Duration = Duration::from_millis(50);
 
-/// The longest time between two looks at the clock while an answer is awaited: as inexact may a round-trip time be that was
-/// measured while the agent slept.
+/// The longest time between two checks of the clock while an answer is awaited. A round-trip time that was measured while the agent was
+/// paused is inexact by no more than this.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// What a look at the clock says.
+/// The result of a check of the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Look {
-    /// There is time left, or given again; whether the agent has slept since the last look.
+    /// There is time left, or more time was given. Whether the agent was paused since the last check.
     Wait { slept: bool },
     /// The probe is lost.
     Lost,
-    /// It says nothing: the agent had slept for longer than a timeout, by this time.
+    /// The probe says nothing: the agent was paused for longer than a timeout, by this time.
     Slept(Duration),
 }
 
-/// One probe's.
+/// The timeout of one probe.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patience {
     limit: Duration,
@@ -34,12 +34,12 @@ pub(super) struct Patience {
     end: Instant,
     /// How late the end was noticed, if the probe waits once more because of that.
     late: Option<Duration>,
-    /// When to look next.
+    /// When to check next.
     next: Instant,
 }
 
 impl Patience {
-    /// For a probe that is sent now and waits for `limit`.
+    /// The timeout of a probe that is sent now and waits for `limit`.
     pub(super) fn new(now: Instant, limit: Duration) -> Self {
         let end = now + limit;
         Patience {
@@ -54,12 +54,12 @@ impl Patience {
         self.next
     }
 
-    /// Whether a look is overdue: an answer that is read now may have been waiting.
+    /// Whether a check is overdue: an answer that is read now may have been waiting.
     pub(super) fn slept(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.next) > LATE.min(self.limit / 8)
     }
 
-    /// Looks: it is the time of the next look, or later.
+    /// Checks the clock; to be called at the time of the next check, or later.
     pub(super) fn look(&mut self, now: Instant) -> Look {
         let slept = self.slept(now);
         if now < self.end {
@@ -74,7 +74,7 @@ impl Patience {
                 self.next = self.end;
                 Look::Wait { slept }
             }
-            // Who sleeps whenever he should look must not take a dead link for a good one for ever.
+            // An agent that is paused at every check must not take a dead link for a good one for ever.
             Some(late) if late > self.limit && !slept => Look::Slept(late),
             _ => Look::Lost,
         }
@@ -95,7 +95,7 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    /// Looks until the probe has ended; each look is late by the next of `late` (in milliseconds), the others are in time.
+    /// Checks until the probe has ended. Each check is late by the next of `late` (in milliseconds), the others are in time.
     fn wait(late: &[(usize, u64)]) -> (Look, Duration) {
         let sent = Instant::now();
         let mut patience = Patience::new(sent, LIMIT);
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn who_sleeps_again_and_again_finds_a_dead_link_all_the_same() {
+    fn an_agent_that_is_paused_again_finds_a_dead_link_all_the_same() {
         assert_eq!(wait(&[(3, 2000), (4, 2000)]), (Look::Lost, ms(4800)));
     }
 

@@ -90,7 +90,7 @@ fn damaged_records_stop_neither_start_nor_restart_nor_reset() -> Scenario {
         ensure_set_aside(&lab)?;
         wait_words(
             &agent,
-            &["displaced.json counts as none", "is set aside as"],
+            &["displaced.json counts as missing", "is set aside as"],
         )?;
         // What is damaged while it runs, it does not read.
         for dir in [&dirs.run, &dirs.state] {
@@ -149,7 +149,10 @@ fn a_record_of_another_network_namespace_brings_nothing_back() -> Scenario {
     let mut other = start(&second)?;
     wait_words(
         &other,
-        &["displaced.json counts as none", "another network namespace"],
+        &[
+            "displaced.json counts as missing",
+            "another network namespace",
+        ],
     )?;
     assert!(files(run)?.contains("displaced.json.foreign"));
     other.signal(Signal::SIGTERM)?;

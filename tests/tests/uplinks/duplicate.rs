@@ -1,4 +1,4 @@
-//! IPv6 addresses that somebody else on the link has, found by the kernel's own duplicate address detection.
+//! IPv6 addresses that another host on the link has, found by the kernel's own duplicate address detection.
 
 use std::time::{Duration, Instant};
 
@@ -52,7 +52,7 @@ fn wait_for_addresses(lab: &Lab, state: &str, present: bool) -> Result<()> {
     })
 }
 
-/// Gives the host the address that somebody else has, and lets the kernel find out.
+/// Gives the host the address that another host has, and lets the kernel find out.
 fn take(lab: &Lab) -> Result<()> {
     ip(lab, &format!("address add {TAKEN}/64 dev cable"))?;
     wait_for_addresses(lab, "dadfailed", true)
@@ -68,7 +68,7 @@ fn an_uplink_is_not_probed_from_an_address_that_somebody_else_has() -> Scenario 
     let echo = "icmp6 and ip6[40] == 128";
     let capture = lab.uplink("cable").capture(echo, &file)?;
     let agent = lab.start_agent(&slow(&lab))?;
-    wait_words(&agent, &["WARN", "cable", TAKEN, "somebody else"])?;
+    wait_words(&agent, &["WARN", "cable", TAKEN, "another host"])?;
     wait_for_history(&agent, Family::V4, &["start-up cable"])?;
     wait_for_history(&agent, Family::V6, &["start-up lte"])?;
     let status = wait_for_health(&agent, "lte", Family::V4, Health::Up)?;
@@ -118,7 +118,7 @@ fn an_address_that_somebody_else_takes_later_is_told_once_and_given_up() -> Scen
         let lines = log.iter().filter(|line| message(line).contains(TAKEN));
         lines.count()
     };
-    wait_words(&agent, &["WARN", "cable", TAKEN, "somebody else"])?;
+    wait_words(&agent, &["WARN", "cable", TAKEN, "another host"])?;
     // The one that it has stays in use.
     assert_eq!(history(&agent, Family::V6), ["start-up cable"]);
     ip(&lab, &format!("address del {FREE}/64 dev cable"))?;

@@ -60,7 +60,7 @@ fn round_is_decided_as_soon_as_it_can_be() {
     assert_eq!(
         play.health(A),
         Health::Unknown,
-        "bad or blind: the last probe tells"
+        "bad or blind: the last probe decides"
     );
     play.probe(A, (0, 0), 2, Outcome::Lost);
     assert_eq!(play.health(A), Health::Down);

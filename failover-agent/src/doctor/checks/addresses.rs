@@ -14,7 +14,7 @@ use crate::{
     route::{inspect::AddressState, lookup::family_of},
 };
 
-/// No such interface.
+/// The interface does not exist.
 pub(super) fn interface_missing(facts: &Facts) -> Option<Vec<Finding>> {
     let missing = facts
         .uplinks()
@@ -46,7 +46,7 @@ pub(super) fn interface_missing(facts: &Facts) -> Option<Vec<Finding>> {
     )
 }
 
-/// An administrator has set it down.
+/// An administrator has set the interface down.
 pub(super) fn interface_down(facts: &Facts) -> Option<Vec<Finding>> {
     let down = facts.present().filter(|(_, _, interface)| !interface.up);
     Some(
@@ -59,7 +59,7 @@ pub(super) fn interface_down(facts: &Facts) -> Option<Vec<Finding>> {
     )
 }
 
-/// Up, but nothing at the other end.
+/// The interface is up, but there is no link.
 pub(super) fn no_carrier(facts: &Facts) -> Option<Vec<Finding>> {
     let dark = facts
         .present()
@@ -74,7 +74,7 @@ pub(super) fn no_carrier(facts: &Facts) -> Option<Vec<Finding>> {
     )
 }
 
-/// IPv6 is wanted, and switched off.
+/// IPv6 is configured, but switched off.
 pub(super) fn ipv6_disabled(facts: &Facts) -> Option<Vec<Finding>> {
     let disabled = facts.present().filter(|(config, uplink, _)| {
         uplink.settings.disable_ipv6 != 0 && has_targets(config, Family::V6)
@@ -92,7 +92,7 @@ pub(super) fn ipv6_disabled(facts: &Facts) -> Option<Vec<Finding>> {
     )
 }
 
-/// A router by default does not listen to other routers (Documentation/networking/ip-sysctl.rst, `accept_ra`).
+/// By default, a router ignores other routers (Documentation/networking/ip-sysctl.rst, `accept_ra`).
 pub(super) fn advertisements_ignored(facts: &Facts) -> Option<Vec<Finding>> {
     let ignored = facts.present().filter(|(config, uplink, _)| {
         config.gateway6 == Gateway::Auto
@@ -116,7 +116,7 @@ pub(super) fn advertisements_ignored(facts: &Facts) -> Option<Vec<Finding>> {
     )
 }
 
-/// Somebody else has the address (RFC 4862, 5.4).
+/// Another host has the address (RFC 4862, 5.4).
 pub(super) fn duplicate_address(facts: &Facts) -> Option<Vec<Finding>> {
     let mut findings = Vec::new();
     for (config, _, interface) in facts.present() {
@@ -126,7 +126,7 @@ pub(super) fn duplicate_address(facts: &Facts) -> Option<Vec<Finding>> {
                 .filter(|address| address.state == AddressState::Duplicate)
                 .map(|address| {
                     let problem = format!(
-                        "somebody else on the link of {} has {}, too: the kernel does not use it",
+                        "another host on the link of {} has {}, too: the kernel does not use it",
                         interface.name, address.ip
                     );
                     let cure = format!(
@@ -142,7 +142,7 @@ pub(super) fn duplicate_address(facts: &Facts) -> Option<Vec<Finding>> {
     Some(findings)
 }
 
-/// Nothing to probe from.
+/// The uplink has no address to probe from.
 pub(super) fn no_address(facts: &Facts) -> Option<Vec<Finding>> {
     Some(without_path(facts, |config, uplink, family| {
         let interface = uplink.interface.as_ref()?;
@@ -164,7 +164,7 @@ pub(super) fn no_address(facts: &Facts) -> Option<Vec<Finding>> {
         let (problem, cure) = if checking {
             (
                 format!(
-                    "{} has no {family} address that the kernel has finished to check for duplicates",
+                    "{} has no {family} address for which the kernel has finished duplicate address detection",
                     interface.name
                 ),
                 "wait two seconds".to_owned(),
@@ -226,7 +226,7 @@ fn without_path(
         };
         for family in Family::ALL {
             let off = family == Family::V6 && uplink.settings.disable_ipv6 != 0;
-            // That is told already, whatever else it lacks.
+            // Another check reports that, whatever else the interface lacks.
             let off = off
                 || uplink
                     .interface

@@ -1,4 +1,4 @@
-//! Whether hosts behind this one take part in a failover.
+//! Whether hosts behind this one benefit from a failover.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -11,10 +11,10 @@ use crate::{
     route::{inspect::Interface, lookup::family_of},
 };
 
-/// Where the cures put their rules.
+/// The table in which the cures put their rules.
 const TABLE: &str = "inet failover";
 
-/// Other interfaces, and no forwarding between them and the uplinks.
+/// There are other interfaces, but no forwarding between them and the uplinks.
 pub(super) fn off(facts: &Facts) -> Option<Vec<Finding>> {
     let lan = facts.lans().find(|lan| has(lan, Family::V4, is_private));
     let finding = lan.filter(|_| !facts.forwarding.v4).map(|lan| {
@@ -27,7 +27,7 @@ pub(super) fn off(facts: &Facts) -> Option<Vec<Finding>> {
     Some(finding.into_iter().collect())
 }
 
-/// Private addresses leave by an uplink as they are: nothing will come back.
+/// Packets with private addresses leave by an uplink untranslated: no answer can come back.
 pub(super) fn no_masquerade(facts: &Facts) -> Option<Vec<Finding>> {
     let firewall = facts.firewall.as_ref()?;
     let mut findings = Vec::new();
@@ -80,7 +80,7 @@ pub(super) fn invalid(facts: &Facts) -> Option<Vec<Finding>> {
     Some(finding.into_iter().collect())
 }
 
-/// A connection that fitted one uplink does not fit another.
+/// A connection whose segments fit one uplink's MTU does not fit another's.
 pub(super) fn mtu(facts: &Facts) -> Option<Vec<Finding>> {
     let firewall = facts.firewall.as_ref()?;
     let forwards = Family::ALL

@@ -1,4 +1,4 @@
-//! Balance groups: whether connections are shared, and stay where they are.
+//! Balance groups: whether their members share connections, and whether connections stay where they are.
 
 use failover_policy::Family;
 
@@ -8,10 +8,10 @@ use super::{
 };
 use crate::{config::UplinkConfig, doctor::Severity};
 
-/// Values of `fib_multipath_hash_policy` that look at addresses, and not at ports (Documentation/networking/ip-sysctl.rst).
+/// Values of `fib_multipath_hash_policy` that use addresses, but not ports (Documentation/networking/ip-sysctl.rst).
 const ADDRESSES_ONLY: [u32; 2] = [0, 2];
 
-/// Somebody has set back what the agent sets when it makes a group, or it will not be able to set it.
+/// The setting that the agent makes for a group was changed back, or the agent will not be able to make it.
 pub(super) fn hash_policy(facts: &Facts) -> Option<Vec<Finding>> {
     let mut findings = Vec::new();
     for family in Family::ALL {
@@ -40,7 +40,7 @@ pub(super) fn hash_policy(facts: &Facts) -> Option<Vec<Finding>> {
     Some(findings)
 }
 
-/// A plain multipath route has to do, which shares out connections anew whenever a member leaves or joins; or a member gets no share.
+/// Only a plain multipath route is possible, which redistributes connections whenever a member leaves or joins; or a member gets no share.
 pub(super) fn not_resilient(facts: &Facts) -> Option<Vec<Finding>> {
     const PLAIN: &str = "forwarded IPv4 connections of a balance group may move and end when another member leaves or joins";
 
@@ -61,14 +61,14 @@ pub(super) fn not_resilient(facts: &Facts) -> Option<Vec<Finding>> {
                     "{object} has a number that the agent needs: a member gets no IPv4, or {PLAIN}"
                 );
                 let cure =
-                    "write another `route.table`, from which the agent's numbers count, and restart it";
+                    "choose another `route.table`, from which the agent's numbers count, and stop and start the agent";
                 finding(problem, cure)
             })
             .collect(),
     )
 }
 
-/// The kernel refuses an IPv6 multipath route by such a member (`ip6_route_multipath_add` in net/ipv6/route.c).
+/// The kernel refuses an IPv6 multipath route with such a member (`ip6_route_multipath_add` in net/ipv6/route.c).
 pub(super) fn without_gateway(facts: &Facts) -> Option<Vec<Finding>> {
     let sharers = sharers(facts, Family::V6).into_iter();
     Some(
@@ -91,7 +91,7 @@ pub(super) fn without_gateway(facts: &Facts) -> Option<Vec<Finding>> {
     )
 }
 
-/// The uplinks that have a family and share it with another one of their rank.
+/// The uplinks that have a family and share it with another uplink of their rank.
 fn sharers(facts: &Facts, family: Family) -> Vec<(&UplinkConfig, &Uplink)> {
     let carriers = || {
         let uplinks = facts.uplinks();
@@ -129,7 +129,7 @@ mod tests {
     fn what_the_agent_will_set_itself_is_no_finding() {
         let mut facts = balanced();
         assert_eq!(diagnose(&facts).findings, []);
-        // It has set it.
+        // The agent has set it.
         facts.sharing.stands = PerFamily::both(true);
         for hash in facts.sharing.hash.values_mut().flatten() {
             hash.value = 1;
@@ -147,7 +147,7 @@ mod tests {
             finding.cure,
             "sysctl -w net.ipv6.fib_multipath_hash_policy=1"
         );
-        // What an administrator has chosen may well look at ports.
+        // What an administrator has chosen may use ports as well.
         facts.sharing.hash.v6.as_mut().unwrap().value = 3;
         assert_eq!(found("group-hash-policy", &facts), []);
     }

@@ -13,7 +13,7 @@ pub(super) fn requirements(facts: &Facts) -> Option<Vec<Finding>> {
     )
 }
 
-/// The older hook will do, with less freedom for others.
+/// The older hook works, but leaves other programs less freedom.
 pub(super) fn no_tcx(facts: &Facts) -> Option<Vec<Finding>> {
     let clsact = !facts.tcx && facts.config.datapath.attach == AttachMode::Auto;
     let finding = clsact.then(|| {
@@ -26,7 +26,7 @@ pub(super) fn no_tcx(facts: &Facts) -> Option<Vec<Finding>> {
     Some(finding.into_iter().collect())
 }
 
-/// A cutoff leaves something behind.
+/// A cutoff cannot end everything.
 pub(super) fn cannot_end(facts: &Facts) -> Option<Vec<Finding>> {
     if !facts.config.cutoff.cuts() {
         return Some(Vec::new());

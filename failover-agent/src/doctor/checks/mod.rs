@@ -1,4 +1,4 @@
-//! The checks. Each is a function from facts to findings, and nothing else.
+//! The checks. Each is a pure function from facts to findings.
 
 mod addresses;
 mod forwarding;
@@ -22,9 +22,9 @@ use super::{
 
 /// One check.
 pub(super) struct Check {
-    /// Stable, in kebab-case.
+    /// Its id: stable, in kebab-case.
     pub(super) id: &'static str,
-    /// None: the facts do not allow it.
+    /// Its findings; `None` if the facts do not allow the check.
     pub(super) find: fn(&Facts) -> Option<Vec<Finding>>,
 }
 
@@ -32,7 +32,7 @@ const fn check(id: &'static str, find: fn(&Facts) -> Option<Vec<Finding>>) -> Ch
     Check { id, find }
 }
 
-/// All of them, from causes to consequences.
+/// All checks, from causes to consequences.
 pub(super) const ALL: [Check; 36] = [
     check("requirements", kernel::requirements),
     check("no-tcx", kernel::no_tcx),

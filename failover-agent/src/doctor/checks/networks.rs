@@ -13,12 +13,12 @@ use crate::{
     route::inspect::Interface,
 };
 
-/// `arp_ignore` from which on an interface answers for its own addresses only, and `arp_announce` from which on it asks with them only
-/// (Documentation/networking/ip-sysctl.rst).
+/// The least `arp_ignore` with which an interface answers for its own addresses only, and the least `arp_announce` with which it asks with
+/// them only (Documentation/networking/ip-sysctl.rst).
 const IGNORE: u8 = 1;
 const ANNOUNCE: u8 = 2;
 
-/// Two uplinks on one segment: by default the kernel answers ARP for the address of one on the other, so that answers to probes
+/// Two uplinks on one segment. By default, the kernel answers ARP requests for one uplink's address on the other, so that answers to probes
 /// come in by the wrong one.
 pub(super) fn arp_flux(facts: &Facts) -> Option<Vec<Finding>> {
     let mut findings = Vec::new();
@@ -65,7 +65,7 @@ pub(super) fn same_network(facts: &Facts) -> Option<Vec<Finding>> {
                     "{} and {} both have {network}: its hosts (a modem's own page, for example) are reached by one of them only",
                     a.2.name, b.2.name
                 );
-                let cure = "leave it, or give one router another range; failover itself does not mind";
+                let cure = "leave it, or give one router another range; failover itself works";
                 Finding::new(Severity::Hint, problem, cure)
                     .on(&b.0.name)
                     .family(Family::V4)
@@ -74,7 +74,7 @@ pub(super) fn same_network(facts: &Facts) -> Option<Vec<Finding>> {
     )
 }
 
-/// A target that answers although nothing beyond the link works.
+/// A target that answers even if nothing beyond the link works.
 pub(super) fn target_on_link(facts: &Facts) -> Option<Vec<Finding>> {
     let mut findings = Vec::new();
     for (config, uplink) in facts.uplinks() {
@@ -98,7 +98,7 @@ pub(super) fn target_on_link(facts: &Facts) -> Option<Vec<Finding>> {
 
 type Member<'a> = (&'a UplinkConfig, &'a Uplink, &'a Interface);
 
-/// Pairs of uplinks whose IPv4 networks overlap, with the smaller network.
+/// Pairs of uplinks whose IPv4 networks overlap, each with the smaller network.
 fn shared(facts: &Facts) -> Vec<(Member<'_>, Member<'_>, IpNet)> {
     let members: Vec<Member<'_>> = facts.present().collect();
     let networks = |member: &Member<'_>| {

@@ -1,4 +1,4 @@
-//! What became of the probes.
+//! The results of the probes.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -13,7 +13,7 @@ use crate::{
     route::lookup::family_of,
 };
 
-/// A firewall of this host lets no probe out.
+/// A firewall of this host blocks all probes.
 pub(super) fn refused(facts: &Facts) -> Option<Vec<Finding>> {
     let mut findings = Vec::new();
     for (config, uplink) in facts.uplinks() {
@@ -32,7 +32,7 @@ pub(super) fn refused(facts: &Facts) -> Option<Vec<Finding>> {
     Some(findings)
 }
 
-/// Rules in front of all others, in every chain that can refuse.
+/// Rules in front of all others, in every chain that can refuse packets.
 fn let_pass(facts: &Facts, family: Family) -> String {
     let mark = facts.config.route.mark;
     let chains = facts
@@ -52,7 +52,7 @@ fn let_pass(facts: &Facts, family: Family) -> String {
     }
 }
 
-/// Targets that answer nowhere, uplinks by which none answers, and probes that cannot be sent yet.
+/// Targets that answer by no uplink, uplinks by which no target answers, and probes that cannot be sent yet.
 pub(super) fn no_answer(facts: &Facts) -> Option<Vec<Finding>> {
     let mut findings = Vec::new();
     for family in Family::ALL {
@@ -82,7 +82,7 @@ pub(super) fn no_answer(facts: &Facts) -> Option<Vec<Finding>> {
             }
             findings.extend(finding.map(|finding| finding.on(&config.name).family(family)));
         }
-        // If nothing answers at all, the uplinks have been told of.
+        // If no target answers at all, the findings about the uplinks say it already.
         if !answered.is_empty() {
             for target in silent.difference(&answered) {
                 let problem = format!("target {target} answers by no uplink");

@@ -1,9 +1,9 @@
-//! Programs of others on the uplinks.
+//! Other programs' eBPF programs on the uplinks.
 
 use super::{Finding, facts::Facts};
 use crate::{datapath::Direction, doctor::Severity};
 
-/// What runs before our egress program can take packets past its gate; the rest is only worth knowing.
+/// A program that runs before our egress program can take packets past its gate; any other is only worth knowing.
 pub(super) fn others(facts: &Facts) -> Option<Vec<Finding>> {
     let mut findings = Vec::new();
     for (config, uplink, interface) in facts.present() {

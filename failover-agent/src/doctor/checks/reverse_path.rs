@@ -43,8 +43,8 @@ pub(super) fn probes(facts: &Facts) -> Option<Vec<Finding>> {
     Some(findings)
 }
 
-/// What comes back for hosts behind this one is checked by their addresses, for which the main table decides: by a standby
-/// uplink, nothing gets in.
+/// Packets that come back for hosts behind this one are checked by their addresses, for which the main table decides: by a standby uplink,
+/// none get in.
 pub(super) fn forwarded(facts: &Facts) -> Option<Vec<Finding>> {
     let forwards = facts.forwarding.v4
         && facts.lans().any(|lan| {

@@ -1,11 +1,11 @@
-//! What firewall rules do to packets that the agent must recognise.
+//! Effects of firewall rules on packets that the agent must recognize.
 
 use failover_policy::Family;
 
 use super::{Finding, facts::Facts};
 use crate::doctor::{Severity, firewall::Rewriting};
 
-/// Rules that give this host's own packets another mark, and with them the probes.
+/// Rules that give this host's own packets another mark, including the probes.
 pub(super) fn marks(facts: &Facts) -> Option<Vec<Finding>> {
     let firewall = facts.firewall.as_ref()?;
     let mark = facts.config.route.mark;
@@ -34,7 +34,7 @@ pub(super) fn marks(facts: &Facts) -> Option<Vec<Finding>> {
     Some(findings.collect())
 }
 
-/// Translation to an address that this host does not have: the agent cannot know whose it is.
+/// Translation to an address that this host does not have: the agent cannot know which uplink it belongs to.
 pub(super) fn nat_address(facts: &Facts) -> Option<Vec<Finding>> {
     let firewall = facts.firewall.as_ref()?;
     let mut findings = Vec::new();
@@ -52,7 +52,7 @@ pub(super) fn nat_address(facts: &Facts) -> Option<Vec<Finding>> {
         let name = by.map_or("INTERFACE", |(_, _, interface)| interface.name.as_str());
         let length = if address.ip.is_ipv4() { 32 } else { 128 };
         let problem = format!(
-            "a rule translates to {}, which is on no interface: after a failover, flows that have it go on leaving, by an uplink whose provider does not know it, and nobody is told",
+            "a rule translates to {}, which is on no interface: after a failover, its flows continue to leave, by an uplink whose provider does not know it, and their senders get no error",
             address.ip
         );
         let cure = format!(
@@ -73,7 +73,7 @@ pub(super) fn nat_address(facts: &Facts) -> Option<Vec<Finding>> {
     Some(findings)
 }
 
-/// Forwarded connections that no longer go through the routing table.
+/// Forwarded connections that bypass the routing table.
 pub(super) fn flow_offload(facts: &Facts) -> Option<Vec<Finding>> {
     let firewall = facts.firewall.as_ref()?;
     let mut findings = Vec::new();

@@ -1,4 +1,4 @@
-//! Default routes of others that beat or tie with those of the agent.
+//! Other programs' default routes that beat or tie with those of the agent.
 
 use std::ops::Range;
 
@@ -11,11 +11,11 @@ use crate::{
     route::inspect::DefaultRoute,
 };
 
-/// How far behind ours the cure puts a route: behind 64 uplinks, with room.
+/// How far behind ours the cure puts a route: behind 64 uplinks, with room to spare.
 const BEHIND: u32 = 1000;
 
-/// A default route of an uplink is displaced by the agent, and comes back with the next lease; one of another interface is left alone,
-/// and takes the traffic, which is what a VPN is for.
+/// The agent displaces a default route on an uplink, and again when the next lease brings it back. It leaves alone one on another
+/// interface, which takes the traffic; for a VPN that is the purpose.
 pub(super) fn default_route(facts: &Facts) -> Option<Vec<Finding>> {
     let ours = Metrics::of(&facts.config);
     let mut findings = Vec::new();
@@ -27,7 +27,7 @@ pub(super) fn default_route(facts: &Facts) -> Option<Vec<Finding>> {
         let (severity, what) = if of_uplink && other.metric <= ours.worst() {
             (
                 Severity::Warning,
-                "beats the agent's, which will displace it each time it comes back",
+                "beats the agent's, which displaces it each time it comes back",
             )
         } else if !of_uplink && ours.has(other.metric) {
             (
@@ -64,7 +64,7 @@ pub(super) fn default_route(facts: &Facts) -> Option<Vec<Finding>> {
 }
 
 impl Facts {
-    /// Whether all ways of a route lead into tunnels, or other links of two ends only.
+    /// Whether all nexthops of a route lead into tunnels, or other point-to-point links.
     fn is_tunnel(&self, route: &DefaultRoute) -> bool {
         route.hops.iter().all(|(ifindex, _)| {
             let mut interfaces = self.interfaces.iter();
@@ -102,13 +102,13 @@ impl Metrics {
         self.active.contains(&metric) || self.standby.contains(&metric)
     }
 
-    /// What a route must not beat, whichever uplink is active.
+    /// The metric that a route must not beat, whichever uplink is active.
     fn worst(&self) -> u32 {
         self.active.iter().copied().max().unwrap_or_default()
     }
 }
 
-/// Puts the route behind ours now, and says where to do so for good.
+/// Puts the route behind ours now, and says how to make that permanent.
 fn cure(facts: &Facts, route: &DefaultRoute) -> String {
     let metric = facts.config.route.standby_metric + BEHIND + route.metric;
     let [(ifindex, gateway)] = route.hops[..] else {
@@ -136,7 +136,7 @@ fn cure(facts: &Facts, route: &DefaultRoute) -> String {
     )
 }
 
-/// Who makes routes with this protocol number (/etc/iproute2/rt_protos), and how to have a metric put on them.
+/// The program that makes routes with this protocol number (/etc/iproute2/rt_protos), and how to set their metric.
 fn manager(route: &DefaultRoute, metric: u32) -> String {
     let (file, network_manager) = match route.family {
         Family::V4 => ("[DHCPv4]", "ipv4"),
@@ -146,7 +146,7 @@ fn manager(route: &DefaultRoute, metric: u32) -> String {
         "NetworkManager: {network_manager}.route-metric {metric}; systemd-networkd: {file} RouteMetric={metric}"
     );
     match route.protocol {
-        // boot: whatever does not say: ip, dhclient, udhcpc, ifupdown, pppd.
+        // boot: used by programs that set no protocol: ip, dhclient, udhcpc, ifupdown, pppd.
         3 => format!(
             "ifupdown: `metric {metric}`; pppd: `defaultroute-metric {metric}`; udhcpc: IF_METRIC={metric}"
         ),
@@ -197,7 +197,7 @@ mod tests {
             only("default-route", &with_default(LTE, 50, 3)).severity,
             Severity::Warning
         );
-        // Displaced at the start, and put back at the end: nobody minds.
+        // Displaced at the start and restored at the end: no finding.
         assert_eq!(found("default-route", &with_default(LTE, 5000, 16)), []);
         assert_eq!(found("default-route", &with_default(LTE, 1024, 9)), []);
     }

@@ -1,4 +1,4 @@
-//! Others' routes that lead past the choice of the active uplink.
+//! Other programs' routes that bypass the choice of the active uplink.
 
 use failover_policy::Family;
 use ipnet::IpNet;
@@ -9,10 +9,10 @@ use crate::{
     route::others::{Kind, Route},
 };
 
-/// As many routes are named in a finding.
+/// How many routes a finding names.
 const NAMED: usize = 4;
 
-/// Networks that are reached by one uplink, whichever is active: its closed gate cuts what goes there.
+/// Networks that are reached by one uplink, whichever is active: its closed gate cuts traffic to them.
 pub(super) fn routes(facts: &Facts) -> Option<Vec<Finding>> {
     let mut findings = Vec::new();
     if !facts.config.cutoff.cuts() {
@@ -38,7 +38,7 @@ pub(super) fn routes(facts: &Facts) -> Option<Vec<Finding>> {
                 count => format!(" and {} more", count - 1),
             };
             let problem = format!(
-                "`{}`{more} by {}: while another uplink is active, its closed gate cuts what goes there, and when it is Down, nothing takes over",
+                "`{}`{more} by {}: while another uplink is active, its closed gate cuts what goes there, and when it is Down, no other uplink takes over",
                 first.text, config.name
             );
             let named = cut.iter().take(NAMED);
@@ -61,7 +61,7 @@ pub(super) fn routes(facts: &Facts) -> Option<Vec<Finding>> {
     Some(findings)
 }
 
-/// A default route that refuses or drops, in front of the agent's.
+/// A default route that rejects or drops packets, in front of the agent's.
 pub(super) fn kill_switch(facts: &Facts) -> Option<Vec<Finding>> {
     let config = &facts.config;
     let own = config.uplinks.iter().filter_map(|uplink| uplink.metric);
@@ -85,7 +85,7 @@ pub(super) fn kill_switch(facts: &Facts) -> Option<Vec<Finding>> {
     )
 }
 
-/// A default route that holds for one source goes before the agent's for packets of that source.
+/// A default route for one source takes precedence over the agent's for packets of that source.
 pub(super) fn for_source(facts: &Facts) -> Option<Vec<Finding>> {
     let mut findings = Vec::new();
     for route in of_kind(facts, Kind::ForSource) {
@@ -112,7 +112,7 @@ pub(super) fn for_source(facts: &Facts) -> Option<Vec<Finding>> {
     Some(findings)
 }
 
-/// A route that claims a good part of the internet for the link. The agent does not believe it, the kernel does.
+/// A route that claims that a good part of the internet is on the link. The agent does not believe it, but the kernel does.
 pub(super) fn internet_on_link(facts: &Facts) -> Option<Vec<Finding>> {
     let mut findings = Vec::new();
     for route in of_kind(facts, Kind::Wide) {
@@ -198,7 +198,7 @@ mod tests {
         );
         facts.config.cutoff.allow = vec!["203.0.112.0/23".parse().unwrap()];
         assert_eq!(found("specific-route", &facts), []);
-        // The gateway of a lease of one address; networks of others; nothing is cut at all.
+        // The gateway of a lease of one address; other programs' networks; nothing is cut at all.
         assert_eq!(
             found(
                 "specific-route",

@@ -1,9 +1,9 @@
-//! Interfaces that belong to another one.
+//! Interfaces on top of another one.
 
 use super::{Finding, facts::Facts};
 use crate::doctor::Severity;
 
-/// An uplink on top of another uplink's interface: what it sends passes the gate of both.
+/// An uplink on top of another uplink's interface: its packets pass the gates of both.
 pub(super) fn on_an_uplink(facts: &Facts) -> Option<Vec<Finding>> {
     let mut findings = Vec::new();
     for (config, _, interface) in facts.present() {

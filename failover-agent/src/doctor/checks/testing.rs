@@ -1,4 +1,4 @@
-//! A healthy host, for tests to spoil.
+//! A healthy host, to be spoilt by tests.
 
 use std::net::IpAddr;
 
@@ -107,7 +107,7 @@ fn uplink(index: u32, name: &str, network: &str) -> Uplink {
     }
 }
 
-/// What one check finds.
+/// The findings of one check.
 pub(super) fn found(id: &str, facts: &Facts) -> Vec<Finding> {
     let check = super::ALL.iter().find(|check| check.id == id).unwrap();
     (check.find)(facts).unwrap()

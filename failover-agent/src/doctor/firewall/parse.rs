@@ -1,11 +1,11 @@
-//! The ruleset as `nft -j` prints it becomes a [`Firewall`].
+//! Turns the ruleset, as `nft -j` prints it, into a [`Firewall`].
 
 use failover_policy::PerFamily;
 use serde_json::Value;
 
 use super::{Chain, Firewall, Flowtable, MarkRule, Nat, Out, Rewriting};
 
-/// Whether a table holds for IPv4 and for IPv6.
+/// Whether a table applies to IPv4 and to IPv6.
 pub(super) fn families(table_family: &str) -> PerFamily<bool> {
     PerFamily::new(
         matches!(table_family, "ip" | "inet"),
@@ -26,7 +26,7 @@ pub(super) fn parse(ruleset: &Value) -> Firewall {
         })
     };
     let mut firewall = Firewall::default();
-    // Chains of which a rule has let packets with some mark pass: what comes behind it does not concern them.
+    // Chains in which a rule has accepted packets with some mark: the rules behind it may not concern the probes.
     let mut spared: Vec<Chain> = Vec::new();
     for entry in entries() {
         let chain = &entry["chain"];
@@ -53,7 +53,7 @@ pub(super) fn parse(ruleset: &Value) -> Firewall {
         if statements.iter().any(translates) {
             firewall.nat.push(nat(rule, statements, base.is_some()));
         }
-        // Of a chain without a hook one cannot tell who goes through it.
+        // It is unknown which packets enter a chain without a hook.
         let forwarded = !matches!(hook, Some("input" | "output"));
         firewall.drops_invalid |= forwarded && drops_invalid(statements);
         firewall.clamps_mss |= forwarded && statements.iter().any(clamps_mss);
@@ -61,7 +61,7 @@ pub(super) fn parse(ruleset: &Value) -> Firewall {
     firewall
 }
 
-/// The chain that `object` is or belongs to; its name stands under `name`.
+/// The chain that `object` is or belongs to; the field `name` holds its name.
 fn chain_of(object: &Value, name: &str) -> Chain {
     let text = |key: &str| object[key].as_str().unwrap_or_default().to_owned();
     Chain {
@@ -92,7 +92,7 @@ fn flowtable(object: &Value) -> Option<Flowtable> {
     })
 }
 
-/// Whether packets with some mark need not go through the rest of a chain.
+/// Whether packets with some mark skip the rest of a chain.
 fn spares_marked(statements: &[Value]) -> bool {
     let leaves =
         |statement: &Value| statement.get("accept").is_some() || statement.get("return").is_some();
@@ -103,8 +103,8 @@ fn spares_marked(statements: &[Value]) -> bool {
     statements.iter().any(leaves) && statements.iter().any(marked)
 }
 
-/// Whether a rule of an output chain changes the probes' mark. Conditions that could spare them count as if they did, and so does a
-/// value that is made of the mark itself.
+/// Whether a rule of an output chain changes the probes' mark. Conditions that could spare the probes count as if they did, and so does a
+/// value that is computed from the mark itself.
 fn rewrites_mark(statements: &[Value]) -> Option<Rewriting> {
     let is_mark = |value: &Value| value["meta"]["key"] == "mark";
     let by_iptables = statements.iter().any(|statement| {
@@ -128,7 +128,7 @@ fn rewrites_mark(statements: &[Value]) -> Option<Rewriting> {
     None
 }
 
-/// Whether a value is made of the packet's own mark.
+/// Whether a value is computed from the packet's own mark.
 fn mentions_mark(value: &Value) -> bool {
     let has = match value {
         Value::Array(parts) => parts.iter().any(mentions_mark),
@@ -138,7 +138,7 @@ fn mentions_mark(value: &Value) -> bool {
     has || value["meta"]["key"] == "mark"
 }
 
-/// Whether a condition is about the interface or the family only.
+/// Whether a condition concerns the interface or the family only.
 fn is_about_interface(left: &Value) -> bool {
     matches!(
         left["meta"]["key"].as_str(),
@@ -176,7 +176,7 @@ fn nat(rule: &Value, statements: &[Value], base: bool) -> Nat {
             let only = families(protocol);
             nat.families = PerFamily::from_fn(|family| nat.families[family] && only[family]);
         }
-        // The name may also be asked where the chain is called from.
+        // The name may also be checked where the chain is called from.
         if base
             && matches!(left["meta"]["key"].as_str(), Some("oifname" | "oif"))
             && let Some(names) = names(right)
@@ -190,7 +190,7 @@ fn nat(rule: &Value, statements: &[Value], base: bool) -> Nat {
     nat
 }
 
-/// A name or a set of names; None for a named set, whose elements stand elsewhere.
+/// A name or a set of names; `None` for a named set, whose elements are elsewhere.
 fn names(value: &Value) -> Option<Vec<String>> {
     match value {
         Value::String(name) if name.starts_with('@') => None,
@@ -333,7 +333,7 @@ mod tests {
         assert_eq!(of(&json!([unmarked, restore])), None);
         let port = json!({"match": {"op": "==", "left": {"payload": {"protocol": "tcp", "field": "dport"}}, "right": 22}});
         assert_eq!(of(&json!([port, restore])), None);
-        // What it is the mark of: the connection's.
+        // The object whose mark is set: the connection.
         let save = json!([{"mangle": {"key": {"ct": {"key": "mark"}}, "value": {"meta": {"key": "mark"}}}}]);
         assert_eq!(of(&save), None);
         let spared = json!([{"match": {"op": "==", "left": {"meta": {"key": "mark"}}, "right": 64017}}, {"accept": null}]);

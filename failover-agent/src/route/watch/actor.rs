@@ -41,7 +41,7 @@ impl fmt::Display for Origin {
         match self {
             Origin::Kernel => write!(f, "the kernel"),
             Origin::Process { pid, name } => write!(f, "{name} (process {pid})"),
-            Origin::Unknown => write!(f, "somebody"),
+            Origin::Unknown => write!(f, "an unknown process"),
         }
     }
 }
