@@ -68,7 +68,7 @@ fn target(key: &str, raw: Raw<'_>) -> Result<IpAddr, Failure> {
             raw,
             text,
             "an address that can be probed",
-            "it is link-local and says nothing about the way beyond: use an address on the internet",
+            "it is link-local and says nothing about the path beyond it: use an address on the internet",
         ));
     }
     Ok(address)

@@ -21,9 +21,9 @@ impl ConflictKind {
     /// What the contender does, to be read after its name.
     pub fn words(self) -> &'static str {
         match self {
-            ConflictKind::Preempt => "puts default routes that beat ours",
-            ConflictKind::Route => "removes or replaces our routes",
-            ConflictKind::Rule => "removes our rules",
+            ConflictKind::Preempt => "adds default routes that beat the agent's",
+            ConflictKind::Route => "removes or replaces the agent's routes",
+            ConflictKind::Rule => "removes the agent's rules",
         }
     }
 }
@@ -47,7 +47,7 @@ const MANAGERS: &[Manager] = &[
         processes: &["NetworkManager"],
         protocols: &[],
         preempt: "`nmcli connection modify ID ipv4.route-metric 700 ipv6.route-metric 700`, or `… ipv4.never-default yes ipv6.never-default yes` \
-                 with the gateway in our configuration; then `nmcli connection up ID`",
+                 with the gateway in the agent's configuration; then `nmcli connection up ID`",
         remove: "`nmcli device set INTERFACE managed no`, if something else gives the interface its address",
     },
     Manager {
@@ -62,9 +62,9 @@ const MANAGERS: &[Manager] = &[
         name: "dhcpcd",
         processes: &["dhcpcd"],
         protocols: &[],
-        preempt: "`metric 700` below `interface INTERFACE` in /etc/dhcpcd.conf, or `nogateway` with the gateway in our configuration; then \
+        preempt: "`metric 700` below `interface INTERFACE` in /etc/dhcpcd.conf, or `nogateway` with the gateway in the agent's configuration; then \
                  `dhcpcd --rebind INTERFACE`",
-        remove: "`metric 700` below `interface INTERFACE` in /etc/dhcpcd.conf, so that its routes and ours do not meet; then \
+        remove: "`metric 700` below `interface INTERFACE` in /etc/dhcpcd.conf, so that its routes and the agent's do not meet; then \
                  `dhcpcd --rebind INTERFACE`",
     },
     Manager {
@@ -78,7 +78,7 @@ const MANAGERS: &[Manager] = &[
         name: "udhcpc",
         processes: &["udhcpc"],
         protocols: &[],
-        preempt: "let its script put the route with metric 700 (on OpenWrt: `option metric 700` in /etc/config/network)",
+        preempt: "let its script add the route with metric 700 (on OpenWrt: `option metric 700` in /etc/config/network)",
         remove: "let its script remove no routes but its own (`ip route flush proto dhcp`, or `ip route del … metric 700`)",
     },
     Manager {
@@ -107,7 +107,7 @@ const MANAGERS: &[Manager] = &[
         processes: &["keepalived"],
         protocols: &[18],
         preempt: "`metric 700` at the route in `virtual_routes` or `static_routes` of keepalived.conf",
-        remove: "take our routes and rules out of `virtual_routes`, `virtual_rules`, `static_routes` and `static_rules` of keepalived.conf",
+        remove: "take the agent's routes and rules out of `virtual_routes`, `virtual_rules`, `static_routes` and `static_rules` of keepalived.conf",
     },
     Manager {
         name: "FRR",
@@ -116,7 +116,7 @@ const MANAGERS: &[Manager] = &[
         protocols: &[
             11, 186, 187, 188, 189, 190, 191, 192, 193, 194, 195, 196, 197, 198,
         ],
-        preempt: "zebra installs every route with metric 20: set our `route.active_metric` below 20, or keep its default route out of the \
+        preempt: "zebra installs every route with metric 20: set the agent's `route.active_metric` below 20, or keep its default route out of the \
                  kernel with a route-map that denies 0.0.0.0/0 and `ip protocol any route-map NAME` (IPv6: `ipv6 protocol …`)",
         remove: "set `route.protocol` to a number that FRR does not take for its own (not 11, 42 or 186 to 198)",
     },
@@ -131,7 +131,7 @@ const MANAGERS: &[Manager] = &[
         name: "pppd",
         processes: &["pppd"],
         protocols: &[],
-        preempt: "`defaultroute-metric 700` in /etc/ppp/peers/NAME (pppd 2.4.8 or newer), or `nodefaultroute` with `gateway = \"none\"` in our configuration",
+        preempt: "`defaultroute-metric 700` in /etc/ppp/peers/NAME (pppd 2.4.8 or newer), or `nodefaultroute` with `gateway = \"none\"` in the agent's configuration",
         remove: "`noreplacedefaultroute` in /etc/ppp/peers/NAME",
     },
     Manager {
@@ -208,7 +208,7 @@ const STATIC: &str = "give the static route a metric of 700 where it is configur
                       `Metric=700` in [Route]";
 const ROUTER_ADVERTISEMENTS: &str = "`sysctl net.ipv6.conf.INTERFACE.ra_defrtr_metric=1024` for the kernel, `RouteMetric=1024` in [IPv6AcceptRA] for \
                                      systemd-networkd, `ipv6.route-metric 1024` for NetworkManager";
-const UNKNOWN_PREEMPTS: &str = "find out which program adds the route and give it a metric of 700 there, or set our `route.active_metric` below it";
+const UNKNOWN_PREEMPTS: &str = "find out which program adds the route and give it a metric of 700 there, or set the agent's `route.active_metric` below it";
 const UNKNOWN: &str = "find out which program does it (systemd-networkd needs `ManageForeignRoutes=no` and `ManageForeignRoutingPolicyRules=no`; a script may \
                        flush routes or rules that are not its own)";
 

@@ -119,7 +119,7 @@ pub(super) fn status() -> Status {
         conflicts: vec![Conflict {
             contender: "NetworkManager".to_owned(),
             family: Family::V4,
-            what: "puts default routes that beat ours".to_owned(),
+            what: "adds default routes that beat the agent's".to_owned(),
             repairs: 17,
             since: now() - Duration::from_secs(60),
             remedy: "`nmcli connection modify ID ipv4.route-metric 700`".to_owned(),

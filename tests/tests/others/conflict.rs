@@ -37,7 +37,9 @@ fn a_script_that_puts_its_default_route_again_and_again_is_reported_with_a_cure(
     let line = agent.wait_for_line("a conflict", 3 * SOON, |line| is_conflict(&line))?;
     let text = message(&line);
     assert!(
-        text.starts_with("route conflict: protocol dhcp (16) puts default routes that beat ours"),
+        text.starts_with(
+            "route conflict: protocol dhcp (16) adds default routes that beat the agent's"
+        ),
         "{text}"
     );
     assert!(text.contains("dhcpcd `metric 700`"), "{text}");
@@ -48,7 +50,10 @@ fn a_script_that_puts_its_default_route_again_and_again_is_reported_with_a_cure(
     let conflict = &status["conflicts"][0];
     assert_eq!(conflict["contender"], "protocol dhcp (16)");
     assert_eq!(conflict["family"], "ipv4");
-    assert_eq!(conflict["what"], "puts default routes that beat ours");
+    assert_eq!(
+        conflict["what"],
+        "adds default routes that beat the agent's"
+    );
     assert!(
         conflict["remedy"]
             .as_str()
@@ -96,7 +101,8 @@ fn a_script_that_flushes_our_rules_is_no_match_for_us() -> Scenario {
     )?;
     agent.wait_for_status("a conflict about rules", 3 * SOON, |status| {
         let conflicts = status["conflicts"].as_array().into_iter().flatten();
-        let mut rules = conflicts.filter(|conflict| conflict["what"] == "removes our rules");
+        let mut rules =
+            conflicts.filter(|conflict| conflict["what"] == "removes the agent's rules");
         rules.any(|conflict| {
             let remedy = conflict["remedy"].as_str().unwrap_or_default();
             conflict["contender"] == "an unknown program"
@@ -144,7 +150,7 @@ fn a_program_that_removes_our_route_is_named_with_its_own_cure() -> Scenario {
     let status = agent.status_json()?;
     let conflict = &status["conflicts"][0];
     assert_eq!(conflict["contender"], "dhcpcd");
-    assert_eq!(conflict["what"], "removes or replaces our routes");
+    assert_eq!(conflict["what"], "removes or replaces the agent's routes");
     let remedy = conflict["remedy"].as_str().context("no remedy")?;
     assert!(remedy.contains("/etc/dhcpcd.conf"), "{remedy}");
     let line = agent.wait_for_line("who did it", SOON, |line| message(line).contains(&named))?;

@@ -69,8 +69,8 @@ IPv6: active uplink cable
 Foreign default route: IPv4: `default via 10.9.0.1 dev vpn0 proto static metric 50` stands in front
   of lte's default route (metric 80), and decides where new traffic leaves
 
-Route conflict: NetworkManager puts default routes that beat ours (IPv4), restored 17 times in 1 min
-  0 s; remedy: `nmcli connection modify ID ipv4.route-metric 700`
+Route conflict: NetworkManager adds default routes that beat the agent's (IPv4), restored 17 times
+  in 1 min 0 s; remedy: `nmcli connection modify ID ipv4.route-metric 700`
 ";
     assert!(text.ends_with(conflict), "{text}");
     assert!(

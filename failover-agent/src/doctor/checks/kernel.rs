@@ -38,7 +38,7 @@ pub(super) fn cannot_end(facts: &Facts) -> Option<Vec<Finding>> {
                 Finding::new(
                     Severity::Warning,
                     problem,
-                    "use a kernel that has it: without it, what sends nothing hangs until it times out",
+                    "use a kernel that has it: without it, an idle connection hangs until it times out",
                 )
             })
             .collect(),

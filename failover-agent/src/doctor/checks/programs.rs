@@ -25,8 +25,8 @@ pub(super) fn others(facts: &Facts) -> Option<Vec<Finding>> {
                     Finding::new(Severity::Warning, problem, cure)
                 } else {
                     let side = match ours {
-                        Some(_) if before => "before ours",
-                        Some(_) => "behind ours",
+                        Some(_) if before => "before the agent's",
+                        Some(_) => "behind the agent's",
                         None => "with others to come before it",
                     };
                     let problem = format!(

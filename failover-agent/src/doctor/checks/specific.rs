@@ -38,7 +38,7 @@ pub(super) fn routes(facts: &Facts) -> Option<Vec<Finding>> {
                 count => format!(" and {} more", count - 1),
             };
             let problem = format!(
-                "`{}`{more} by {}: while another uplink is active, its closed gate cuts what goes there, and when it is Down, no other uplink takes over",
+                "`{}`{more} by {}: while another uplink is active, its closed gate cuts traffic to it, and when it is Down, no other uplink takes over",
                 first.text, config.name
             );
             let named = cut.iter().take(NAMED);
