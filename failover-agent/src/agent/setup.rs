@@ -198,7 +198,7 @@ pub(super) fn warn_of_duplicate(name: &str, interface: &str, address: IpAddr) {
     warn!(
         uplink = name,
         %address,
-        "{name}: {address} is not used, since somebody else on the link of {interface} has it, too: give one of the two another address"
+        "{name}: {address} is not used, since another host on the link of {interface} has it, too: give one of the two another address"
     );
 }
 
