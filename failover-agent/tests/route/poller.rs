@@ -9,8 +9,6 @@ use std::{
     thread,
 };
 
-use failover_lab::pace;
-
 /// Asks the kernel for a route again and again, as every new connection does.
 pub(crate) struct Poller {
     stop: Arc<AtomicBool>,
@@ -30,7 +28,6 @@ impl Poller {
         let lookups = Arc::new(AtomicU64::new(0));
         let switches = Arc::new(AtomicU64::new(0));
         let (stopped, counted, switched) = (stop.clone(), lookups.clone(), switches.clone());
-        let emulated = pace() > 1;
         let thread = thread::spawn(move || {
             let mut faults = Vec::new();
             while !stopped.load(Ordering::Relaxed) && faults.len() < 10 {
@@ -41,7 +38,7 @@ impl Poller {
                     .and_then(|()| socket.local_addr());
                 match found {
                     Ok(source) if allowed.contains(&source.ip().to_string().as_str()) => {}
-                    Ok(_) if emulated && switched.load(Ordering::SeqCst) > before + 1 => continue,
+                    Ok(_) if switched.load(Ordering::SeqCst) > before + 1 => continue,
                     other => faults.push(format!("{other:?}")),
                 }
                 counted.fetch_add(1, Ordering::Relaxed);
@@ -56,9 +53,9 @@ impl Poller {
         }
     }
 
-    /// A switch of the target's family begins. In an emulator, which leaves a processor standing in the middle of a lookup, one that lasts longer
-    /// than a whole switch may end at a route that was never the best: it goes on at a route that is gone by then, past others that have gone
-    /// since (`fib_table_lookup` in `net/ipv4/fib_trie.c` skips them). No route at all is a fault there, too.
+    /// A switch of the target's family begins. A lookup that lasts longer than a whole switch may end at a route that was never the best: where the
+    /// host of a virtual machine leaves a processor standing in its middle, it goes on at a route that is gone by then, past others that have
+    /// gone since (`fib_table_lookup` in `net/ipv4/fib_trie.c` skips them). No route at all is a fault there, too.
     pub(crate) fn switching(&self) {
         self.switches.fetch_add(1, Ordering::SeqCst);
     }
