@@ -328,7 +328,7 @@ pub struct DoctorArgs {
 /// `reset`.
 #[derive(Args, Clone, Debug)]
 pub struct ResetArgs {
-    /// The file that the agent ran with, if its [route] or [dirs] tables differ from the defaults
+    /// The file that the agent ran with, if its tables `route` or `dirs` differ from the defaults
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
