@@ -123,6 +123,10 @@ impl Router {
     /// or was undone is done again (routes that the kernel removed with the interface; a better default route that a DHCP client has put
     /// back). After a reconfiguration the displaced routes of interfaces that are uplinks no more come back. How often all this happens
     /// is the caller's decision.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a scan is brought in line once: it is consumed"
+    )]
     pub fn align(&mut self, scan: Scan) -> Aligned {
         let tables = self.lay_tables();
         let mut routes = Report::default();

@@ -374,7 +374,7 @@ impl StoredFile {
         };
         match self.keeper().ask(request, READING) {
             Reply::Done => {
-                warn!("{path} counts as missing: {why}; it is set aside as {path}.{word}")
+                warn!("{path} counts as missing: {why}; it is set aside as {path}.{word}");
             }
             Reply::Failed(error) => {
                 warn!("{path} counts as missing: {why}; it cannot be set aside: {error}");
