@@ -32,7 +32,7 @@ fn running() -> Result<(Lab, AgentProcess)> {
 }
 
 fn links(lab: &Lab) -> Result<(Config, PerUplink<Link>)> {
-    let config = Config::from_file(&lab.write_config(&probed_both(&lab))?)?;
+    let config = Config::from_file(&lab.write_config(&probed_both(lab))?)?;
     let dirs = lab.agent_dirs();
     let dirs = Dirs {
         run: dirs.run.clone(),
