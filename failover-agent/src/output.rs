@@ -28,11 +28,11 @@ pub(crate) fn print(text: impl fmt::Display) -> Result<()> {
     }
 }
 
-/// Writes a line, as [`print`] does.
+/// Writes a line, as [`print()`] does.
 ///
 /// # Errors
 ///
-/// As for [`print`].
+/// As for [`print()`].
 pub(crate) fn print_line(line: impl fmt::Display) -> Result<()> {
     print(format_args!("{line}\n"))
 }

@@ -304,7 +304,7 @@ pub(super) fn written(places: &[&Option<String>], fallback: &str) -> String {
     written.unwrap_or(fallback).to_owned()
 }
 
-/// The number of uplinks, at most [`MAX_UPLINKS`].
+/// The number of uplinks, at most [`failover_ebpf::MAX_UPLINKS`].
 pub(super) fn uplink_count(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
