@@ -48,7 +48,7 @@ impl Watch {
         self.suspect = true;
     }
 
-    /// Somebody removed a qdisc or a filter from an uplink's interface.
+    /// Another program removed a qdisc or a filter from an uplink's interface.
     pub(super) fn removed(&mut self, ifindex: u32, by: &Origin) {
         self.suspect = true;
         self.removers.insert(ifindex, by.clone());

@@ -23,7 +23,7 @@ use crate::{control::Response, store::Handover};
 /// For the answer to reach whoever ordered it.
 const GRACE: Duration = Duration::from_millis(100);
 
-/// The program as it was called, found before somebody replaces its file.
+/// The program as it was called, found before an upgrade replaces its file.
 #[derive(Clone, Debug)]
 pub struct Program(PathBuf);
 

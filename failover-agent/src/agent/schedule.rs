@@ -52,7 +52,7 @@ impl ScanSchedule {
         self.took
     }
 
-    /// Scan soon; `contested` changes (routes, rules) may be somebody's answer to what we did, and wait longer.
+    /// Scan soon; `contested` changes (routes, rules) may be another program's answer to what we did, and wait longer.
     pub(super) fn soon(&mut self, contested: bool) {
         let settled = Instant::now() + SETTLE;
         let long = self.took * SHARE;

@@ -27,7 +27,7 @@ pub struct Link {
     /// Every address of the interface that a connection to the internet may have, of both families, the best first, deprecated ones too,
     /// whether or not there is an egress path. None on an unnumbered link, whose source belongs to another interface.
     pub addresses: Vec<IpAddr>,
-    /// IPv6 addresses of the interface that somebody else on the link has, too (RFC 4862, 5.4.5): the kernel uses none of them.
+    /// IPv6 addresses of the interface that another host on the link has, too (RFC 4862, 5.4.5): the kernel uses none of them.
     pub duplicates: Vec<IpAddr>,
     /// How each family leaves by it; None: not at all.
     pub families: PerFamily<Option<EgressPath>>,

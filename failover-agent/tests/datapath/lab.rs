@@ -74,7 +74,7 @@ impl Lab {
         Datapath::open(&self.options(attach)).unwrap()
     }
 
-    /// Another datapath on the same interfaces: someone else's programs, by TCX. A second one by clsact would replace the first.
+    /// Another datapath on the same interfaces: another program's programs, by TCX. A second one by clsact would replace the first.
     pub(crate) fn open_other(&self) -> Datapath {
         let bpf_dir = self.bpf.with_file_name("other");
         Datapath::open(&Options {

@@ -139,7 +139,7 @@ fn a_qdisc_of_others_is_left_alone() {
         assert!(qdiscs().contains("clsact"));
         assert_eq!(sh("tc filter show dev uplink egress"), "");
 
-        // Ours, but someone else's filter moved in.
+        // Ours, but another program's filter moved in.
         sh("tc qdisc del dev uplink clsact");
         assert_eq!(
             datapath.attach(uplink(), LinkLayer::Ethernet).unwrap().hook,

@@ -51,7 +51,7 @@ fn mended(datapath: &mut Datapath, words: &str) {
 
 #[test]
 #[ignore = "needs root"]
-fn tcx_links_that_somebody_detaches_or_unpins() {
+fn tcx_links_that_another_program_detaches_or_unpins() {
     lab(|lab| {
         let _peer = Peer::connect();
         let mut datapath = closed(lab, AttachMode::Tcx);
@@ -94,7 +94,7 @@ fn tcx_links_that_somebody_detaches_or_unpins() {
 
 #[test]
 #[ignore = "needs root"]
-fn entries_of_maps_that_somebody_deletes() {
+fn entries_of_maps_that_another_program_deletes() {
     lab(|lab| {
         let ifindex = quiet_uplink();
         let mut datapath = lab.open(AttachMode::Auto);
@@ -113,7 +113,7 @@ fn entries_of_maps_that_somebody_deletes() {
 
 #[test]
 #[ignore = "needs root"]
-fn clsact_qdiscs_and_filters_that_somebody_removes() {
+fn clsact_qdiscs_and_filters_that_another_program_removes() {
     lab(|lab| {
         let _peer = Peer::connect();
         let mut datapath = closed(lab, AttachMode::Clsact);
@@ -124,7 +124,7 @@ fn clsact_qdiscs_and_filters_that_somebody_removes() {
         sh("tc qdisc del dev uplink clsact");
         mended(&mut datapath, "clsact qdisc");
 
-        // Somebody's own takes its place: no gate can cut, and none is said to.
+        // Another program's takes its place: no gate can cut, and none is said to.
         sh("tc qdisc del dev uplink clsact && tc qdisc add dev uplink handle ffff: ingress");
         let missing = datapath.missing(uplink()).unwrap().unwrap();
         assert!(missing.contains("`ingress`"), "{missing}");

@@ -47,7 +47,7 @@ fn puts_right_what_others_undo() {
         );
         assert_eq!(snapshot(), standing);
 
-        // Someone flushes rules and routes.
+        // A user flushes rules and routes.
         ip("rule flush");
         ip("rule add pref 32766 lookup main");
         ip("rule add pref 32767 lookup default");

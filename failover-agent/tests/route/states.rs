@@ -51,7 +51,7 @@ fn wait_for_state(state: &str, present: bool) {
 
 #[test]
 #[ignore = "needs root"]
-fn an_address_that_somebody_else_has_is_never_used() {
+fn an_address_that_another_host_has_is_never_used() {
     isolated(|| {
         ethernet_uplinks(2);
         default_routes(2, 500);

@@ -232,7 +232,7 @@ impl Uplink {
         }))
     }
 
-    /// Somebody sets the host's interface down. Repairing sets it up, and addresses and default routes are as a DHCP client would leave
+    /// A user sets the host's interface down. Repairing sets it up, and addresses and default routes are as a DHCP client would leave
     /// them.
     ///
     /// # Errors

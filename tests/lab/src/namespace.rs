@@ -29,7 +29,7 @@ pub(super) const NETNS_DIR: &str = "/run/netns";
 /// The calling thread's namespace.
 const OWN: &str = "/proc/thread-self/ns/net";
 
-/// A handle on a network namespace. Its name goes with the laboratory; the namespace itself lives as long as somebody is in it
+/// A handle on a network namespace. Its name goes with the laboratory; the namespace itself lives as long as a process is in it
 /// or holds a handle.
 #[derive(Clone, Debug)]
 pub struct Namespace {

@@ -60,7 +60,7 @@ fn a_member_is_chosen_by_hand_and_another_drilled() -> Scenario {
 #[ignore = "needs root"]
 fn a_reload_adds_and_removes_members_without_disturbing_the_others() -> Scenario {
     let lab = Lab::builder()
-        // Before it is an uplink its default route is somebody else's, and must not have a metric of ours.
+        // Before it is an uplink its default route is another program's, and must not have a metric of ours.
         .uplinks([
             UplinkSpec::veth("cable"),
             UplinkSpec::veth("dsl").metric(400),

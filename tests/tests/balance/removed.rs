@@ -1,4 +1,4 @@
-//! Somebody removes what a group is made of.
+//! Another program removes what a group is made of.
 
 use failover_lab::{Lab, Scenario, wait_for};
 use failover_policy::Family;

@@ -17,7 +17,7 @@ use super::{
 /// Addresses beyond the uplink's on-link prefixes, which only its provider has.
 const FAR: [&str; 2] = ["198.18.200.1", "2001:db8:fa::1"];
 
-/// The host's addresses on an uplink with those of somebody far away at its provider.
+/// The host's addresses on an uplink with those of a host far away at its provider.
 fn ends(uplink: &Uplink) -> Result<Vec<(IpAddr, IpAddr)>> {
     uplink.provider().ip_batch(&format!(
         "address add {}/32 dev lo\naddress add {}/128 dev lo nodad",
@@ -28,7 +28,7 @@ fn ends(uplink: &Uplink) -> Result<Vec<(IpAddr, IpAddr)>> {
     Ok(vec![(uplink.host_v4(), v4?), (uplink.host_v6(), v6?)])
 }
 
-/// Whether a UDP server on `address` can answer somebody far away.
+/// Whether a UDP server on `address` can answer a host far away.
 fn udp_is_answered(host: &Namespace, far: (&Namespace, IpAddr), address: IpAddr) -> Result<bool> {
     let server = host.run(|| Ok(UdpSocket::bind((address, 0))?))?;
     let client = far.0.run(|| Ok(UdpSocket::bind((far.1, 0))?))?;

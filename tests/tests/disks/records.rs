@@ -1,4 +1,4 @@
-//! Records that are damaged, or somebody else's.
+//! Records that are damaged, or another agent's.
 
 use std::{fs, os::unix::fs::symlink, path::Path};
 

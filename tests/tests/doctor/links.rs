@@ -100,7 +100,7 @@ fn ipv6_that_is_switched_off_is_switched_on() -> Scenario {
 
 #[test]
 #[ignore = "needs root"]
-fn an_address_that_somebody_else_has_is_removed() -> Scenario {
+fn an_address_that_another_host_has_is_removed() -> Scenario {
     let lab = Lab::builder().build()?;
     let host = lab.host().namespace();
     host.set_sysctl("net/ipv6/conf/lte/accept_dad", "1")?;

@@ -35,7 +35,7 @@ fn programs_before_the_gate_are_warnings_others_hints() -> Scenario {
     let mut agent = lab.start_agent(&probed(&lab))?;
     Diagnosis::with(&lab, &[])?.only("other-programs", "hint");
 
-    // As programs of somebody else, with pins of their own, ours will do. They go before all that are there.
+    // As another product's programs, with pins of their own, ours will do. They go before all that are there.
     let options = Options {
         bpf_dir: lab.agent_dirs().bpf.with_file_name("stranger"),
         attach: AttachMode::Tcx,

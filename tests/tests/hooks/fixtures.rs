@@ -28,7 +28,7 @@ pub(crate) fn wait_gone(pid: &str) -> Result<()> {
 
 pub(crate) fn is_there(pid: &str) -> bool {
     let stat = fs::read_to_string(Path::new("/proc").join(pid.trim()).join("stat"));
-    // A zombie has ended; somebody else waits for it.
+    // A zombie has ended; another process waits for it.
     stat.is_ok_and(|stat| !stat.contains(") Z "))
 }
 

@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use super::fixtures::{Everything, run, start, start_with};
 
-/// Somebody else's TCX programs on an interface, which count: as programs with pins of their own, ours will do.
+/// Another product's TCX programs on an interface, which count: as programs with pins of their own, ours will do.
 struct Stranger {
     datapath: Datapath,
     ifindex: u32,
@@ -102,7 +102,7 @@ fn tcx_programs_of_others_run_before_and_after_ours() -> Scenario {
     Ok(())
 }
 
-/// Packets that the filter of somebody else has counted.
+/// Packets that the filter of another program has counted.
 fn filtered(namespace: &Namespace, interface: &str, direction: &str) -> Result<u64> {
     let command = ["-s", "-j", "filter", "show", "dev", interface, direction];
     let filters = namespace.exec_json("tc", &command)?;

@@ -82,7 +82,7 @@ fn programs_that_others_remove_are_put_back() -> Scenario {
         })?;
         wait_for_active(&agent, "cable")?;
         wait_for_cuts(&lab, &agent)?;
-        // The last word is somebody else's.
+        // The last word is another program's.
         if attach == "clsact" {
             host.exec("tc", &["qdisc", "del", "dev", "lte", "clsact"])?;
         }
@@ -139,7 +139,7 @@ fn an_ingress_qdisc_keeps_programs_away_and_nothing_else() -> Scenario {
     Ok(())
 }
 
-/// Gives an interface of the host its addresses and somebody's routes again.
+/// Gives an interface of the host its addresses and a user's routes again.
 fn dress(lab: &Lab, name: &str) -> Result<()> {
     let a = lab.uplink(name).addresses();
     lab.host().namespace().ip_batch(&format!(

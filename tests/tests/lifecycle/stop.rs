@@ -176,7 +176,7 @@ fn what_cannot_be_removed_is_told_after_all_the_rest_was() -> Scenario {
     let before = Everything::of(&lab)?;
     let bpf = &lab.agent_dirs().bpf;
     let (links, mine) = (bpf.join("links"), bpf.join("links/not-the-agents"));
-    // A directory of somebody else below the agent's own, which the agent cannot remove then.
+    // A directory of another program below the agent's own, which the agent cannot remove then.
     for stopped in [true, false] {
         let mut agent = start(&lab)?;
         fs::create_dir(&mine)?;

@@ -32,7 +32,7 @@ fn reverse_path_filtering_that_discards_the_answers() -> Scenario {
     let agent = lab.start_agent(&lab.agent_config().quick())?;
     wait_active(&agent, "cable", &[])?;
     host.set_sysctl("net/ipv4/conf/cable/rp_filter", "1")?;
-    // Somebody's own route comes before our rules.
+    // A user's own route comes before our rules.
     host.ip_batch("route add 192.0.2.1 via 10.64.2.1 dev lte")?;
     let words = ["strict reverse path filtering on cable", "sysctl -w "];
     let reason = check_blind(&agent, "cable", &words)?;

@@ -1,4 +1,4 @@
-//! Somebody who does not give in.
+//! A program that does not give in.
 
 use std::{
     os::unix::process::CommandExt as _,

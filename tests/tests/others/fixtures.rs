@@ -42,7 +42,7 @@ pub(crate) fn wake_ups(agent: &AgentProcess) -> Result<u64> {
     Ok(sum)
 }
 
-/// Somebody else's program, ended when this goes out of scope.
+/// Another program, ended when this goes out of scope.
 pub(crate) struct Script(Child);
 
 impl Script {

@@ -60,7 +60,7 @@ fn take(lab: &Lab) -> Result<()> {
 
 #[test]
 #[ignore = "needs root"]
-fn an_uplink_is_not_probed_from_an_address_that_somebody_else_has() -> Scenario {
+fn an_uplink_is_not_probed_from_an_address_that_another_host_has() -> Scenario {
     let lab = lab()?;
     take(&lab)?;
     let dirs = lab.agent_dirs();
@@ -102,7 +102,7 @@ fn an_uplink_is_not_probed_from_an_address_that_somebody_else_has() -> Scenario 
 
 #[test]
 #[ignore = "needs root"]
-fn an_address_that_somebody_else_takes_later_is_told_once_and_given_up() -> Scenario {
+fn an_address_that_another_host_takes_later_is_reported_once_and_given_up() -> Scenario {
     let lab = lab()?;
     ip(&lab, &format!("address add {FREE}/64 dev cable"))?;
     wait_for_addresses(&lab, "tentative", false)?;

@@ -5,8 +5,8 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
 use super::reference::Verdict;
-use super::scripts::{config, pause, script, tides, wait, weather};
-use super::world::{Arrival, Change, LONGEST_BACKOFF, Script, Switch, Weather, World, ms};
+use super::scripts::{condition, config, flap_script, pause, script, wait};
+use super::world::{Arrival, Change, LONGEST_BACKOFF, LinkCondition, Script, Switch, World, ms};
 use super::*;
 
 /// Whether the machine should have left the family's active uplink (or should have chosen one) by now.
@@ -233,7 +233,7 @@ proptest! {
     }
 
     #[test]
-    fn failbacks_are_a_hold_time_apart(script in prop_oneof![script(), tides()]) {
+    fn failbacks_are_a_hold_time_apart(script in prop_oneof![script(), flap_script()]) {
         let world = World::play(&script, |_| {});
         for family in Family::ALL {
             let failbacks: Vec<_> = of_family(&world, family).filter(|switch| {
@@ -251,15 +251,15 @@ proptest! {
     #[test]
     fn flapping_uplink_is_failed_back_to_once_per_hold_time(
         seed in any::<u64>(),
-        flaps in prop::collection::vec((wait(), weather(), prop::option::weighted(0.2, any::<bool>())), 0..40),
+        flaps in prop::collection::vec((wait(), condition(), prop::option::weighted(0.2, any::<bool>())), 0..40),
     ) {
         let mut rules = rules(2);
         for uplink in rules.uplinks.values_mut() {
             // The hold time alone must do it: without it, one bad and one good round would make a pair of switches.
             (uplink.fall, uplink.rise, uplink.hold) = (1, 1, Duration::from_secs(6));
         }
-        let change = |(wait, weather, carrier): (u64, Weather, Option<bool>)| {
-            (wait, carrier.map_or(Change::Weather(A, Family::V4, weather), |up| Change::Carrier(A, up)))
+        let change = |(wait, condition, carrier): (u64, LinkCondition, Option<bool>)| {
+            (wait, carrier.map_or(Change::Condition(A, Family::V4, condition), |up| Change::Carrier(A, up)))
         };
         let changes = flaps.into_iter().map(change).collect();
         let world = World::play(&Script { rules, seed, changes }, |_| {});
@@ -285,14 +285,14 @@ proptest! {
     #[test]
     fn nothing_changes_while_all_are_down(script in script(), silent in any::<bool>()) {
         let mut script = script;
-        let weather = if silent { Weather::Silent } else { Weather::Bad };
+        let condition = if silent { LinkCondition::Silent } else { LinkCondition::Bad };
         for (_, change) in &mut script.changes {
-            if let Change::Weather(_, _, to) = change {
-                *to = weather;
+            if let Change::Condition(_, _, to) = change {
+                *to = condition;
             }
         }
         let uplinks = (0..script.rules.uplinks.len()).map(UplinkId);
-        let bad = uplinks.flat_map(|id| Family::ALL.map(|family| (0, Change::Weather(id, family, weather))));
+        let bad = uplinks.flat_map(|id| Family::ALL.map(|family| (0, Change::Condition(id, family, condition))));
         script.changes.splice(0..0, bad);
         let world = World::play(&script, |_| {});
         prop_assert!(world.switches.is_empty(), "{:?}", world.switches);

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 
-use super::world::{Change, Script, Weather};
+use super::world::{Change, LinkCondition, Script};
 use super::*;
 
 fn uplink_rules() -> impl Strategy<Value = UplinkSettings> {
@@ -55,14 +55,14 @@ fn uplink_rules() -> impl Strategy<Value = UplinkSettings> {
     )
 }
 
-pub(super) fn weather() -> impl Strategy<Value = Weather> {
+pub(super) fn condition() -> impl Strategy<Value = LinkCondition> {
     prop_oneof![
-        5 => Just(Weather::Good),
-        4 => Just(Weather::Bad),
-        2 => Just(Weather::Lossy),
-        1 => Just(Weather::Blind),
-        1 => Just(Weather::Silent),
-        1 => Just(Weather::Wild),
+        5 => Just(LinkCondition::Good),
+        4 => Just(LinkCondition::Bad),
+        2 => Just(LinkCondition::Lossy),
+        1 => Just(LinkCondition::Blind),
+        1 => Just(LinkCondition::Silent),
+        1 => Just(LinkCondition::Wild),
     ]
 }
 
@@ -73,7 +73,7 @@ fn family() -> impl Strategy<Value = Family> {
 fn change(uplinks: usize) -> impl Strategy<Value = Change> {
     let id = move || (0..uplinks).prop_map(UplinkId);
     prop_oneof![
-        12 => (id(), family(), weather()).prop_map(|(id, family, weather)| Change::Weather(id, family, weather)),
+        12 => (id(), family(), condition()).prop_map(|(id, family, condition)| Change::Condition(id, family, condition)),
         2 => (id(), any::<bool>()).prop_map(|(id, up)| Change::Carrier(id, up)),
         2 => (id(), family(), any::<bool>()).prop_map(|(id, family, usable)| Change::Usable(id, family, usable)),
         2 => (id(), family(), any::<bool>()).prop_map(|(id, family, yes)| Change::Reason(id, family, yes)),
@@ -138,14 +138,19 @@ pub(super) fn script() -> impl Strategy<Value = Script> {
 }
 
 /// Uplinks that fail and recover together or one after the other, and nothing else: what failbacks consist of.
-pub(super) fn tides() -> impl Strategy<Value = Script> {
-    let weather = prop_oneof![3 => Just(Weather::Good), 1 => Just(Weather::Bad)];
-    let change = (0..3_usize, weather)
-        .prop_map(|(id, weather)| Change::Weather(UplinkId(id), Family::V4, weather));
-    let flood = [0, 1].map(|id| (0, Change::Weather(UplinkId(id), Family::V4, Weather::Bad)));
+pub(super) fn flap_script() -> impl Strategy<Value = Script> {
+    let condition = prop_oneof![3 => Just(LinkCondition::Good), 1 => Just(LinkCondition::Bad)];
+    let change = (0..3_usize, condition)
+        .prop_map(|(id, condition)| Change::Condition(UplinkId(id), Family::V4, condition));
+    let both_bad = [0, 1].map(|id| {
+        (
+            0,
+            Change::Condition(UplinkId(id), Family::V4, LinkCondition::Bad),
+        )
+    });
     let changes = prop::collection::vec((0..6000_u64, change), 0..15);
     (changes, 1..=2_u32, any::<u64>()).prop_map(move |(mut changes, count, seed)| {
-        changes.splice(0..0, flood);
+        changes.splice(0..0, both_bad);
         let hold = Duration::from_secs(4);
         let uplink = UplinkSettings {
             fall: count,

@@ -1,17 +1,17 @@
-//! A world for the machine to live in: uplinks with weather, probes in flight, and a clock. It remembers what the machine did and what was
+//! A world for the machine to live in: uplinks with link conditions, probes in flight, and a clock. It remembers what the machine did and what was
 //! true at that moment.
 
+mod condition;
 mod journal;
 mod ledger;
 mod outside;
-mod weather;
 
 use std::collections::BTreeMap;
 
 use self::ledger::Left;
 pub(super) use self::{
+    condition::LinkCondition,
     journal::{Arrival, Switch},
-    weather::Weather,
 };
 use super::reference::{Counted, Reference, Verdict};
 
@@ -19,7 +19,7 @@ use super::*;
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Change {
-    Weather(UplinkId, Family, Weather),
+    Condition(UplinkId, Family, LinkCondition),
     Carrier(UplinkId, bool),
     Usable(UplinkId, Family, bool),
     /// Whether, from now on, probes of an uplink fail for a reason on this host that an examination can find.
@@ -42,7 +42,7 @@ pub(super) enum Change {
 #[derive(Clone, Debug)]
 pub(super) struct Script {
     pub(super) rules: MachineConfig,
-    /// For delays and for what the weather leaves open.
+    /// For delays and for what the condition leaves open.
     pub(super) seed: u64,
     /// Changes, and the milliseconds before each.
     pub(super) changes: Vec<(u64, Change)>,
@@ -61,7 +61,7 @@ pub(super) struct World {
     pub(super) references: PerFamily<Vec<Reference>>,
     pub(super) actions: Vec<(u64, Action)>,
     pub(super) switches: Vec<Switch>,
-    weather: PerFamily<Vec<Weather>>,
+    condition: PerFamily<Vec<LinkCondition>>,
     confirm: bool,
     now: u64,
     /// The end of the last pause.
@@ -105,7 +105,7 @@ impl World {
             rules,
             actions: Vec::new(),
             switches: Vec::new(),
-            weather: PerFamily::both(vec![Weather::Good; uplinks]),
+            condition: PerFamily::both(vec![LinkCondition::Good; uplinks]),
             confirm: true,
             now: 0,
             awake: 0,
@@ -218,8 +218,8 @@ impl World {
         let input = match event {
             Event::Send(uplink, family, regular) => return self.send(uplink, family, regular),
             Event::Input(input) => input,
-            Event::Change(Change::Weather(uplink, family, weather)) => {
-                self.weather[family][uplink.0] = weather;
+            Event::Change(Change::Condition(uplink, family, condition)) => {
+                self.condition[family][uplink.0] = condition;
                 return;
             }
             Event::Change(Change::Confirm(confirm)) => {

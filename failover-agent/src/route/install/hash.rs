@@ -127,7 +127,7 @@ impl HashPolicy {
                         .changes
                         .push(Done::set(format!("{} back to {value}", path(family))));
                 }),
-                // Somebody else has set it since.
+                // Another program has set it since.
                 Ok(_) => Ok(()),
                 Err(error) => Err(error),
             };

@@ -71,7 +71,7 @@ pub(crate) fn in_place(
         (Family::V4, None) if at_metric(occupied) || taken.contains(&metric_of_route) => add(0),
         // Only ours can be hit. A rival would share the traffic with ours beside it: it is on record.
         (Family::V6, _) if at_metric(occupied) => add(NLM_F_REPLACE),
-        // Nobody should be there; if somebody is, we want to know.
+        // No route should be there; if one is, the kernel's refusal says so.
         (_, _) => add(NLM_F_EXCL),
     }
 }

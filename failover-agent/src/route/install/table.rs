@@ -254,7 +254,7 @@ pub(crate) fn commit(
     {
         match result {
             Ok(()) => report.changes.push(change),
-            // Somebody was faster: what we wanted is so.
+            // Another program was faster: what we wanted is so.
             Err(refused) if removal && refused.missing() || !removal && refused.exists() => {}
             Err(refused) => report.problems.push(format!("not {change}: {refused}")),
         }

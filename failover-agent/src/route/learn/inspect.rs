@@ -64,15 +64,15 @@ pub(crate) struct Address {
 pub(crate) enum AddressState {
     /// As a source of new connections.
     Usable,
-    /// The kernel still looks whether somebody else has it (RFC 4862, 5.4).
+    /// The kernel still looks whether another host on the link has it (RFC 4862, 5.4).
     Tentative,
-    /// Somebody else has it.
+    /// Another host on the link has it.
     Duplicate,
     /// For old connections only, or not beyond the link.
     Limited,
 }
 
-/// A default route of somebody else in the main table.
+/// A default route of another program in the main table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DefaultRoute {
     pub(crate) family: Family,

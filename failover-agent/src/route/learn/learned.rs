@@ -1,6 +1,6 @@
 //! What others' default routes have told of the uplinks' egress paths, kept where a restart finds it.
 //!
-//! By which gateway an uplink leaves is known from somebody else's default route: a DHCP client's, an administrator's, a
+//! By which gateway an uplink leaves is known from another program's default route: a DHCP client's, an administrator's, a
 //! router advertisement's. Our own routes are copies of that knowledge, and never a source of it. What was told holds
 //!
 //! * as long as such a route stands in the main table, or is on record as displaced by us: its owner can no longer take it

@@ -1,7 +1,7 @@
 //! Which interfaces are uplinks' although they have another name by now.
 //!
 //! An uplink without an address of its own borrows another interface's, but never an uplink's: that provider's packets would leave by this
-//! one. Interfaces are uplinks by their names, and somebody may rename one: its addresses are the same provider's as before, and stale on
+//! one. Interfaces are uplinks by their names, and a user may rename one: its addresses are the same provider's as before, and stale on
 //! every uplink. By its index the interface is known, over a restart too.
 
 use std::collections::BTreeMap;
@@ -49,7 +49,7 @@ impl Uplinks {
         }
     }
 
-    /// Takes in what is there. An index that is free may be somebody else's the next time.
+    /// Takes in what is there. An index that is free may be another interface's the next time.
     pub(crate) fn note(&mut self, survey: &Survey, config: &Config) {
         let uplinks: Vec<&str> = config
             .uplinks

@@ -45,7 +45,7 @@ pub(crate) struct Address {
     pub(crate) network: IpNet,
     /// How well it does as the source of a connection to the internet; None: not at all.
     pub(crate) fitness: Option<Fitness>,
-    /// Somebody else on the link has it, too.
+    /// Another host on the link has it, too.
     pub(crate) duplicate: bool,
 }
 
@@ -159,7 +159,7 @@ impl Survey {
         sources.values().flatten().map(|source| source.ip).collect()
     }
 
-    /// The addresses of an interface that somebody else has, too.
+    /// The addresses of an interface that another host on the link has, too.
     pub(crate) fn duplicates_of(&self, ifindex: u32) -> Vec<IpAddr> {
         let of_interface = |address: &&Address| address.ifindex == ifindex && address.duplicate;
         let duplicates = self.addresses.iter().filter(of_interface);

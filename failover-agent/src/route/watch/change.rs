@@ -32,14 +32,14 @@ pub enum Change {
         /// The address's family.
         family: Family,
     },
-    /// Someone else added, replaced or removed a route to something on an uplink's link, by which a gateway may be reached.
+    /// Another program added, replaced or removed a route to something on an uplink's link, by which a gateway may be reached.
     Near {
         /// Interface index.
         ifindex: u32,
         /// The route's family.
         family: Family,
     },
-    /// Someone else added, replaced or removed a default route, in any table, or a route that bears our protocol number.
+    /// Another program added, replaced or removed a default route, in any table, or a route that bears our protocol number.
     Route {
         /// The route's family.
         family: Family,
@@ -52,7 +52,7 @@ pub enum Change {
         /// The route.
         object: Object,
     },
-    /// Someone else removed a rule with our protocol number.
+    /// Another program removed a rule with our protocol number.
     Rule {
         /// The rule's family.
         family: Family,
@@ -61,7 +61,7 @@ pub enum Change {
         /// The rule.
         object: Object,
     },
-    /// Someone else removed a nexthop object with our protocol number. The IPv4 routes by it go with it, without a notification of
+    /// Another program removed a nexthop object with our protocol number. The IPv4 routes by it go with it, without a notification of
     /// their own (`fib_table_flush` in `net/ipv4/fib_trie.c`).
     Nexthop {
         /// Who did it.
@@ -76,7 +76,7 @@ pub enum Change {
         /// The neighbour's address.
         address: IpAddr,
     },
-    /// Someone else removed a qdisc or a filter from an uplink's interface.
+    /// Another program removed a qdisc or a filter from an uplink's interface.
     Programs {
         /// Interface index.
         ifindex: u32,

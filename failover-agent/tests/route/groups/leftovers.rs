@@ -14,7 +14,7 @@ fn nothing_of_a_group_is_left_after_reset() {
         ethernet_uplinks(3);
         default_routes(3, 10);
         std::fs::write("/proc/sys/net/ipv6/fib_multipath_hash_policy", "2").unwrap();
-        // Somebody else's, with a number in our range; and one that nobody needs any more, with our protocol.
+        // Another program's, with a number in our range; and one that is needed no more, with our protocol.
         ip("nexthop add id 13700 dev up2 proto static");
         ip("nexthop add id 13650 via 10.0.2.1 dev up2 proto 136");
         let before = snapshot();

@@ -62,7 +62,7 @@ const DIRECTORIES: [&str; 9] = [
     "/var/tmp",
 ];
 
-/// A machine for daemons, in one of the laboratory's network namespaces. A handle; it lives as long as somebody holds one or runs in it.
+/// A machine for daemons, in one of the laboratory's network namespaces. A handle; it lives as long as a handle is held or a process runs in it.
 ///
 /// It is a mount and a UTS namespace. The unpacked programs lie over `/usr` (an overlay), so that they and their scripts find each
 /// other where they expect it.

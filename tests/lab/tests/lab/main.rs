@@ -29,7 +29,7 @@ fn soon_answers(lab: &Lab, uplink: &str, target: IpAddr) -> Result<()> {
     })
 }
 
-/// Makes an uplink the best one, as somebody who swaps metrics would.
+/// Makes an uplink the best one, as a user who swaps metrics would.
 fn prefer(lab: &Lab, uplink: &str) -> Result<()> {
     let gateway = lab.uplink(uplink).addresses().gateway_v4;
     lab.host().namespace().ip_batch(&format!(

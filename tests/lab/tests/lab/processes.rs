@@ -138,7 +138,7 @@ fn a_panic_leaves_nothing_behind() -> Scenario {
 /// Set in the process that is to be ended; it is this executable, running one test.
 const VICTIM: &str = "FAILOVER_LAB_VICTIM";
 
-/// Builds a laboratory with an agent, a capture, and somebody who waits for a frozen disk and cannot be killed, says its id, and waits for its end.
+/// Builds a laboratory with an agent, a capture, and a process that waits for a frozen disk and cannot be killed; reports that process's id, and waits for its end.
 fn be_the_victim() -> Result<()> {
     let lab = Lab::builder().build()?;
     let script = "trap '' INT TERM; echo running; while :; do sleep 1; done";

@@ -4,7 +4,7 @@ use super::*;
 
 /// What happens to the probes of one uplink in one family.
 #[derive(Clone, Copy, Debug)]
-pub(in super::super) enum Weather {
+pub(in super::super) enum LinkCondition {
     Good,
     Bad,
     Lossy,
@@ -58,13 +58,13 @@ impl World {
         );
         let unreachable = self.random(4) == 0;
         let lost = (if unreachable { rtt } else { timeout }, Outcome::Lost);
-        match self.weather[family][uplink.0] {
-            Weather::Good => Some(reply),
-            Weather::Bad => Some(lost),
-            Weather::Blind => Some((0, Outcome::Blind)),
-            Weather::Silent => None,
-            Weather::Lossy => Some(if dice < 30 { lost } else { reply }),
-            Weather::Wild => [
+        match self.condition[family][uplink.0] {
+            LinkCondition::Good => Some(reply),
+            LinkCondition::Bad => Some(lost),
+            LinkCondition::Blind => Some((0, Outcome::Blind)),
+            LinkCondition::Silent => None,
+            LinkCondition::Lossy => Some(if dice < 30 { lost } else { reply }),
+            LinkCondition::Wild => [
                 Some(reply),
                 Some(reply),
                 Some(lost),
