@@ -48,7 +48,7 @@ impl Agent<'_> {
             warn!("{failure} (waiting until it is there)");
         }
 
-        // Up to here nothing was changed; from here on nothing can be refused.
+        // Up to here nothing was changed; from here on nothing can be refused, and without an error the links are the new ones.
         let scan = self.router.reconfigure(links, &config.route)?;
         let (kept, links) = (scan.kept, self.router.links());
         let uplinks = configured(&config, links);
