@@ -10,7 +10,7 @@ use super::{
         figure::{Figure, Goal, Measurement, Reference, ReferenceValue},
         sample::Samples,
     },
-    Scene,
+    Fixture,
     routes::Churn,
 };
 
@@ -39,17 +39,17 @@ const RATE: u32 = 5000;
 const ENOUGH: f64 = 0.9;
 
 fn churn(settings: &Settings) -> Result<[Measurement; 2]> {
-    let scene = Scene::start(settings, "info")?;
+    let fixture = Fixture::start(settings, "info")?;
     let mut quiet = Samples::default();
     let mut disturbed = Samples::default();
     let switches = settings.choose(10, 2);
     for _ in 0..settings.choose(5, 1) {
         for _ in 0..switches {
-            quiet.push_ms(there_and_back(&scene)?);
+            quiet.push_ms(there_and_back(&fixture)?);
         }
-        let churn = Churn::start(&scene.lab, RATE)?;
+        let churn = Churn::start(&fixture.lab, RATE)?;
         for _ in 0..switches {
-            disturbed.push_ms(there_and_back(&scene)?);
+            disturbed.push_ms(there_and_back(&fixture)?);
         }
         let rate = churn.stop()?;
         ensure!(
@@ -84,11 +84,11 @@ fn churn(settings: &Settings) -> Result<[Measurement; 2]> {
 }
 
 /// Makes the second uplink active and the first again; how long the second of these took from the order to the confirmed route.
-fn there_and_back(scene: &Scene) -> Result<Duration> {
-    let [first, second] = [0, 1].map(|rank| scene.lab.uplinks()[rank].name.as_str());
-    scene.agent.verb(&["switch", second])?;
-    scene.agent.verb(&["switch", first])?;
-    let status = scene.agent.status_json()?;
+fn there_and_back(fixture: &Fixture) -> Result<Duration> {
+    let [first, second] = [0, 1].map(|rank| fixture.lab.uplinks()[rank].name.as_str());
+    fixture.agent.verb(&["switch", second])?;
+    fixture.agent.verb(&["switch", first])?;
+    let status = fixture.agent.status_json()?;
     let switch = &status["switches"][0];
     ensure!(
         switch["to"] == *first && switch["family"] == "ipv4",

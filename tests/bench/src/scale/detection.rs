@@ -21,7 +21,7 @@ use super::{
         figure::{Figure, Goal, Measurement, Reference, ReferenceValue},
         sample::Samples,
     },
-    FALL, INTERVAL, READY, Scene,
+    FALL, Fixture, INTERVAL, READY,
     rounds::Rounds,
 };
 
@@ -50,12 +50,12 @@ const PACE: Duration = Duration::from_millis(50);
 const BEFORE: Duration = Duration::from_millis(300);
 
 fn detection(settings: &Settings) -> Result<[Measurement; 2]> {
-    let scene = Scene::start(settings, "info")?;
+    let fixture = Fixture::start(settings, "info")?;
     let mut deviations = Samples::default();
     let mut lateness = Samples::default();
     for _ in 0..settings.choose(3, 1) {
         let sleeper = thread::spawn(sleep_and_look);
-        for deviation in fail_all_but_one(&scene)? {
+        for deviation in fail_all_but_one(&fixture)? {
             deviations.push(deviation);
         }
         let late = sleeper.join().ok().context("the sleeper has panicked")?;
@@ -86,12 +86,12 @@ fn detection(settings: &Settings) -> Result<[Measurement; 2]> {
 }
 
 /// Cuts all uplinks but the last in random order, and mends them. The deviation of each in milliseconds.
-fn fail_all_but_one(scene: &Scene) -> Result<Vec<f64>> {
-    let lab = &scene.lab;
+fn fail_all_but_one(fixture: &Fixture) -> Result<Vec<f64>> {
+    let lab = &fixture.lab;
     let (_, uplinks) = lab.uplinks().split_last().context("no uplinks")?;
     let capture = lab.capture("icmp")?;
     thread::sleep(BEFORE);
-    let earlier = scene.agent.log().len();
+    let earlier = fixture.agent.log().len();
     let mut order: Vec<_> = uplinks.iter().collect();
     order.sort_by_cached_key(|uplink| RandomState::new().hash_one(&uplink.name));
     for uplink in order {
@@ -99,7 +99,7 @@ fn fail_all_but_one(scene: &Scene) -> Result<Vec<f64>> {
         thread::sleep(PACE.mul_f64(2.0 * random()));
     }
     let down = || -> Vec<LogLine> {
-        let log = scene.agent.log().into_iter().skip(earlier);
+        let log = fixture.agent.log().into_iter().skip(earlier);
         log.filter(|line| line.field("to").is_some_and(|to| to == "Down"))
             .collect()
     };
@@ -108,17 +108,17 @@ fn fail_all_but_one(scene: &Scene) -> Result<Vec<f64>> {
     })?;
     let rounds = Rounds::read(&capture.finish()?)?;
     lab.mend(uplinks)?;
-    scene.wait_until_up()?;
+    fixture.wait_until_up()?;
     down()
         .iter()
-        .map(|line| deviation(scene, &rounds, line))
+        .map(|line| deviation(fixture, &rounds, line))
         .collect()
 }
 
 /// How far from the first possible instant this line was logged, in milliseconds.
-fn deviation(scene: &Scene, rounds: &Rounds, line: &LogLine) -> Result<f64> {
+fn deviation(fixture: &Fixture, rounds: &Rounds, line: &LogLine) -> Result<f64> {
     let name = line.field("uplink").context("a line without an uplink")?;
-    let host = host_of(scene, name.as_str().unwrap_or_default())?;
+    let host = host_of(fixture, name.as_str().unwrap_or_default())?;
     let lost: Vec<_> = rounds.lost(host).take(FALL as usize).collect();
     let [first, _, last] = lost[..] else {
         bail!(
@@ -130,12 +130,12 @@ fn deviation(scene: &Scene, rounds: &Rounds, line: &LogLine) -> Result<f64> {
     let stamp = humantime::parse_rfc3339(stamp.context("a line without a time stamp")?)?;
     let logged = stamp.duration_since(UNIX_EPOCH)?;
     // A round out of turn, which the agent may ask for before it switches, makes it known earlier.
-    let known = last.min(first + INTERVAL * (FALL - 1)) + scene.timeout;
+    let known = last.min(first + INTERVAL * (FALL - 1)) + fixture.timeout;
     Ok(logged.abs_diff(known).as_secs_f64() * 1e3)
 }
 
-fn host_of(scene: &Scene, name: &str) -> Result<Ipv4Addr> {
-    let mut uplinks = scene.lab.uplinks().iter();
+fn host_of(fixture: &Fixture, name: &str) -> Result<Ipv4Addr> {
+    let mut uplinks = fixture.lab.uplinks().iter();
     let uplink = uplinks.find(|uplink| uplink.name == name);
     Ok(uplink.with_context(|| format!("no uplink `{name}`"))?.host)
 }

@@ -19,7 +19,7 @@ use super::{
         idle::percent,
         sample::Samples,
     },
-    INTERVAL, Scene, TARGETS,
+    Fixture, INTERVAL, TARGETS,
 };
 
 pub(crate) const LOAD: Family = Family {
@@ -40,14 +40,14 @@ const ENOUGH: f64 = 0.95;
 
 fn load(settings: &Settings) -> Result<Measurement> {
     let window = settings.choose(Duration::from_secs(2), Duration::from_millis(300));
-    let scene = Scene::start(settings, "info")?;
-    let prober = scene.lab.host().run(|| BareProber::open(&scene.lab))?;
+    let fixture = Fixture::start(settings, "info")?;
+    let prober = fixture.lab.host().run(|| BareProber::open(&fixture.lab))?;
     thread::sleep(settings.choose(SETTLE, Duration::ZERO));
     let mut samples = Samples::default();
     let mut reference = Samples::default();
     // By turns, since together they would fight for the processors.
     for _ in 0..settings.choose(5, 1) {
-        samples.push(window_of_agent(settings, &scene, window)?);
+        samples.push(window_of_agent(settings, &fixture, window)?);
         reference.push(prober.run(window)?);
     }
     Ok(Measurement {
@@ -63,13 +63,13 @@ fn load(settings: &Settings) -> Result<Measurement> {
 ///
 /// # Errors
 /// When it did not send what it should: a busy machine would make it look cheap.
-fn window_of_agent(settings: &Settings, scene: &Scene, window: Duration) -> Result<f64> {
-    let requests = || echo_requests(&scene.lab);
-    let (begun, before) = (Instant::now(), (scene.agent.cpu_time()?, requests()?));
+fn window_of_agent(settings: &Settings, fixture: &Fixture, window: Duration) -> Result<f64> {
+    let requests = || echo_requests(&fixture.lab);
+    let (begun, before) = (Instant::now(), (fixture.agent.cpu_time()?, requests()?));
     thread::sleep(window);
-    let (elapsed, after) = (begun.elapsed(), (scene.agent.cpu_time()?, requests()?));
+    let (elapsed, after) = (begun.elapsed(), (fixture.agent.cpu_time()?, requests()?));
     let expected = elapsed.as_secs_f64() / INTERVAL.as_secs_f64()
-        * f64::from(u32::try_from(scene.lab.uplinks().len() * TARGETS)?);
+        * f64::from(u32::try_from(fixture.lab.uplinks().len() * TARGETS)?);
     let sent = f64::from(u32::try_from(after.1 - before.1)?);
     ensure!(
         settings.quick || sent > expected * ENOUGH,

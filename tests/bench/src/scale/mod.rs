@@ -27,16 +27,16 @@ const INTERVAL: Duration = Duration::from_millis(100);
 const FALL: u32 = 3;
 
 /// A laboratory and an agent that finds all uplinks Up.
-struct Scene {
+struct Fixture {
     agent: AgentProcess,
     lab: WideLab,
     /// What a probe waits for its answer.
     timeout: Duration,
 }
 
-impl Scene {
+impl Fixture {
     /// `log` is the agent's `RUST_LOG`.
-    fn start(settings: &Settings, log: &str) -> Result<Scene> {
+    fn start(settings: &Settings, log: &str) -> Result<Fixture> {
         let lab = WideLab::build(settings.choose(failover_ebpf::MAX_UPLINKS, 8))?;
         // A quick run is for machines that are busy with other things: patience, so that only a fault makes an uplink Down.
         let timeout = settings.choose(INTERVAL, Duration::from_secs(1));
@@ -51,19 +51,19 @@ impl Scene {
         let started = Instant::now();
         let agent = lab.spawn_agent(&settings.agent()?, &probe, log)?;
         let running = agent.wait_for_line("that it runs", READY, |line| says(line, "running"))?;
-        let scene = Scene {
+        let fixture = Fixture {
             agent,
             lab,
             timeout,
         };
-        scene.wait_until_up()?;
+        fixture.wait_until_up()?;
         eprintln!(
             "  {} uplinks: programs attached and running after {} ms, all Up after {} ms",
-            scene.lab.uplinks().len(),
+            fixture.lab.uplinks().len(),
             running.at.duration_since(started).as_millis(),
             started.elapsed().as_millis(),
         );
-        Ok(scene)
+        Ok(fixture)
     }
 
     /// Waits until the preferred uplink is active and all are Up.

@@ -13,7 +13,7 @@ use super::{
         idle::mebibytes,
         sample::Samples,
     },
-    Scene, routes, says,
+    Fixture, routes, says,
 };
 
 pub(crate) const RESYNC: Family = Family {
@@ -41,18 +41,18 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const TOO_MANY: usize = 1000;
 
 fn resync(settings: &Settings) -> Result<[Measurement; 2]> {
-    let scene = Scene::start(settings, "info,failover_agent::agent::sync=debug")?;
+    let fixture = Fixture::start(settings, "info,failover_agent::agent::sync=debug")?;
     let repeats = settings.choose(5, 1);
     let mut without = Overruns::default();
-    let before = resting(&scene)?;
+    let before = resting(&fixture)?;
     for _ in 0..repeats {
-        without.provoke(&scene, before)?;
+        without.provoke(&fixture, before)?;
     }
-    let before = resting(&scene)?;
-    routes::add(&scene.lab, settings.choose(100_000, 2_000))?;
+    let before = resting(&fixture)?;
+    routes::add(&fixture.lab, settings.choose(100_000, 2_000))?;
     let mut with = Overruns::default();
     for _ in 0..repeats {
-        with.provoke(&scene, before)?;
+        with.provoke(&fixture, before)?;
     }
     let measurement = |samples, reference| Measurement {
         samples,
@@ -68,9 +68,9 @@ fn resync(settings: &Settings) -> Result<[Measurement; 2]> {
 }
 
 /// The agent's resident memory in bytes, by the same counter as its peak.
-fn resting(scene: &Scene) -> Result<u64> {
-    reset_peak_rss(scene.agent.pid())?;
-    peak_rss_bytes(scene.agent.pid())
+fn resting(fixture: &Fixture) -> Result<u64> {
+    reset_peak_rss(fixture.agent.pid())?;
+    peak_rss_bytes(fixture.agent.pid())
 }
 
 #[derive(Default)]
@@ -81,12 +81,12 @@ struct Overruns {
 
 impl Overruns {
     /// Makes the agent lose notifications. `before` is its memory to compare with, in bytes.
-    fn provoke(&mut self, scene: &Scene, before: u64) -> Result<()> {
-        let agent = &scene.agent;
+    fn provoke(&mut self, fixture: &Fixture, before: u64) -> Result<()> {
+        let agent = &fixture.agent;
         reset_peak_rss(agent.pid())?;
         let earlier = agent.log().len();
         agent.signal(Signal::SIGSTOP)?;
-        let noise = make_noise(&scene.lab);
+        let noise = make_noise(&fixture.lab);
         let begun = Instant::now();
         agent.signal(Signal::SIGCONT)?;
         noise?;
