@@ -28,7 +28,7 @@ impl Scripts {
         self.0.path().join(name)
     }
 
-    /// A program that runs a script with its directory as `$1`.
+    /// A program that runs a script, with the directory of its files as `$1`.
     fn program(&self, script: &str) -> Program {
         let dir = self.0.path().to_str().unwrap().to_owned();
         let command = ["/bin/sh", "-c", script, "hook", &dir];
