@@ -384,7 +384,7 @@ mod tests {
     #[test]
     fn a_file_has_what_was_set_last_and_the_uplinks_in_their_order() {
         let config = AgentConfig::of(["cable", "dsl", "lte"]).quick().fall(4);
-        let config = config.on_switch(&["/bin/tell", "say \"it\""]);
+        let config = config.on_switch(&["/bin/hook", "say \"it\""]);
         let config = config.uplink("lte", |lte| lte.metered(true).gateway("none"));
         let expected = r#"[probe]
 targets = ["192.0.2.1"]
@@ -393,7 +393,7 @@ timeout = "500ms"
 fall = 4
 rise = 2
 [hooks]
-on_switch = ["/bin/tell", "say \"it\""]
+on_switch = ["/bin/hook", "say \"it\""]
 [[uplink]]
 interface = "lte"
 metered = true
