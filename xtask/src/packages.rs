@@ -16,7 +16,7 @@ pub(crate) fn llvm_of_package(package: &str) -> Option<&str> {
     package.strip_prefix("llvm-")?.strip_suffix("-dev")
 }
 
-/// Installs packages with apt, as root. Reads the package lists anew only where they are absent
+/// Installs packages with apt, as root. Reads the package lists again only where they are absent
 /// or do not know a package, and once more when an installation fails, for old lists name
 /// packages that the mirror has replaced.
 ///

@@ -89,7 +89,7 @@ const CHECKS: [Check; 4] = [
             "--package=failover-ebpf",
             "--target=bpfel-unknown-none",
             "-Zbuild-std=core",
-            // Elsewhere the variable below would make cargo build everything anew each time.
+            // Elsewhere the variable below would make cargo build everything again each time.
             "--target-dir=target/bpf-clippy",
             "--",
             "-D",

@@ -1,4 +1,4 @@
-//! The drill that is going on, kept on disk so that it also ends when it should if the agent is started anew meanwhile.
+//! The drill that is going on, kept on disk so that it also ends when it should if the agent is restarted meanwhile.
 
 use std::time::SystemTime;
 

@@ -1,5 +1,5 @@
 //! What a run has found out and the next one should know: an uplink that was Down when the agent ended is not preferred again
-//! merely because the agent was started anew, and a manual override stays.
+//! merely because the agent was restarted, and a manual override stays.
 
 use std::collections::BTreeMap;
 

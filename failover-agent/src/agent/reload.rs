@@ -18,7 +18,7 @@ use crate::{
 };
 
 impl Agent<'_> {
-    /// Reads the file anew. What is wrong with it changes nothing.
+    /// Reads the file again. What is wrong with it changes nothing.
     pub(super) fn reload(&mut self) -> Response {
         match self.try_reload() {
             Ok(changes) => {

@@ -1,4 +1,4 @@
-//! Starting the program anew in the same process, without letting go of routes and gates: for a new version of it.
+//! Restarting the program in the same process, without letting go of routes and gates: for a new version of it.
 
 use std::{
     convert::Infallible,

@@ -33,7 +33,7 @@ pub enum Ended {
 }
 
 /// Runs the agent until SIGINT or SIGTERM, then restores what it displaced and removes everything of its own; or until it
-/// is to be started anew. `origin` is the file that `config` came from; `store` keeps what outlives the run.
+/// is to be restarted. `origin` is the file that `config` came from; `store` keeps what outlives the run.
 ///
 /// # Errors
 ///

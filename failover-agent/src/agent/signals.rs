@@ -17,7 +17,7 @@ const NOTICE: Duration = Duration::from_millis(1);
 pub(super) enum Asked {
     /// Restore everything and end. The signal's name.
     Stop(&'static str),
-    /// Read the configuration file anew.
+    /// Read the configuration file again.
     Reload,
 }
 
@@ -37,7 +37,7 @@ impl Signals {
             terminate: install(SignalKind::terminate())?,
             hang_up: install(SignalKind::hangup())?,
         };
-        // What has come while the program was started anew waits for this.
+        // What has come while the program was restarted waits for this.
         ours().thread_unblock().context("taking signals")?;
         Ok(signals)
     }

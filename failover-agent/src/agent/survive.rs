@@ -7,7 +7,7 @@ use futures_util::FutureExt as _;
 
 /// Makes an error of a panic.
 pub(super) async fn survive<T>(life: impl Future<Output = Result<T>>) -> Result<T> {
-    // What the panic has left half done is dropped, or belongs to the kernel, where the clean-up looks at it anew.
+    // What the panic has left half done is dropped, or belongs to the kernel, where the clean-up reads it again.
     let ended = AssertUnwindSafe(life).catch_unwind().await;
     ended.unwrap_or_else(|_| {
         Err(anyhow!(

@@ -161,7 +161,7 @@ impl Agent<'_> {
         for uplink in standing.iter() {
             self.set_gate(uplink, family, Gate::Open);
         }
-        // What the switch has left behind is put right.
+        // What the switch has left behind is restored.
         self.scans.soon(false);
     }
 

@@ -1,4 +1,4 @@
-//! What others change, and how it is put right.
+//! What others change, and how it is restored.
 
 use failover_policy::Family;
 use std::{
@@ -78,7 +78,7 @@ fn finds_what_the_kernel_does_not_list() {
         config.uplinks[2].gateway6 = Gateway::None;
         let state = state();
         let (mut router, _) = router(&config, state.path());
-        // Between the legs of a multipath route.
+        // Between the nexthops of a multipath route.
         ip("-6 route append default via 2001:db8:0::1 dev up0 metric 7");
         ip("-6 route append default dev up2 metric 7");
         ip("-6 route append default via 2001:db8:1::1 dev up1 metric 7");

@@ -40,7 +40,7 @@ const AFTER: Duration = Duration::from_millis(300);
 #[derive(Debug)]
 pub(super) struct Performed {
     pub(super) record: Record,
-    /// The process has ended in an orderly way, with an error: a service manager would start it anew.
+    /// The process has ended in an orderly way, with an error: a service manager would start it again.
     pub(super) ended: Option<i32>,
 }
 

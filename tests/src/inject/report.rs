@@ -44,7 +44,7 @@ pub(super) const LEFT_OUT: [(&str, &str); 8] = [
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Verdict {
-    /// All is as it must be; the process may have ended with this code in between, and was started anew.
+    /// All is as it must be; the process may have ended with this code in between, and was restarted.
     Survived(Option<i32>),
     /// The first try failed, the second did not: looked at, but not counted as a failure.
     Wavered(String),
@@ -184,7 +184,7 @@ impl Report {
         // Writing to a String cannot fail.
         writeln!(
             text,
-            "ended: with an error, in an orderly way, and started anew; wavered: failed once and not again"
+            "ended: with an error, in an orderly way, and restarted; wavered: failed once and not again"
         )
         .ok();
         for Result { injection, verdict } in &self.results {

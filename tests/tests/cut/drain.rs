@@ -40,10 +40,10 @@ fn old_connections_may_finish_until_the_drain_ends() -> Scenario {
     let back = Instant::now();
 
     // While it lasts, new connections use the better uplink, and old ones live.
-    let anew = lab
+    let again = lab
         .host()
         .tcp_stream(TARGET_V4, Duration::from_millis(20))?;
-    anew.wait_received_after(Instant::now(), SOON)?;
+    again.wait_received_after(Instant::now(), SOON)?;
     let connections = lab.servers().connections();
     let newest = connections
         .last()
@@ -71,7 +71,7 @@ fn old_connections_may_finish_until_the_drain_ends() -> Scenario {
     for family in Family::ALL {
         assert_eq!(gate(&now, "lte", family), Some(Gate::Closed));
     }
-    assert_eq!(anew.state().ended, None);
+    assert_eq!(again.state().ended, None);
     assert_eq!(foreign_packets(&lab)?, []);
     Ok(())
 }

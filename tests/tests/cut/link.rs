@@ -67,7 +67,7 @@ fn addresses_of_an_uplink_that_was_set_down_leave_by_no_other() -> Scenario {
     wait_for_cut(&agent, "lte")?;
     std::thread::sleep(WHILE);
     assert_eq!(foreign_packets(&lab)?, []);
-    // An agent that is started anew knows them, too.
+    // An agent that is restarted knows them, too.
     agent.verb(&["restart"])?;
     std::thread::sleep(WHILE);
     assert_eq!(foreign_packets(&lab)?, []);

@@ -135,9 +135,9 @@ fn sockets_end(family: Family, uplinks: [UplinkSpec; 2]) -> Result<()> {
     // Some may have been faster: reset by the gate.
     assert!(ended >= Some(2), "{ended:?}");
     assert_eq!(foreign_packets(&lab)?, []);
-    // The new connections of an application that begins anew.
-    let anew = host.tcp_stream(target, Duration::from_millis(10))?;
-    anew.wait_received_after(Instant::now(), SOON)?;
+    // The new connections of an application that begins again.
+    let again = host.tcp_stream(target, Duration::from_millis(10))?;
+    again.wait_received_after(Instant::now(), SOON)?;
     Ok(())
 }
 

@@ -119,8 +119,8 @@ fn clients_learn(uplinks: [UplinkSpec; 2], nat: &Nat) -> Result<()> {
     }
     assert_eq!(foreign_packets(&lab)?, []);
     // A new connection is carried by the new uplink.
-    let anew = client.tcp_stream(TARGET_V4, Duration::from_millis(10))?;
-    anew.wait_received_after(Instant::now(), SOON)?;
+    let again = client.tcp_stream(TARGET_V4, Duration::from_millis(10))?;
+    again.wait_received_after(Instant::now(), SOON)?;
     let connections = lab.servers().connections();
     let newest = connections
         .last()

@@ -49,7 +49,7 @@ pub(crate) fn wait_file(path: &Path, text: &str) -> Result<String> {
     })
 }
 
-/// Has the agent start its program anew, and waits until that answers.
+/// Has the agent start its program again, and waits until that answers.
 pub(crate) fn restart(agent: &AgentProcess) -> Result<Value> {
     let before = agent.status_json()?["agent"]["started"].clone();
     agent.verb(&["restart"])?;

@@ -140,7 +140,7 @@ fn a_record_of_another_network_namespace_brings_nothing_back() -> Scenario {
     agent.kill9()?;
     agent.wait_exit(SOON)?;
 
-    // A container that is made anew has the same interfaces, and the volume of the old one.
+    // A container that is created again has the same interfaces, and the volume of the old one.
     let second = Lab::builder().build()?;
     let before = second.host().snapshot()?;
     let run = &second.agent_dirs().run;

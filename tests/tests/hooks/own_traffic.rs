@@ -25,7 +25,7 @@ const QUERIES: Duration = Duration::from_millis(50);
 /// asked.
 struct Resolver {
     ended: Arc<AtomicBool>,
-    /// Returns how often it had to open its socket anew.
+    /// Returns how often it had to open its socket again.
     thread: Option<JoinHandle<std::io::Result<usize>>>,
 }
 

@@ -66,7 +66,7 @@ fn a_second_agent_in_the_namespace_is_refused() -> Scenario {
         Ok(())
     };
     refused(first.pid())?;
-    // The lock goes on while the program is started anew.
+    // The lock goes on while the program is restarted.
     first.verb(&["restart"])?;
     refused(first.pid())?;
     wait_active(&first, "cable")?;

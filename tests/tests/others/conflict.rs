@@ -68,7 +68,7 @@ fn a_script_that_puts_its_default_route_again_and_again_is_reported_with_a_cure(
         "{text}"
     );
 
-    // It is put right as long as it goes on, but not at any rate; said once; and the policy is not drawn into it.
+    // It is restored as long as it goes on, but not at any rate; said once; and the policy is not drawn into it.
     thread::sleep(2 * PAUSE);
     let log = agent.log();
     let most = 2 + begun.elapsed().as_millis() / PAUSE.as_millis();

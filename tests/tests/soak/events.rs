@@ -14,12 +14,12 @@ pub(crate) enum Event {
     /// Another program removes what is the agent's.
     Remove(Loss),
     /// A DHCP client or an administrator puts in a default route that beats the agent's.
-    Outbid(usize, Family),
+    Preempt(usize, Family),
     /// An uplink gets another address beside its own, or loses it.
     SecondAddress(usize),
     /// The configuration has another order and other tables, and is taken over.
     Reload,
-    /// The agent executes its program anew.
+    /// The agent executes its program again.
     Restart,
     /// The agent is killed, and started again.
     Crash,

@@ -61,7 +61,7 @@ pub(crate) struct SoakRun {
 }
 
 /// Whether two lines of a snapshot's difference tell of one IPv6 default route, but for its protocol. With a VPN's route of the same metric
-/// it was one multipath route for a while, and the kernel tells one protocol for all legs of such a one: a program that puts a leg back
+/// it was one multipath route for a while, and the kernel tells one protocol for all nexthops of such a one: a program that puts a nexthop back
 /// knows no other.
 fn merged(line: &str, other: &str) -> bool {
     let plain = |line: &str| line.replace(",\"protocol\":\"ra\"", "");
@@ -80,10 +80,10 @@ fn merged(line: &str, other: &str) -> bool {
 struct State {
     broken: Option<Fault>,
     second_address: bool,
-    /// Whether its interface was made anew.
+    /// Whether its interface was created again.
     replaced: bool,
     /// Whether a default route that beats the agent's was put in.
-    outbid: [bool; 2],
+    preempted: [bool; 2],
 }
 
 impl SoakRun {
@@ -217,7 +217,7 @@ impl SoakRun {
         for (uplink, state) in self.uplinks.iter().enumerate() {
             for family in Family::ALL
                 .into_iter()
-                .filter(|family| state.outbid[*family as usize])
+                .filter(|family| state.preempted[*family as usize])
             {
                 // It may have gone with its interface.
                 self.bid("del", uplink, family).ok();
@@ -236,7 +236,7 @@ impl SoakRun {
         Ok(())
     }
 
-    /// Whether a line of a snapshot tells of the link-local address of an interface that was made anew.
+    /// Whether a line of a snapshot tells of the link-local address of an interface that was created again.
     fn is_new_address(&self, line: &str) -> bool {
         let about_address = line.contains("addr_info") || line.contains("\"type\":\"local\"");
         let mut replaced = (0..self.uplinks.len()).filter(|uplink| self.uplinks[*uplink].replaced);

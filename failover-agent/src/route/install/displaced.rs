@@ -3,7 +3,7 @@
 //! A record holds what the route's owner has said last. It ends
 //!
 //! * when the owner says something else: another default route of the same protocol, interfaces and family appears, or the same one again
-//!   (which may have to make way, too, and is then recorded anew). An IPv4 link-local address is what a DHCP client does without a
+//!   (which may have to make way, too, and is then recorded again). An IPv4 link-local address is what a DHCP client does without a
 //!   lease (RFC 3927): a default route from such an address ends with any other one of its interface;
 //! * with the lifetime of a route that was advertised.
 //!

@@ -82,7 +82,7 @@ struct Interface {
 pub(crate) struct Stored {
     /// For people.
     route: String,
-    /// The interfaces of its hops: an interface that was made anew has another index.
+    /// The interfaces of its hops: an interface that was created again has another index.
     interfaces: Vec<Interface>,
     /// `struct rtmsg` and its attributes as the kernel reported them (`rtnetlink(7)`), in hexadecimal.
     message: String,

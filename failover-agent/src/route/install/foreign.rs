@@ -62,7 +62,7 @@ impl Fixed {
         }
     }
 
-    /// One that the kernel does not list, but says that it has: an IPv6 route without a gateway between the legs of a multipath route.
+    /// One that the kernel does not list, but says that it has: an IPv6 route without a gateway between the nexthops of a multipath route.
     pub(crate) fn unlisted(metric: u32) -> Self {
         Fixed {
             metric,

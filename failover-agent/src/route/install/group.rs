@@ -1,6 +1,6 @@
 //! Balance groups: one default route for several uplinks.
 //!
-//! A plain multipath route shares flows out anew whenever its members change: a forwarded flow may then leave by another uplink,
+//! A plain multipath route redistributes flows whenever its members change: a forwarded flow may then leave by another uplink,
 //! with another address, and is dead. A resilient group of nexthop objects (Linux 5.13,
 //! `Documentation/networking/nexthop-group-resilient.rst`) keeps a table of hash buckets instead. A member that leaves gives its
 //! buckets to the others, whose own stay; one that joins gets only buckets in which nothing has gone on for a while.

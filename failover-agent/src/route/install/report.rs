@@ -16,8 +16,8 @@ pub struct Confirmed {
     pub confirmed: Duration,
     /// Superfluous and displaced routes are gone.
     pub settled: Duration,
-    /// Others' routes had to make way: scan again. Between the legs of an IPv6 multipath route may be one without a gateway, which the
-    /// kernel does not list as long as they stand (`fib6_dump_node` in `net/ipv6/ip6_fib.c` goes on behind the last leg).
+    /// Others' routes had to make way: scan again. Between the nexthops of an IPv6 multipath route may be one without a gateway, which the
+    /// kernel does not list as long as they stand (`fib6_dump_node` in `net/ipv6/ip6_fib.c` goes on behind the last nexthop).
     pub displaced: bool,
     /// What was changed.
     pub changes: Vec<Done>,

@@ -315,7 +315,7 @@ impl Survey {
             }),
         };
         template.prefsrc = template.prefsrc.filter(kept);
-        // In IPv6 the kernel chooses for each destination anew (RFC 6724, 5, rule 8): for some it would take another uplink's.
+        // In IPv6 the kernel chooses for each destination by itself (RFC 6724, 5, rule 8): for some it would take another uplink's.
         if family == Family::V6 {
             template.prefsrc = template.prefsrc.or(borrowed);
         }

@@ -26,8 +26,8 @@ impl Router {
         for route in std::mem::take(&mut self.foreign.v6) {
             if self.is_merged(&route) && self.is_of_uplink(&route) {
                 let by_uplink = |ifindex| self.uplink(ifindex).is_some();
-                parted.push(message::legs(&route, by_uplink));
-                parted.push(message::legs(&route, |ifindex| !by_uplink(ifindex)));
+                parted.push(message::nexthops_by(&route, by_uplink));
+                parted.push(message::nexthops_by(&route, |ifindex| !by_uplink(ifindex)));
             } else {
                 parted.push(route);
             }
@@ -77,9 +77,9 @@ impl Router {
     }
 
     /// A route of ours without what the kernel has merged into it.
-    pub(crate) fn own_legs(&self, route: &RouteMessage) -> RouteMessage {
+    pub(crate) fn own_nexthops(&self, route: &RouteMessage) -> RouteMessage {
         match self.is_merged(route) {
-            true => message::legs(route, |ifindex| self.uplink(ifindex).is_some()),
+            true => message::nexthops_by(route, |ifindex| self.uplink(ifindex).is_some()),
             false => route.clone(),
         }
     }

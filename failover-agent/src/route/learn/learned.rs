@@ -82,7 +82,7 @@ struct Entry {
 }
 
 impl Learned {
-    /// Reads what an earlier run has left. What cannot be read is a warning: it is learned anew.
+    /// Reads what an earlier run has left. What cannot be read is a warning: it is learned again.
     pub(crate) fn load(store: &Store) -> Learned {
         let file = store.file(FILE, Life::Ever);
         let content: Content = file.load().unwrap_or_default();

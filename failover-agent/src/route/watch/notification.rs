@@ -80,7 +80,7 @@ impl Known {
         indexes.collect()
     }
 
-    /// Begins anew: anything may have changed.
+    /// Begins again: anything may have changed.
     pub(super) fn forget(&mut self) {
         self.addresses.clear();
         for uplink in &mut self.uplinks {

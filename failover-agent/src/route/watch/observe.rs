@@ -30,7 +30,7 @@ pub struct Observer {
     protocol: u8,
     known: Known,
     changes: VecDeque<Change>,
-    /// When everything is begun anew, because the kernel refused something.
+    /// When everything is begun again, because the kernel refused something.
     again: Option<Instant>,
     /// Until then nothing is received: the socket failed.
     deaf: bool,

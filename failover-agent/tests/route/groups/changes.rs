@@ -188,7 +188,7 @@ fn members_whose_interfaces_go_and_come() {
             assert_eq!(ways(option), by(&[("up0", 3), ("up1", 1)]));
         }
 
-        // Made anew, with another index.
+        // Created again, with another index.
         ip("link del up1");
         ip("link add up1 type veth peer name far1");
         ip("addr add 10.0.1.2/24 dev up1");

@@ -32,7 +32,7 @@ impl SoakRun {
                     true => Event::Remove(Loss::Rules(family)),
                     false => Event::Remove(Loss::Table(uplink)),
                 },
-                10 => Event::Outbid(uplink, family),
+                10 => Event::Preempt(uplink, family),
                 11 => Event::SecondAddress(uplink),
                 12 => Event::Reload,
                 13 => match random.u8(..3) {
@@ -72,7 +72,7 @@ impl SoakRun {
             Event::Repair(uplink) => !works(uplink),
             // A drill may be over when it is noticed.
             Event::Flap(uplink) => works(uplink) && self.drilled.is_none(),
-            Event::Outbid(uplink, _) | Event::SecondAddress(uplink) => works(uplink),
+            Event::Preempt(uplink, _) | Event::SecondAddress(uplink) => works(uplink),
             // The agent refuses one that it has not yet found Up.
             Event::Switch(uplink) => works(uplink) && self.drilled != Some(uplink),
             Event::Drill(uplink) => {
@@ -128,7 +128,7 @@ impl SoakRun {
                 Ok(())
             }
             Event::Remove(loss) => self.remove(loss),
-            Event::Outbid(uplink, family) => self.outbid(uplink, family),
+            Event::Preempt(uplink, family) => self.preempt(uplink, family),
             Event::SecondAddress(uplink) => self.second_address(uplink),
             Event::Reload => {
                 self.order.rotate_left(1);
@@ -285,8 +285,8 @@ impl SoakRun {
         Ok(())
     }
 
-    fn outbid(&mut self, uplink: usize, family: Family) -> Result<()> {
-        self.uplinks[uplink].outbid[family as usize] = true;
+    fn preempt(&mut self, uplink: usize, family: Family) -> Result<()> {
+        self.uplinks[uplink].preempted[family as usize] = true;
         self.bid("replace", uplink, family)
     }
 

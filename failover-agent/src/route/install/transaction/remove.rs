@@ -48,7 +48,7 @@ impl Transaction<'_> {
             // What was in the kernel's list as a part of ours stands for itself now.
             self.confirmed.displaced |= merged;
             let object = match merged {
-                true => message::object(&self.router.own_legs(route)),
+                true => message::object(&self.router.own_nexthops(route)),
                 false => message::object(route),
             };
             let done = Done {

@@ -86,7 +86,7 @@ impl Transaction<'_> {
             .iter()
             .filter(|route| !now.iter().any(|other| same(route, other)))
         {
-            let route = message::reinstall(&router.own_legs(route));
+            let route = message::reinstall(&router.own_nexthops(route));
             for (request, _) in in_place(family, &route, &now, &now, &taken, false) {
                 done.push(Done::added(message::object(&route)));
                 requests.push(request);

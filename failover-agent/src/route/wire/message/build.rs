@@ -106,7 +106,7 @@ fn gateway_attribute(family: Family, hop: Hop) -> Option<RouteAttribute> {
 }
 
 /// The part of a multipath route that leaves by these interfaces.
-pub(crate) fn legs(route: &RouteMessage, by: impl Fn(u32) -> bool) -> RouteMessage {
+pub(crate) fn nexthops_by(route: &RouteMessage, by: impl Fn(u32) -> bool) -> RouteMessage {
     let mut route = route.clone();
     for attribute in &mut route.attributes {
         if let RouteAttribute::MultiPath(next_hops) = attribute {

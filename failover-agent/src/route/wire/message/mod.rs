@@ -17,7 +17,7 @@ use rtnetlink::packet_route::{
 };
 
 pub(crate) use self::{
-    build::{by_object, deletion, legs, multipath, reinstall, set_lifetime, unicast},
+    build::{by_object, deletion, multipath, nexthops_by, reinstall, set_lifetime, unicast},
     compare::{deleted_together, same},
     words::{describe, interface_name, object},
 };
