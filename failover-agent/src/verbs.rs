@@ -67,7 +67,7 @@ fn check(args: &CheckArgs, dirs: &DirFlags) -> Result<()> {
     let config = Config::from_file(&args.config)?;
     agent::warn_of_missing_programs(&config);
     if !args.file_only {
-        let store = Store::look(&config.dirs.clone().overridden(dirs)?);
+        let store = Store::read_only(&config.dirs.clone().overridden(dirs)?);
         route::Router::connect(&config.route, &store)?.discover(&config)?;
     }
     output::print(&config)

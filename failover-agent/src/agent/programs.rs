@@ -20,10 +20,10 @@ const REST: Duration = Duration::from_secs(5);
 /// Least time from one line about an uplink's programs to the next.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// What is known between two looks at the programs.
+/// What is known between two checks of the programs.
 #[derive(Debug)]
 pub(super) struct Watch {
-    looked: Instant,
+    checked: Instant,
     /// Something is said to have happened to them.
     suspect: bool,
     /// Who removed a qdisc or filter, by interface index.
@@ -36,7 +36,7 @@ impl Watch {
     /// They have just been attached.
     pub(super) fn new() -> Self {
         Watch {
-            looked: Instant::now(),
+            checked: Instant::now(),
             suspect: false,
             removers: HashMap::new(),
             reported: HashMap::new(),
@@ -74,21 +74,21 @@ impl Watch {
 impl Agent<'_> {
     /// Verifies the programs if that is due.
     pub(super) fn watch_programs(&mut self) {
-        if self.programs.looked.elapsed() >= REST {
+        if self.programs.checked.elapsed() >= REST {
             self.verify_programs();
         }
     }
 
     /// Asks the kernel for the programs of all uplinks, and puts back what is missing. At most once a [`PAUSE`].
     pub(super) fn verify_programs(&mut self) {
-        let due = self.programs.looked + PAUSE;
+        let due = self.programs.checked + PAUSE;
         if Instant::now() < due {
             if self.programs.suspect {
                 self.scans.by(due);
             }
             return;
         }
-        self.programs.looked = Instant::now();
+        self.programs.checked = Instant::now();
         self.programs.suspect = false;
         for uplink in self.router.links().ids().collect::<Vec<_>>() {
             let link = &self.router.links()[uplink];

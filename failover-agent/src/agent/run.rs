@@ -1,4 +1,4 @@
-//! A run's beginning and end: the locks, the first look at the uplinks, the edges; and the clean-up, whatever happened in between.
+//! A run's beginning and end: the locks, the first scan of the uplinks, the edges; and the clean-up, whatever happened in between.
 
 use failover_policy::PerUplink;
 use tracing::{error, info, warn};
@@ -117,7 +117,7 @@ pub async fn run(
     }
 }
 
-/// Looks at everything that the agent begins with, and changes nothing.
+/// Scans everything that the agent begins with, and changes nothing.
 fn survey(
     config: &Config,
     store: &Store,

@@ -61,7 +61,7 @@ impl Agent<'_> {
         self.scans.soon(contested);
     }
 
-    /// Looks at all uplinks again and brings programs, tables, routes, probes and policy in line with what is there now.
+    /// Scans all uplinks and brings programs, tables, routes, probes and policy in line with what is there now.
     pub(super) fn scan(&mut self) {
         let begun = self.scans.begin();
         self.bring_in_line();

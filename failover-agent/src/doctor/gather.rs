@@ -31,7 +31,8 @@ use crate::{
 /// Gathers all facts, and probes every target by every uplink.
 pub(super) async fn facts(config: &Config) -> Result<Facts> {
     let requirement = requirement(config)?;
-    let links = Router::connect(&config.route, Store::look(&config.dirs))?.look(config)?;
+    let links =
+        Router::connect(&config.route, Store::read_only(&config.dirs))?.read_links(config)?;
     let mut netlink = Netlink::open_route()?;
     let interfaces = inspect::interfaces(&mut netlink)?;
     let defaults = inspect::foreign_defaults(&mut netlink, config.route.protocol)?;

@@ -78,13 +78,13 @@ impl Router {
         })
     }
 
-    /// Looks at every uplink, and takes over what is there. What is missing is None; what was known of an uplink with carrier lingers a
+    /// Scans every uplink, and takes over what is there. What is missing is None; what was known of an uplink with carrier lingers a
     /// little.
     ///
     /// # Errors
     /// Netlink fails. The links are as they were.
     pub fn scan(&mut self, config: &Config) -> Result<Scan> {
-        let links = self.look(config)?;
+        let links = self.read_links(config)?;
         let (before, kept) = self.take_over(links);
         Ok(Scan {
             before,

@@ -149,7 +149,7 @@ impl Store {
     }
 
     /// The same for a program that only reads.
-    pub fn look(dirs: &Dirs) -> Store {
+    pub fn read_only(dirs: &Dirs) -> Store {
         Store::new(&dirs.run, &dirs.state, Mode::ReadOnly)
     }
 

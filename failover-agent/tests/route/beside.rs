@@ -242,7 +242,7 @@ fn routes_that_lead_nowhere_are_no_obstacle() {
                     ip(&format!("{option} route append {route}"));
                     // Known, or new to a switch.
                     if metric != 400 {
-                        router.look(&config).unwrap();
+                        router.read_links(&config).unwrap();
                     }
                     for to in [A, B] {
                         router.activate(family, only(to)).unwrap();

@@ -260,7 +260,7 @@ fn prepares_tables_and_rules_once() {
         ip("addr del 10.0.1.2/24 dev up1");
         ip("addr add 10.0.1.7/24 dev up1");
         ip("route replace default via 10.0.1.99 dev up1 proto dhcp metric 501");
-        links = router.look(&config).unwrap();
+        links = router.read_links(&config).unwrap();
         let report = prepare(&mut router, &links);
         assert_eq!(report.problems, Vec::<String>::new());
         assert!(ip("route get 192.0.2.1 from 10.0.1.7").contains("via 10.0.1.99 dev up1"));

@@ -18,7 +18,7 @@ fn v6(links: &PerUplink<Link>, uplink: UplinkId) -> Option<&EgressPath> {
 fn wait_until_lost(router: &mut Router, config: &Config, family: Family) -> bool {
     let mut lingered = false;
     wait_for("the egress path is gone", || {
-        let links = router.look(config).unwrap();
+        let links = router.read_links(config).unwrap();
         prepare(router, &links);
         lingered |= router.lingers();
         links[A].families[family].is_none()
@@ -96,17 +96,17 @@ fn probes_never_leave_from_an_address_that_is_not_unique_yet() {
         // Newer, and so the kernel's first; nobody answers for it until it is found to be unique.
         std::fs::write("/proc/sys/net/ipv6/conf/up0/dad_transmits", "600").unwrap();
         ip("-6 addr add 2001:db8::77/64 dev up0");
-        let links = router.look(&config).unwrap();
+        let links = router.read_links(&config).unwrap();
         let path = v6(&links, A).unwrap();
         assert_eq!(path.source, address("2001:db8::2"));
         assert_eq!(v6_addresses(&links[A]), targets(&["2001:db8::2"]));
 
         // Better a deprecated one than none (RFC 6724, 5, rule 3).
         ip("-6 addr change 2001:db8::2/64 dev up0 preferred_lft 0");
-        let links = router.look(&config).unwrap();
+        let links = router.read_links(&config).unwrap();
         assert_eq!(v6(&links, A).unwrap().source, address("2001:db8::2"));
         ip("-6 addr add 2001:db8::78/64 dev up0 nodad");
-        let links = router.look(&config).unwrap();
+        let links = router.read_links(&config).unwrap();
         let path = v6(&links, A).unwrap();
         assert_eq!(path.source, address("2001:db8::78"));
         assert_eq!(
@@ -174,7 +174,7 @@ fn what_lingers_is_forgotten_with_its_uplink() {
         let both = config(&["up0", "up1"]);
         let (mut router, links) = router(&both, state().path());
         ip("route del default dev up1 proto dhcp");
-        assert_eq!(router.look(&both).unwrap(), links);
+        assert_eq!(router.read_links(&both).unwrap(), links);
         assert!(router.lingers());
         let (one, _) = router.await_uplinks(&config(&["up0"])).unwrap();
         prepare(&mut router, &one);
@@ -195,7 +195,7 @@ fn what_went_with_its_interface_is_remembered() {
         router.interrupted("up0");
         // The kernel has dropped the IPv6 address, too: that is lost in the end.
         assert!(wait_until_lost(&mut router, &config, Family::V6));
-        let now = router.look(&config).unwrap();
+        let now = router.read_links(&config).unwrap();
         assert_eq!(now[A].families.v4, links[A].families.v4);
         assert!(
             !ip("route show default").contains("up0"),

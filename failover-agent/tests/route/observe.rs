@@ -83,7 +83,7 @@ fn finds_what_the_kernel_does_not_list() {
         ip("-6 route append default dev up2 metric 7");
         ip("-6 route append default via 2001:db8:1::1 dev up1 metric 7");
         assert!(!ip("-6 route show default").contains("dev up2"));
-        let links = router.look(&config).unwrap();
+        let links = router.read_links(&config).unwrap();
         prepare(&mut router, &links);
         assert!(router.activate(Family::V6, only(A)).unwrap().displaced);
         assert!(ip("-6 route show default").contains("dev up2 metric 7"));
@@ -232,7 +232,7 @@ fn a_carrier_that_only_a_look_saw_gone_is_back() {
             };
             // The kernel says again what is known, and then something else.
             assert!(!news("link set up0 txqueuelen 500", &mut router).await);
-            let mut gone = router.look(&config).unwrap();
+            let mut gone = router.read_links(&config).unwrap();
             gone[A].carrier = false;
             prepare(&mut router, &gone);
             assert!(news("link set up0 txqueuelen 501", &mut router).await);

@@ -33,7 +33,7 @@ fn an_uplink_in_front_leaves_the_others_alone() {
         let before = snapshot();
 
         let three = config(&["up0", "up1", "up2"]);
-        let links = router.look(&three).unwrap();
+        let links = router.read_links(&three).unwrap();
         let slots: Vec<usize> = links.ids().map(|uplink| uplink.0).collect();
         assert_eq!(slots, [2, 0, 1]);
         let report = prepare(&mut router, &links);
@@ -81,7 +81,7 @@ fn an_uplink_in_front_leaves_the_others_alone() {
 
         // One that is taken out leaves its number to the next.
         let other = config(&["up1", "up3"]);
-        let links = second.look(&other).unwrap();
+        let links = second.read_links(&other).unwrap();
         assert_eq!(
             links.ids().map(|uplink| uplink.0).collect::<Vec<_>>(),
             [0, 1]

@@ -61,7 +61,7 @@ fn an_address_that_another_host_has_is_never_used() {
         // Newer, and so the kernel's first.
         ip("-6 addr add 2001:db8::66/64 dev up0");
         wait_for_state("dadfailed", true);
-        let links = router.look(&config).unwrap();
+        let links = router.read_links(&config).unwrap();
         assert_eq!(source(&links[A]), Some(address("2001:db8::2")));
         assert_eq!(v6_addresses(&links[A]), targets(&["2001:db8::2"]));
         assert_eq!(links[A].duplicates, targets(&["2001:db8::66"]));
@@ -84,10 +84,10 @@ fn an_address_that_another_host_has_is_never_used() {
         // The kernel checks a new one, which nobody else has.
         ip("-6 addr add 2001:db8::67/64 dev up0");
         wait_for_state("tentative -dadfailed", false);
-        let links = router.look(&config).unwrap();
+        let links = router.read_links(&config).unwrap();
         assert_eq!(source(&links[A]), Some(address("2001:db8::67")));
         ip("-6 addr del 2001:db8::66/64 dev up0");
-        assert!(router.look(&config).unwrap()[A].duplicates.is_empty());
+        assert!(router.read_links(&config).unwrap()[A].duplicates.is_empty());
     });
 }
 
@@ -105,7 +105,7 @@ fn an_optimistic_address_is_used_where_there_is_no_other() {
         set("up0/dad_transmits", "600");
         ip("-6 addr add 2001:db8::77/64 dev up0 optimistic");
         wait_for_state("tentative", true);
-        let links = router.look(&config).unwrap();
+        let links = router.read_links(&config).unwrap();
         assert_eq!(source(&links[A]), Some(address("2001:db8::2")));
         // Connections may have it already.
         assert_eq!(
@@ -114,7 +114,7 @@ fn an_optimistic_address_is_used_where_there_is_no_other() {
         );
 
         ip("-6 addr del 2001:db8::2/64 dev up0");
-        let links = router.look(&config).unwrap();
+        let links = router.read_links(&config).unwrap();
         assert_eq!(source(&links[A]), Some(address("2001:db8::77")));
         // The kernel, too, sends from it.
         ip("-6 route del default dev up1");

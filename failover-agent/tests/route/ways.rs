@@ -213,7 +213,7 @@ fn a_default_route_for_one_source_tells_the_gateway() {
         ip("-6 route del default from 2001:db8:0::/56 dev up0");
         ip("-6 route del default from 2001:db8:0::2 dev up0");
         wait_for("the gateway is gone", || {
-            let links = router.look(&config).unwrap();
+            let links = router.read_links(&config).unwrap();
             prepare(&mut router, &links);
             links[A].families.v6.is_none()
         });

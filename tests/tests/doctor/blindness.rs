@@ -41,7 +41,7 @@ fn links(lab: &Lab) -> Result<(Config, PerUplink<Link>)> {
     };
     let links = lab.host().namespace().run(|| {
         // What the agent has displaced is how the gateways are known.
-        Router::connect(&config.route, Store::look(&dirs))?.look(&config)
+        Router::connect(&config.route, Store::read_only(&dirs))?.read_links(&config)
     })?;
     Ok((config, links))
 }

@@ -63,7 +63,7 @@ impl Missing {
 }
 
 impl Router {
-    /// Looks at every uplink, in order of rank, before anything is changed.
+    /// Scans every uplink, in order of rank, before anything is changed.
     ///
     /// # Errors
     /// A [`Failure`]: those of [`Router::await_uplinks`] and what it waits for. Or netlink fails.
@@ -145,7 +145,7 @@ impl Router {
     ///
     /// # Errors
     /// Netlink fails.
-    pub fn look(&mut self, config: &Config) -> Result<PerUplink<Link>> {
+    pub fn read_links(&mut self, config: &Config) -> Result<PerUplink<Link>> {
         self.missing.next_scan = None;
         self.missing.reasons.clear();
         let slots = self.slots_of(config)?;

@@ -332,7 +332,7 @@ mod tests {
         let stands = |learned: &mut Learned| learned.learn("up0", 7, Family::V4, dhcp.clone());
         let known = |learned: &Learned| learned.get("up0", Family::V4).is_some();
 
-        // Down at the look; down and up between two looks.
+        // Down at the scan; down and up between two scans.
         stands(&mut learned);
         learned.miss("up0", Family::V4, false);
         learned.miss("up0", Family::V4, true);

@@ -148,7 +148,7 @@ fn members_whose_interfaces_go_and_come() {
                 router.interrupted(&format!("up{n}"));
             }
             wait_for("everything is as before", || {
-                let links = router.look(&config).unwrap();
+                let links = router.read_links(&config).unwrap();
                 look(router, &config).problems.is_empty()
                     && links.values().all(|link| link.families.v6.is_some())
             });

@@ -69,7 +69,7 @@ struct Transaction<'a> {
     gone: Vec<RouteMessage>,
     /// Metrics at which a route stood where none was expected.
     surprises: Vec<u32>,
-    /// Where the kernel has a route, although it lists none even after a look for what has just come.
+    /// Where the kernel has a route, although it lists none even after a scan for what has just come.
     unlisted: Vec<Fixed>,
     /// What this attempt has come to.
     confirmed: Confirmed,
@@ -121,7 +121,7 @@ impl<'a> Transaction<'a> {
             let failed = match attempt {
                 Ok(()) => return Ok(()),
                 Err(Error::MetricTaken { metric }) if self.surprises.len() < SURPRISES => {
-                    match self.look_again(metric) {
+                    match self.rescan(metric) {
                         Ok(()) => continue,
                         Err(error) => error,
                     }
@@ -152,7 +152,7 @@ impl<'a> Transaction<'a> {
     }
 
     /// Looks for the foreign route at a metric at which none was expected.
-    fn look_again(&mut self, metric: u32) -> Result<()> {
+    fn rescan(&mut self, metric: u32) -> Result<()> {
         if self.surprises.contains(&metric) {
             self.unlisted.push(Fixed::unlisted(metric));
         }
