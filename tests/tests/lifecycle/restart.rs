@@ -338,7 +338,7 @@ fn a_program_that_cannot_be_executed_leaves_nothing_behind() -> Scenario {
     let begun = Instant::now();
     let said = run(&lab, &["restart"])?;
     assert_eq!(said.code, Some(1), "{said:?}");
-    assert!(said.stderr.contains("look at its log"), "{said:?}");
+    assert!(said.stderr.contains("see its log"), "{said:?}");
     let waited = begun.elapsed();
     assert!(
         waited < Duration::from_secs(9),
