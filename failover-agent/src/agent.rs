@@ -78,7 +78,7 @@ struct Agent<'a> {
     origin: Option<Origin>,
     program: &'a Program,
     clock: Clock,
-    /// Tells this start of the program from others.
+    /// Distinguishes this start of the program from others.
     instance: String,
     machine: Machine,
     router: &'a mut Router,
@@ -98,7 +98,7 @@ struct Agent<'a> {
     /// When to end for a new start.
     restart: Option<std::time::Instant>,
     repairs: repairs::Repairs,
-    /// Foreign default routes that were told of, as long as they stand.
+    /// Foreign default routes that were reported, as long as they stand.
     foreign: Vec<(Family, String)>,
     cut_tasks: cut::CutTasks,
     blindness: examine::Blindness,

@@ -122,15 +122,15 @@ impl Agent<'_> {
     /// What became of a manual override.
     fn chosen(&self, uplink: UplinkId) -> String {
         let chosen = |family: &Family| self.machine.manual_override(*family) == Some(uplink);
-        let told = Family::ALL.into_iter().filter(chosen).map(|family| {
+        let chosen = Family::ALL.into_iter().filter(chosen).map(|family| {
             match self.machine.active(family) == UplinkSet::only(uplink) {
                 true => format!("is active for {family}"),
                 false => format!("becomes active for {family} as soon as it can be confirmed"),
             }
         });
-        let told: Vec<String> = told.collect();
+        let chosen: Vec<String> = chosen.collect();
         let name = self.name(uplink);
-        format!("{name} {}, as long as it is Up", told.join(" and "))
+        format!("{name} {}, as long as it is Up", chosen.join(" and "))
     }
 
     fn unknown(&self) -> Response {

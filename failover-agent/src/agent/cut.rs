@@ -170,7 +170,7 @@ impl Agent<'_> {
         }
     }
 
-    /// Tells the programs what becomes of packets that must not leave by an uplink with this gate: what the cause of its cut says, and of
+    /// Gives the programs what becomes of packets that must not leave by an uplink with this gate: what the cause of its cut says, and of
     /// stale ones on an uplink that is not cut what `cutoff.mode` says.
     pub(super) fn set_cut_mode(&mut self, uplink: UplinkId, family: Family, gate: Gate) {
         let cutoff = &self.config.cutoff;
@@ -197,7 +197,7 @@ fn total(ended: &Ended) -> u64 {
     (ended.tcp + ended.udp + ended.other) as u64
 }
 
-/// The addresses that only `uplink` has: one that another uplink has too (two modems of the same make) tells nothing.
+/// The addresses that only `uplink` has: one that another uplink has too (two modems of the same make) says nothing.
 pub(super) fn own_addresses(links: &PerUplink<Link>, uplink: UplinkId) -> Vec<IpAddr> {
     let others: Vec<IpAddr> = (links.iter())
         .filter(|(other, _)| *other != uplink)

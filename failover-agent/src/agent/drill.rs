@@ -26,7 +26,7 @@ pub(super) struct Drill {
 #[derive(Debug)]
 pub(super) struct Drills {
     file: StoredFile,
-    /// What it was told last.
+    /// What it was given last.
     saved: Option<Drill>,
 }
 
@@ -55,7 +55,7 @@ impl Drills {
         self.saved = drill;
     }
 
-    /// Whether this is what it was told last.
+    /// Whether this is what it was given last.
     pub(super) fn says(&self, drill: Option<&Drill>) -> bool {
         self.saved.as_ref() == drill
     }

@@ -1,4 +1,4 @@
-//! Passes on what the programs tell of flows that have ended.
+//! Passes on what the programs report of flows that have ended.
 
 use failover_policy::Family;
 use tracing::info;

@@ -57,7 +57,7 @@ impl Blindness {
 }
 
 impl Agent<'_> {
-    /// Looks for a reason why the answers to probes cannot come, and tells the policy whether there is one.
+    /// Looks for a reason why the answers to probes cannot come, and reports to the policy whether there is one.
     pub(super) fn examine(&mut self, uplink: UplinkId, family: Family) {
         let own_gate = self.own_gate(uplink, family);
         let config = &self.uplinks[uplink];

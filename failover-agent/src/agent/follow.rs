@@ -14,19 +14,19 @@ use crate::route::{EgressPath, Link};
 /// One thing to be done because a link has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Effect {
-    /// Tell of an address that the kernel does not use, because another host on the link has it, too.
+    /// Report an address that the kernel does not use, because another host on the link has it, too.
     Duplicate(IpAddr),
-    /// Tell the policy of the carrier. It knows already, unless the notification was lost.
+    /// Report the carrier to the policy. It knows already, unless the notification was lost.
     Carrier { up: bool },
     /// Attach the programs: this is another interface than before.
     Attach,
-    /// Tell the programs the link's networks and addresses.
+    /// Give the programs the link's networks and addresses.
     Describe,
     /// Have the prober of a family use the present egress path, or none.
     Probe(Family),
-    /// Tell the policy that what was measured so far was measured by another egress path.
+    /// Report to the policy that what was measured so far was measured by another egress path.
     Moved(Family),
-    /// Tell the policy, and the log, that an egress path was found or lost.
+    /// Report to the policy, and in the log, that an egress path was found or lost.
     Usable { family: Family, usable: bool },
     /// Set the gate of a new interface, which begins with open ones.
     Gate(Family),

@@ -1,4 +1,4 @@
-//! Tells of default routes of others that stand beside ours.
+//! Reports default routes of others that stand beside ours.
 
 use tracing::{info, warn};
 

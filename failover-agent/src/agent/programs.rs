@@ -14,7 +14,7 @@ use crate::{interface, route::Origin};
 /// Least time from one verification of the programs to the next: some are wanted by each scan and each status.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Longest time without one. The kernel tells nobody of a TCX link that is detached, nor of a map entry that is deleted.
+/// Longest time without one. The kernel reports no TCX link that is detached, and no map entry that is deleted.
 const REST: Duration = Duration::from_secs(5);
 
 /// Least time from one line about an uplink's programs to the next.

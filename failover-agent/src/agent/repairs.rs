@@ -102,7 +102,7 @@ impl Agent<'_> {
     pub(super) fn report_repairs(&mut self, changes: &[Done]) {
         let now = self.clock.now();
         let mut undone = self.repairs.undone(changes);
-        // Many routes or rules at one time are one repair, told by the last of them.
+        // Many routes or rules at one time are one repair, reported by the last of them.
         while let Some((key, change)) = undone.pop() {
             let before = undone.len();
             undone.retain(|(other, _)| *other != key);

@@ -1,4 +1,4 @@
-//! Log lines for what the policy tells.
+//! Log lines for what the policy reports.
 
 use failover_policy::{Event, Family, Health, TargetId, UplinkId};
 use tracing::{debug, info, warn};

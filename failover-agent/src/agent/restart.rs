@@ -43,7 +43,7 @@ impl Program {
         &self.0
     }
 
-    /// Runs what stands in its file now, with the same arguments, in this process, and tells it of what is handed over.
+    /// Runs what stands in its file now, with the same arguments, in this process, and passes on what is handed over.
     ///
     /// # Errors
     ///
@@ -55,7 +55,7 @@ impl Program {
             command.arg0(name);
         }
         if let Some(handover) = handover {
-            handover.tell(&mut command);
+            handover.announce(&mut command);
         }
         let error = command.args(arguments).exec();
         Err(error).with_context(|| format!("cannot execute {}", self.0.display()))
@@ -99,7 +99,7 @@ impl Agent<'_> {
                 },
             }
         }
-        // The next run has nothing but the time of day to tell when a drill ends.
+        // The next run has nothing but the time of day to know when a drill ends.
         self.follow_time_of_day();
         if served? == Ended::Stopped {
             return Ok(Ended::Stopped);

@@ -14,7 +14,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 const SHARE: u32 = 10;
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// Longest time without a scan, though nothing is said to have changed: what the kernel did not tell must not last.
+/// Longest time without a scan, though nothing is said to have changed: what the kernel did not report must not last.
 const LONGEST_REST: Duration = Duration::from_secs(60);
 
 /// When to scan next, and when the last scan was.

@@ -82,7 +82,7 @@ fn open_undecided(
     }
 }
 
-/// Attaches the programs to one uplink's interface and tells them what they must know of it. Without them the uplink is used all the
+/// Attaches the programs to one uplink's interface and gives them what they must know of it. Without them the uplink is used all the
 /// same: its gates stand open, the status says why, and it is tried again.
 pub(super) fn attach(
     datapath: &mut Datapath,
@@ -164,8 +164,8 @@ pub(super) fn inbound(inbound: Inbound) -> datapath::Inbound {
     }
 }
 
-/// Tells the programs an uplink's networks, which pass its closed gate, and its addresses, which no other uplink may send. Those that
-/// several uplinks have, as two modems of a kind, they tell apart by themselves.
+/// Gives the programs an uplink's networks, which pass its closed gate, and its addresses, which no other uplink may send. Those that
+/// several uplinks have, as two modems of a kind, they distinguish by themselves.
 pub(super) fn describe(
     datapath: &mut Datapath,
     cutoff: &CutoffConfig,
@@ -186,14 +186,14 @@ fn on_link_prefixes(link: &Link) -> Vec<IpNet> {
         .collect()
 }
 
-/// Tells of the addresses that the kernel does not use because another host on the link has them, too.
+/// Reports the addresses that the kernel does not use because another host on the link has them, too.
 pub(super) fn warn_of_duplicates(name: &str, link: &Link) {
     for &address in &link.duplicates {
         warn_of_duplicate(name, &link.interface, address);
     }
 }
 
-/// Tells of one such address.
+/// Reports one such address.
 pub(super) fn warn_of_duplicate(name: &str, interface: &str, address: IpAddr) {
     warn!(
         uplink = name,

@@ -37,7 +37,7 @@ impl Agent<'_> {
             Request::Reload => self.reload(),
             Request::Restart => self.order_restart(),
             Request::Events { .. } => {
-                Response::Error("the control socket itself tells the events".to_owned())
+                Response::Error("the control socket itself reports the events".to_owned())
             }
         }
     }

@@ -87,7 +87,7 @@ impl History {
 }
 
 impl Agent<'_> {
-    /// Carries out what the policy ordered, records it, and tells the policy how it ended.
+    /// Carries out what the policy ordered, records it, and reports to the policy how it ended.
     pub(super) fn switch(&mut self, decision: &Switch) {
         let Switch { family, to, .. } = *decision;
         let mut record = self.record(decision);
@@ -143,7 +143,7 @@ impl Agent<'_> {
     }
 
     /// After a switch that could not be confirmed: whoever's default route stands has an open gate, and only the others that have got one for
-    /// the switch get back the `gates` that they had. Where the kernel does not tell, an open gate is the lesser harm.
+    /// the switch get back the `gates` that they had. Where the kernel does not say, an open gate is the lesser harm.
     fn follow_routes(&mut self, family: Family, gates: &[(UplinkId, Gate)]) {
         let standing = match self.router.current(family) {
             Ok(standing) => standing,
@@ -190,7 +190,7 @@ impl Agent<'_> {
         )
     }
 
-    /// Logs the switches that are carried out, with what was cut at once, and has the user's program told.
+    /// Logs the switches that are carried out, with what was cut at once, and has the user's program run.
     pub(super) fn log_switches(&mut self) {
         for record in self.history.unlogged() {
             self.log(&record);
@@ -216,7 +216,7 @@ impl Agent<'_> {
 
     /// Sets one gate; returns whether it stands as it should.
     pub(super) fn set_gate(&mut self, uplink: UplinkId, family: Family, gate: Gate) -> bool {
-        // That there are no programs was told when they could not be attached, and stands in the status.
+        // That there are no programs was reported when they could not be attached, and stands in the status.
         if self
             .datapath
             .obstacle(self.router.links()[uplink].ifindex)

@@ -86,7 +86,7 @@ impl Server {
                 Ok((stream, _)) if clients.len() < MAX_CLIENTS => {
                     clients.spawn(client(stream, requests.clone(), Arc::clone(&shared)));
                 }
-                // Dropping the connection tells the client, which may try again.
+                // A dropped connection is answer enough: the client may try again.
                 Ok(_) => debug!("control socket: too many clients, one was refused"),
                 Err(error) => {
                     // Out of file descriptors, for example: that passes, and must not become a busy loop.

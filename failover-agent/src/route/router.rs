@@ -96,7 +96,7 @@ impl Router {
         Ok(members)
     }
 
-    /// Takes the default routes of these uplinks out of the main table, and those of all others in again, until told otherwise.
+    /// Takes the default routes of these uplinks out of the main table, and those of all others in again, until another call.
     /// Active ones keep theirs until they are left.
     ///
     /// # Errors

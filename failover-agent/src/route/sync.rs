@@ -8,7 +8,7 @@
 //! | the start | [`Router::start`], with what [`Router::await_uplinks`] has found | | the same call |
 //! | something may have changed | [`Router::scan`], which returns a [`Scan`] | programs and gates | [`Router::align`], which consumes it |
 //! | another configuration | [`Router::reconfigure`], with what [`Router::await_uplinks`] has found; it returns a [`Scan`] | the same | [`Router::align`] |
-//! | a notification tells of a carrier | [`Router::set_carrier`] | | a scan, a moment later |
+//! | a notification reports a carrier | [`Router::set_carrier`] | | a scan, a moment later |
 //!
 //! Two calls rather than one, because the caller has something to do between them: a new interface gets its programs, with its gates as
 //! they should stand, before a route leads there.
@@ -42,7 +42,7 @@ pub struct Aligned {
     pub routes: Report,
     /// To the displaced routes of interfaces that are uplinks no more. An error: netlink itself failed, or their record.
     pub released: Result<Report>,
-    /// When a scan may find something else although the kernel tells of no change: what lingers is gone, or an advertised route's
+    /// When a scan may find something else although the kernel reports no change: what lingers is gone, or an advertised route's
     /// lifetime is over.
     pub next_scan: Option<Instant>,
 }
@@ -97,7 +97,7 @@ impl Router {
     /// by, and stay as long as the router lives.
     ///
     /// # Errors
-    /// One of these is another. Nothing was taken over then; the caller tells the user to restart instead.
+    /// One of these is another. Nothing was taken over then; the caller asks the user for a restart instead.
     pub fn reconfigure(&mut self, links: PerUplink<Link>, config: &RouteConfig) -> Result<Scan> {
         let fixed = RouteConfig {
             active_metric: config.active_metric,
@@ -147,7 +147,7 @@ impl Router {
         }
     }
 
-    /// Takes note of what a notification tells of an uplink's carrier; whether that is news. It is, too, when the interface was `replaced`:
+    /// Takes note of what a notification reports of an uplink's carrier; whether that is news. It is, too, when the interface was `replaced`:
     /// it has appeared, is another one, or went. A switch that follows at once does not count on an uplink without carrier.
     pub fn set_carrier(&mut self, uplink: UplinkId, up: bool, replaced: bool) -> bool {
         let Some(link) = self.links.get_mut(uplink) else {

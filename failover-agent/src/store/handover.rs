@@ -88,7 +88,7 @@ impl Handover {
     }
 
     /// Names the memory to `command`, which this process is about to execute.
-    pub fn tell(&self, command: &mut Command) {
+    pub fn announce(&self, command: &mut Command) {
         command.env(VARIABLE, self.0.as_raw_fd().to_string());
     }
 }

@@ -38,8 +38,8 @@ pub(crate) struct Displaced {
     entries: Vec<Entry>,
     /// Why it is not known yet what an earlier run has left.
     unread: Option<String>,
-    /// It was told that the disk does not have them all.
-    told: bool,
+    /// It was reported that the disk does not have them all.
+    reported: bool,
 }
 
 /// A displaced route that can be put back, or why not.
@@ -62,7 +62,7 @@ impl Displaced {
             file: store.file(FILE, Life::Boot),
             entries: Vec::new(),
             unread: None,
-            told: false,
+            reported: false,
         };
         displaced.read(Patience::Start);
         if let Some(why) = &displaced.unread {
@@ -172,8 +172,8 @@ impl Displaced {
         }
         self.replace(entries);
         match self.file.settle() {
-            Ok(()) => self.told = false,
-            Err(error) if !std::mem::replace(&mut self.told, true) => warn!(
+            Ok(()) => self.reported = false,
+            Err(error) if !std::mem::replace(&mut self.reported, true) => warn!(
                 "default routes of others make way although that is not on record yet: {error:#}: \
                  a stop puts them back all the same, a kill -9 now would lose them"
             ),

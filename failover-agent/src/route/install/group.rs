@@ -44,7 +44,7 @@ pub(crate) struct Groups {
     pub(super) objects: Option<BTreeSet<u32>>,
     /// There can be no resilient group.
     pub(super) plain: bool,
-    /// Members that take no part in a plain route: told once.
+    /// Members that take no part in a plain route: reported once.
     pub(super) left_out: PerFamily<UplinkSet>,
 }
 

@@ -1,4 +1,4 @@
-//! What new connections of a balance group are told apart by.
+//! What new connections of a balance group are distinguished by.
 //!
 //! The kernel's default is the pair of addresses: all connections to one server would share an uplink. With policy 1 it is
 //! addresses and ports (`fib_multipath_hash_policy` in the kernel's `Documentation/networking/ip-sysctl.rst`). The setting is the
@@ -36,7 +36,7 @@ pub(crate) struct HashPolicy {
     /// What an earlier run has left is known.
     is_read: bool,
     former: Former,
-    /// Whether it was looked at: it is set once, and what cannot be set is told once.
+    /// Whether it was looked at: it is set once, and what cannot be set is reported once.
     looked_at: PerFamily<bool>,
 }
 
@@ -70,7 +70,7 @@ impl HashPolicy {
         Ok(())
     }
 
-    /// Has connections of a family told apart by their ports, too. Returns what was changed. Only the first call does anything.
+    /// Has connections of a family distinguished by their ports, too. Returns what was changed. Only the first call does anything.
     ///
     /// # Errors
     /// The setting cannot be changed, in a container for example. The error says what to do.

@@ -9,7 +9,7 @@
 //! | `transaction/` | the switch: make before break in the main table, with its undo |
 //! | `place.rs` | how one of our routes gets its place there: pure |
 //! | `group.rs` | balance groups, and the nexthop objects that they are made of |
-//! | `hash.rs` | what a group's connections are told apart by |
+//! | `hash.rs` | what a group's connections are distinguished by |
 //! | `neighbour.rs` | the gateways' link-layer addresses, before they are needed |
 //! | `displaced.rs`, `entry.rs` | the record of foreign routes that made way, and when it is outdated |
 //! | `restore.rs` | giving everything back |

@@ -104,7 +104,7 @@ fn new(route: &RouteMessage, flags: u16) -> Request {
     (RouteNetlinkMessage::NewRoute(route.clone()), flags)
 }
 
-/// How to remove a foreign one. Of the next hops of an IPv6 multipath route, which may belong to several owners, the kernel tells the
+/// How to remove a foreign one. Of the next hops of an IPv6 multipath route, which may belong to several owners, the kernel reports the
 /// protocol of the first one only.
 pub(crate) fn removal_of_foreign(route: &RouteMessage) -> Request {
     let mut deletion = message::deletion(route);

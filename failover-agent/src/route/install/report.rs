@@ -22,7 +22,7 @@ pub struct Confirmed {
     /// What was changed.
     pub changes: Vec<Done>,
     /// What could not be done without endangering the switch itself, one line each: a standby whose interface is down, a group
-    /// that the kernel does not take (told once).
+    /// that the kernel does not take (reported once).
     pub problems: Vec<String>,
 }
 

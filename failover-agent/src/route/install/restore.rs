@@ -317,11 +317,11 @@ fn put_back(
             Err(refused) if refused.exists() => {}
             Err(refused) => {
                 keep[position] = TRY_AGAIN.contains(&refused.errno);
-                let told = match keep[position] {
+                let lines = match keep[position] {
                     true => &mut report.problems,
                     false => &mut report.obsolete,
                 };
-                told.push(format!("not restored {line}: {refused}"));
+                lines.push(format!("not restored {line}: {refused}"));
             }
         }
     }

@@ -179,7 +179,7 @@ impl Router {
         let mut addresses = link.addresses.clone();
         addresses.retain(|address| address.is_ipv4() == (family == Family::V4));
         for address in &addresses {
-            // Two modems of a kind that give out the same address: it tells nothing, and the main table decides.
+            // Two modems of a kind that give out the same address: it says nothing, and the main table decides.
             if self.is_shared(uplink, *address) {
                 continue;
             }

@@ -27,7 +27,7 @@ const SIMILAR: f64 = 0.8;
 /// a new lease takes away the old one first.
 const LINGER: Duration = Duration::from_millis(500);
 
-/// The kernel tells what is left of a lifetime in whole ticks of 10 ms, and 0 is for ever: well past its end there is no doubt.
+/// The kernel reports what is left of a lifetime in whole ticks of 10 ms, and 0 is for ever: well past its end there is no doubt.
 const SWEPT: Duration = Duration::from_millis(50);
 
 /// What is not there (any more) on interfaces that are.
@@ -52,7 +52,7 @@ impl Missing {
         self.reasons.retain(|(uplink, _), _| kept.contains(*uplink));
     }
 
-    /// When a scan may find something else although the kernel tells of no change.
+    /// When a scan may find something else although the kernel reports no change.
     pub(crate) fn next_scan(&self) -> Option<Instant> {
         self.next_scan
     }

@@ -54,15 +54,15 @@ impl Router {
         let up = interface.flags.contains(LinkFlags::Up);
         let near = Near::of(survey, interface, family);
         let routes = survey.candidates(interface.index, family);
-        let told = routes
+        let shown = routes
             .iter()
             .find(|(_, hop)| near.reaches(hop.gateway, hop.onlink));
-        match told {
+        match shown {
             Some((route, hop)) => {
                 if let Some(left) = message::lifetime(route) {
                     self.missing.ends_in(left);
                 }
-                let next_hop = near.told(route, *hop);
+                let next_hop = near.next_hop(route, *hop);
                 self.learned
                     .learn(&interface.name, interface.index, family, next_hop);
             }
@@ -87,7 +87,7 @@ impl Router {
             next_hop.template.prefsrc = Some(source);
         }
         let unnumbered = survey.is_unnumbered(interface.index, family) && up;
-        let borrowed = match unnumbered && (told.is_some() || next_hop.gateway.is_none()) {
+        let borrowed = match unnumbered && (shown.is_some() || next_hop.gateway.is_none()) {
             true => self.borrowed_source(survey, uplink, interface, &next_hop, family)?,
             false => None,
         };
@@ -194,10 +194,10 @@ impl<'a> Near<'a> {
             || self.prefixes.iter().any(|net| net.contains(&gateway))
     }
 
-    /// What one way of a default route tells. A gateway that is on the link by another route only is one for us without it, too: our
+    /// What one nexthop of a default route shows. A gateway that is on the link by another route only is one for us without it, too: our
     /// own tables do not have that route, and it goes when the interface is set down.
-    fn told(&self, route: &RouteMessage, hop: Hop) -> NextHop {
-        let mut next_hop = NextHop::told(route, hop);
+    fn next_hop(&self, route: &RouteMessage, hop: Hop) -> NextHop {
+        let mut next_hop = NextHop::of(route, hop);
         next_hop.template.onlink |= hop.gateway.is_some_and(|gateway| !self.is_near(gateway));
         next_hop
     }
@@ -264,7 +264,7 @@ fn next_hop_of(
             template: Template::default(),
             protocol: RouteProtocol::Unspec,
         },
-        |(route, hop)| near.told(route, *hop),
+        |(route, hop)| near.next_hop(route, *hop),
     );
     let reached = near.reaches(given, next_hop.template.onlink);
     match given {

@@ -1,4 +1,4 @@
-//! What the connections of multipath routes are told apart by: the host's setting.
+//! What the connections of multipath routes are distinguished by: the host's setting.
 
 use std::{fs, io};
 

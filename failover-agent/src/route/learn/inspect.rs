@@ -90,7 +90,7 @@ pub(crate) struct DefaultRoute {
 pub(crate) struct Sharing {
     /// Whether a default route of ours with several next hops stands.
     pub(crate) stands: PerFamily<bool>,
-    /// What connections are told apart by, in the same order.
+    /// What connections are distinguished by, in the same order.
     pub(crate) hash: PerFamily<Option<HashSetting>>,
     /// Whether the kernel has resilient nexthop groups (Linux 5.13).
     pub(crate) resilient: bool,

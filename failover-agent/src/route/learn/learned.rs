@@ -1,13 +1,13 @@
-//! What others' default routes have told of the uplinks' egress paths, kept where a restart finds it.
+//! What others' default routes have shown of the uplinks' egress paths, kept where a restart finds it.
 //!
 //! By which gateway an uplink leaves is known from another program's default route: a DHCP client's, an administrator's, a
-//! router advertisement's. Our own routes are copies of that knowledge, and never a source of it. What was told holds
+//! router advertisement's. Our own routes are copies of that knowledge, and never a source of it. What was shown holds
 //!
 //! * as long as such a route stands in the main table, or is on record as displaced by us: its owner can no longer take it
 //!   away, but takes the address, and with it the network that the gateway is on;
 //! * on after the kernel has dropped the route together with its interface (set down, removed: `fib_disable_ip` in
 //!   `net/ipv4/fib_frontend.c`), because not everybody puts it back, and over a restart of the agent. A stop that has put the
-//!   displaced routes back leaves on disk only what the kernel's routes do not tell.
+//!   displaced routes back leaves on disk only what the kernel's routes do not show.
 //!
 //! It is forgotten
 //!
@@ -39,7 +39,7 @@ use crate::store::{Life, Store, StoredFile};
 
 const FILE: &str = "gateways.json";
 
-/// An egress path as a default route has told it.
+/// An egress path as a default route has shown it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NextHop {
     /// None: everything is on the link.
@@ -117,7 +117,7 @@ impl Learned {
         Some(&known.next_hop)
     }
 
-    /// A route tells this egress path.
+    /// A route shows this egress path.
     pub(crate) fn learn(
         &mut self,
         interface: &str,
@@ -145,7 +145,7 @@ impl Learned {
         self.unsaved = true;
     }
 
-    /// No route tells anything any more; the interface is `up`, or is not.
+    /// No route shows anything any more; the interface is `up`, or is not.
     pub(crate) fn miss(&mut self, interface: &str, family: Family, up: bool) {
         let Some(known) = self.known.get_mut(&(interface.to_owned(), family)) else {
             return;
@@ -169,7 +169,7 @@ impl Learned {
         self.unsaved |= forgotten.is_some();
     }
 
-    /// The agent stops: what the kernel's routes tell need not be remembered.
+    /// The agent stops: what the kernel's routes show need not be remembered.
     pub(crate) fn leave(&mut self) {
         self.known.retain(|_, known| !known.stands);
         self.unsaved = true;
@@ -237,13 +237,13 @@ impl Entry {
             .into_iter()
             .next()
             .context("it leads nowhere")?;
-        Ok((family, NextHop::told(&route, hop)))
+        Ok((family, NextHop::of(&route, hop)))
     }
 }
 
 impl NextHop {
-    /// What one way of a route tells.
-    pub(crate) fn told(route: &RouteMessage, hop: Hop) -> NextHop {
+    /// What one nexthop of a route shows.
+    pub(crate) fn of(route: &RouteMessage, hop: Hop) -> NextHop {
         NextHop {
             gateway: hop.gateway,
             template: Template {
@@ -296,7 +296,7 @@ mod tests {
         assert_eq!(later.get("up0", Family::V6), None);
         assert_eq!(later.get("ppp0", Family::V6), Some(&none));
 
-        // A stop leaves what no route tells, and nothing if there is no such thing.
+        // A stop leaves what no route shows, and nothing if there is no such thing.
         later.learn("ppp0", 8, Family::V6, none.clone());
         later.leave();
         let mut left = Learned::load(&Store::from(dir.path()));

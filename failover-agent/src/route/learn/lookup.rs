@@ -30,7 +30,7 @@ pub(crate) struct Outgoing {
     pub(crate) bound_to: Option<u32>,
 }
 
-/// What the kernel says to a question about one packet. A refusal is an answer, too: that is how the kernel tells that the packet
+/// What the kernel says to a question about one packet. A refusal is an answer, too: that is how the kernel says that the packet
 /// goes nowhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict<T> {
@@ -69,7 +69,7 @@ pub(crate) fn outgoing(netlink: &mut Netlink, packet: Outgoing) -> Result<Verdic
     };
     let mut request = request(source, packet.destination);
     // The entry in the table, not what became of it: IPv4 takes everything for on-link when a bound socket has no route
-    // (`ip_route_output_key_hash_rcu`), and only an entry of a table is told apart from that.
+    // (`ip_route_output_key_hash_rcu`), and only an entry of a table is distinguished from that.
     request.header.flags = RouteFlags::FibMatch;
     if packet.mark != 0 {
         request.attributes.push(RouteAttribute::Mark(packet.mark));

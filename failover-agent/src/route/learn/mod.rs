@@ -10,7 +10,7 @@
 //! | `slots.rs` | the identity of each uplink: what its table, rules and nexthop objects are numbered by |
 //! | `foreign.rs` | the default routes of others |
 //! | `learned.rs` | what was learned, remembered over restarts |
-//! | `hash_setting.rs` | what the connections of multipath routes are told apart by |
+//! | `hash_setting.rs` | what the connections of multipath routes are distinguished by |
 //! | `lookup.rs` | questions about one packet |
 //! | `inspect.rs`, `others.rs` | what the diagnosis wants to know |
 

@@ -82,7 +82,7 @@ fn kind(header: &RouteHeader, family: Family) -> Option<Kind> {
 fn describe(route: &RouteMessage, family: Family) -> Option<Route> {
     let hops = message::hops(route);
     let mut kind = kind(&route.header, family)?;
-    // A router that tells of a way to a wide network is no claim about the link.
+    // A router that advertises a route to a wide network is no claim about the link.
     if kind == Kind::Wide && hops.iter().any(|hop| hop.gateway.is_some()) {
         kind = Kind::Specific;
     }

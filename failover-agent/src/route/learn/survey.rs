@@ -211,7 +211,7 @@ impl Survey {
     }
 
     /// Networks on the link that are believed to be there: those of the addresses, and those that the kernel or a router
-    /// advertisement tells of. One that covers a good part of the internet is not: any router on the link can advertise `::/1`.
+    /// advertisement reports. One that covers a good part of the internet is not: any router on the link can advertise `::/1`.
     pub(crate) fn prefixes(&self, ifindex: u32, family: Family) -> Vec<IpNet> {
         let mut prefixes = self.on_link(ifindex, family, is_told_by_link);
         prefixes.retain(|prefix| prefix.prefix_len() >= message::shortest(family));
@@ -267,7 +267,7 @@ impl Survey {
         prefixes
     }
 }
-/// Whether a route tells of a network on the link because of an address or a router advertisement.
+/// Whether a route reports a network on the link because of an address or a router advertisement.
 fn is_told_by_link(header: &RouteHeader) -> bool {
     matches!(header.protocol, RouteProtocol::Kernel | RouteProtocol::Ra)
 }

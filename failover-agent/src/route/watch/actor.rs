@@ -1,4 +1,4 @@
-//! Who changed a route or rule: its protocol number, and the process, where that can be told for certain.
+//! Who changed a route or rule: its protocol number, and the process, where that is certain.
 //!
 //! A notification bears the port of the socket through which the change was asked for. By custom a process's first socket has its
 //! process id as port (`netlink_autobind` in `net/netlink/af_netlink.c`); libnl adds n << 22 for more of them; otherwise the kernel

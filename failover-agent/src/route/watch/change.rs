@@ -1,4 +1,4 @@
-//! What the observer tells.
+//! What the observer reports.
 
 use std::net::IpAddr;
 
@@ -10,8 +10,8 @@ use crate::route::wire::done::Object;
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// The kernel tells of an uplink's interface. Its carrier may be what it was: who owns the links tells whether that is news. The kernel
-    /// tells late of a carrier, and not at all of one that came back in the meantime (`linkwatch_schedule_work` in
+    /// The kernel reports an uplink's interface. Its carrier may be what it was: the owner of the links knows whether that is news. The kernel
+    /// reports a carrier late, and not at all of one that came back in the meantime (`linkwatch_schedule_work` in
     /// `net/core/link_watch.c`): a scan may have seen it gone, and its return must be news.
     Link {
         /// Interface index.

@@ -88,7 +88,7 @@ impl Known {
         }
     }
 
-    /// The change that a notification tells of; None if there is none, or nobody wants to know.
+    /// The change that a notification reports; None if there is none, or none that the agent follows.
     ///
     /// # Errors
     /// It cannot be read.

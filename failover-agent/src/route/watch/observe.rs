@@ -84,7 +84,7 @@ impl Observer {
         Ok(observer)
     }
 
-    /// Tells the kernel what is wanted. To be called when an uplink has got another interface index; what it lets pass of the
+    /// Gives the kernel the filter. To be called when an uplink has got another interface index; what it lets pass of the
     /// new one begins here, and whoever hears of the change looks at everything that was before.
     fn filter(&self) -> Result<()> {
         let program = filter::program(self.own_port, self.protocol, &self.known.indexes());
@@ -99,7 +99,7 @@ impl Observer {
         self.try_to_filter();
     }
 
-    /// Tells the kernel what is wanted, or tries again later. Until then it lets pass what was wanted before.
+    /// Gives the kernel the filter, or tries again later. Until then it lets pass what was wanted before.
     fn try_to_filter(&mut self) {
         if let Err(error) = self.filter() {
             warn!("{error:#}: tried again in a second, and then everything is looked at");

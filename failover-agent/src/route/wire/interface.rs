@@ -1,4 +1,4 @@
-//! What an interface's message tells beyond its name and its state.
+//! What an interface's message says beyond its name and its state.
 
 use rtnetlink::packet_route::link::{
     InfoKind, InfoPortKind, LinkAttribute, LinkInfo, LinkMessage, Prop,

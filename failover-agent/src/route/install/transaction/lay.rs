@@ -163,16 +163,16 @@ impl Transaction<'_> {
             let first = router.links.in_order(members).next();
             return first.map_or(UplinkSet::NONE, UplinkSet::only);
         }
-        let told = &mut router.groups.left_out[family];
+        let reported = &mut router.groups.left_out[family];
         for (uplink, reason) in &reasons {
-            if !told.contains(*uplink) {
+            if !reported.contains(*uplink) {
                 let interface = &router.links[*uplink].interface;
                 self.confirmed.problems.push(format!(
                     "no share of {family} for dev {interface}: it {reason}"
                 ));
             }
         }
-        *told = reasons.iter().map(|(uplink, _)| *uplink).collect();
+        *reported = reasons.iter().map(|(uplink, _)| *uplink).collect();
         sharers
     }
 

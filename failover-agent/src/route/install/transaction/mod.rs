@@ -49,7 +49,7 @@ impl Router {
     ///
     /// # Errors
     /// The new route was refused or is not there: then everything is as it was before, or, if that cannot be had either, the error
-    /// says so. [`Router::current`] tells whose route stands.
+    /// says so. [`Router::current`] says whose route stands.
     pub fn activate(&mut self, family: Family, to: UplinkSet) -> Result<Confirmed> {
         Transaction::begin(self, family, to)?.run()
     }

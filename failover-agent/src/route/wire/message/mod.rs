@@ -60,7 +60,7 @@ pub(crate) fn is_default_for_source(header: &RouteHeader) -> bool {
 }
 
 /// Whether a route may lead to something on a link, by its header alone: the rest of a full routing table is not read. In IPv4 the scope
-/// tells; in IPv6 nothing does, but no route of the internet is longer than 48.
+/// says so; in IPv6 nothing does, but no route of the internet is longer than 48.
 pub(crate) fn may_be_on_link(header: &RouteHeader) -> bool {
     match header.address_family {
         AddressFamily::Inet => header.scope == RouteScope::Link,
