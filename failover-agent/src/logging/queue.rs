@@ -4,6 +4,7 @@
 //! lost. Once lines can be written again, one of them reports how many are missing.
 
 use std::{
+    cell::Cell,
     collections::VecDeque,
     io,
     os::fd::AsFd,
@@ -25,6 +26,12 @@ const MAX_BYTES: usize = 256 * 1024;
 
 /// Stack size of the writing thread, which formats a line now and then.
 const STACK: usize = 256 * 1024;
+
+thread_local! {
+    /// Whether this is the thread that writes. Its own lines have room in any queue: a report of lost lines that was lost itself would take
+    /// their number along. They are few, since each follows a line that has just left the queue.
+    static IS_WRITER: Cell<bool> = const { Cell::new(false) };
+}
 
 /// Lines on their way to a descriptor.
 #[derive(Debug)]
@@ -76,7 +83,8 @@ impl Queue {
     pub(super) fn push(&self, line: &[u8]) {
         let mut waiting = self.lock();
         // A line that is longer than the whole queue fits into an empty one.
-        if !waiting.lines.is_empty() && waiting.bytes + line.len() > MAX_BYTES {
+        let full = !waiting.lines.is_empty() && waiting.bytes + line.len() > MAX_BYTES;
+        if full && !IS_WRITER.get() {
             waiting.lose();
             return;
         }
@@ -141,6 +149,7 @@ impl Queue {
         wake: impl Fn() + Send + 'static,
     ) -> io::Result<()> {
         let work = move || {
+            IS_WRITER.set(true);
             let mut torn = false;
             loop {
                 let line = match self.next() {
@@ -298,14 +307,53 @@ mod tests {
         assert!(!queue.flush(Some(Duration::from_millis(20))));
         let lost = queue.lost();
         assert!(lost > lines / 2, "{lost}");
-        // Once the reader reads again, it gets what waited, and then how many lines are missing.
-        let text = BufReader::new(reader).lines().map(|line| line.unwrap());
-        let text: Vec<String> = text
-            .take(usize::try_from(lines - lost).unwrap() + 1)
-            .collect();
-        let (last, whole) = text.split_last().unwrap();
-        assert!(whole.iter().all(|line| line.len() == 1023));
-        assert_eq!(*last, format!("{lost} lost"));
+        // Once the reader reads again, it gets what waited, and how many lines are missing.
+        let (whole, reported) = read_all(BufReader::new(reader), lines);
+        assert_eq!((whole, reported), (lines - lost, lost));
+        assert!(queue.flush(Some(SOON)));
+        assert_eq!(queue.lost(), lost);
+    }
+
+    /// Reads until `lines` are there or reported as lost; how many are.
+    fn read_all(reader: BufReader<io::PipeReader>, lines: u64) -> (u64, u64) {
+        let (mut whole, mut reported) = (0, 0);
+        let mut text = reader.lines().map(|line| line.unwrap());
+        while whole + reported < lines {
+            let line = text.next().unwrap();
+            match line.strip_suffix(" lost") {
+                Some(count) => reported += count.parse::<u64>().unwrap(),
+                None => {
+                    assert_eq!(line.len(), 1023);
+                    whole += 1;
+                }
+            }
+        }
+        (whole, reported)
+    }
+
+    /// The report comes while other threads keep the queue full.
+    #[test]
+    fn a_report_of_lost_lines_is_not_lost_itself() {
+        let (reader, writer) = io::pipe().unwrap();
+        let queue = queue();
+        let line = [b"x".repeat(1023), b"\n".to_vec()].concat();
+        let lines = 400;
+        for _ in 0..lines {
+            queue.push(&line);
+        }
+        // Nothing was written yet: the first report finds the queue full again.
+        let refill = line.clone();
+        let missing = move |lost| {
+            queue.lock().lines.push_back(refill.as_slice().into());
+            queue.lock().bytes += refill.len();
+            queue.push(format!("{lost} lost\n").as_bytes());
+        };
+        let lost = queue.lost();
+        assert!(lost > 0);
+        queue.start(writer, missing, || {}).unwrap();
+        // The line that has filled the queue again is there, too.
+        let (whole, reported) = read_all(BufReader::new(reader), lines + 1);
+        assert_eq!((whole, reported), (lines - lost + 1, lost));
         assert!(queue.flush(Some(SOON)));
         assert_eq!(queue.lost(), lost);
     }
