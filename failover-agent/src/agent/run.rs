@@ -102,7 +102,7 @@ pub async fn run(
     let mut problems = clean_up(router, &options.bpf_dir);
     forget(store);
     problems.extend(store.finish());
-    // It has tried so itself; what is there still is left.
+    // The server has tried to remove them itself: what is still there is left.
     if let Err(error) = control::remove_sockets(&lock) {
         problems.push(format!("{error:#}"));
     }

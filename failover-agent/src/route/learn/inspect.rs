@@ -8,7 +8,7 @@ use rtnetlink::{
     packet_core::Parseable,
     packet_route::{
         RouteNetlinkMessage,
-        address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope},
+        address::{AddressFlags, AddressMessage, AddressScope},
         link::{LinkAttribute, LinkFlags, LinkMessage, LinkXdp},
         neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage},
         route::RouteProtocol,
@@ -20,6 +20,7 @@ use crate::route::{
     link::Link,
     numbers::{group_id, member_ids},
     router::main_table,
+    wire::address::Assigned,
     wire::interface,
     wire::message,
 };
@@ -257,18 +258,7 @@ fn interface(message: &LinkMessage) -> Interface {
 }
 
 fn address(message: &AddressMessage) -> Option<Address> {
-    let (mut local, mut peer) = (None, None);
-    let mut flags = AddressFlags::from_bits_retain(u32::from(message.header.flags.bits()));
-    for attribute in &message.attributes {
-        match attribute {
-            AddressAttribute::Local(address) => local = Some(*address),
-            AddressAttribute::Address(address) => peer = Some(*address),
-            // All of them; the header has room for the first eight only.
-            AddressAttribute::Flags(all) => flags = *all,
-            _ => {}
-        }
-    }
-    let ip = local.or(peer)?;
+    let Assigned { ip, flags, .. } = Assigned::read(message)?;
     let state = if flags.contains(AddressFlags::Dadfailed) {
         AddressState::Duplicate
     } else if flags.contains(AddressFlags::Tentative) && !flags.contains(AddressFlags::Optimistic) {

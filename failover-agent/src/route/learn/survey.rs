@@ -10,7 +10,7 @@ use rtnetlink::{
     packet_core::Parseable,
     packet_route::{
         RouteNetlinkMessage,
-        address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope},
+        address::{AddressFlags, AddressMessage, AddressScope},
         link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage},
         route::{RouteHeader, RouteMessage, RouteProtocol, RouteType},
     },
@@ -20,6 +20,7 @@ use super::source;
 use crate::netlink::Netlink;
 use crate::route::{
     router::main_table,
+    wire::address::Assigned,
     wire::interface,
     wire::list::address_family,
     wire::message::{self, Hop, hops, metric},
@@ -294,19 +295,7 @@ fn interface(message: &LinkMessage) -> Interface {
 }
 
 fn address(message: &AddressMessage) -> Option<Address> {
-    let mut local = None;
-    let mut peer = None;
-    let mut flags = AddressFlags::from_bits_retain(u32::from(message.header.flags.bits()));
-    for attribute in &message.attributes {
-        match attribute {
-            AddressAttribute::Local(address) => local = Some(*address),
-            AddressAttribute::Address(address) => peer = Some(*address),
-            // All of them; the header has room for the first eight only.
-            AddressAttribute::Flags(all) => flags = *all,
-            _ => {}
-        }
-    }
-    let ip = local.or(peer)?;
+    let Assigned { ip, peer, flags } = Assigned::read(message)?;
     let optimistic = flags.contains(AddressFlags::Optimistic);
     let duplicate = flags.contains(AddressFlags::Dadfailed);
     let unique = !duplicate && (optimistic || !flags.contains(AddressFlags::Tentative));

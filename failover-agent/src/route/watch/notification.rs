@@ -15,7 +15,7 @@ use rtnetlink::{
     packet_core::{NetlinkBuffer, NetlinkMessage, NetlinkPayload},
     packet_route::{
         AddressFamily, RouteNetlinkMessage,
-        address::{AddressAttribute, AddressMessage},
+        address::AddressMessage,
         link::{LinkAttribute, LinkFlags, LinkMessage},
         neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
         route::{RouteMessage, RouteProtocol},
@@ -28,6 +28,7 @@ use super::{
     change::Change,
 };
 use crate::route::{
+    wire::address::Assigned,
     wire::done::Object,
     wire::message,
     wire::nexthop::{Nexthop, RTM_DELNEXTHOP},
@@ -170,17 +171,8 @@ impl Known {
             return None;
         }
         let family = family(address.header.family)?;
-        let mut ip = None;
-        let mut flags = u32::from(address.header.flags.bits());
-        for attribute in &address.attributes {
-            match attribute {
-                AddressAttribute::Local(local) => ip = Some(*local),
-                AddressAttribute::Address(peer) => ip = ip.or(Some(*peer)),
-                AddressAttribute::Flags(all) => flags = all.bits(),
-                _ => {}
-            }
-        }
-        let known = (ifindex, ip?, address.header.prefix_len, flags);
+        let Assigned { ip, flags, .. } = Assigned::read(address)?;
+        let known = (ifindex, ip, address.header.prefix_len, flags.bits());
         let changed = if removed {
             self.addresses.remove(&known);
             true

@@ -12,7 +12,7 @@ use rtnetlink::packet_core::{DecodeError, NLA_F_NESTED, NlasIterator};
 
 use super::{
     list::address_family,
-    message::{Hop, interface_name},
+    message::{Hop, USER_HZ, interface_name},
 };
 use crate::netlink::{Error, Message, Netlink};
 
@@ -43,8 +43,6 @@ const BUCKETS: u16 = 4096;
 /// After this time without a packet a bucket may go to a member that has too few. As long as RFC 4787 (REQ-5) recommends for
 /// UDP mappings: a flow that was silent for longer cannot count on its NAT anyway.
 const IDLE_SECONDS: u32 = 300;
-/// Clock ticks a second in netlink (`USER_HZ`).
-const USER_HZ: u32 = 100;
 
 /// Greatest weight of a member that every kernel takes (those before 6.12 refuse 256).
 pub(crate) const MAX_WEIGHT: u32 = 255;

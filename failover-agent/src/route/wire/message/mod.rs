@@ -25,8 +25,8 @@ use super::list::address_family;
 
 /// The main table.
 pub(crate) const MAIN_TABLE: u32 = RouteHeader::RT_TABLE_MAIN as u32;
-/// Clock ticks a second in `RTA_CACHEINFO` (`USER_HZ`, 100 on every architecture that Rust's std supports).
-const USER_HZ: u32 = 100;
+/// Clock ticks a second in netlink (`USER_HZ`, 100 on every architecture that Rust's std supports).
+pub(crate) const USER_HZ: u32 = 100;
 
 /// One next hop of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
